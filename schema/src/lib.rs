@@ -1,1 +1,30 @@
-//! Placeholder.
+//! The nouns of hotcell: every type that crosses a boundary between stations, processes or files.
+//!
+//! Nothing here does I/O. Data flows one way, and each module is one door it goes through:
+//!
+//! | module | what crosses there |
+//! |---|---|
+//! | [`manifest`] | what a person declares: samples, stages, limits, expectations |
+//! | [`stage`] | the registry of stage types: typed ports and `with` settings |
+//! | [`arch`] | an architecture as data (`arch-profiles/*.toml`) |
+//! | [`persona`] | the machine that a guest believes to run on |
+//! | [`job`] | what the runner asks of a cell, and what the cell answers |
+//! | [`event`] | what a sample did, one typed enum, as JSON lines |
+//! | [`elf`] | what static inspection found in a file |
+//! | [`finding`] | what a rule or an inspection concluded, with its evidence |
+//! | [`outcome`] | a stage's status (our machinery) and a sample's outcome (data) |
+//! | [`report`] | the result of a run, without anything of the host; and the host's facts apart |
+//! | [`digest`], [`guest`] | SHA-256 digests; guest addresses, bytes and text in JSON |
+
+pub mod arch;
+pub mod digest;
+pub mod elf;
+pub mod event;
+pub mod finding;
+pub mod guest;
+pub mod job;
+pub mod manifest;
+pub mod outcome;
+pub mod persona;
+pub mod report;
+pub mod stage;

@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The emulated Linux.
+
+pub mod machine;

@@ -1,0 +1,276 @@
+//! An architecture is data: the model of `arch-profiles/<arch>.toml`.
+//!
+//! A profile says what an architecture looks like in an ELF header, how Linux passes system calls on it, how Unicorn
+//! and QEMU emulate it, and which guests exist for it. No other code branches on an architecture's name; what data
+//! cannot say is a named quirk.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One architecture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ArchProfile {
+    /// The name used in manifests and events, for instance `mipsel`.
+    pub name: String,
+    /// Other names people use for it.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// A line for people.
+    pub title: String,
+    /// How an ELF file of this architecture is recognised.
+    pub elf: ElfIdentity,
+    /// The Linux system call ABI.
+    pub abi: Abi,
+    /// How Unicorn emulates it; absent where it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unicorn: Option<UnicornProfile>,
+    /// How capstone disassembles it; absent where it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capstone: Option<CapstoneProfile>,
+    /// How QEMU emulates it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu: Option<QemuProfile>,
+    /// Debian's name for it (`dpkg --print-architecture`), if Debian has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debian: Option<String>,
+    /// Guest systems known to exist, for instance `debian-12`, `openwrt`.
+    #[serde(default)]
+    pub guests: Vec<String>,
+}
+
+/// How an ELF file is recognised. (System V ABI, chapter 4, and the processor supplements.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ElfIdentity {
+    /// `e_machine` values.
+    pub machine: Vec<u16>,
+    /// 32 or 64: the ELF class.
+    pub class: u8,
+    /// Byte order of data.
+    pub byte_order: ByteOrder,
+    /// Bits of `e_flags` that must have a given value, for variants that share an `e_machine`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flags: Option<FlagMatch>,
+}
+
+/// `e_flags & mask == value`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FlagMatch {
+    /// Which bits are looked at.
+    pub mask: u32,
+    /// What they must be.
+    pub value: u32,
+}
+
+/// Byte order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ByteOrder {
+    /// Least significant byte first.
+    Little,
+    /// Most significant byte first.
+    Big,
+}
+
+/// The Linux system call ABI of an architecture. (`man 2 syscall`, tables "Arch/ABI".)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Abi {
+    /// Which column of the syscall table and which structure layouts.
+    pub family: AbiFamily,
+    /// Word size in bits: 32 or 64.
+    pub word: u8,
+    /// Register with the call's number.
+    pub number: String,
+    /// Registers with the arguments, in order: four to six.
+    pub arguments: Vec<String>,
+    /// Where the fifth and further arguments stand when there are too few registers: bytes above the stack pointer of
+    /// the first of them (mips o32: 16).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack_arguments: Option<u16>,
+    /// Whether a 64-bit argument on a 32-bit ABI takes an even and an odd register (arm, mips, ppc).
+    #[serde(default)]
+    pub aligned_pairs: bool,
+    /// Register with the result.
+    pub result: String,
+    /// Second result register (`pipe` on mips).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_result: Option<String>,
+    /// How an error is told.
+    pub error: ErrorStyle,
+    /// Program counter.
+    pub program_counter: String,
+    /// Stack pointer.
+    pub stack_pointer: String,
+    /// Register that holds the thread pointer, where the kernel or the guest sets it directly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_pointer: Option<String>,
+    /// Registers set when a program starts, beyond program counter and stack pointer: name to value. The value is a
+    /// number or `entry` (the entry address).
+    #[serde(default)]
+    pub at_start: BTreeMap<String, StartValue>,
+    /// `uname -m`, for instance `armv7l`.
+    pub machine: String,
+    /// AT_PLATFORM, if the architecture has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// AT_HWCAP.
+    #[serde(default)]
+    pub hwcap: u64,
+    /// AT_HWCAP2.
+    #[serde(default)]
+    pub hwcap2: u64,
+    /// Page size in bytes.
+    pub page_size: u32,
+    /// First address past user space: where the stack's top goes below.
+    pub task_size: u64,
+}
+
+/// Value of a register when a program starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartValue {
+    /// The program's entry address.
+    Entry,
+    /// Zero.
+    Zero,
+}
+
+/// Families of Linux ABIs that share syscall numbers and structure layouts. A column of the syscall table each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AbiFamily {
+    /// `arch/x86/entry/syscalls/syscall_64.tbl`.
+    X86_64,
+    /// `arch/x86/entry/syscalls/syscall_32.tbl`.
+    I386,
+    /// `arch/arm/tools/syscall.tbl`, EABI.
+    ArmEabi,
+    /// `include/uapi/asm-generic/unistd.h`, 64 bits (aarch64, riscv64).
+    Generic64,
+    /// `arch/mips/kernel/syscalls/syscall_o32.tbl` (numbers from 4000).
+    MipsO32,
+    /// `arch/mips/kernel/syscalls/syscall_n64.tbl` (numbers from 5000).
+    MipsN64,
+    /// `arch/powerpc/kernel/syscalls/syscall.tbl`, 32 bits.
+    Ppc32,
+    /// The same table, 64 bits.
+    Ppc64,
+    /// `arch/s390/kernel/syscalls/syscall.tbl`, 64 bits.
+    S390x,
+}
+
+/// How a system call tells an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorStyle {
+    /// The result is the negative error number.
+    Negative,
+    /// mips: the result is the positive error number and `a3` is 1 (else 0).
+    MipsA3,
+    /// ppc: the result is the positive error number and the summary overflow bit of `cr0` is set (else cleared).
+    PpcSummaryOverflow,
+}
+
+/// How Unicorn emulates the architecture. Names are those of Unicorn's constants without their prefix, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct UnicornProfile {
+    /// `UC_ARCH_*`: `x86`, `arm`, `arm64`, `mips`, `ppc`, `riscv`, `s390x`.
+    pub arch: String,
+    /// `UC_MODE_*` bits, for instance `["mips32", "big-endian"]`.
+    pub mode: Vec<String>,
+    /// Number for `uc_ctl_set_cpu_model`; absent: Unicorn's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u32>,
+    /// How a system call arrives.
+    pub syscall: SyscallTrap,
+    /// Whether the virtual TLB is needed.
+    #[serde(default)]
+    pub virtual_tlb: bool,
+    /// Bits set in registers before the first instruction, in order.
+    #[serde(default)]
+    pub setup: Vec<RegisterSetup>,
+    /// Named exceptions that are code in `hotcell-unicorn`, for instance `x86-gdt`, `mips64-tlb`, `arm-kuser`.
+    #[serde(default)]
+    pub quirks: Vec<String>,
+}
+
+/// How a system call arrives from Unicorn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SyscallTrap {
+    /// The `SYSCALL` instruction hook (x86_64).
+    Instruction,
+    /// An interrupt with this number.
+    Interrupt(u32),
+}
+
+/// One register set before start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RegisterSetup {
+    /// The register.
+    pub register: String,
+    /// Bits to set in what is there (`value` then absent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub or: Option<u64>,
+    /// The whole value (`or` then absent).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<u64>,
+}
+
+/// How capstone disassembles the architecture: names of its constants without prefix, in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CapstoneProfile {
+    /// `CS_ARCH_*`, for instance `mips`.
+    pub arch: String,
+    /// `CS_MODE_*` bits, for instance `["mips32", "big-endian"]`.
+    pub mode: Vec<String>,
+}
+
+/// How QEMU emulates the architecture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct QemuProfile {
+    /// User-mode executable, for instance `qemu-mipsel`.
+    pub user: String,
+    /// System executable; absent where no system guest is offered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Machine type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<String>,
+    /// CPU model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+    /// Accelerators to try, in order.
+    #[serde(default)]
+    pub accelerators: Vec<String>,
+    /// Kernel console, for instance `ttyS0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<String>,
+    /// Least and greatest memory in MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_range: Option<(u32, u32)>,
+    /// Disk formats.
+    #[serde(default)]
+    pub disk_formats: Vec<String>,
+    /// Disk buses.
+    #[serde(default)]
+    pub disk_buses: Vec<String>,
+    /// Network models.
+    #[serde(default)]
+    pub network_models: Vec<String>,
+    /// Firmware image, where one is needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<String>,
+    /// Template of the firmware's variables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvram: Option<String>,
+}

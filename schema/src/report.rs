@@ -1,0 +1,153 @@
+//! The result of a run, without anything of the host; and the host's facts, apart.
+//!
+//! [`Report`] is `result/report.json`: hashed, compared, the same on every machine. [`RunFacts`] is `run.json`: times,
+//! host and losses; never compared.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::finding::{Finding, Severity};
+use crate::job::UnsupportedCall;
+use crate::outcome::{Outcome, Status};
+
+/// Name of the report format.
+pub const FORMAT: &str = "hotcell-report";
+/// Version of the report format.
+pub const VERSION: u32 = 1;
+
+/// The result of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// Always [`FORMAT`].
+    pub format: String,
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// The experiment's name.
+    pub name: String,
+    /// Digest of the manifest after includes and variants.
+    pub manifest: Digest,
+    /// The experiment's seed.
+    pub seed: u64,
+    /// Version of hotcell that made the result.
+    pub hotcell: String,
+    /// What ran: engine name to identity (version, digest).
+    pub engines: IndexMap<String, String>,
+    /// Samples by id, in the manifest's order.
+    pub samples: IndexMap<String, SampleReport>,
+    /// Every stage instance, in the plan's order.
+    pub instances: Vec<InstanceReport>,
+}
+
+/// One sample.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SampleReport {
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// Set of samples it belongs to (`samples.<set>`).
+    pub set: String,
+    /// File name, without its folder.
+    pub name: String,
+    /// Architecture, where inspection or the engine told it.
+    pub arch: Option<String>,
+    /// Family, variant and label, as the manifest has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// Variant within the family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Free label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// Greatest severity of all findings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+}
+
+/// One stage instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InstanceReport {
+    /// Name of the instance: the stage, and the values of its axes.
+    pub name: String,
+    /// The stage.
+    pub stage: String,
+    /// What the stage uses.
+    pub uses: String,
+    /// Axis values: axis name to value (a sample's id, or a literal).
+    pub axes: IndexMap<String, String>,
+    /// How it ended for us; never `cached`.
+    pub status: Status,
+    /// Why it was skipped, refused, or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The sample's outcome, where the stage ran one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Outputs: port to what it holds.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub outputs: IndexMap<String, OutputReport>,
+    /// Findings, where the stage has any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// Calls the engine does not fully support.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsupported: Vec<UnsupportedCall>,
+    /// What the sample did, in behaviours: `file/written /etc/cron.d/x`. Sorted, each once: for matrices and goldens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behaviour: Vec<String>,
+}
+
+/// What an output port holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct OutputReport {
+    /// Path within `result/`.
+    pub path: String,
+    /// Digest of the content.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub length: u64,
+}
+
+/// Facts of the host about a run (`run.json`): never hashed, never compared.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RunFacts {
+    /// Always `hotcell-run`.
+    pub format: String,
+    /// Version of the format: 1.
+    pub version: u32,
+    /// The run's id.
+    pub run: String,
+    /// When it started, RFC 3339.
+    pub started: String,
+    /// Wall seconds it took.
+    pub wall_s: f64,
+    /// Cells at once (`-j`).
+    pub jobs: u32,
+    /// Isolation level of cores that was used, for instance `affinity` or `none`.
+    pub isolation: String,
+    /// Confinement layers of cells that hold on this host.
+    pub confinement: Vec<String>,
+    /// What could not be had here, and what was done instead.
+    pub fallbacks: Vec<String>,
+    /// Instances by name.
+    pub instances: IndexMap<String, InstanceFacts>,
+}
+
+/// Facts of the host about one instance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InstanceFacts {
+    /// How it ended, `cached` included.
+    pub status: Status,
+    /// Wall seconds.
+    pub wall_s: f64,
+    /// CPU seconds of the cell (user and system).
+    pub cpu_s: f64,
+    /// Peak resident memory of the cell in KiB.
+    pub peak_kib: u64,
+    /// The cache key.
+    pub key: Digest,
+    /// Why it did not end well, with host details.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}

@@ -1,0 +1,303 @@
+//! The registry of stage types: what each takes, gives and can be told.
+//!
+//! A stage type is a row of [`STAGE_TYPES`]. The manifest reader, the JSON schema, the planner and the executor all read
+//! this one table. To add one: a row here, a `with` struct below, an executor in `hotcell-run`, and a line in
+//! `CONTRIBUTING.md`.
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use crate::guest::{Address, Hex};
+use crate::job::{MemoryIn, MemoryOut};
+
+/// What flows through a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortType {
+    /// The bytes of one file.
+    File,
+    /// Named files.
+    Files,
+    /// An event stream ([`crate::event`]).
+    Events,
+    /// Findings ([`crate::finding::Findings`]).
+    Findings,
+    /// A JSON document of the named type.
+    Json(&'static str),
+}
+
+impl std::fmt::Display for PortType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File => f.write_str("file"),
+            Self::Files => f.write_str("files"),
+            Self::Events => f.write_str("events"),
+            Self::Findings => f.write_str("findings"),
+            Self::Json(name) => write!(f, "json<{name}>"),
+        }
+    }
+}
+
+/// A named, typed input of a stage type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Input {
+    /// Its name: `in.<name>`.
+    pub name: &'static str,
+    /// What it takes.
+    pub port: PortType,
+    /// Whether a stage must wire it.
+    pub required: bool,
+    /// Whether several outputs can be wired to it (a list, or `[*]`).
+    pub many: bool,
+    /// A line for people.
+    pub about: &'static str,
+}
+
+/// A named, typed output of a stage type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Output {
+    /// Its name: `stages.S.out.<name>`.
+    pub name: &'static str,
+    /// What it gives.
+    pub port: PortType,
+    /// A line for people.
+    pub about: &'static str,
+}
+
+/// A stage type: one row of the registry.
+#[derive(Clone, Copy)]
+pub struct StageType {
+    /// What `uses` says.
+    pub name: &'static str,
+    /// A line for people.
+    pub about: &'static str,
+    /// Version of its meaning: part of every cache key.
+    pub version: u32,
+    /// Inputs.
+    pub inputs: &'static [Input],
+    /// Outputs.
+    pub outputs: &'static [Output],
+    /// Whether the result is the same on every machine.
+    pub exact: bool,
+    /// The JSON schema of its `with`.
+    pub with_schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl std::fmt::Debug for StageType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StageType")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StageType {
+    /// The stage type that `uses` names.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        STAGE_TYPES.iter().find(|stage_type| stage_type.name == name)
+    }
+
+    /// The input of that name.
+    pub fn input(&self, name: &str) -> Option<&'static Input> {
+        self.inputs.iter().find(|input| input.name == name)
+    }
+
+    /// The output of that name.
+    pub fn output(&self, name: &str) -> Option<&'static Output> {
+        self.outputs.iter().find(|output| output.name == name)
+    }
+}
+
+const fn input(name: &'static str, port: PortType, required: bool, about: &'static str) -> Input {
+    Input {
+        name,
+        port,
+        required,
+        many: false,
+        about,
+    }
+}
+
+const fn output(name: &'static str, port: PortType, about: &'static str) -> Output {
+    Output { name, port, about }
+}
+
+/// Every stage type there is.
+pub static STAGE_TYPES: &[StageType] = &[
+    StageType {
+        name: "inspect/elf",
+        about: "Look at an executable file without running it",
+        version: 1,
+        inputs: &[input("file", PortType::File, true, "the file to look at")],
+        outputs: &[
+            output(
+                "info",
+                PortType::Json("elf-info"),
+                "headers, hashes, strings, hardening, disassembly",
+            ),
+            output(
+                "findings",
+                PortType::Findings,
+                "what is wrong or remarkable about the file",
+            ),
+        ],
+        exact: true,
+        with_schema: |generator| generator.subschema_for::<InspectWith>(),
+    },
+    StageType {
+        name: "unicorn/payload",
+        about: "Run raw machine code and look at registers and memory",
+        version: 1,
+        inputs: &[input(
+            "code",
+            PortType::File,
+            false,
+            "the code, unless `with.code` holds it",
+        )],
+        outputs: &[output(
+            "result",
+            PortType::Json("payload-result"),
+            "outcome, registers, memory, trace",
+        )],
+        exact: true,
+        with_schema: |generator| generator.subschema_for::<PayloadWith>(),
+    },
+    StageType {
+        name: "unicorn/linux",
+        about: "Run a Linux program over the emulated Linux, on any architecture",
+        version: 1,
+        inputs: &[
+            input("file", PortType::File, true, "the program"),
+            input("stdin", PortType::File, false, "what its standard input holds"),
+        ],
+        outputs: &[
+            output("events", PortType::Events, "what it did"),
+            output("result", PortType::Json("linux-result"), "how it ended"),
+            output("stdout", PortType::File, "what it wrote to standard output"),
+            output("stderr", PortType::File, "what it wrote to standard error"),
+            output(
+                "files",
+                PortType::Files,
+                "the files it made or changed and left behind",
+            ),
+        ],
+        exact: true,
+        with_schema: |generator| generator.subschema_for::<LinuxWith>(),
+    },
+    StageType {
+        name: "detect/rules",
+        about: "Judge events and inspection facts by behaviour rules",
+        version: 1,
+        inputs: &[
+            input("events", PortType::Events, false, "what a sample did"),
+            input("info", PortType::Json("elf-info"), false, "what inspection found"),
+        ],
+        outputs: &[output("findings", PortType::Findings, "what the rules concluded")],
+        exact: true,
+        with_schema: |generator| generator.subschema_for::<RulesWith>(),
+    },
+];
+
+/// `with` of `inspect/elf`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct InspectWith {
+    /// Greatest number of strings kept.
+    pub max_strings: u32,
+    /// Disassemble the entry and each symbol.
+    pub disassemble: bool,
+}
+
+impl Default for InspectWith {
+    fn default() -> Self {
+        Self {
+            max_strings: 2000,
+            disassemble: true,
+        }
+    }
+}
+
+/// `with` of `unicorn/payload`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct PayloadWith {
+    /// Name or alias of an arch profile.
+    pub arch: String,
+    /// The code in hexadecimal, unless `in.code` is wired.
+    pub code: Option<Hex>,
+    /// Where the code is mapped and starts, a multiple of 4096. Bit 0 set on arm: Thumb.
+    pub address: Address,
+    /// Where execution stops; absent: the end of the code.
+    pub until: Option<Address>,
+    /// Registers before the start.
+    pub registers: BTreeMap<String, Address>,
+    /// Memory before the start.
+    pub memory: Vec<MemoryIn>,
+    /// Registers wanted afterwards; empty: all general ones.
+    pub want_registers: Vec<String>,
+    /// Memory wanted afterwards.
+    pub want_memory: Vec<MemoryOut>,
+    /// How many executed instructions are recorded with their disassembly.
+    pub trace: u32,
+}
+
+impl Default for PayloadWith {
+    fn default() -> Self {
+        Self {
+            arch: String::new(),
+            code: None,
+            address: Address(0x1_0000),
+            until: None,
+            registers: BTreeMap::new(),
+            memory: Vec::new(),
+            want_registers: Vec::new(),
+            want_memory: Vec::new(),
+            trace: 0,
+        }
+    }
+}
+
+/// `with` of `unicorn/linux`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct LinuxWith {
+    /// Name or alias of an arch profile; absent: the sample's own.
+    pub arch: Option<String>,
+    /// Arguments after argv\[0\].
+    pub args: Vec<String>,
+    /// argv\[0\]; absent: the guest path.
+    pub argv0: Option<String>,
+    /// Guest path of the program; absent: `/tmp/sample`.
+    pub path: Option<String>,
+    /// Environment; absent: the persona's.
+    pub env: Option<BTreeMap<String, String>>,
+    /// Working directory; absent: the persona's.
+    pub cwd: Option<String>,
+    /// Name of a shipped persona, or path of a persona file; absent: `server`.
+    pub persona: Option<String>,
+    /// Further guest files: guest path to text.
+    pub files: BTreeMap<String, String>,
+    /// `none`: sockets are refused. (The simulated internet comes later.)
+    pub network: NetworkMode,
+}
+
+/// What network a guest sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkMode {
+    /// No network: sockets are refused.
+    #[default]
+    None,
+    /// The simulated internet with sinks.
+    Sink,
+}
+
+/// `with` of `detect/rules`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct RulesWith {
+    /// Globs of rule files, from the manifest's folder; empty: the shipped rules.
+    pub rules: Vec<String>,
+}
