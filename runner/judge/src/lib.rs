@@ -1,0 +1,1 @@
+//! Results against expectations and goldens.
