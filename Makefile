@@ -1,0 +1,107 @@
+# Two commands for a newcomer: `make demo` and `make test`. `make` alone lists the others.
+#
+# Built files go to $CARGO_TARGET_DIR (or ./target); what is downloaded, and Unicorn's C library, to
+# ${HOTCELL_CACHE:-${XDG_CACHE_HOME:-~/.cache}/hotcell}. Nothing else outside this folder is written.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RELEASE := $(TARGET)/release
+CACHE := $(or $(HOTCELL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hotcell)
+BINARIES := -p hotcell-cli -p hotcell-unicorn -p hotcell-inspect
+XTASK := $(CARGO) run -q -p xtask --
+# Tools that `make deny` installs.
+export PATH := $(CACHE)/tools/bin:$(PATH)
+
+# Unicorn's C library, patched and built once into the cache: the crate's build script finds it by pkg-config.
+WITH_UNICORN = unicorn=$$($(XTASK) unicorn-library); export PKG_CONFIG_PATH="$$unicorn$${PKG_CONFIG_PATH:+:$$PKG_CONFIG_PATH}"
+# Guest programs, built once into the cache.
+WITH_GUESTS = HOTCELL_GUESTS=$$($(XTASK) guests); export HOTCELL_GUESTS
+SAMPLES := examples/first-look/samples
+
+# Everything that ends up in the executables.
+SOURCES := $(shell find Cargo.toml Cargo.lock schema runner arch-profiles manifests templates -type f \
+	-not -name '*.snap' -not -path '*/tests/*' -not -path '*/xtask/*' 2>/dev/null)
+
+.PHONY: help demo test test-long lint deny bench fuzz schema docs samples guests packages clean-cache
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
+
+demo: $(RELEASE)/.hotcell-built ## Build everything and send five architectures through examples/first-look
+	@.ci/fetch-samples $(SAMPLES)
+	@$(RELEASE)/hotcell run examples/first-look/first-look.toml
+
+$(RELEASE)/.hotcell-built: $(SOURCES)
+	@.ci/install-packages build
+	@echo "build: release mode, into $(RELEASE)"
+	@$(WITH_UNICORN); $(CARGO) build --release $(BINARIES)
+	@touch $@
+
+test: ## Every test of the default tier
+	@.ci/install-packages build test
+	@.ci/fetch-samples $(SAMPLES)
+	@echo "test: executables"
+	@$(WITH_UNICORN); $(CARGO) build $(BINARIES)
+	@echo "test: guest programs"
+	@$(XTASK) guests >/dev/null
+	@echo "test: examples in the documentation"
+	@$(WITH_UNICORN); $(CARGO) test -q --workspace --doc
+	@echo "test: everything else"
+	@$(WITH_UNICORN); $(WITH_GUESTS); export HOTCELL_BIN_DIR="$(abspath $(TARGET))/debug"; \
+	if $(CARGO) nextest --version >/dev/null 2>&1; \
+	then $(CARGO) nextest run --workspace --no-fail-fast; \
+	else $(CARGO) test --workspace --lib --bins --tests --no-fail-fast; fi
+
+test-long: ## The tests that take minutes too
+	@.ci/install-packages build test
+	@.ci/fetch-samples $(SAMPLES)
+	@$(WITH_UNICORN); $(CARGO) build $(BINARIES)
+	@$(WITH_UNICORN); $(WITH_GUESTS); export HOTCELL_BIN_DIR="$(abspath $(TARGET))/debug"; \
+	$(CARGO) test --workspace --lib --bins --tests --no-fail-fast -- --include-ignored
+
+lint: ## Formatting, clippy, the project's own rules, licences
+	@.ci/install-packages build
+	$(CARGO) fmt --all --check
+	$(XTASK) tidy
+	@$(WITH_UNICORN); echo "$(CARGO) clippy --workspace --all-targets -- -D warnings"; \
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(MAKE) deny; \
+	else echo "lint: cargo-deny is not installed, licences are not checked (make deny installs it)"; fi
+
+deny: ## Licences and sources of every dependency (installs cargo-deny into the cache the first time)
+	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked --root $(CACHE)/tools
+	$(CARGO) deny --workspace check licenses bans sources
+	$(CARGO) deny --manifest-path runner/unicorn/Cargo.toml check --config runner/unicorn/deny.toml licenses bans
+
+bench: $(RELEASE)/.hotcell-built ## Ratios against other emulators, in one run
+	@.ci/install-packages build bench
+	@.ci/fetch-samples $(SAMPLES)
+	@$(WITH_UNICORN); $(CARGO) build --release -p hotcell-unicorn --examples
+	@$(XTASK) bench $(RELEASE)
+
+fuzz: ## Fuzz what reads hostile bytes, FUZZ_SECONDS each (default 60); needs cargo-fuzz and a nightly compiler
+	@$(XTASK) fuzz $${FUZZ_SECONDS:-60}
+
+schema: ## Write the JSON schemas again
+	@$(XTASK) schemas
+
+docs: ## The crates' documentation
+	@$(WITH_UNICORN); $(CARGO) doc --workspace --no-deps
+
+samples: ## Only fetch the demo's samples
+	@.ci/fetch-samples $(SAMPLES)
+
+guests: ## Only build the guest programs
+	@.ci/install-packages build test
+	@$(XTASK) guests
+
+packages: ## Only install what build and tests need
+	@.ci/install-packages build test
+
+clean-cache: ## Remove what was downloaded and built outside this folder (asks nothing)
+	rm -rf "$(CACHE)/unicorn" "$(CACHE)/samples" "$(CACHE)/guests" "$(CACHE)/tools" "$(CACHE)/bench"
