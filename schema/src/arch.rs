@@ -128,6 +128,19 @@ pub struct Abi {
     pub page_size: u32,
     /// First address past user space: where the stack's top goes below.
     pub task_size: u64,
+    /// Where the architecture differs from the others of its family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quirks: Vec<AbiQuirk>,
+}
+
+/// Where an architecture's Linux ABI differs from the others of its family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AbiQuirk {
+    /// aarch64: `O_DIRECTORY`, `O_NOFOLLOW`, `O_DIRECT` and `O_LARGEFILE` have arm's values, not the generic ones.
+    ArmOpenFlags,
+    /// riscv64: `struct sigaction` has no `sa_restorer`.
+    NoSignalRestorer,
 }
 
 /// Value of a register when a program starts.
