@@ -1,1 +1,20 @@
-//! Placeholder.
+//! Cells: one confined host process for each machine, and how the runner talks with it.
+//!
+//! In: an executable, a [`Job`](hotcell_schema::job::Job), sealed blobs of bytes, limits. Out: events and outputs as
+//! they come, the job's result, and the usage that the host's kernel measured. Everything a cell says is hostile input.
+//!
+//! ```text
+//! runner ── supervise::spawn ──> cell process          descriptor 3: control socket; 4, 5, …: sealed memfds
+//!   │                              │ cell_side::serve: confine, shake hands, run the job
+//!   └── process::ProcessCell <─────┘ protocol frames
+//! ```
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`protocol`] | frames, messages, and a reader that bounds everything |
+//! | [`contract`] | the [`Cell`](contract::Cell) trait: what every engine can be asked |
+//! | [`cell_side`] | what a cell executable uses: connection, blobs, confinement of itself |
+
+pub mod cell_side;
+pub mod contract;
+pub mod protocol;

@@ -1,0 +1,127 @@
+//! The contract of every cell, whatever its engine.
+
+use hotcell_schema::job::Job;
+use serde::{Deserialize, Serialize};
+
+/// What can be asked of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// Begin the job.
+    Start,
+    /// Hold still at the next safe point.
+    Pause,
+    /// Go on after a pause.
+    Resume,
+    /// End soon, with what there is.
+    Stop,
+    /// End now.
+    ForceStop,
+    /// Keep registers, memory and devices.
+    SaveContext,
+    /// Go back to what was kept.
+    LoadContext,
+    /// Run one guest instruction.
+    RunOneInstruction,
+    /// Run one slice of guest execution.
+    RunOneSlice,
+    /// Tell what was used.
+    Usage,
+    /// Change a limit.
+    SetLimit,
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Start => "start",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Stop => "stop",
+            Self::ForceStop => "force-stop",
+            Self::SaveContext => "save-context",
+            Self::LoadContext => "load-context",
+            Self::RunOneInstruction => "run-one-instruction",
+            Self::RunOneSlice => "run-one-slice",
+            Self::Usage => "usage",
+            Self::SetLimit => "set-limit",
+        })
+    }
+}
+
+/// A limit of the host on a cell. Reaching one interrupts the cell; it is never an outcome of the sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limit {
+    /// Wall time from the start, in milliseconds.
+    WallMillis(u64),
+    /// CPU time in seconds.
+    CpuSeconds(u64),
+    /// Address space in bytes.
+    AddressSpace(u64),
+}
+
+/// What a cell has used, as the host's kernel measured it; never as the cell says.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Usage {
+    /// CPU seconds, user and system.
+    pub cpu_s: f64,
+    /// Greatest resident memory in KiB.
+    pub peak_kib: u64,
+}
+
+/// Why an operation on a cell did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum CellFault {
+    /// The engine cannot do it.
+    #[error("engine `{engine}` cannot {operation}")]
+    Unsupported {
+        /// The engine.
+        engine: String,
+        /// What it was asked.
+        operation: Operation,
+    },
+    /// The cell broke the protocol.
+    #[error("the cell broke the protocol: {0}")]
+    Protocol(#[from] crate::protocol::ProtocolError),
+    /// The host refused a step.
+    #[error("{doing}: {source}")]
+    Host {
+        /// What was tried.
+        doing: &'static str,
+        /// What the host said.
+        source: std::io::Error,
+    },
+    /// The cell process is gone.
+    #[error("the cell process has ended")]
+    Ended,
+    /// The cell gave up and says why.
+    #[error("the cell failed: {0}")]
+    Failed(String),
+}
+
+/// One machine in one host process.
+pub trait Cell {
+    /// Begins the job. Bytes the job names were handed over when the process was made.
+    fn start(&mut self, job: &Job) -> Result<(), CellFault>;
+    /// Asks the cell to hold still at its next safe point.
+    fn pause(&mut self) -> Result<(), CellFault>;
+    /// Lets a paused cell go on.
+    fn resume(&mut self) -> Result<(), CellFault>;
+    /// Asks the cell to end soon, with what there is.
+    fn stop(&mut self) -> Result<(), CellFault>;
+    /// Ends the cell now; nothing of it remains.
+    fn force_stop(&mut self) -> Result<(), CellFault>;
+    /// Keeps registers, memory and devices, for rollback or for going on elsewhere.
+    fn save_context(&mut self) -> Result<(), CellFault>;
+    /// Goes back to what was kept last.
+    fn load_context(&mut self) -> Result<(), CellFault>;
+    /// Runs one guest instruction.
+    fn run_one_instruction(&mut self) -> Result<(), CellFault>;
+    /// Runs one slice of guest execution.
+    fn run_one_slice(&mut self) -> Result<(), CellFault>;
+    /// What the cell has used until now.
+    fn usage(&self) -> Result<Usage, CellFault>;
+    /// Changes a limit of the running cell.
+    fn set_limit(&mut self, limit: Limit) -> Result<(), CellFault>;
+}
