@@ -1,0 +1,103 @@
+//! Where things are: the state folder, the store, the cell executables. The only place that reads the environment.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::args::Global;
+use crate::exit::Failure;
+
+/// Folders this run of hotcell works with.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// Holds `runs/`.
+    pub state: PathBuf,
+    /// The content-addressed store.
+    pub store: PathBuf,
+    /// Holds the cell executables.
+    pub libexec: PathBuf,
+}
+
+impl Places {
+    /// The folders for a manifest, or for the current folder where there is none.
+    pub(crate) fn find(global: &Global, manifest: Option<&Path>) -> Result<Self, Failure> {
+        let beside = manifest.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+        let state = match &global.state {
+            Some(folder) => folder.clone(),
+            None => beside.unwrap_or(Path::new(".")).join(".hotcell"),
+        };
+        Ok(Self { state, store: store(global)?, libexec: libexec()? })
+    }
+
+    /// The folder with all runs.
+    pub(crate) fn runs(&self) -> PathBuf {
+        self.state.join("runs")
+    }
+
+    /// A run by its folder, its id, or the latest.
+    pub(crate) fn run(&self, name: Option<&str>) -> Result<PathBuf, Failure> {
+        match name {
+            Some(name) if Path::new(name).join("result").is_dir() => Ok(PathBuf::from(name)),
+            Some(name) => {
+                let folder = self.runs().join(name);
+                if folder.join("result").is_dir() {
+                    return Ok(folder);
+                }
+                Err(Failure::usage(format!("`{name}` is neither a run's folder nor the id of a run in {}", self.runs().display()))
+                    .help("list the runs with `ls`, or name the folder that holds `result/`"))
+            }
+            None => latest(&self.runs()).ok_or_else(|| {
+                Failure::usage(format!("there is no run in {}", self.runs().display()))
+                    .help("run an experiment first: hotcell run MANIFEST; or say where with --state DIR")
+            }),
+        }
+    }
+}
+
+/// The newest run with a result: ids sort by time.
+fn latest(runs: &Path) -> Option<PathBuf> {
+    let mut folders: Vec<PathBuf> = fs_err::read_dir(runs)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|folder| folder.join("result/report.json").is_file())
+        .collect();
+    folders.sort();
+    folders.pop()
+}
+
+fn store(global: &Global) -> Result<PathBuf, Failure> {
+    if let Some(folder) = &global.store {
+        return Ok(folder.clone());
+    }
+    cache().map(|cache| cache.join("store"))
+}
+
+/// hotcell's own folder among the user's caches.
+fn cache() -> Result<PathBuf, Failure> {
+    let folder = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(cache) = folder("HOTCELL_CACHE") {
+        return Ok(cache);
+    }
+    folder("XDG_CACHE_HOME")
+        .or_else(|| folder("HOME").map(|home| home.join(".cache")))
+        .map(|cache| cache.join("hotcell"))
+        .ok_or_else(|| {
+            Failure::host("no folder for the store: neither HOME nor XDG_CACHE_HOME is set")
+                .help("say where with --store DIR or HOTCELL_STORE")
+        })
+}
+
+/// Cell executables stand beside `hotcell` itself, unless `HOTCELL_LIBEXEC` says otherwise.
+fn libexec() -> Result<PathBuf, Failure> {
+    if let Some(folder) = env::var_os("HOTCELL_LIBEXEC") {
+        return Ok(PathBuf::from(folder));
+    }
+    let own = env::current_exe()?;
+    // The link is followed, so that `~/bin/hotcell -> …/target/release/hotcell` finds its cells.
+    let own = own.canonicalize().unwrap_or(own);
+    own.parent().map(Path::to_path_buf).ok_or_else(|| Failure::host("the folder of the executable is unknown"))
+}
+
+/// Whether this runs in continuous integration (every common service sets `CI`).
+pub(crate) fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "0" && value != "false")
+}

@@ -1,0 +1,93 @@
+//! Everything that is printed goes through here: results to standard output, everything else to standard error.
+
+use std::io::Write as _;
+
+use anstyle::{AnsiColor, Style};
+
+use crate::args::Color;
+use crate::exit::{Exit, Failure};
+
+/// Bold.
+pub(crate) const BOLD: Style = Style::new().bold();
+/// Dimmed.
+pub(crate) const DIM: Style = Style::new().dimmed();
+/// All well.
+pub(crate) const GREEN: Style = AnsiColor::Green.on_default();
+/// Look here.
+pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default();
+/// Wrong.
+pub(crate) const RED: Style = AnsiColor::Red.on_default().bold();
+/// Neutral information.
+pub(crate) const CYAN: Style = AnsiColor::Cyan.on_default();
+
+/// Decides once, for both streams, whether colours are written.
+pub(crate) fn set_color(color: Color) {
+    match color {
+        Color::Auto => {}
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
+    }
+}
+
+/// Whether standard error shows colours.
+pub(crate) fn stderr_is_colored() -> bool {
+    !matches!(anstream::stderr().current_choice(), anstream::ColorChoice::Never)
+}
+
+/// A piece of the result, to standard output. A reader that went away (`| head`) is no error.
+pub(crate) fn out(text: &str) {
+    let mut stdout = anstream::stdout().lock();
+    if writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
+        std::process::exit(Exit::Ok as i32);
+    }
+}
+
+/// A line about what goes on, to standard error.
+pub(crate) fn say(text: &str) {
+    // Nowhere is left to complain when standard error is closed.
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// Text in a style.
+pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// A command's failure.
+pub(crate) fn failure(failure: &Failure) {
+    say(&format!("{} {}", styled(RED, "error:"), failure.message));
+    if let Some(help) = &failure.help {
+        say(&format!("{} {help}", styled(CYAN, " help:")));
+    }
+}
+
+/// Text that a sample or a manifest may have had a hand in: control characters (a terminal would obey them) and
+/// characters that turn the writing direction are shown, not written.
+pub(crate) fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if character.is_control() || turns {
+            out.extend(character.escape_unicode());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+/// A value as indented JSON.
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value).map_err(|error| Failure::host(format!("cannot be written as JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn a_terminal_is_given_nothing_to_obey() {
+        assert_eq!(plain("a\u{1b}[2Jb\r\u{202e}c"), "a\\u{1b}[2Jb\\u{d}\\u{202e}c");
+        assert_eq!(plain("grüß dich"), "grüß dich");
+    }
+}
