@@ -20,12 +20,20 @@ pub struct Change {
 impl Change {
     /// Something that was not there before.
     pub fn added(what: impl Into<String>, new: impl Into<String>) -> Self {
-        Self { what: what.into(), old: None, new: Some(new.into()) }
+        Self {
+            what: what.into(),
+            old: None,
+            new: Some(new.into()),
+        }
     }
 
     /// Something that is there no more.
     pub fn removed(what: impl Into<String>, old: impl Into<String>) -> Self {
-        Self { what: what.into(), old: Some(old.into()), new: None }
+        Self {
+            what: what.into(),
+            old: Some(old.into()),
+            new: None,
+        }
     }
 }
 
@@ -38,7 +46,11 @@ pub(crate) fn value<T: PartialEq>(
     show: impl Fn(&T) -> String,
 ) {
     if old != new {
-        changes.push(Change { what: what.into(), old: old.map(&show), new: new.map(&show) });
+        changes.push(Change {
+            what: what.into(),
+            old: old.map(&show),
+            new: new.map(&show),
+        });
     }
 }
 
@@ -46,6 +58,12 @@ pub(crate) fn value<T: PartialEq>(
 pub(crate) fn set(changes: &mut Vec<Change>, what: &str, old: &[String], new: &[String]) {
     let old: BTreeSet<&String> = old.iter().collect();
     let new: BTreeSet<&String> = new.iter().collect();
-    changes.extend(old.difference(&new).map(|gone| Change::removed(what, gone.as_str())));
-    changes.extend(new.difference(&old).map(|came| Change::added(what, came.as_str())));
+    changes.extend(
+        old.difference(&new)
+            .map(|gone| Change::removed(what, gone.as_str())),
+    );
+    changes.extend(
+        new.difference(&old)
+            .map(|came| Change::added(what, came.as_str())),
+    );
 }

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use crate::change::{self, Change};
-use crate::facts::{Facts, Selected};
+use crate::facts::{self, Facts};
 
 /// What differs between two runs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -30,20 +30,52 @@ impl RunDiff {
     pub fn between(old: &Report, new: &Report) -> Self {
         let mut run = Vec::new();
         change::value(&mut run, "name", Some(&old.name), Some(&new.name), String::clone);
-        change::value(&mut run, "manifest", Some(&old.manifest), Some(&new.manifest), ToString::to_string);
-        change::value(&mut run, "seed", Some(&old.seed), Some(&new.seed), ToString::to_string);
-        change::value(&mut run, "hotcell", Some(&old.hotcell), Some(&new.hotcell), String::clone);
+        change::value(
+            &mut run,
+            "manifest",
+            Some(&old.manifest),
+            Some(&new.manifest),
+            ToString::to_string,
+        );
+        change::value(
+            &mut run,
+            "seed",
+            Some(&old.seed),
+            Some(&new.seed),
+            ToString::to_string,
+        );
+        change::value(
+            &mut run,
+            "hotcell",
+            Some(&old.hotcell),
+            Some(&new.hotcell),
+            String::clone,
+        );
         for engine in union(&old.engines, &new.engines) {
             let what = format!("engines.{engine}");
-            change::value(&mut run, &what, old.engines.get(engine), new.engines.get(engine), String::clone);
+            change::value(
+                &mut run,
+                &what,
+                old.engines.get(engine),
+                new.engines.get(engine),
+                String::clone,
+            );
         }
         let samples = |report: &Report| -> Vec<String> {
-            report.samples.values().map(|sample| format!("{} ({})", sample.name, sample.digest.short())).collect()
+            report
+                .samples
+                .values()
+                .map(|sample| format!("{} ({})", sample.name, sample.digest.short()))
+                .collect()
         };
         change::set(&mut run, "samples", &samples(old), &samples(new));
 
         let by_name = |report: &Report| -> IndexMap<String, InstanceReport> {
-            report.instances.iter().map(|instance| (instance.name.clone(), instance.clone())).collect()
+            report
+                .instances
+                .iter()
+                .map(|instance| (instance.name.clone(), instance.clone()))
+                .collect()
         };
         let (before, after) = (by_name(old), by_name(new));
         let mut instances = IndexMap::new();
@@ -53,11 +85,19 @@ impl RunDiff {
                 instances.insert(name.clone(), changes);
             }
         }
-        Self { format: "hotcell-diff", version: 1, run, instances }
+        Self {
+            format: "hotcell-diff",
+            version: 1,
+            run,
+            instances,
+        }
     }
 }
 
-fn union<'a, T, U>(old: &'a IndexMap<String, T>, new: &'a IndexMap<String, U>) -> impl Iterator<Item = &'a String> {
+fn union<'a, T, U>(
+    old: &'a IndexMap<String, T>,
+    new: &'a IndexMap<String, U>,
+) -> impl Iterator<Item = &'a String> {
     old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)))
 }
 
@@ -69,10 +109,19 @@ fn between_instances(old: Option<&InstanceReport>, new: Option<&InstanceReport>)
         (None, None) => return Vec::new(),
     };
     let mut changes = Vec::new();
-    change::value(&mut changes, "status", Some(&old.status), Some(&new.status), |status| {
-        serde_json::to_string(status).unwrap_or_default().trim_matches('"').to_owned()
-    });
-    let facts = |instance| Facts::of(instance, &Selected::ALL).unwrap_or_default();
-    changes.extend(facts(new).changes_since(&facts(old)));
+    change::value(
+        &mut changes,
+        "status",
+        Some(&old.status),
+        Some(&new.status),
+        |status| {
+            serde_json::to_string(status)
+                .unwrap_or_default()
+                .trim_matches('"')
+                .to_owned()
+        },
+    );
+    let of = |instance| Facts::of(instance, &facts::ALL).unwrap_or_default();
+    changes.extend(of(new).changes_since(&of(old)));
     changes
 }

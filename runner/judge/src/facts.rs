@@ -2,6 +2,7 @@
 
 use hotcell_schema::digest::Digest;
 use hotcell_schema::finding::{Finding, Severity};
+use hotcell_schema::manifest::GoldenPart;
 use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_schema::report::InstanceReport;
 use hotcell_schema::stage::{PortType, StageType};
@@ -10,24 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::change::{self, Change};
 
-/// What can be selected for comparison (`golden.select`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Selected {
-    /// How the sample ended.
-    Outcome,
-    /// What it did, normalised.
-    Behaviour,
-    /// What was concluded.
-    Findings,
-    /// The exact bytes of all outputs.
-    Outputs,
-}
-
-impl Selected {
-    /// Everything.
-    pub const ALL: [Self; 4] = [Self::Outcome, Self::Behaviour, Self::Findings, Self::Outputs];
-}
+/// Every part that can be compared.
+pub const ALL: [GoldenPart; 5] = [
+    GoldenPart::Outcome,
+    GoldenPart::Behaviour,
+    GoldenPart::Findings,
+    GoldenPart::Unsupported,
+    GoldenPart::Outputs,
+];
 
 /// Facts about one instance. What is absent is not compared.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -42,6 +33,9 @@ pub struct Facts {
     /// What was concluded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub findings: Option<Vec<FindingFact>>,
+    /// Calls that the engine does not fully support, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsupported: Option<Vec<String>>,
     /// Digests of outputs by port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<IndexMap<String, Digest>>,
@@ -61,8 +55,16 @@ pub struct FindingFact {
 
 impl From<&Finding> for FindingFact {
     fn from(finding: &Finding) -> Self {
-        let evidence = finding.evidence.iter().map(|evidence| evidence.text.clone()).collect();
-        Self { rule: finding.rule.clone(), severity: finding.severity, evidence }
+        let evidence = finding
+            .evidence
+            .iter()
+            .map(|evidence| evidence.text.clone())
+            .collect();
+        Self {
+            rule: finding.rule.clone(),
+            severity: finding.severity,
+            evidence,
+        }
     }
 }
 
@@ -79,21 +81,35 @@ impl std::fmt::Display for FindingFact {
 
 impl Facts {
     /// The selected facts of an instance, or `None` when its stage has none of them or it did not run to its end.
-    pub fn of(instance: &InstanceReport, select: &[Selected]) -> Option<Self> {
+    pub fn of(instance: &InstanceReport, select: &[GoldenPart]) -> Option<Self> {
         if instance.status != Status::Ok {
             return None;
         }
         let gives = |port: PortType| {
-            StageType::find(&instance.uses).is_some_and(|stage| stage.outputs.iter().any(|output| output.port == port))
+            StageType::find(&instance.uses)
+                .is_some_and(|stage| stage.outputs.iter().any(|output| output.port == port))
         };
         let wants = |selected| select.contains(&selected);
         let facts = Self {
-            outcome: instance.outcome.clone().filter(|_| wants(Selected::Outcome)),
-            behaviour: (wants(Selected::Behaviour) && gives(PortType::Events)).then(|| instance.behaviour.clone()),
-            findings: (wants(Selected::Findings) && gives(PortType::Findings))
+            outcome: instance.outcome.clone().filter(|_| wants(GoldenPart::Outcome)),
+            behaviour: (wants(GoldenPart::Behaviour) && gives(PortType::Events))
+                .then(|| instance.behaviour.clone()),
+            findings: (wants(GoldenPart::Findings) && gives(PortType::Findings))
                 .then(|| instance.findings.iter().map(FindingFact::from).collect()),
-            outputs: (wants(Selected::Outputs) && !instance.outputs.is_empty())
-                .then(|| instance.outputs.iter().map(|(port, output)| (port.clone(), output.digest)).collect()),
+            unsupported: (wants(GoldenPart::Unsupported) && gives(PortType::Events)).then(|| {
+                instance
+                    .unsupported
+                    .iter()
+                    .map(|call| call.name.clone())
+                    .collect()
+            }),
+            outputs: (wants(GoldenPart::Outputs) && !instance.outputs.is_empty()).then(|| {
+                instance
+                    .outputs
+                    .iter()
+                    .map(|(port, output)| (port.clone(), output.digest))
+                    .collect()
+            }),
         };
         (facts != Self::default()).then_some(facts)
     }
@@ -101,18 +117,38 @@ impl Facts {
     /// What differs from `old` to `self`.
     pub fn changes_since(&self, old: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
-        change::value(&mut changes, "outcome", old.outcome.as_ref(), self.outcome.as_ref(), ToString::to_string);
+        change::value(
+            &mut changes,
+            "outcome",
+            old.outcome.as_ref(),
+            self.outcome.as_ref(),
+            ToString::to_string,
+        );
         let behaviour = |facts: &Self| facts.behaviour.clone().unwrap_or_default();
         change::set(&mut changes, "behaviour", &behaviour(old), &behaviour(self));
         let findings = |facts: &Self| -> Vec<String> {
             facts.findings.iter().flatten().map(ToString::to_string).collect()
         };
         change::set(&mut changes, "findings", &findings(old), &findings(self));
+        let unsupported = |facts: &Self| facts.unsupported.clone().unwrap_or_default();
+        change::set(&mut changes, "unsupported", &unsupported(old), &unsupported(self));
         let none = IndexMap::new();
-        let (before, after) = (old.outputs.as_ref().unwrap_or(&none), self.outputs.as_ref().unwrap_or(&none));
-        for port in before.keys().chain(after.keys().filter(|port| !before.contains_key(*port))) {
+        let (before, after) = (
+            old.outputs.as_ref().unwrap_or(&none),
+            self.outputs.as_ref().unwrap_or(&none),
+        );
+        for port in before
+            .keys()
+            .chain(after.keys().filter(|port| !before.contains_key(*port)))
+        {
             let what = format!("outputs.{port}");
-            change::value(&mut changes, &what, before.get(port), after.get(port), Digest::to_string);
+            change::value(
+                &mut changes,
+                &what,
+                before.get(port),
+                after.get(port),
+                Digest::to_string,
+            );
         }
         // Evidence beyond the first line, and order, count too: never call different facts the same.
         if changes.is_empty() && self != old {

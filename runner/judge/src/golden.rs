@@ -5,12 +5,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use hotcell_schema::manifest::GoldenPart;
 use hotcell_schema::outcome::Status;
 use hotcell_schema::report::{InstanceReport, Report};
 use serde::{Deserialize, Serialize};
 
 use crate::change::Change;
-use crate::facts::{Facts, Selected};
+use crate::facts::Facts;
 use crate::{Check, Verdict};
 
 /// Name of the format.
@@ -51,46 +52,80 @@ pub enum GoldenError {
 #[derive(Debug)]
 pub struct Goldens {
     folder: PathBuf,
-    select: Vec<Selected>,
+    select: Vec<GoldenPart>,
+    stages: Vec<String>,
 }
 
 impl Goldens {
-    /// The goldens in `folder` (`golden/<manifest>`), of which `select` is compared.
-    pub fn new(folder: PathBuf, select: Vec<Selected>) -> Self {
-        Self { folder, select }
+    /// The goldens in `folder` (`golden/<manifest>`). Of each instance of `stages` (empty: of all), the parts `select`
+    /// (empty: all) are compared.
+    pub fn new(folder: PathBuf, select: Vec<GoldenPart>, stages: Vec<String>) -> Self {
+        let select = if select.is_empty() {
+            crate::facts::ALL.to_vec()
+        } else {
+            select
+        };
+        Self {
+            folder,
+            select,
+            stages,
+        }
     }
 
     /// Compares every instance with its golden. `slug` names an instance in file names.
-    pub fn check(&self, report: &Report, slug: &dyn Fn(&InstanceReport) -> String) -> Result<Vec<Check>, GoldenError> {
+    pub fn check(
+        &self,
+        report: &Report,
+        slug: &dyn Fn(&InstanceReport) -> String,
+    ) -> Result<Vec<Check>, GoldenError> {
         let mut checks = Vec::new();
         let mut stale = self.files()?;
-        for instance in &report.instances {
+        for instance in report.instances.iter().filter(|instance| self.covers(instance)) {
             let path = self.path(instance, slug);
             let known = stale.remove(&path);
             let verdict = match Facts::of(instance, &self.select) {
                 None if !known => continue,
-                None if instance.status == Status::Ok => {
-                    Verdict::NotMet(vec![Change::removed("golden", "the stage has none of the selected facts any more")])
-                }
+                None if instance.status == Status::Ok => Verdict::NotMet(vec![Change::removed(
+                    "golden",
+                    "the stage has none of the selected facts any more",
+                )]),
                 None => Verdict::NotJudged(reason(instance)),
-                Some(_) if !known => Verdict::NotMet(vec![Change::added("golden", "there is none yet; --accept writes it")]),
+                Some(_) if !known => Verdict::NotMet(vec![Change::added(
+                    "golden",
+                    "there is none yet; --accept writes it",
+                )]),
                 Some(facts) => compare(&path, &facts, instance)?,
             };
-            checks.push(Check { name: self.name(&path), subject: instance.name.clone(), verdict });
+            checks.push(Check {
+                name: self.name(&path),
+                subject: instance.name.clone(),
+                verdict,
+            });
         }
         for path in stale {
-            let gone = Change::removed("golden", "no instance of this name is planned; --accept removes the file");
-            checks.push(Check { name: self.name(&path), subject: String::new(), verdict: Verdict::NotMet(vec![gone]) });
+            let gone = Change::removed(
+                "golden",
+                "no instance of this name is planned; --accept removes the file",
+            );
+            checks.push(Check {
+                name: self.name(&path),
+                subject: String::new(),
+                verdict: Verdict::NotMet(vec![gone]),
+            });
         }
         Ok(checks)
     }
 
     /// Makes what came out the new goldens: writes those that differ, removes those of instances that are no longer
     /// planned. Instances that did not run to their end keep theirs. Answers with the paths that changed.
-    pub fn accept(&self, report: &Report, slug: &dyn Fn(&InstanceReport) -> String) -> Result<Vec<PathBuf>, GoldenError> {
+    pub fn accept(
+        &self,
+        report: &Report,
+        slug: &dyn Fn(&InstanceReport) -> String,
+    ) -> Result<Vec<PathBuf>, GoldenError> {
         let mut changed = Vec::new();
         let mut stale = self.files()?;
-        for instance in &report.instances {
+        for instance in report.instances.iter().filter(|instance| self.covers(instance)) {
             let path = self.path(instance, slug);
             let Some(facts) = Facts::of(instance, &self.select) else {
                 if instance.status != Status::Ok {
@@ -106,8 +141,10 @@ impl Goldens {
                 engine: instance.uses.clone(),
                 facts,
             };
-            let mut text = serde_json::to_string_pretty(&golden)
-                .map_err(|source| GoldenError::Json { path: path.clone(), source })?;
+            let mut text = serde_json::to_string_pretty(&golden).map_err(|source| GoldenError::Json {
+                path: path.clone(),
+                source,
+            })?;
             text.push('\n');
             if fs_err::read_to_string(&path).ok().as_deref() != Some(&text) {
                 if let Some(folder) = path.parent() {
@@ -124,14 +161,23 @@ impl Goldens {
         Ok(changed)
     }
 
+    fn covers(&self, instance: &InstanceReport) -> bool {
+        self.stages.is_empty() || self.stages.contains(&instance.stage)
+    }
+
     fn path(&self, instance: &InstanceReport, slug: &dyn Fn(&InstanceReport) -> String) -> PathBuf {
         let engine = instance.uses.replace('/', "-");
-        self.folder.join(&instance.stage).join(format!("{}.{engine}.json", slug(instance)))
+        self.folder
+            .join(&instance.stage)
+            .join(format!("{}.{engine}.json", slug(instance)))
     }
 
     /// The path as people know it: from the folder of all goldens on.
     fn name(&self, path: &Path) -> String {
-        path.strip_prefix(&self.folder).unwrap_or(path).display().to_string()
+        path.strip_prefix(&self.folder)
+            .unwrap_or(path)
+            .display()
+            .to_string()
     }
 
     /// Every golden file there is: two levels, `<stage>/<file>.json`.
@@ -158,7 +204,11 @@ impl Goldens {
 
 fn reason(instance: &InstanceReport) -> String {
     let status = serde_json::to_value(instance.status).ok();
-    let status = status.as_ref().and_then(serde_json::Value::as_str).unwrap_or("not run").to_owned();
+    let status = status
+        .as_ref()
+        .and_then(serde_json::Value::as_str)
+        .unwrap_or("not run")
+        .to_owned();
     match &instance.reason {
         Some(reason) => format!("{status}: {reason}"),
         None => status,
@@ -175,13 +225,29 @@ fn compare(path: &Path, facts: &Facts, instance: &InstanceReport) -> Result<Verd
         Err(error) => return damaged(format!("{} cannot be read: {error}", path.display())),
     };
     if golden.format != FORMAT || golden.version != VERSION {
-        return damaged(format!("{} is {} {}, not {FORMAT} {VERSION}", path.display(), golden.format, golden.version));
+        return damaged(format!(
+            "{} is {} {}, not {FORMAT} {VERSION}",
+            path.display(),
+            golden.format,
+            golden.version
+        ));
     }
     let mut changes = facts.changes_since(&golden.facts);
-    for (what, old, new) in [("instance", &golden.instance, &instance.name), ("engine", &golden.engine, &instance.uses)] {
+    for (what, old, new) in [
+        ("instance", &golden.instance, &instance.name),
+        ("engine", &golden.engine, &instance.uses),
+    ] {
         if old != new {
-            changes.push(Change { what: what.into(), old: Some(old.clone()), new: Some(new.clone()) });
+            changes.push(Change {
+                what: what.into(),
+                old: Some(old.clone()),
+                new: Some(new.clone()),
+            });
         }
     }
-    Ok(if changes.is_empty() { Verdict::Met } else { Verdict::NotMet(changes) })
+    Ok(if changes.is_empty() {
+        Verdict::Met
+    } else {
+        Verdict::NotMet(changes)
+    })
 }
