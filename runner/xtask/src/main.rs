@@ -3,6 +3,10 @@
 //! | task | does |
 //! |---|---|
 //! | `unicorn-library` | builds the patched Unicorn C library into the cache, prints the folder for `PKG_CONFIG_PATH` |
+//! | `guests` | builds `tests/guests/*` for every target into the cache, each tried under qemu-user, prints the folder |
+//! | `tidy` | checks the project's own rules over the source tree |
+//! | `bench FOLDER` | compares the executables in FOLDER with other emulators, prints ratios |
+//! | `schemas` | writes the JSON schemas (with `--features schemas`) |
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{
@@ -10,6 +14,12 @@ use std::{
     process::ExitCode,
 };
 
+mod bench;
+mod common;
+mod guests;
+#[cfg(feature = "schemas")]
+mod schemas;
+mod tidy;
 mod udiff;
 mod unicorn_library;
 
@@ -21,11 +31,24 @@ fn project_folder() -> PathBuf {
 }
 
 fn main() -> ExitCode {
-    let task = std::env::args().nth(1).unwrap_or_default();
+    let mut args = std::env::args().skip(1);
+    let task = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
     let project = project_folder();
+    let print_folder = |folder: PathBuf| println!("{}", folder.display());
     let result = match task.as_str() {
-        "unicorn-library" => unicorn_library::run(&project).map(|folder| println!("{}", folder.display())),
-        _ => Err(format!("unknown task `{task}`; tasks: unicorn-library").into()),
+        "unicorn-library" => unicorn_library::run(&project).map(print_folder),
+        "guests" => guests::run(&project).map(print_folder),
+        "tidy" => tidy::run(&project),
+        "bench" => bench::run(&project, &rest),
+        #[cfg(feature = "schemas")]
+        "schemas" => schemas::run(&project),
+        #[cfg(not(feature = "schemas"))]
+        "schemas" => Err("this task needs `cargo run -p xtask --features schemas -- schemas`".into()),
+        _ => Err(format!(
+            "unknown task `{task}`; tasks: unicorn-library, guests, tidy, bench, schemas"
+        )
+        .into()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
