@@ -81,6 +81,10 @@ pub struct StageType {
     pub outputs: &'static [Output],
     /// Whether the result is the same on every machine.
     pub exact: bool,
+    /// Whether it uses the instance's seed.
+    pub seeded: bool,
+    /// Whether the guest's limits can change its result.
+    pub limited: bool,
     /// The JSON schema of its `with`.
     pub with_schema: fn(&mut SchemaGenerator) -> Schema,
 }
@@ -144,6 +148,8 @@ pub static STAGE_TYPES: &[StageType] = &[
             ),
         ],
         exact: true,
+        seeded: false,
+        limited: false,
         with_schema: |generator| generator.subschema_for::<InspectWith>(),
     },
     StageType {
@@ -162,6 +168,8 @@ pub static STAGE_TYPES: &[StageType] = &[
             "outcome, registers, memory, trace",
         )],
         exact: true,
+        seeded: false,
+        limited: true,
         with_schema: |generator| generator.subschema_for::<PayloadWith>(),
     },
     StageType {
@@ -184,6 +192,8 @@ pub static STAGE_TYPES: &[StageType] = &[
             ),
         ],
         exact: true,
+        seeded: true,
+        limited: true,
         with_schema: |generator| generator.subschema_for::<LinuxWith>(),
     },
     StageType {
@@ -196,6 +206,8 @@ pub static STAGE_TYPES: &[StageType] = &[
         ],
         outputs: &[output("findings", PortType::Findings, "what the rules concluded")],
         exact: true,
+        seeded: false,
+        limited: false,
         with_schema: |generator| generator.subschema_for::<RulesWith>(),
     },
 ];
