@@ -1,0 +1,285 @@
+//! The plan: every stage instance, what it reads, and what must be done before. Plain data, the same bytes for the same
+//! manifest and inputs; written as `plan.json` and by `hotcell plan --json`.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8PathBuf;
+use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::digest::Digest;
+use hotcell_schema::job::GuestLimits;
+use hotcell_schema::manifest::{Expectation, Golden};
+use hotcell_schema::persona::Persona;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+/// Name of the plan's format.
+pub const FORMAT: &str = "hotcell-plan";
+/// Version of the plan's format.
+pub const VERSION: u32 = 1;
+
+/// What will be done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Always [`FORMAT`].
+    pub format: String,
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// The experiment's name.
+    pub name: String,
+    /// Digest of the manifest after includes, variants and `--set`: of its JSON.
+    pub manifest: Digest,
+    /// The experiment's seed.
+    pub seed: u64,
+    /// Folder that sample paths and rule paths count from: that of the manifest. Not part of the written plan.
+    #[serde(skip)]
+    pub folder: Utf8PathBuf,
+    /// Samples in the manifest's order. The same bytes can be in several sets.
+    pub samples: Vec<Sample>,
+    /// Stages in an order in which each comes after what it reads.
+    pub stages: IndexMap<String, PlannedStage>,
+    /// Instances: stage by stage, in the order of the axes' values. Each comes after what it reads.
+    pub instances: Vec<Instance>,
+    /// Arch profiles that instances name ([`Instance::arch`]).
+    pub profiles: BTreeMap<String, ArchProfile>,
+    /// Personas that instances name ([`Instance::persona`]).
+    pub personas: BTreeMap<String, Persona>,
+    /// Sets of rule files that instances name ([`Instance::rules`]).
+    pub rule_sets: BTreeMap<String, RuleSet>,
+    /// What is expected of the result.
+    pub expect: Vec<Expectation>,
+    /// Which parts of the result are compared with golden files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden: Option<Golden>,
+}
+
+/// A file that is a sample.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Digest of its bytes: its id.
+    pub digest: Digest,
+    /// Its set (`samples.<set>`).
+    pub set: String,
+    /// File name, without its folder.
+    pub name: String,
+    /// Path from the plan's folder; see [`Plan::sample_path`].
+    pub path: Utf8PathBuf,
+    /// Length in bytes.
+    pub length: u64,
+    /// Arch profile that its ELF header fits; absent: no ELF file, or none fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// Family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// Variant within the family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Free label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}
+
+/// A stage and the place of its instances.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStage {
+    /// The stage type.
+    pub uses: String,
+    /// Names of its axes.
+    pub axes: Vec<String>,
+    /// Index of its first instance in [`Plan::instances`].
+    pub first: usize,
+    /// How many instances it has; they follow each other.
+    pub count: usize,
+}
+
+impl PlannedStage {
+    /// Indexes of its instances.
+    pub fn instances(&self) -> std::ops::Range<usize> {
+        self.first..self.first.saturating_add(self.count)
+    }
+}
+
+/// One thing to do: a stage with one value for each of its axes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Its name: the stage and the values, `run[sample=<digest>]`.
+    pub name: String,
+    /// Its folder under `result/stages/<stage>/`. Unique in its stage.
+    pub slug: String,
+    /// The stage.
+    pub stage: String,
+    /// The stage type: a row of [`hotcell_schema::stage::STAGE_TYPES`].
+    pub uses: String,
+    /// Values of the axes.
+    pub axes: IndexMap<String, AxisValue>,
+    /// `with`, read into the stage type's own struct and written again with every default:
+    /// `serde_json::from_value::<LinuxWith>` and its like read it.
+    pub with: Json,
+    /// Limits.
+    pub limits: PlannedLimits,
+    /// How often it is tried again when the host interrupted it.
+    pub retries: u8,
+    /// Inputs: port to what is wired to it, in order.
+    pub inputs: IndexMap<String, Vec<Wire>>,
+    /// Instances that must be done before without giving anything (`needs`), beside those that give inputs and those that
+    /// `when` reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<After>,
+    /// Condition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// Seed of all chance in it: from the manifest's seed, the stage and the axes' values.
+    pub seed: Digest,
+    /// Name of the arch profile it runs on (a key of [`Plan::profiles`]): `with.arch`, or that of the sample wired to
+    /// `file`. Absent: its stage type runs nothing, or it must be found from the bytes at run time
+    /// ([`crate::profiles::Profiles::find_by_header`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
+    /// Key of [`Plan::personas`], where the stage type has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persona: Option<String>,
+    /// Key of [`Plan::rule_sets`], where the stage type has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<String>,
+}
+
+/// Value of an axis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AxisValue {
+    /// A sample: its index in [`Plan::samples`].
+    Sample(usize),
+    /// A value written out in the manifest.
+    Literal(Json),
+}
+
+/// What is wired to an input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wire {
+    /// The file of a sample: its index in [`Plan::samples`].
+    Sample(usize),
+    /// An output of one instance.
+    Output {
+        /// Index in [`Plan::instances`].
+        instance: usize,
+        /// Output port.
+        port: String,
+    },
+    /// An output of all instances of a stage, in their order (`[*]`).
+    All {
+        /// The stage.
+        stage: String,
+        /// Output port.
+        port: String,
+    },
+}
+
+/// What must be done before.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum After {
+    /// One instance: index in [`Plan::instances`].
+    Instance(usize),
+    /// All instances of a stage.
+    Stage(String),
+}
+
+/// A condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct When {
+    /// The expression as it is written.
+    pub expression: String,
+    /// Instances whose results it reads, by the name of their stage.
+    pub reads: BTreeMap<String, usize>,
+    /// Its value, when it reads no results and so is known already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<bool>,
+}
+
+/// Limits of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PlannedLimits {
+    /// Of the guest: reaching one is an outcome.
+    pub guest: GuestLimits,
+    /// Wall time in nanoseconds: reaching it interrupts the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall: Option<u64>,
+    /// Processor time in nanoseconds: reaching it interrupts the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u64>,
+}
+
+/// A set of rule files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleSet {
+    /// Digest of all names and contents.
+    pub digest: Digest,
+    /// Files in order. Their text is not part of the written plan.
+    pub files: Vec<RuleFile>,
+}
+
+/// A rule file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleFile {
+    /// Path from the plan's folder, or `shipped:<name>`.
+    pub path: String,
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// Its text. Not part of the written plan.
+    #[serde(skip)]
+    pub text: String,
+}
+
+impl Plan {
+    /// Where a sample's file is.
+    pub fn sample_path(&self, sample: &Sample) -> Utf8PathBuf {
+        self.folder.join(&sample.path)
+    }
+
+    /// The sample that an instance is about: that of its axis `sample`, or of its only sample axis.
+    pub fn sample_of(&self, instance: &Instance) -> Option<&Sample> {
+        let index_of = |value: &AxisValue| match value {
+            AxisValue::Sample(index) => Some(*index),
+            AxisValue::Literal(_) => None,
+        };
+        let index = instance
+            .axes
+            .get("sample")
+            .and_then(index_of)
+            .or_else(|| instance.axes.values().find_map(index_of))?;
+        self.samples.get(index)
+    }
+
+    /// Axes of an instance as text, for reports: a sample by its digest.
+    pub fn axis_texts(&self, instance: &Instance) -> IndexMap<String, String> {
+        instance
+            .axes
+            .iter()
+            .map(|(name, value)| (name.clone(), self.axis_text(value)))
+            .collect()
+    }
+
+    /// A value of an axis as text: a sample by its digest, a text as it is, a table by its `name`, anything else as JSON.
+    pub fn axis_text(&self, value: &AxisValue) -> String {
+        match value {
+            AxisValue::Sample(index) => {
+                self.samples.get(*index).map(|sample| sample.digest.to_string()).unwrap_or_default()
+            }
+            AxisValue::Literal(value) => literal_text(value),
+        }
+    }
+}
+
+/// A literal value as text: a text as it is, a table by its `name`, anything else as JSON.
+pub(crate) fn literal_text(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        Json::Object(table) => match table.get("name") {
+            Some(Json::String(name)) => name.clone(),
+            _ => Digest::of(value.to_string().as_bytes()).short(),
+        },
+        other => other.to_string(),
+    }
+}

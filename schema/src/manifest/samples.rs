@@ -1,0 +1,65 @@
+//! Where bytes come from, and which of them are samples.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::later::SecretRef;
+use super::span::Spanned;
+use crate::digest::Digest;
+
+/// Where bytes come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Source {
+    /// What kind of place it is.
+    pub kind: SourceKind,
+    /// A folder, or a glob of archives, from the folder of the document that says it. It may lead out of that folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Spanned<String>>,
+    /// Password of encrypted archives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretRef>,
+    /// Name of a Debian package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
+}
+
+/// Kinds of source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SourceKind {
+    /// A folder of files.
+    Folder,
+    /// Archives, also encrypted.
+    Archive,
+    /// A Debian package.
+    Debian,
+}
+
+/// A set of samples: by `glob`, by `list`, or by `digests`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct SampleSet {
+    /// Files whose path fits a pattern (`*`, `?`, `[ab]`, `{a,b}`, `**` for any number of folders).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub glob: Option<Spanned<String>>,
+    /// A CSV file with a header line, or a JSONL file, with the columns `path`, `sha256`, `family`, `variant`, `label`.
+    /// Each row has a path, a digest, or both. A row with a digest alone is found in the source by its bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list: Option<Spanned<String>>,
+    /// Digests of files that are found in the source.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub digests: Vec<Spanned<Digest>>,
+    /// Name of the source in which files are looked for; absent: the folder of the document that says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<Spanned<String>>,
+    /// Family of every sample that does not say its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub family: Option<String>,
+    /// Variant of every sample that does not say its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// Label of every sample that does not say its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+}

@@ -1,0 +1,176 @@
+//! Stages, their limits, and what is expected of them.
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+
+use super::span::Spanned;
+use super::units::{Size, Time};
+use super::wiring::{Axis, OneOrMany};
+use crate::finding::Severity;
+
+/// One stage: a stage type, and what it is applied to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Stage {
+    /// The stage type, for instance `unicorn/linux`.
+    pub uses: Spanned<String>,
+    /// Axes: the stage is done once for each combination of their values. Names of axes are lower-case letters, digits and
+    /// `_`.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub for_each: IndexMap<String, Spanned<Axis>>,
+    /// Inputs: port name to `stages.<stage>.out.<port>`, `stages.<stage>[*].out.<port>`, or `${<axis>.file}`.
+    #[serde(default, rename = "in", skip_serializing_if = "IndexMap::is_empty")]
+    pub inputs: IndexMap<String, OneOrMany<String>>,
+    /// Stages that must be done before, without giving anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<Spanned<String>>,
+    /// An expression; where it is false, the instance is skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<Spanned<String>>,
+    /// Settings of the stage type. Texts may hold `${expression}`.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub with: IndexMap<String, Json>,
+    /// Limits of each instance.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How often an instance that the host interrupted is tried again.
+    #[serde(default)]
+    #[schemars(range(max = 10))]
+    pub retries: u8,
+    /// Greatest number of values of an axis that is expanded at run time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_items: Option<u32>,
+}
+
+/// Limits of one instance. Reaching a limit of the guest is an outcome of the sample, the same on every machine; reaching
+/// a limit of the host (`wall`, `cpu`) interrupts the instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Virtual time of the guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub virtual_time: Option<Time>,
+    /// Events in the stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<u64>,
+    /// System calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub syscalls: Option<u64>,
+    /// Instructions. Counting them makes the guest slower.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<u64>,
+    /// Guest memory, all processes together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    /// Processes and threads at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u32>,
+    /// Bytes in all files the guest writes, standard output and error included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<Size>,
+    /// Time on the host's clock.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wall: Option<Time>,
+    /// Processor time of the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<Time>,
+}
+
+/// What is expected of instances. Each one that `where` and `stage` choose must fulfil everything else that is said.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Expectation {
+    /// An expression over `sample`, `stage`, `uses` and the axes; absent: everything.
+    #[serde(rename = "where", skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Spanned<String>>,
+    /// The stage it is about; absent: for `hits` every stage that gives findings, for the rest every stage that runs
+    /// samples.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Spanned<String>>,
+    /// Rules that hit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hits: Option<Hits>,
+    /// How the sample ended: a kind (`exited`, `signalled`, `faulted`, `limit`, `unsupported`, `completed`) or a whole
+    /// outcome (`exited 0`, `signalled SIGSEGV`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// What the sample did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behaviour: Option<Presence>,
+    /// What it wrote to standard output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<TextExpectation>,
+}
+
+/// Rules that hit: ids of rules.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Hits {
+    /// All of these hit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub all: Vec<String>,
+    /// None of these hit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub none: Vec<String>,
+    /// At least one of these hits.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub any: Vec<String>,
+    /// Every hit is less severe than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub severity_below: Option<Severity>,
+}
+
+/// Lines of behaviour (`file/written /etc/cron.d/x`) by pattern; `*` stands for any text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Presence {
+    /// Each of these patterns fits at least one line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub present: Vec<String>,
+    /// None of these patterns fits a line.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<String>,
+}
+
+/// A text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct TextExpectation {
+    /// It is exactly this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub equals: Option<String>,
+    /// It has each of these in it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub contains: Vec<String>,
+}
+
+/// Which parts of a result are compared with golden files.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Golden {
+    /// Parts that are compared; absent: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub select: Vec<GoldenPart>,
+    /// Stages that are compared; absent: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<Spanned<String>>,
+}
+
+/// A part of an instance's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GoldenPart {
+    /// How the sample ended.
+    Outcome,
+    /// What the sample did, in lines.
+    Behaviour,
+    /// What rules and inspection concluded.
+    Findings,
+    /// Calls that the engine does not fully support.
+    Unsupported,
+    /// Digests of all outputs.
+    Outputs,
+}
