@@ -1,2 +1,69 @@
-//! Placeholder.
-fn main() {}
+//! One cell: a process that runs one guest on Unicorn and ends.
+//!
+//! In: a [`Job`](hotcell_schema::job::Job) and its blobs on inherited descriptors, after the process has confined
+//! itself. Out: events, outputs and the result, as frames (`hotcell_cells::protocol`). A guest that crashes the
+//! emulator crashes this process only. This is the only crate that names Unicorn, whose licence (GPL-2.0) ends here.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | `driver` | Linux programs: the loop between the emulated kernel and its machines |
+//! | `payload` | raw code: registers and memory in and out, trace |
+//! | `machine` | one Unicorn instance as the kernel's `Machine` |
+//! | `shape` | the `[unicorn]` part of an arch profile, read |
+//! | `registers`, `traps` | Unicorn's numbers for registers and exceptions |
+//! | `quirks` | named exceptions: what a profile's data cannot say |
+//! | `clocks_unsafe` | the host's clocks and randomness, replaced by virtual ones |
+//! | `disassembly` | capstone, from the profile |
+//! | `identity` | which engine this is, for cache keys |
+
+use std::process::ExitCode;
+
+use hotcell_cells::cell_side::{CellError, confine::Profile, serve};
+use hotcell_schema::job::{Job, JobResult};
+
+mod clocks_unsafe;
+mod disassembly;
+mod driver;
+mod ffi;
+mod identity;
+mod machine;
+mod payload;
+mod quirks;
+mod registers;
+mod shape;
+mod traps;
+
+#[cfg(test)]
+mod tests;
+
+#[allow(clippy::print_stdout, clippy::print_stderr)]
+fn main() -> ExitCode {
+    let identity = identity::text();
+    match std::env::args_os().nth(1) {
+        None => {}
+        Some(argument) if argument == "--version" || argument == "--identity" => {
+            println!("{identity}");
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => {
+            eprintln!(
+                "hotcell-unicorn is started by `hotcell`; by hand it only knows --version and --identity"
+            );
+            return ExitCode::from(2);
+        }
+    }
+    serve(
+        "hotcell-unicorn",
+        &identity,
+        Profile::unicorn(),
+        |connection, job| match job {
+            Job::Linux(job) => driver::run(connection, &job),
+            Job::Payload(job) => {
+                let code = connection.blob(job.code)?;
+                let result = payload::run(&job, &code).map_err(|error| CellError::Job(error.to_string()))?;
+                Ok(JobResult::Payload(result))
+            }
+            Job::Inspect(_) => Err(CellError::Job("this engine does not inspect files".to_owned())),
+        },
+    )
+}

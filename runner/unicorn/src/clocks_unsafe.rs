@@ -1,0 +1,111 @@
+//! The host's clocks and randomness, as Unicorn's C code asks for them, answered from the kernel's virtual time.
+//!
+//! Every instruction that reads a clock ends in one of five C functions: `qemu_clock_get_ns` (aarch64 CNTVCT and
+//! CNTPCT, arm generic timer and cycle counter, MIPS CP0 Count, PowerPC timebase, s390x CPU timer),
+//! `cpu_get_ticks_x86_64` (RDTSC, RDTSCP), `riscv_csrrw_riscv64` (cycle, time, instret), `helper_stck` (s390x STCK)
+//! and `qemu_guest_getrandom` (RDRAND, RDSEED, RNDR, DARN). The linker replaces them (`build.rs`).
+//!
+//! In: a call in the middle of a guest instruction. Out: a value of the [`Source`] that is active on this thread
+//! while a guest runs; outside a run, zero. `tests/clocks.rs` runs a guest per architecture that reads them all.
+#![allow(unsafe_code)]
+
+use std::{
+    cell::RefCell,
+    ffi::{c_int, c_void},
+    rc::Rc,
+};
+
+use hotcell_kernel::machine::Clock;
+
+/// Answers clock reads of the running guest.
+pub(crate) trait Source {
+    /// The value of a clock now.
+    fn read(&self, clock: Clock) -> u64;
+}
+
+thread_local! {
+    static ACTIVE: RefCell<Option<Rc<dyn Source>>> = const { RefCell::new(None) };
+}
+
+/// Makes `source` answer on this thread until the guard is dropped.
+pub(crate) fn activate(source: Rc<dyn Source>) -> Guard {
+    Guard(ACTIVE.replace(Some(source)))
+}
+
+/// Puts the former source back.
+pub(crate) struct Guard(Option<Rc<dyn Source>>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        ACTIVE.set(self.0.take());
+    }
+}
+
+fn read(clock: Clock) -> u64 {
+    // The source is cloned out, so that it may itself be replaced while it answers.
+    let source = ACTIVE.with(|active| active.try_borrow().ok().and_then(|source| source.clone()));
+    source.map_or(0, |source| source.read(clock))
+}
+
+/// Nanoseconds, for timers that the C code scales to their own frequency.
+#[unsafe(no_mangle)]
+extern "C" fn __wrap_qemu_clock_get_ns(_kind: c_int) -> i64 {
+    (read(Clock::Timer { hertz: 1_000_000_000 }) & i64::MAX as u64) as i64
+}
+
+/// The x86 time stamp counter.
+#[unsafe(no_mangle)]
+extern "C" fn __wrap_cpu_get_ticks_x86_64() -> i64 {
+    (read(Clock::Cycles) & i64::MAX as u64) as i64
+}
+
+/// The s390x time-of-day clock: bit 51 counts microseconds (z/Architecture Principles of Operation, chapter 4).
+#[unsafe(no_mangle)]
+extern "C" fn __wrap_helper_stck(_env: *mut c_void) -> u64 {
+    read(Clock::Timer { hertz: 4_096_000_000 })
+}
+
+/// Random bytes for a guest instruction.
+#[unsafe(no_mangle)]
+extern "C" fn __wrap_qemu_guest_getrandom(into: *mut u8, length: usize) -> c_int {
+    let mut at = 0usize;
+    while at < length {
+        let bytes = read(Clock::Random).to_ne_bytes();
+        let count = bytes.len().min(length - at);
+        // SAFETY: the C caller owns `length` bytes at `into`; `at + count` never passes `length`.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), into.add(at), count) };
+        at += count;
+    }
+    0
+}
+
+unsafe extern "C" {
+    fn __real_riscv_csrrw_riscv64(env: *mut c_void, csr: c_int, old: *mut u64, new: u64, mask: u64) -> c_int;
+}
+
+/// Every access to a RISC-V control and status register; the three user counters are answered here.
+#[unsafe(no_mangle)]
+extern "C" fn __wrap_riscv_csrrw_riscv64(
+    env: *mut c_void,
+    csr: c_int,
+    old: *mut u64,
+    new: u64,
+    mask: u64,
+) -> c_int {
+    // Numbers: RISC-V unprivileged specification, chapter "Zicntr". Linux gives `time` 10 MHz on most boards.
+    let clock = match csr {
+        0xc00 | 0xc02 => Clock::Cycles,
+        0xc01 => Clock::Timer { hertz: 10_000_000 },
+        // SAFETY: the arguments are those of the caller of the function that stands behind us.
+        _ => return unsafe { __real_riscv_csrrw_riscv64(env, csr, old, new, mask) },
+    };
+    if mask != 0 {
+        // They are read-only: -1 makes the caller raise an illegal instruction, as the C code does itself.
+        return -1;
+    }
+    if !old.is_null() {
+        // SAFETY: not null, and the caller passes the address of a local variable of this type.
+        unsafe { *old = read(clock) };
+    }
+    0
+}

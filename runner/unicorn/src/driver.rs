@@ -1,0 +1,332 @@
+//! Runs a Linux job: the kernel decides, this moves the machines.
+//!
+//! In: a [`LinuxJob`] with its blobs. Out: events and outputs over the cell's connection, and the result. System calls
+//! are handled inside Unicorn's hook, so that most cost about a microsecond; the emulator stops and starts again only
+//! when the kernel says so, when many events wait to be sent, or now and then to hear the runner.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    sync::Arc,
+};
+
+use hotcell_cells::cell_side::{CellError, Connection, Control};
+use hotcell_kernel::{
+    Kernel,
+    machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step, Trap},
+};
+use hotcell_schema::{
+    arch::SyscallTrap,
+    event::Event,
+    job::{Blob, JobResult, LinuxJob, LinuxResult},
+    outcome::Outcome,
+};
+use unicorn_engine::{RegisterS390X, Unicorn, X86Insn};
+
+use crate::{
+    clocks_unsafe::{self, Source},
+    machine::{Counts, Ended, Guest, Stop, UnicornMachine, failed},
+    quirks::Quirk,
+    shape::Shape,
+    traps,
+};
+
+/// Events that may wait before they are sent.
+const EVENTS_WAITING: usize = 1024;
+/// System calls between two looks at what the runner says.
+const CALLS_BETWEEN_LOOKS: u32 = 4096;
+
+/// What hooks and driver share.
+struct Shared {
+    kernel: RefCell<Kernel>,
+    counts: Rc<Counts>,
+    /// Whether the running step counts blocks.
+    counting: Cell<bool>,
+    events: Rc<RefCell<Vec<Event>>>,
+    calls: Cell<u32>,
+}
+
+impl Shared {
+    /// Tells the kernel what ran, where it wants to know.
+    fn tell(&self, kernel: &mut Kernel) {
+        if self.counting.get() {
+            kernel.counted(self.counts.blocks.take(), self.counts.instructions.take());
+        }
+    }
+
+    fn syscall(&self, uc: &mut Unicorn<'_, Guest>) {
+        let shape = Rc::clone(&uc.get_data().shape);
+        let at = uc.reg_read(shape.pc).unwrap_or(0);
+        let svc = shape.quirks.contains(&Quirk::S390xSvc);
+        let length = match shape.syscall {
+            SyscallTrap::Instruction => 2,
+            SyscallTrap::Interrupt(_) if svc => 2,
+            SyscallTrap::Interrupt(_) => 0,
+        };
+        uc.get_data_mut().after = Some(at.wrapping_add(length));
+        let lent = if svc { lend_number(uc, at) } else { None };
+        let flow = match self.kernel.try_borrow_mut() {
+            Ok(mut kernel) => {
+                self.tell(&mut kernel);
+                kernel.syscall(&mut UnicornMachine::of(uc))
+            }
+            Err(_) => Flow::Stop,
+        };
+        if let Some((number, kept)) = lent
+            && uc.reg_read(RegisterS390X::R1 as i32) == Ok(number)
+        {
+            let _ = uc.reg_write(RegisterS390X::R1 as i32, kept);
+        }
+        let calls = self.calls.get().wrapping_add(1);
+        self.calls.set(calls);
+        let full = self
+            .events
+            .try_borrow()
+            .is_ok_and(|events| events.len() >= EVENTS_WAITING);
+        let why = match flow {
+            Flow::Stop => Some(Stop::Asked),
+            Flow::Continue if full || calls % CALLS_BETWEEN_LOOKS == 0 => Some(Stop::Break),
+            // The program counter stands at the instruction; only a new start moves it past.
+            Flow::Continue if svc && uc.get_data().stop.is_none() => Some(Stop::Jump),
+            Flow::Continue => None,
+        };
+        let after = uc.get_data_mut().after.take();
+        if let Some(why) = why {
+            uc.get_data_mut().resume = after;
+            UnicornMachine::of(uc).stop(why);
+        }
+    }
+
+    fn interrupt(&self, uc: &mut Unicorn<'_, Guest>, number: u32) {
+        let shape = Rc::clone(&uc.get_data().shape);
+        if shape.syscall == SyscallTrap::Interrupt(number) {
+            return self.syscall(uc);
+        }
+        let at = uc
+            .reg_read(shape.pc)
+            .unwrap_or(0)
+            .wrapping_sub(traps::overshoot(shape.arch));
+        uc.get_data_mut().resume = Some(at);
+        let trap = Trap {
+            kind: traps::from_interrupt(shape.arch, number),
+            address: None,
+        };
+        UnicornMachine::of(uc).stop(Stop::Trap(trap));
+    }
+}
+
+impl Source for Shared {
+    fn read(&self, clock: Clock) -> u64 {
+        // While the kernel itself works, no guest instruction runs: what reads a clock then is a register access
+        // inside the C library, which nothing of the guest sees.
+        match self.kernel.try_borrow_mut() {
+            Ok(mut kernel) => {
+                self.tell(&mut kernel);
+                kernel.clock(clock)
+            }
+            Err(_) => 0,
+        }
+    }
+}
+
+/// s390x: `svc n` with n above zero names the call itself. The kernel looks into r1, so it is put there for the
+/// time of the call.
+fn lend_number(uc: &mut Unicorn<'_, Guest>, at: u64) -> Option<(u64, u64)> {
+    let mut code = [0u8; 2];
+    uc.mem_read(at, &mut code).ok()?;
+    let number = u64::from(code[1]);
+    if number == 0 {
+        return None;
+    }
+    let kept = uc.reg_read(RegisterS390X::R1 as i32).ok()?;
+    uc.reg_write(RegisterS390X::R1 as i32, number).ok()?;
+    Some((number, kept))
+}
+
+/// All machines of a run.
+struct Pool {
+    shape: Rc<Shape>,
+    shared: Rc<Shared>,
+    machines: BTreeMap<SpaceId, UnicornMachine<'static>>,
+}
+
+impl Machines for Pool {
+    fn create(&mut self, space: SpaceId) -> Result<(), MachineError> {
+        let mut machine = UnicornMachine::new(&self.shape, Rc::clone(&self.shared.counts))?;
+        let uc = &mut machine.uc;
+        if self.shape.syscall == SyscallTrap::Instruction {
+            let shared = Rc::clone(&self.shared);
+            uc.add_insn_sys_hook(X86Insn::SYSCALL, 1, 0, move |uc| shared.syscall(uc))
+                .map_err(failed("hooking system calls"))?;
+        }
+        let shared = Rc::clone(&self.shared);
+        uc.add_intr_hook(move |uc, number| shared.interrupt(uc, number))
+            .map_err(failed("hooking exceptions"))?;
+        self.machines.insert(space, machine);
+        Ok(())
+    }
+
+    fn destroy(&mut self, space: SpaceId) {
+        self.machines.remove(&space);
+    }
+
+    fn get(&mut self, space: SpaceId) -> Option<&mut dyn Machine> {
+        self.machines
+            .get_mut(&space)
+            .map(|machine| machine as &mut dyn Machine)
+    }
+}
+
+/// Runs the job to its end.
+pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResult, CellError> {
+    let mut blobs: BTreeMap<u32, Arc<[u8]>> = BTreeMap::new();
+    let wanted = [Some(job.program), job.stdin]
+        .into_iter()
+        .flatten()
+        .chain(job.files.iter().map(|file| file.content));
+    for blob in wanted {
+        blobs.insert(blob.index, Arc::from(&*connection.blob(blob)?));
+    }
+    let find = |blob: Blob| blobs.get(&blob.index).cloned();
+    let shape = match Shape::new(&job.arch) {
+        Ok(shape) => Rc::new(shape),
+        Err(error) => return Ok(unsupported(job, error.to_string())),
+    };
+    let events: Rc<RefCell<Vec<Event>>> = Rc::default();
+    let sink = Rc::clone(&events);
+    let sink = Box::new(move |event: Event| sink.borrow_mut().push(event));
+    let kernel = match Kernel::new(job, &find, sink) {
+        Ok(kernel) => kernel,
+        Err(error) => return Ok(unsupported(job, error.to_string())),
+    };
+    let shared = Rc::new(Shared {
+        kernel: RefCell::new(kernel),
+        counts: Rc::default(),
+        counting: Cell::new(false),
+        events: Rc::clone(&events),
+        calls: Cell::new(0),
+    });
+    let mut pool = Pool {
+        shape,
+        shared: Rc::clone(&shared),
+        machines: BTreeMap::new(),
+    };
+    {
+        let _clocks = clocks_unsafe::activate(Rc::clone(&shared) as Rc<dyn Source>);
+        drive(connection, &shared, &mut pool).map_err(Stopped::into_cell_error)?;
+    }
+    drop(pool);
+    connection.send_events(&events.take())?;
+    let kernel = Rc::into_inner(shared)
+        .ok_or_else(|| CellError::Job("a machine outlived its run".to_owned()))?
+        .kernel
+        .into_inner();
+    let finished = kernel.finish();
+    connection.send_events(&events.take())?;
+    connection.send_output("stdout", "", &finished.stdout)?;
+    connection.send_output("stderr", "", &finished.stderr)?;
+    for (digest, content) in &finished.files {
+        connection.send_output("files", &digest.to_string(), content)?;
+    }
+    Ok(JobResult::Linux(finished.result))
+}
+
+/// The result of a job that this engine cannot begin.
+fn unsupported(job: &LinuxJob, reason: String) -> JobResult {
+    JobResult::Linux(LinuxResult {
+        outcome: Outcome::Unsupported(reason),
+        arch: job.arch.name.clone(),
+        virtual_time: 0,
+        syscalls: 0,
+        events: 0,
+        tasks: 0,
+        unsupported: Vec::new(),
+        files: Vec::new(),
+    })
+}
+
+/// Why a run did not come to its end.
+enum Stopped {
+    Machine(MachineError),
+    Cell(CellError),
+}
+
+impl Stopped {
+    fn into_cell_error(self) -> CellError {
+        match self {
+            Self::Machine(error) => CellError::Job(error.to_string()),
+            Self::Cell(error) => error,
+        }
+    }
+}
+
+impl From<MachineError> for Stopped {
+    fn from(error: MachineError) -> Self {
+        Self::Machine(error)
+    }
+}
+
+impl From<CellError> for Stopped {
+    fn from(error: CellError) -> Self {
+        Self::Cell(error)
+    }
+}
+
+fn drive(connection: &mut Connection, shared: &Rc<Shared>, pool: &mut Pool) -> Result<(), Stopped> {
+    let busy = || MachineError("the kernel was asked while it was at work".to_owned());
+    loop {
+        between(connection, shared)?;
+        let step = {
+            let mut kernel = shared.kernel.try_borrow_mut().map_err(|_| busy())?;
+            shared.tell(&mut kernel);
+            kernel.next(pool)?
+        };
+        let Step::Run { space, blocks } = step else {
+            return Ok(());
+        };
+        let mut machine = pool
+            .machines
+            .get(&space)
+            .cloned()
+            .ok_or_else(|| MachineError(format!("there is no machine {}", space.0)))?;
+        shared.counting.set(blocks.is_some());
+        if blocks.is_some() {
+            machine.count_blocks()?;
+        }
+        // An instance that counts keeps its hook; without a budget it must not stop.
+        shared.counts.budget.set(blocks.unwrap_or(u64::MAX));
+        loop {
+            match machine.run() {
+                Ended::Asked | Ended::Budget => break,
+                Ended::Break => between(connection, shared)?,
+                Ended::Trap(trap) => {
+                    let mut kernel = shared.kernel.try_borrow_mut().map_err(|_| busy())?;
+                    shared.tell(&mut kernel);
+                    if kernel.trap(&mut machine, trap) == Flow::Stop {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Between two guest instructions: sends what waits, and does what the runner wants.
+fn between(connection: &mut Connection, shared: &Shared) -> Result<(), CellError> {
+    let waiting = shared.events.take();
+    if !waiting.is_empty() {
+        connection.send_events(&waiting)?;
+    }
+    loop {
+        match connection.control()? {
+            Control::GoOn => return Ok(()),
+            Control::Stop => return Err(CellError::Stopped),
+            Control::Asked(message) => {
+                if let Some(operation) = message.operation() {
+                    connection.unsupported(operation)?;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Which engine this is, for cache keys: everything outside a job that decides a result.
+
+use hotcell_schema::digest::Digest;
+
+/// Lowest byte of `uc_version()` in a library built with our patches (`patches/0004-…`).
+const PATCHED: u32 = 101;
+
+/// The patches of this version, in the order in which they are applied.
+const PATCHES: [&str; 4] = [
+    include_str!("../patches/0001-mips-free-delay-slot-temporary.patch"),
+    include_str!("../patches/0002-mips-reset-delay-slot-flag-before-each-block.patch"),
+    include_str!("../patches/0003-mips-clear-branch-bits-in-generated-code.patch"),
+    include_str!("../patches/0004-mark-the-patched-library.patch"),
+];
+
+/// Whether the C library that was linked carries the patches.
+pub(crate) fn is_patched() -> bool {
+    version() & 0xff == PATCHED
+}
+
+fn version() -> u32 {
+    crate::ffi::unicorn_version()
+}
+
+/// For instance `hotcell-unicorn 0.1.0, unicorn 2.1.4 patched 0123456789ab, capstone 5.0`.
+pub(crate) fn text() -> String {
+    let number = version();
+    let (major, minor, patch) = (number >> 24 & 0xff, number >> 16 & 0xff, number >> 8 & 0xff);
+    let library = if is_patched() {
+        let digest = Digest::of_parts(PATCHES.iter().map(|patch| patch.as_bytes()));
+        format!("patched {}", digest.short())
+    } else {
+        "plain".to_owned()
+    };
+    let (capstone_major, capstone_minor) = capstone::Capstone::lib_version();
+    format!(
+        "hotcell-unicorn {}, unicorn {major}.{minor}.{patch} {library}, capstone {capstone_major}.{capstone_minor}",
+        env!("CARGO_PKG_VERSION")
+    )
+}

@@ -1,0 +1,502 @@
+//! One Unicorn instance as the kernel's [`Machine`].
+
+use std::{any::Any, cell::Cell, rc::Rc};
+
+use hotcell_kernel::machine::{AccessError, Context, Machine, MachineError, Protection, Reg, Trap};
+use unicorn_engine::{Arch, HookType, Prot, RegisterARM, TlbType, TranslationBlock, Unicorn, uc_error};
+
+use crate::{
+    quirks::{self, Quirk},
+    registers,
+    shape::Shape,
+    traps,
+};
+
+/// What goes with an instance through its hooks.
+pub(crate) struct Guest {
+    /// The architecture.
+    pub(crate) shape: Rc<Shape>,
+    /// Inside a hook: the address that execution goes on at.
+    pub(crate) after: Option<u64>,
+    /// Where the next run begins, when it is not the program counter's own value.
+    pub(crate) resume: Option<u64>,
+    /// Why the emulator was told to stop.
+    pub(crate) stop: Option<Stop>,
+    /// The invalid access that the memory hook saw last.
+    pub(crate) access: Option<Trap>,
+    /// Whether the block hook is in place.
+    pub(crate) counting: bool,
+    /// What ran, shared with the driver.
+    pub(crate) counts: Rc<Counts>,
+}
+
+/// What ran since the kernel was told last. Only counted once the kernel asks for it.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Blocks.
+    pub(crate) blocks: Cell<u64>,
+    /// Instructions.
+    pub(crate) instructions: Cell<u64>,
+    /// Blocks that may still run before the kernel is asked.
+    pub(crate) budget: Cell<u64>,
+}
+
+/// Why the emulator was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The kernel wants to be asked what is next.
+    Asked,
+    /// Only to go on somewhere else.
+    Jump,
+    /// The budget of blocks is used up.
+    Budget,
+    /// The driver has something to do between two guest instructions.
+    Break,
+    /// An exception that is not a system call.
+    Trap(Trap),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// A hook stopped it for the kernel.
+    Asked,
+    /// The budget of blocks is used up.
+    Budget,
+    /// The driver's own break: run again without asking the kernel.
+    Break,
+    /// The processor cannot go on.
+    Trap(Trap),
+}
+
+/// One instance. Cloning gives another handle of the same instance.
+#[derive(Clone)]
+pub(crate) struct UnicornMachine<'a> {
+    pub(crate) uc: Unicorn<'a, Guest>,
+    initial: Option<Rc<Saved>>,
+}
+
+/// Saved registers.
+enum Saved {
+    /// All of the processor's state, as Unicorn copies it.
+    Context(unicorn_engine::Context),
+    /// By number, where Unicorn's copy holds pointers of the instance it was made from.
+    Registers(Vec<(i32, u64)>),
+}
+
+/// The error for a call into the emulator that must not fail.
+pub(crate) fn failed(what: &'static str) -> impl FnOnce(uc_error) -> MachineError {
+    move |error| MachineError(format!("{what}: {error:?}"))
+}
+
+impl<'a> UnicornMachine<'a> {
+    /// A new instance without memory, its registers as the profile wants them.
+    pub(crate) fn new(shape: &Rc<Shape>, counts: Rc<Counts>) -> Result<Self, MachineError> {
+        let guest = Guest {
+            shape: Rc::clone(shape),
+            after: None,
+            resume: None,
+            stop: None,
+            access: None,
+            counting: false,
+            counts,
+        };
+        let mut uc =
+            Unicorn::new_with_data(shape.arch, shape.mode, guest).map_err(failed("making an instance"))?;
+        if let Some(model) = shape.cpu {
+            uc.ctl_set_cpu_model(model)
+                .map_err(failed("choosing the processor"))?;
+        }
+        for setup in &shape.setup {
+            let value = match setup.value {
+                Some(value) => value,
+                None => {
+                    uc.reg_read(setup.register)
+                        .map_err(failed("reading a set-up register"))?
+                        | setup.or
+                }
+            };
+            uc.reg_write(setup.register, value)
+                .map_err(failed("writing a set-up register"))?;
+        }
+        for quirk in shape.quirks.clone() {
+            quirk.prepare(&mut uc, shape.order)?;
+        }
+        if shape.virtual_tlb {
+            uc.ctl_set_tlb_type(TlbType::VIRTUAL)
+                .map_err(failed("choosing the virtual TLB"))?;
+        }
+        // No address ends a run: a jump to any is the guest's own doing.
+        uc.ctl_exits_enable()
+            .map_err(failed("switching the end address off"))?;
+        uc.add_mem_hook(HookType::MEM_INVALID, 1, 0, |uc, kind, address, _, _| {
+            let trap = Trap {
+                kind: traps::from_access(kind),
+                address: Some(address),
+            };
+            uc.get_data_mut().access = Some(trap);
+            false
+        })
+        .map_err(failed("hooking invalid accesses"))?;
+        let mut machine = Self { uc, initial: None };
+        machine.initial = Some(Rc::new(machine.snapshot()?));
+        Ok(machine)
+    }
+
+    /// A handle of the instance whose hook is being called.
+    pub(crate) fn of(uc: &Unicorn<'a, Guest>) -> Self {
+        Self {
+            uc: uc.clone(),
+            initial: None,
+        }
+    }
+
+    /// Stops the emulator at the next possible moment, which is before any further guest instruction when called
+    /// from a system call or block hook.
+    pub(crate) fn stop(&mut self, why: Stop) {
+        self.uc.get_data_mut().stop = Some(why);
+        let _ = self.uc.emu_stop();
+    }
+
+    /// Counts blocks from now on; translated code without the count is dropped.
+    pub(crate) fn count_blocks(&mut self) -> Result<(), MachineError> {
+        if self.uc.get_data().counting {
+            return Ok(());
+        }
+        let mut lengths = BlockLengths::new(&self.uc.get_data().shape);
+        self.uc
+            .add_block_hook(1, 0, move |uc, address, size| {
+                let counts = Rc::clone(&uc.get_data().counts);
+                if let Some(left) = counts.budget.get().checked_sub(1) {
+                    counts.budget.set(left);
+                    counts.blocks.set(counts.blocks.get().saturating_add(1));
+                    let length = u64::from(lengths.of(uc, address, size));
+                    counts
+                        .instructions
+                        .set(counts.instructions.get().saturating_add(length));
+                } else if uc.get_data().stop.is_none() {
+                    uc.get_data_mut().resume = Some(address);
+                    uc.get_data_mut().stop = Some(Stop::Budget);
+                    let _ = uc.emu_stop();
+                }
+            })
+            .map_err(failed("hooking blocks"))?;
+        self.uc.ctl_flush_tb().map_err(failed("dropping translations"))?;
+        self.uc.get_data_mut().counting = true;
+        Ok(())
+    }
+
+    /// Runs from the program counter until the kernel must be asked.
+    pub(crate) fn run(&mut self) -> Ended {
+        loop {
+            let begin = self.begin();
+            let guest = self.uc.get_data_mut();
+            guest.stop = None;
+            guest.access = None;
+            let result = self.uc.emu_start(begin, 0, 0, 0);
+            let guest = self.uc.get_data_mut();
+            guest.after = None;
+            match (guest.stop.take(), result) {
+                (Some(Stop::Jump), _) => {}
+                (Some(Stop::Asked), _) => {
+                    self.settle();
+                    return Ended::Asked;
+                }
+                (Some(Stop::Budget), _) => {
+                    self.settle();
+                    return Ended::Budget;
+                }
+                (Some(Stop::Break), _) => {
+                    self.settle();
+                    return Ended::Break;
+                }
+                (Some(Stop::Trap(trap)), _) => {
+                    self.settle();
+                    return Ended::Trap(trap);
+                }
+                (None, Err(error)) => {
+                    return Ended::Trap(guest.access.take().unwrap_or_else(|| traps::from_error(error)));
+                }
+                // Nobody asked for an end: the guest halted its processor.
+                (None, Ok(())) => {
+                    let kind = hotcell_schema::outcome::FaultKind::Exception;
+                    return Ended::Trap(Trap { kind, address: None });
+                }
+            }
+        }
+    }
+
+    /// The address for `emu_start`, with the Thumb bit on ARM.
+    fn begin(&mut self) -> u64 {
+        let resume = self.uc.get_data_mut().resume.take();
+        let shape = Rc::clone(&self.uc.get_data().shape);
+        let address = resume.unwrap_or_else(|| self.uc.reg_read(shape.pc).unwrap_or(0));
+        if shape.arch == Arch::ARM {
+            address | u64::from(self.thumb())
+        } else {
+            address
+        }
+    }
+
+    /// Writes a pending resume address into the program counter, so that saved registers hold it.
+    fn settle(&mut self) {
+        if self.uc.get_data().resume.is_some() {
+            let address = self.begin();
+            let pc = self.uc.get_data().shape.pc;
+            let _ = self.uc.reg_write(pc, address);
+        }
+    }
+
+    fn thumb(&self) -> bool {
+        // CPSR.T, bit 5 (ARM ARM, section B1.3.3).
+        self.uc
+            .reg_read(RegisterARM::CPSR as i32)
+            .is_ok_and(|value| value & 1 << 5 != 0)
+    }
+
+    fn snapshot(&self) -> Result<Saved, MachineError> {
+        let shape = &self.uc.get_data().shape;
+        if shape.arch == Arch::PPC {
+            let mut names = registers::general(shape.arch, shape.bits);
+            names.extend((0..32).map(|n| format!("f{n}")));
+            names.push("fpscr".to_owned());
+            let mut values = Vec::new();
+            for number in names
+                .iter()
+                .filter_map(|name| registers::number(shape.arch, name))
+            {
+                values.push((
+                    number,
+                    self.uc.reg_read(number).map_err(failed("saving a register"))?,
+                ));
+            }
+            return Ok(Saved::Registers(values));
+        }
+        self.uc
+            .context_init()
+            .map(Saved::Context)
+            .map_err(failed("saving registers"))
+    }
+
+    fn apply(&mut self, saved: &Saved) -> Result<(), MachineError> {
+        self.uc.get_data_mut().resume = None;
+        match saved {
+            Saved::Context(context) => self
+                .uc
+                .context_restore(context)
+                .map_err(failed("restoring registers")),
+            Saved::Registers(values) => {
+                for (number, value) in values {
+                    self.uc
+                        .reg_write(*number, *value)
+                        .map_err(failed("restoring a register"))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Splits an access at 4 GiB-safe bounds: Unicorn's calls take any length, but the address must not wrap.
+    fn checked(address: u64, length: usize) -> Result<(), AccessError> {
+        let length = u64::try_from(length).map_err(|_| AccessError { address })?;
+        address
+            .checked_add(length)
+            .map(|_| ())
+            .ok_or(AccessError { address })
+    }
+}
+
+/// How many instructions a block has, remembered by address.
+struct BlockLengths {
+    /// Bytes of every instruction, where all have the same.
+    fixed: Option<u32>,
+    /// Address, size and count, at a place that the address decides.
+    known: Vec<(u64, u32, u32)>,
+}
+
+impl BlockLengths {
+    const PLACES: usize = 4096;
+
+    fn new(shape: &Shape) -> Self {
+        let fixed = match shape.arch {
+            Arch::ARM64 | Arch::MIPS | Arch::PPC => Some(4),
+            _ => None,
+        };
+        Self {
+            fixed,
+            known: vec![(0, 0, 0); Self::PLACES],
+        }
+    }
+
+    fn of(&mut self, uc: &mut Unicorn<'_, Guest>, address: u64, size: u32) -> u32 {
+        if let Some(bytes) = self.fixed {
+            return size / bytes;
+        }
+        let place = (address >> 1) as usize % Self::PLACES;
+        if let Some((known, known_size, count)) = self.known.get(place).copied()
+            && known == address
+            && known_size == size
+        {
+            return count;
+        }
+        let mut block = TranslationBlock {
+            pc: 0,
+            icount: 0,
+            size: 0,
+        };
+        let found = uc.ctl_request_cache(address, Some(&mut block));
+        let count = if found.is_ok() && block.icount > 0 {
+            u32::from(block.icount)
+        } else {
+            size.div_ceil(4)
+        };
+        if let Some(entry) = self.known.get_mut(place) {
+            *entry = (address, size, count);
+        }
+        count
+    }
+}
+
+fn unicorn_protection(protection: Protection) -> Prot {
+    let mut bits = Prot::NONE;
+    for (linux, unicorn) in [
+        (Protection::READ, Prot::READ),
+        (Protection::WRITE, Prot::WRITE),
+        (Protection::EXECUTE, Prot::EXEC),
+    ] {
+        if protection.has(linux) {
+            bits |= unicorn;
+        }
+    }
+    bits
+}
+
+impl Machine for UnicornMachine<'_> {
+    fn register(&self, name: &str) -> Option<Reg> {
+        let number = registers::number(self.uc.get_data().shape.arch, name)?;
+        u32::try_from(number).ok().map(Reg)
+    }
+
+    fn get(&self, register: Reg) -> u64 {
+        i32::try_from(register.0)
+            .ok()
+            .and_then(|number| self.uc.reg_read(number).ok())
+            .unwrap_or(0)
+    }
+
+    fn set(&mut self, register: Reg, value: u64) {
+        if let Ok(number) = i32::try_from(register.0) {
+            let _ = self.uc.reg_write(number, value);
+        }
+    }
+
+    fn jump(&mut self, address: u64) {
+        if self.uc.get_data().shape.arch == Arch::ARM {
+            // The instruction set follows bit 0, as with BX.
+            let number = RegisterARM::CPSR as i32;
+            let old = self.uc.reg_read(number).unwrap_or(0);
+            let new = old & !(1 << 5) | (address & 1) << 5;
+            if new != old {
+                let _ = self.uc.reg_write(number, new);
+            }
+        }
+        let guest = self.uc.get_data_mut();
+        let address = if guest.shape.arch == Arch::ARM {
+            address & !1
+        } else {
+            address
+        };
+        guest.resume = Some(address);
+        if guest.after.is_some() {
+            guest.after = Some(address);
+            if guest.stop.is_none() {
+                self.stop(Stop::Jump);
+            }
+        } else {
+            self.settle();
+        }
+    }
+
+    fn program_counter(&self) -> u64 {
+        let guest = self.uc.get_data();
+        guest
+            .after
+            .or(guest.resume)
+            .unwrap_or_else(|| self.uc.reg_read(guest.shape.pc).unwrap_or(0))
+    }
+
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), AccessError> {
+        Self::checked(address, into.len())?;
+        self.uc
+            .mem_read(address, into)
+            .map_err(|_| AccessError { address })
+    }
+
+    fn write(&mut self, address: u64, from: &[u8]) -> Result<(), AccessError> {
+        Self::checked(address, from.len())?;
+        self.uc
+            .mem_write(address, from)
+            .map_err(|_| AccessError { address })
+    }
+
+    fn map(&mut self, start: u64, length: u64, protection: Protection) -> Result<(), MachineError> {
+        self.uc
+            .mem_map(start, length, unicorn_protection(protection))
+            .map_err(failed("mapping memory"))
+    }
+
+    fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError> {
+        let end = start
+            .checked_add(length)
+            .ok_or_else(|| MachineError("unmapping past the end".to_owned()))?;
+        self.uc
+            .ctl_remove_cache(start, end)
+            .map_err(failed("dropping translations"))?;
+        self.uc
+            .mem_unmap(start, length)
+            .map_err(failed("unmapping memory"))
+    }
+
+    fn protect(&mut self, start: u64, length: u64, protection: Protection) -> Result<(), MachineError> {
+        let end = start
+            .checked_add(length)
+            .ok_or_else(|| MachineError("protecting past the end".to_owned()))?;
+        if !protection.has(Protection::EXECUTE) {
+            self.uc
+                .ctl_remove_cache(start, end)
+                .map_err(failed("dropping translations"))?;
+        }
+        self.uc
+            .mem_protect(start, length, unicorn_protection(protection))
+            .map_err(failed("protecting memory"))
+    }
+
+    fn save(&self) -> Result<Context, MachineError> {
+        Ok(Box::new(self.snapshot()?))
+    }
+
+    fn restore(&mut self, context: &Context) -> Result<(), MachineError> {
+        let context: &dyn Any = context.as_ref();
+        let saved = context
+            .downcast_ref::<Saved>()
+            .ok_or_else(|| MachineError("a context of another kind of machine".to_owned()))?;
+        self.apply(saved)
+    }
+
+    fn reset_registers(&mut self) -> Result<(), MachineError> {
+        let initial = self.initial.clone();
+        match initial {
+            Some(saved) => self.apply(&saved),
+            None => Err(MachineError("registers cannot be reset inside a hook".to_owned())),
+        }
+    }
+
+    fn set_thread_pointer(&mut self, value: u64) {
+        let shape = Rc::clone(&self.uc.get_data().shape);
+        if shape.quirks.contains(&Quirk::X86Gdt) {
+            quirks::set_thread_segment(&mut self.uc, value as u32);
+        } else if let Some(number) = shape.thread_pointer {
+            let _ = self.uc.reg_write(number, value);
+        }
+    }
+}

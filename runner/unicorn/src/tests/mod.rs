@@ -1,0 +1,76 @@
+//! Tests over the real emulator, for every architecture of the profiles.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use hotcell_schema::{
+    arch::ArchProfile,
+    guest::{Address, Hex},
+    job::{Blob, MemoryIn, MemoryOut, PayloadJob, PayloadResult},
+};
+
+mod faults;
+mod payloads;
+
+/// The top folder of the project.
+fn project() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A shipped profile.
+fn profile(name: &str) -> ArchProfile {
+    let path = project().join(format!("arch-profiles/{name}.toml"));
+    let text = std::fs::read_to_string(&path).expect("the profile is there");
+    toml::from_str(&text).expect("the profile reads")
+}
+
+const CODE: u64 = 0x1_0000;
+const DATA: u64 = 0x2_0000;
+
+/// Runs raw code at [`CODE`], with a page of memory at [`DATA`].
+fn run(
+    arch: &str,
+    code: &[u8],
+    registers: &[(&str, u64)],
+    change: impl FnOnce(&mut PayloadJob),
+) -> PayloadResult {
+    let mut job = PayloadJob {
+        cell: "test".into(),
+        arch: profile(arch),
+        code: Blob {
+            index: 0,
+            length: code.len() as u64,
+        },
+        address: Address(CODE),
+        until: None,
+        registers: registers
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), Address(*value)))
+            .collect(),
+        memory: vec![MemoryIn {
+            address: Address(DATA),
+            length: 0x1000,
+            bytes: Hex::default(),
+        }],
+        want_registers: Vec::new(),
+        want_memory: vec![MemoryOut {
+            address: Address(DATA),
+            length: 8,
+        }],
+        instructions: 100_000,
+        trace: 0,
+    };
+    change(&mut job);
+    crate::payload::run(&job, code).expect("the job begins")
+}
+
+/// The bytes of a `.hex` file below `tests/guests/payload`.
+fn code(name: &str) -> Vec<u8> {
+    let path = project().join("tests/guests/payload").join(format!("{name}.hex"));
+    hex::decode(std::fs::read_to_string(path).expect("the code is there").trim()).expect("hexadecimal")
+}
+
+/// What a register was at the end.
+fn register(result: &PayloadResult, name: &str) -> u64 {
+    let registers: &BTreeMap<String, Address> = &result.registers;
+    registers.get(name).expect("the register was reported").0
+}

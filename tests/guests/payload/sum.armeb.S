@@ -1,0 +1,8 @@
+@ 1 + 2 + ... + 100 = 5050 (0x13ba); the sum is also stored where the second register points to.  In: r1 = memory. Out: r0.
+@ BE8: code is little-endian, data big-endian; assembled as little-endian ARM.
+    mov r0, #0
+    mov r2, #100
+1:  add r0, r0, r2
+    subs r2, r2, #1
+    bne 1b
+    str r0, [r1]
