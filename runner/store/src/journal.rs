@@ -1,0 +1,138 @@
+//! The journal: what a run did, one JSON line after another.
+//!
+//! A line is written with a single call to a file opened for appending, so that `kill -9` leaves whole lines and at most one
+//! torn one at the end, which a reader drops.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use hotcell_schema::digest::Digest;
+use hotcell_schema::outcome::Status;
+use serde::{Deserialize, Serialize};
+
+use crate::StoreError;
+
+/// Name of the format, in the first line.
+pub const FORMAT: &str = "hotcell-journal";
+/// Version of the format.
+pub const VERSION: u32 = 1;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entry {
+    /// The first line.
+    Journal {
+        /// Always [`FORMAT`].
+        format: String,
+        /// [`VERSION`] of the writer.
+        version: u32,
+        /// The run's id.
+        run: String,
+        /// Digest of the manifest.
+        manifest: Digest,
+    },
+    /// An instance began.
+    Started {
+        /// Its name.
+        instance: String,
+    },
+    /// An instance ended.
+    Ended {
+        /// Its name.
+        instance: String,
+        /// How.
+        status: Status,
+        /// Its cache key, where it came so far.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Digest>,
+    },
+    /// A person asked to stop.
+    StopRequested,
+    /// The result is complete and in place.
+    Finished,
+}
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub struct Journal {
+    file: fs_err::File,
+}
+
+impl Journal {
+    /// Begins the journal of a run; the file must not be there yet.
+    pub fn begin(path: &Path, run: &str, manifest: Digest) -> Result<Self, StoreError> {
+        let file = fs_err::OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .open(path)?;
+        let mut journal = Self { file };
+        journal.write(&Entry::Journal {
+            format: FORMAT.into(),
+            version: VERSION,
+            run: run.into(),
+            manifest,
+        })?;
+        Ok(journal)
+    }
+
+    /// Writes one line.
+    pub fn write(&mut self, entry: &Entry) -> Result<(), StoreError> {
+        let mut line = serde_json::to_vec(entry)?;
+        line.push(b'\n');
+        Ok(self.file.write_all(&line)?)
+    }
+
+    /// Reads a journal, up to the first line that is torn or unknown.
+    pub fn read(path: &Path) -> Result<Vec<Entry>, StoreError> {
+        let bytes = match fs_err::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut entries = Vec::new();
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let Some(line) = line.strip_suffix(b"\n") else {
+                break;
+            };
+            match serde_json::from_slice(line) {
+                Ok(entry) => entries.push(entry),
+                Err(_) => break,
+            }
+        }
+        Ok(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_cut_anywhere_gives_its_whole_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let mut journal = Journal::begin(&path, "run-1", Digest::of(b"m")).unwrap();
+        journal
+            .write(&Entry::Started {
+                instance: "a[x=1]".into(),
+            })
+            .unwrap();
+        journal
+            .write(&Entry::Ended {
+                instance: "a[x=1]".into(),
+                status: Status::Ok,
+                key: Some(Digest::of(b"k")),
+            })
+            .unwrap();
+        journal.write(&Entry::Finished).unwrap();
+        let entries = Journal::read(&path).unwrap();
+        assert_eq!(entries.len(), 4);
+        let bytes = fs_err::read(&path).unwrap();
+        for cut in 0..bytes.len() {
+            fs_err::write(&path, &bytes[..cut]).unwrap();
+            let lines = bytes[..cut].iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!(Journal::read(&path).unwrap(), entries[..lines], "cut to {cut}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! A run's folder.
+//!
+//! `result/` comes into being at once: it is written as `result.partial/` and renamed when it is complete. So a folder named
+//! `result` is always a whole result.
+
+use std::path::{Path, PathBuf};
+
+use crate::StoreError;
+
+/// The folder of one run.
+#[derive(Debug, Clone)]
+pub struct RunFolder {
+    folder: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes the folder of a new run. Where the id is taken, a number is added to it.
+    pub fn create(runs: &Path, id: &str) -> Result<Self, StoreError> {
+        fs_err::create_dir_all(runs)?;
+        let mut number = 1u32;
+        loop {
+            let name = if number == 1 {
+                id.to_owned()
+            } else {
+                format!("{id}-{number}")
+            };
+            let folder = runs.join(name);
+            match fs_err::create_dir(&folder) {
+                Ok(()) => return Ok(Self { folder }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && number < 10_000 => {
+                    number += 1
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The folder of a run that is there.
+    pub fn at(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The run's id: the folder's name.
+    pub fn id(&self) -> String {
+        self.folder
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+
+    /// `journal.jsonl`.
+    pub fn journal(&self) -> PathBuf {
+        self.folder.join("journal.jsonl")
+    }
+
+    /// Where the result stands once it is complete.
+    pub fn result(&self) -> PathBuf {
+        self.folder.join("result")
+    }
+
+    /// Begins the result.
+    pub fn begin_result(&self) -> Result<ResultWriter, StoreError> {
+        let partial = self.folder.join("result.partial");
+        if partial.exists() {
+            fs_err::remove_dir_all(&partial)?;
+        }
+        fs_err::create_dir(&partial)?;
+        Ok(ResultWriter {
+            partial,
+            result: self.result(),
+        })
+    }
+
+    /// Writes a file beside the result, whole or not at all.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.folder.join(name);
+        if let Some(folder) = path.parent() {
+            fs_err::create_dir_all(folder)?;
+        }
+        let mut file = tempfile::Builder::new()
+            .prefix(".part-")
+            .tempfile_in(&self.folder)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        readable(&file)?;
+        file.persist(&path).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+/// Temporary files are private; what a run leaves is for everyone whom the folder lets in.
+fn readable(file: &tempfile::NamedTempFile) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.as_file()
+        .set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+/// A result that is being written.
+#[derive(Debug)]
+pub struct ResultWriter {
+    partial: PathBuf,
+    result: PathBuf,
+}
+
+impl ResultWriter {
+    /// Writes one file of the result; `path` is relative and made by us, never by a sample.
+    pub fn write(&self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.partial.join(path);
+        if let Some(folder) = path.parent() {
+            fs_err::create_dir_all(folder)?;
+        }
+        Ok(fs_err::write(path, bytes)?)
+    }
+
+    /// The result is complete: it appears under its name.
+    pub fn publish(self) -> Result<(), StoreError> {
+        Ok(fs_err::rename(&self.partial, &self.result)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_is_there_whole_or_not_at_all() {
+        let runs = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(runs.path(), "x").unwrap();
+        let result = run.begin_result().unwrap();
+        result.write("stages/a/b/out.json", b"{}").unwrap();
+        assert!(!run.result().exists());
+        result.publish().unwrap();
+        assert_eq!(
+            fs_err::read(run.result().join("stages/a/b/out.json")).unwrap(),
+            b"{}"
+        );
+    }
+
+    #[test]
+    fn ids_never_collide() {
+        let runs = tempfile::tempdir().unwrap();
+        let ids: Vec<String> = (0..3)
+            .map(|_| RunFolder::create(runs.path(), "x").unwrap().id())
+            .collect();
+        assert_eq!(ids, ["x", "x-2", "x-3"]);
+    }
+}
