@@ -92,6 +92,9 @@ pub enum CellFault {
         /// What the host said.
         source: std::io::Error,
     },
+    /// A limit of the host, or a person, ended the cell.
+    #[error("{0}")]
+    Interrupted(crate::process::Interruption),
     /// The cell process is gone.
     #[error("the cell process has ended")]
     Ended,
@@ -121,7 +124,7 @@ pub trait Cell {
     /// Runs one slice of guest execution.
     fn run_one_slice(&mut self) -> Result<(), CellFault>;
     /// What the cell has used until now.
-    fn usage(&self) -> Result<Usage, CellFault>;
+    fn usage(&mut self) -> Result<Usage, CellFault>;
     /// Changes a limit of the running cell.
     fn set_limit(&mut self, limit: Limit) -> Result<(), CellFault>;
 }

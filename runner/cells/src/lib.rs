@@ -13,8 +13,16 @@
 //! |---|---|
 //! | [`protocol`] | frames, messages, and a reader that bounds everything |
 //! | [`contract`] | the [`Cell`](contract::Cell) trait: what every engine can be asked |
+//! | [`intake`] | what one cell says, in order and within bounds |
+//! | [`supervise`] | blobs, namespaces, limits, usage and end of a cell process |
+//! | [`process`] | [`ProcessCell`](process::ProcessCell): a cell that is a process speaking the protocol |
+//! | [`stop`] | one stop request that all cells obey |
 //! | [`cell_side`] | what a cell executable uses: connection, blobs, confinement of itself |
 
 pub mod cell_side;
 pub mod contract;
+pub mod intake;
+pub mod process;
 pub mod protocol;
+pub mod stop;
+pub mod supervise;

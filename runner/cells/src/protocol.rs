@@ -213,6 +213,7 @@ pub struct FrameReader<R> {
     input: R,
     message: Vec<u8>,
     max_message: usize,
+    last_message: u64,
 }
 
 /// One thing read from a stream of frames.
@@ -231,6 +232,7 @@ impl<R: Read> FrameReader<R> {
             input,
             message: Vec::new(),
             max_message,
+            last_message: 0,
         }
     }
 
@@ -244,8 +246,13 @@ impl<R: Read> FrameReader<R> {
         &mut self.input
     }
 
+    /// How many bytes the last message had.
+    pub fn last_message_bytes(&self) -> u64 {
+        self.last_message
+    }
+
     /// The next message or raw bytes; `None` when the stream ended between two frames.
-    pub fn next<M: DeserializeOwned>(&mut self) -> Result<Option<Item<M>>, ProtocolError> {
+    pub fn read<M: DeserializeOwned>(&mut self) -> Result<Option<Item<M>>, ProtocolError> {
         self.message.clear();
         loop {
             let mut length = [0; 4];
@@ -281,6 +288,7 @@ impl<R: Read> FrameReader<R> {
                     let mut message = std::mem::take(&mut self.message);
                     self.body(body, &mut message)?;
                     if kind == [JSON] {
+                        self.last_message = message.len() as u64;
                         let parsed = serde_json::from_slice(&message).map_err(ProtocolError::Message);
                         message.clear();
                         if message.capacity() <= 2 * MAX_BODY {

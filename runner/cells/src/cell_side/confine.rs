@@ -135,7 +135,6 @@ const ABSENT: &[libc::c_long] = &[
     libc::SYS_statx,
     libc::SYS_newfstatat,
     libc::SYS_ioctl,
-    libc::SYS_prctl,
     libc::SYS_set_robust_list,
     libc::SYS_rseq,
 ];
@@ -148,6 +147,11 @@ fn seccomp_filters(profile: &Profile) -> Result<Vec<BpfProgram>, seccompiler::Er
         ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
     let mut absent: BTreeMap<i64, Vec<SeccompRule>> = ABSENT.iter().map(|call| (*call, Vec::new())).collect();
 
+    // prctl is absent too, but for the one question that applying the second filter asks (and which takes only rights away).
+    absent.insert(
+        libc::SYS_prctl,
+        vec![rule(&[(0, SeccompCmpOp::Ne, libc::PR_SET_NO_NEW_PRIVS as u64)])?],
+    );
     // Memory: executable only where the profile says so.
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         let rules = match profile.executable_memory {

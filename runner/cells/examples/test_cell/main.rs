@@ -1,0 +1,200 @@
+//! A cell for tests: it does what the first argument of its job says, well or badly.
+//!
+//! Real cells are `hotcell-unicorn` and `hotcell-inspect`; this one lies, floods, hangs, crashes and attacks, so that tests
+//! can show what the runner does about it.
+
+mod attacks_unsafe;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use hotcell_cells::cell_side::{CellError, Connection, Control, confine::Profile, serve};
+use hotcell_cells::protocol;
+use hotcell_schema::digest::Digest;
+use hotcell_schema::event::{Event, Process, ProcessOp, Task, What, Witness};
+use hotcell_schema::job::{Job, JobResult, LeftFile, LinuxJob, LinuxResult};
+use hotcell_schema::outcome::Outcome;
+
+fn main() -> ExitCode {
+    serve(
+        "test-cell",
+        "test-cell 1",
+        Profile::inspect(),
+        |connection, job| match job {
+            Job::Linux(job) => act(connection, &job),
+            _ => Err(CellError::Job("this cell only takes Linux jobs".into())),
+        },
+    )
+}
+
+fn act(connection: &mut Connection, job: &LinuxJob) -> Result<JobResult, CellError> {
+    let mut sent = 0;
+    let mut files = Vec::new();
+    match job.argv.get(1).map_or("well", String::as_str) {
+        "well" => {
+            let program = connection.blob(job.program)?;
+            for seq in 0..3 {
+                connection.send_events(&[event(seq)])?;
+            }
+            sent = 3;
+            connection.send_output("stdout", "", &program)?;
+            connection.send_output("stderr", "", b"")?;
+            let left = b"left behind".as_slice();
+            let digest = Digest::of(left);
+            connection.send_output("files", &digest.to_string(), left)?;
+            files.push(LeftFile {
+                path: "/tmp/x".into(),
+                mode: 0o644,
+                length: left.len() as u64,
+                digest,
+            });
+        }
+        "large-result" => {
+            let text = "x".repeat(3 << 20);
+            return Ok(result(0, Outcome::Signalled(text), Vec::new()));
+        }
+        "many-events" => {
+            for seq in 0..50_000 {
+                connection.send_events(&[event(seq)])?;
+            }
+            sent = 50_000;
+        }
+        "flood-events" => {
+            for seq in 0.. {
+                connection.send_events(&[event(seq)])?;
+            }
+        }
+        "events-out-of-order" => {
+            connection.send_events(&[event(0), event(2)])?;
+            connection.flush()?;
+        }
+        "output-too-long" => {
+            let mut frames = Vec::new();
+            let output = protocol::FromCell::Output {
+                port: "stdout".into(),
+                name: String::new(),
+                length: 4,
+            };
+            protocol::write_message(&mut frames, &output)?;
+            protocol::write_raw(&mut frames, b"12345678")?;
+            raw(&frames);
+        }
+        "output-too-short" => {
+            let mut frames = Vec::new();
+            let output = protocol::FromCell::Output {
+                port: "stdout".into(),
+                name: String::new(),
+                length: 400,
+            };
+            protocol::write_message(&mut frames, &output)?;
+            protocol::write_raw(&mut frames, b"12345678")?;
+            raw(&frames);
+        }
+        "output-announces-too-much" => {
+            let mut frames = Vec::new();
+            let output = protocol::FromCell::Output {
+                port: "stdout".into(),
+                name: String::new(),
+                length: u64::MAX,
+            };
+            protocol::write_message(&mut frames, &output)?;
+            raw(&frames);
+        }
+        "unknown-port" => connection.send_output("../../etc/passwd", "", b"x")?,
+        "wrong-file-digest" => {
+            connection.send_output("files", &Digest::of(b"something else").to_string(), b"content")?;
+        }
+        "result-names-missing-file" => files.push(LeftFile {
+            path: "/tmp/x".into(),
+            mode: 0o644,
+            length: 5,
+            digest: Digest::of(b"never sent"),
+        }),
+        "garbage" => raw(&[0xff; 4096]),
+        "deep-json" => {
+            let body = vec![b'['; 1 << 19];
+            let mut frame = u32::try_from(body.len() + 1).unwrap_or(0).to_le_bytes().to_vec();
+            frame.push(protocol::JSON);
+            frame.extend(body);
+            raw(&frame);
+        }
+        "panic" => panic!("as asked"),
+        "give-up" => return Err(CellError::Job("no wish to go on".into())),
+        "abort" => std::process::abort(),
+        "exit" => std::process::exit(3),
+        "hang" => loop {
+            std::hint::spin_loop();
+        },
+        "until-stopped" => loop {
+            if connection.control()? == Control::Stop {
+                return Err(CellError::Stopped);
+            }
+        },
+        "answer" => loop {
+            match connection.control()? {
+                Control::GoOn => {}
+                Control::Stop => break,
+                Control::Asked(message) => {
+                    if let Some(operation) = message.operation() {
+                        connection.unsupported(operation)?;
+                    }
+                }
+            }
+        },
+        "eat-memory" => {
+            let mut all = Vec::new();
+            loop {
+                all.push(vec![1u8; 16 << 20]);
+                std::hint::black_box(&all);
+            }
+        }
+        "stderr-flood" => {
+            let noise = [b'n'; 4096];
+            for _ in 0..256 {
+                let _ = std::io::stderr().write_all(&noise);
+            }
+            let _ = std::io::stderr().write_all(b"last words");
+            std::process::abort();
+        }
+        attack => {
+            let program = connection.blob(job.program)?;
+            let told = attacks_unsafe::attack(attack, &program)?;
+            connection.send_output("stdout", "", told.as_bytes())?;
+        }
+    }
+    Ok(result(sent, Outcome::Exited(0), files))
+}
+
+/// Writes to the control socket past the connection.
+fn raw(bytes: &[u8]) {
+    attacks_unsafe::write_all(3, bytes);
+}
+
+fn event(seq: u64) -> Event {
+    Event {
+        seq,
+        time: seq,
+        witness: Witness::Engine,
+        task: Task {
+            pid: 1,
+            tid: 1,
+            parent: 0,
+            image: "/tmp/sample".into(),
+        },
+        what: What::Process(Process::new(ProcessOp::Start)),
+        raw: None,
+    }
+}
+
+fn result(events: u64, outcome: Outcome, files: Vec<LeftFile>) -> JobResult {
+    JobResult::Linux(LinuxResult {
+        outcome,
+        arch: "x86_64".into(),
+        virtual_time: 0,
+        syscalls: 0,
+        events,
+        tasks: 1,
+        unsupported: Vec::new(),
+        files,
+    })
+}

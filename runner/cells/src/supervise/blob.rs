@@ -1,0 +1,49 @@
+//! Bytes for cells: sealed memory files, opened read-only.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{Mode, fchmod};
+
+/// Bytes that nobody can change any more. Every cell that gets them shares the same pages.
+#[derive(Debug)]
+pub struct SealedBlob {
+    file: File,
+    length: u64,
+}
+
+impl SealedBlob {
+    /// Seals a copy of `bytes`.
+    pub fn of(bytes: &[u8]) -> io::Result<Self> {
+        Self::from_reader(bytes)
+    }
+
+    /// Seals everything that `bytes` gives.
+    pub fn from_reader(mut bytes: impl Read) -> io::Result<Self> {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let mut writable = File::from(memfd_create(c"hotcell-blob", flags)?);
+        let length = io::copy(&mut bytes, &mut writable)?;
+        writable.flush()?;
+        fchmod(&writable, Mode::from_bits_truncate(0o444))?;
+        let seals =
+            SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&writable, FcntlArg::F_ADD_SEALS(seals))?;
+        // A second open gives a description without the right to write, whatever the seals.
+        let file = File::open(format!("/proc/self/fd/{}", writable.as_raw_fd()))?;
+        Ok(Self { file, length })
+    }
+
+    /// How many bytes.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+impl AsFd for SealedBlob {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}

@@ -1,0 +1,382 @@
+//! Around a cell process: its blobs, the namespaces and limits it is born into, what the kernel says of it, its end.
+//!
+//! The child gets a control socket as descriptor 3, blobs from 4 on, `/dev/null` for input and output, a pipe for its
+//! error output, an empty environment, and nothing else. [`Sandbox::of_this_host`] finds out once which namespaces this host
+//! allows; what it does not allow is named, never assumed.
+
+mod blob;
+mod spawn_unsafe;
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid, pipe2};
+
+pub use blob::SealedBlob;
+use spawn_unsafe::{Birth, Reaped};
+
+use crate::contract::Usage;
+
+/// User and group that cells run as when the runner is root: the kernel's overflow ids, which own nothing.
+const NOBODY: u32 = 65534;
+
+/// Limits of the host on one cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostLimits {
+    /// Wall time in milliseconds.
+    pub wall_ms: u64,
+    /// CPU time in seconds.
+    pub cpu_s: u64,
+    /// Address space in bytes. An emulator reserves far more than it uses: Unicorn 1 GiB for each address space.
+    pub address_space: u64,
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Tasks (threads) of the process.
+    pub tasks: u64,
+}
+
+impl Default for HostLimits {
+    fn default() -> Self {
+        Self {
+            wall_ms: 300_000,
+            cpu_s: 600,
+            address_space: 64 << 30,
+            descriptors: 256,
+            tasks: 1,
+        }
+    }
+}
+
+/// A cell executable that is there: opened once, so that every cell runs the same bytes.
+#[derive(Debug)]
+pub struct Executable {
+    path: PathBuf,
+    file: File,
+    for_everyone: bool,
+}
+
+impl Executable {
+    /// Opens the executable.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let facts = file.metadata()?;
+        if !facts.is_file() || facts.mode() & 0o111 == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "not an executable file",
+            ));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            for_everyone: facts.mode() & 0o005 == 0o005,
+            file,
+        })
+    }
+
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its bytes, for a digest.
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        std::fs::read(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+}
+
+/// Which walls this host lets a runner put around its cells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Namespaces made with the process.
+    namespaces: libc::c_int,
+    /// Whether the process leaves root for an id that owns nothing.
+    leave_root: bool,
+    /// Whether the process, after that, moves into a user namespace of its own.
+    own_users: bool,
+    /// Names of the layers, for instance `pid-namespace`.
+    pub layers: Vec<String>,
+    /// What this host does not allow, and what holds instead.
+    pub fallbacks: Vec<String>,
+}
+
+const NAMESPACES: [(libc::c_int, &str); 6] = [
+    (libc::CLONE_NEWNET, "network-namespace"),
+    (libc::CLONE_NEWPID, "pid-namespace"),
+    (libc::CLONE_NEWIPC, "ipc-namespace"),
+    (libc::CLONE_NEWUTS, "uts-namespace"),
+    (libc::CLONE_NEWNS, "mount-namespace"),
+    (libc::CLONE_NEWCGROUP, "cgroup-namespace"),
+];
+
+impl Sandbox {
+    /// What this host allows, found by trying, once in a process.
+    pub fn of_this_host() -> &'static Self {
+        static FOUND: OnceLock<Sandbox> = OnceLock::new();
+        FOUND.get_or_init(Self::probe)
+    }
+
+    fn probe() -> Self {
+        let leave_root = geteuid().is_root();
+        let mut found = Self {
+            namespaces: 0,
+            leave_root,
+            own_users: false,
+            layers: Vec::new(),
+            fallbacks: Vec::new(),
+        };
+        let works = |namespaces, own_users| {
+            spawn_unsafe::trial(namespaces, leave_root.then_some(NOBODY), own_users).is_ok()
+        };
+        // Root leaves root, then makes its user namespace; anyone else makes it first, to be allowed the others.
+        let with_users = match leave_root {
+            true => 0,
+            false => libc::CLONE_NEWUSER,
+        };
+        let own_users = works(with_users, leave_root);
+        let base = match own_users {
+            true => with_users,
+            false => 0,
+        };
+        found.own_users = own_users && leave_root;
+        if leave_root {
+            found.layers.push("own-user".into());
+        }
+        match own_users {
+            true => found.layers.push("user-namespace".into()),
+            false => found
+                .fallbacks
+                .push("no user namespace on this host: seccomp and Landlock hold instead".into()),
+        }
+        let all = NAMESPACES.iter().fold(base, |flags, (flag, _)| flags | flag);
+        if works(all, found.own_users) {
+            found.namespaces = all;
+            found
+                .layers
+                .extend(NAMESPACES.iter().map(|(_, name)| (*name).into()));
+            return found;
+        }
+        found.namespaces = base;
+        for (flag, name) in NAMESPACES {
+            if works(base | flag, found.own_users) {
+                found.namespaces |= flag;
+                found.layers.push(name.into());
+            } else {
+                found.fallbacks.push(format!(
+                    "no {name} on this host: seccomp and Landlock hold instead"
+                ));
+            }
+        }
+        found
+    }
+}
+
+/// A running cell process and the runner's ends of its descriptors.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    reaped: Option<Reaped>,
+    /// Greatest resident memory seen while it ran, in KiB.
+    peak_kib: u64,
+    /// The control socket.
+    pub(crate) socket: UnixStream,
+    /// Its error output, non-blocking.
+    pub(crate) errors: File,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) => match Signal::try_from(*number) {
+                Ok(Signal::SIGSYS) => {
+                    f.write_str("SIGSYS: it made a system call that its confinement forbids")
+                }
+                Ok(signal) => f.write_str(signal.as_str()),
+                Err(_) => write!(f, "signal {number}"),
+            },
+        }
+    }
+}
+
+/// Starts `executable` as a cell with these blobs.
+pub fn spawn(
+    executable: &Executable,
+    blobs: &[&SealedBlob],
+    limits: &HostLimits,
+    sandbox: &Sandbox,
+) -> io::Result<Child> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let (errors, errors_theirs) = pipe2(OFlag::O_CLOEXEC)?;
+    fcntl(&errors, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+
+    // In the child, sources must not stand where a target goes: move them all above.
+    let above = i32::try_from(blobs.len())
+        .map_err(io::Error::other)?
+        .saturating_add(16);
+    let lift = |fd: BorrowedFd<'_>| spawn_unsafe::duplicate_above(fd, above);
+    let mut descriptors = vec![
+        lift(null.as_fd())?,
+        lift(null.as_fd())?,
+        lift(errors_theirs.as_fd())?,
+        lift(theirs.as_fd())?,
+    ];
+    for blob in blobs {
+        descriptors.push(lift(blob.as_fd())?);
+    }
+    let executable_file = lift(executable.file.as_fd())?;
+    let leave_root = sandbox.leave_root && executable.for_everyone;
+    let name = executable.path.file_name().unwrap_or_default();
+    let birth = Birth {
+        executable: executable_file.as_fd(),
+        name: CString::new(std::os::unix::ffi::OsStrExt::as_bytes(name)).map_err(io::Error::other)?,
+        descriptors: &descriptors,
+        namespaces: sandbox.namespaces,
+        user: leave_root.then_some(NOBODY),
+        own_users: sandbox.own_users && leave_root,
+        limits: &[
+            (libc::RLIMIT_AS, limits.address_space),
+            (libc::RLIMIT_CPU, limits.cpu_s),
+            (
+                libc::RLIMIT_NOFILE,
+                limits.descriptors.saturating_add(blobs.len() as u64),
+            ),
+            (libc::RLIMIT_NPROC, limits.tasks),
+            (libc::RLIMIT_FSIZE, 0),
+            (libc::RLIMIT_CORE, 0),
+            (libc::RLIMIT_MEMLOCK, 0),
+            (libc::RLIMIT_MSGQUEUE, 0),
+        ],
+    };
+    let pid = spawn_unsafe::spawn(&birth)?;
+    Ok(Child {
+        pid: Pid::from_raw(pid),
+        reaped: None,
+        peak_kib: 0,
+        socket: ours,
+        errors: File::from(errors),
+    })
+}
+
+impl Child {
+    /// Whether the kernel says that the process can get no new privileges and has a seccomp filter. `None`: this host does
+    /// not let us look.
+    pub fn is_confined(&self) -> Option<bool> {
+        let status = self.proc_file("status")?;
+        let line = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+        };
+        Some(line("NoNewPrivs") == Some("1") && line("Seccomp") == Some("2"))
+    }
+
+    /// What the process has used until now, as the kernel says.
+    pub fn usage(&mut self) -> Usage {
+        if let Some(reaped) = self.reaped {
+            return Usage {
+                cpu_s: reaped.cpu_s,
+                peak_kib: match self.peak_kib {
+                    0 => reaped.peak_kib,
+                    seen => seen,
+                },
+            };
+        }
+        let (cpu_s, peak_kib) = self.live_usage();
+        self.peak_kib = self.peak_kib.max(peak_kib);
+        Usage {
+            cpu_s,
+            peak_kib: self.peak_kib,
+        }
+    }
+
+    pub(crate) fn live_usage(&self) -> (f64, u64) {
+        let peak = self.proc_file("status").and_then(|status| {
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+            line.trim().strip_suffix(" kB")?.trim().parse().ok()
+        });
+        // proc(5): after the name in brackets, fields 14 and 15 are user and system time in clock ticks (USER_HZ, 100).
+        let ticks = self.proc_file("stat").and_then(|stat| {
+            let (_, rest) = stat.rsplit_once(") ")?;
+            let mut fields = rest.split(' ').skip(11);
+            let user: u64 = fields.next()?.parse().ok()?;
+            let system: u64 = fields.next()?.parse().ok()?;
+            Some(user.saturating_add(system))
+        });
+        (ticks.unwrap_or(0) as f64 / 100.0, peak.unwrap_or(0))
+    }
+
+    fn proc_file(&self, name: &str) -> Option<String> {
+        if self.reaped.is_some() {
+            return None;
+        }
+        let mut text = String::new();
+        File::open(format!("/proc/{}/{name}", self.pid))
+            .ok()?
+            .take(64 << 10)
+            .read_to_string(&mut text)
+            .ok()?;
+        Some(text)
+    }
+
+    /// Changes a resource limit of the running process.
+    pub(crate) fn limit(&self, resource: libc::__rlimit_resource_t, most: u64) -> io::Result<()> {
+        spawn_unsafe::limit_process(self.pid.as_raw(), resource, most)
+    }
+
+    /// Ends the process now, with all it may have made.
+    pub fn kill(&mut self) {
+        if self.reaped.is_none() {
+            let _ = kill(Pid::from_raw(-self.pid.as_raw()), Signal::SIGKILL);
+            let _ = kill(self.pid, Signal::SIGKILL);
+        }
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self) -> io::Result<Exit> {
+        let reaped = match self.reaped {
+            Some(reaped) => reaped,
+            None => {
+                let reaped = spawn_unsafe::wait(self.pid.as_raw())?;
+                self.reaped = Some(reaped);
+                reaped
+            }
+        };
+        Ok(reaped.exit)
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        if self.reaped.is_none()
+            && let Ok(Some(reaped)) = spawn_unsafe::wait_no_hang(self.pid.as_raw())
+        {
+            self.reaped = Some(reaped);
+        }
+        self.reaped.is_some()
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = self.wait();
+    }
+}

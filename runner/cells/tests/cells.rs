@@ -1,0 +1,369 @@
+//! Real cell processes: good ones, lying ones, and ones that attack from inside.
+#![allow(clippy::unwrap_used)]
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use hotcell_cells::contract::{Cell, CellFault, Limit, Operation, Usage};
+use hotcell_cells::intake::{Bounds, Sink};
+use hotcell_cells::process::{Ending, Interruption, ProcessCell, Spec};
+use hotcell_cells::stop::StopSignal;
+use hotcell_cells::supervise::{Executable, HostLimits, Sandbox, SealedBlob};
+use hotcell_schema::event::Event;
+use hotcell_schema::job::{Blob, GuestLimits, Job, JobResult, LinuxJob};
+use serde_json::json;
+
+const PAYLOAD: &[u8] = b"the bytes of a sample";
+
+#[derive(Default)]
+struct Kept {
+    events: Vec<Event>,
+    outputs: Vec<(String, String, Vec<u8>)>,
+    ended: usize,
+}
+
+impl Sink for Kept {
+    fn events(&mut self, events: Vec<Event>) -> io::Result<()> {
+        self.events.extend(events);
+        Ok(())
+    }
+    fn output_begins(&mut self, port: &str, name: &str, _: u64) -> io::Result<()> {
+        self.outputs.push((port.into(), name.into(), Vec::new()));
+        Ok(())
+    }
+    fn output_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.outputs.last_mut().unwrap().2.extend(bytes);
+        Ok(())
+    }
+    fn output_ends(&mut self) -> io::Result<()> {
+        self.ended += 1;
+        Ok(())
+    }
+}
+
+fn executable() -> Executable {
+    // target/<profile>/deps/<this test> -> target/<profile>/examples/test-cell
+    let mut path: PathBuf = std::env::current_exe().unwrap();
+    path.pop();
+    path.pop();
+    path.push("examples/test-cell");
+    Executable::open(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; `cargo test` builds it", path.display()))
+}
+
+fn job(what: &str) -> Job {
+    let arch = json!({
+        "name": "x86_64", "title": "x86_64",
+        "elf": {"machine": [62], "class": 64, "byte-order": "little"},
+        "abi": {"family": "x86-64", "word": 64, "number": "rax", "arguments": ["rdi"], "result": "rax",
+            "error": "negative", "program-counter": "rip", "stack-pointer": "rsp", "machine": "x86_64",
+            "page-size": 4096, "task-size": 140737488351232_u64},
+    });
+    let arch = serde_json::from_value(arch).unwrap();
+    Job::Linux(Box::new(LinuxJob {
+        cell: "test".into(),
+        arch,
+        persona: Default::default(),
+        program: Blob {
+            index: 0,
+            length: PAYLOAD.len() as u64,
+        },
+        path: "/tmp/sample".into(),
+        argv: vec!["sample".into(), what.into()],
+        env: None,
+        cwd: None,
+        files: Vec::new(),
+        stdin: None,
+        seed: hotcell_schema::digest::Digest::of(b"seed"),
+        limits: GuestLimits::default(),
+    }))
+}
+
+fn spawn(limits: HostLimits, bounds: Bounds, stop: &StopSignal) -> ProcessCell {
+    let blob = SealedBlob::of(PAYLOAD).unwrap();
+    ProcessCell::spawn(&Spec {
+        executable: &executable(),
+        blobs: &[&blob],
+        limits,
+        bounds,
+        sandbox: Sandbox::of_this_host(),
+        stop,
+    })
+    .unwrap()
+}
+
+fn run_with(what: &str, limits: HostLimits, bounds: Bounds) -> (Ending, Kept, Usage) {
+    let mut cell = spawn(limits, bounds, &StopSignal::new().unwrap());
+    let mut kept = Kept::default();
+    let ending = cell.run(&job(what), &mut kept);
+    (ending, kept, cell.finish())
+}
+
+fn run(what: &str) -> (Ending, Kept, Usage) {
+    let limits = HostLimits {
+        wall_ms: 60_000,
+        ..HostLimits::default()
+    };
+    run_with(what, limits, Bounds::default())
+}
+
+fn failure(ending: Ending) -> String {
+    match ending {
+        Ending::Failed(reason) => reason,
+        other => panic!("expected a failure, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_good_cell_gives_events_outputs_and_a_result() {
+    let (ending, kept, usage) = run("well");
+    let Ending::Done(result) = ending else {
+        panic!("{ending:?}");
+    };
+    assert!(matches!(*result, JobResult::Linux(_)));
+    assert_eq!(kept.events.len(), 3);
+    assert_eq!(
+        kept.outputs[0],
+        ("stdout".into(), String::new(), PAYLOAD.to_vec())
+    );
+    assert_eq!(kept.outputs.len(), 3);
+    assert_eq!(kept.ended, 3);
+    assert!(usage.peak_kib > 500, "{usage:?}");
+}
+
+#[test]
+fn the_walls_that_stand_are_named_and_checked_by_the_kernel() {
+    let cell = spawn(
+        HostLimits::default(),
+        Bounds::default(),
+        &StopSignal::new().unwrap(),
+    );
+    let layers = cell.layers();
+    for layer in ["rlimits", "no-new-privs", "seccomp"] {
+        assert!(layers.iter().any(|name| name == layer), "{layer} in {layers:?}");
+    }
+    assert_eq!(cell.engine(), "test-cell");
+    assert_eq!(cell.identity(), "test-cell 1");
+}
+
+#[test]
+fn results_and_event_streams_larger_than_a_frame_arrive_whole() {
+    let (ending, _, _) = run("large-result");
+    let Ending::Done(result) = ending else {
+        panic!("{ending:?}");
+    };
+    assert!(serde_json::to_string(&result).unwrap().len() > 3 << 20);
+    let (ending, kept, _) = run("many-events");
+    assert!(matches!(ending, Ending::Done(_)), "{ending:?}");
+    assert_eq!(kept.events.len(), 50_000);
+}
+
+#[test]
+fn a_lying_or_flooding_cell_fails_with_its_reason() {
+    for (what, reason) in [
+        ("events-out-of-order", "out of sequence"),
+        ("output-too-long", "more bytes than the output announced"),
+        ("output-too-short", "before an output was complete"),
+        ("output-announces-too-much", "bytes of outputs"),
+        ("garbage", "a frame of"),
+        ("deep-json", "unreadable message"),
+        ("give-up", "no wish to go on"),
+        ("panic", "panicked: as asked"),
+    ] {
+        let said = failure(run(what).0);
+        assert!(said.contains(reason), "{what}: {said}");
+    }
+    let few = Bounds {
+        events: 10_000,
+        ..Bounds::default()
+    };
+    let said = failure(run_with("flood-events", HostLimits::default(), few).0);
+    assert!(said.contains("more than 10000 events"), "{said}");
+}
+
+#[test]
+fn a_crash_names_its_signal_and_last_words() {
+    // abort() in a process that is the first of its namespace ends by the trap instruction behind it.
+    let said = failure(run("abort").0);
+    assert!(said.contains("SIG"), "{said}");
+    assert!(failure(run("exit").0).contains("exit code 3"));
+    let said = failure(run("stderr-flood").0);
+    assert!(said.ends_with("last words"), "{said}");
+    assert!(said.len() < 10_000);
+}
+
+#[test]
+fn limits_of_the_host_interrupt() {
+    let limits = HostLimits {
+        wall_ms: 300,
+        ..HostLimits::default()
+    };
+    let begun = Instant::now();
+    let (ending, _, usage) = run_with("hang", limits, Bounds::default());
+    assert!(
+        matches!(ending, Ending::Interrupted(Interruption::WallTime)),
+        "{ending:?}"
+    );
+    assert!(begun.elapsed().as_secs() < 30);
+    assert!(usage.cpu_s > 0.0);
+
+    let limits = HostLimits {
+        cpu_s: 1,
+        ..HostLimits::default()
+    };
+    let (ending, _, usage) = run_with("hang", limits, Bounds::default());
+    assert!(
+        matches!(ending, Ending::Interrupted(Interruption::CpuTime)),
+        "{ending:?}"
+    );
+    assert!(usage.cpu_s >= 0.9, "{usage:?}");
+
+    let limits = HostLimits {
+        address_space: 512 << 20,
+        ..HostLimits::default()
+    };
+    let (ending, _, usage) = run_with("eat-memory", limits, Bounds::default());
+    assert!(
+        matches!(ending, Ending::Interrupted(Interruption::Memory)),
+        "{ending:?}"
+    );
+    assert!(usage.peak_kib < 600 << 10, "{usage:?}");
+}
+
+#[test]
+fn a_stop_request_ends_soon_and_a_second_one_now() {
+    for (what, requests) in [("until-stopped", 1), ("hang", 2), ("hang", 1)] {
+        let stop = StopSignal::new().unwrap();
+        let mut cell = spawn(HostLimits::default(), Bounds::default(), &stop);
+        let begun = Instant::now();
+        let ending = std::thread::scope(|scope| {
+            let running = scope.spawn(|| cell.run(&job(what), &mut Kept::default()));
+            for _ in 0..requests {
+                stop.request();
+            }
+            running.join().unwrap()
+        });
+        assert!(
+            matches!(ending, Ending::Interrupted(Interruption::Stopped)),
+            "{what}: {ending:?}"
+        );
+        assert!(begun.elapsed().as_secs() < 30);
+    }
+}
+
+#[test]
+fn operations_are_done_or_answered_as_unsupported() {
+    let stop = StopSignal::new().unwrap();
+    let mut cell = spawn(HostLimits::default(), Bounds::default(), &stop);
+    cell.start(&job("answer")).unwrap();
+    cell.pause().unwrap();
+    let before = cell.usage().unwrap();
+    cell.resume().unwrap();
+    for (operation, answer) in [
+        (Operation::SaveContext, cell.save_context()),
+        (Operation::LoadContext, cell.load_context()),
+        (Operation::RunOneInstruction, cell.run_one_instruction()),
+        (Operation::RunOneSlice, cell.run_one_slice()),
+    ] {
+        match answer {
+            Err(CellFault::Unsupported {
+                engine,
+                operation: asked,
+            }) => {
+                assert_eq!((engine.as_str(), asked), ("test-cell", operation));
+            }
+            other => panic!("{operation}: {other:?}"),
+        }
+    }
+    cell.set_limit(Limit::WallMillis(60_000)).unwrap();
+    // Limits of another user's process need a right (CAP_SYS_RESOURCE) that even root may lack.
+    match cell.set_limit(Limit::CpuSeconds(30)) {
+        Ok(()) | Err(CellFault::Host { .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    cell.force_stop().unwrap();
+    let after = cell.usage().unwrap();
+    assert!(after.cpu_s >= before.cpu_s);
+    assert!(cell.pause().is_err());
+}
+
+#[test]
+fn attacks_from_inside_fail_or_kill_the_cell() {
+    for attack in [
+        "open",
+        "openat2",
+        "stat",
+        "socket",
+        "fork",
+        "thread",
+        "clone3",
+        "exec",
+        "exec-payload",
+        "ptrace",
+        "kill-parent",
+        "kill-all",
+        "tgkill-other",
+        "write-payload",
+        "map-payload-writable",
+        "unprotect-payload",
+        "truncate-payload",
+        "executable-memory",
+        "raise-limit",
+        "signal-owner",
+        "unshare",
+        "mount",
+        "bpf",
+        "io-uring",
+        "x32",
+        "process-vm",
+    ] {
+        let (ending, kept, _) = run(attack);
+        match ending {
+            Ending::Failed(reason) => assert!(reason.contains("SIGSYS"), "{attack}: {reason}"),
+            Ending::Done(_) => {
+                let told = String::from_utf8(kept.outputs[0].2.clone()).unwrap();
+                assert!(told.starts_with("refused: "), "{attack}: {told}");
+            }
+            other => panic!("{attack}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_sealed_blob_cannot_be_changed_even_by_its_maker() {
+    use std::os::fd::{AsFd, AsRawFd};
+    let blob = SealedBlob::of(PAYLOAD).unwrap();
+    assert_eq!(blob.length(), PAYLOAD.len() as u64);
+    assert!(nix::unistd::write(blob.as_fd(), b"x").is_err());
+    let again = std::fs::OpenOptions::new()
+        .write(true)
+        .open(format!("/proc/self/fd/{}", blob.as_fd().as_raw_fd()))
+        .and_then(|mut file| io::Write::write(&mut file, b"x"));
+    assert!(again.is_err(), "{again:?}");
+}
+
+#[test]
+fn a_program_that_is_no_cell_is_told_as_such() {
+    let spec = |executable: &Executable| {
+        ProcessCell::spawn(&Spec {
+            executable,
+            blobs: &[],
+            limits: HostLimits::default(),
+            bounds: Bounds::default(),
+            sandbox: Sandbox::of_this_host(),
+            stop: &StopSignal::new().unwrap(),
+        })
+        .map(|_| ())
+        .unwrap_err()
+        .to_string()
+    };
+    let said = spec(&Executable::open("/bin/true".as_ref()).unwrap());
+    assert!(said.contains("ended without a result"), "{said}");
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("not-a-program");
+    std::fs::write(&script, "no program").unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let said = spec(&Executable::open(&script).unwrap());
+    assert!(said.contains("execute"), "{said}");
+}
