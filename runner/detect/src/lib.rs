@@ -5,10 +5,40 @@
 //!
 //! One pass over the events serves all rules. Each event goes only to the patterns that can match its kind and
 //! operation, and the state that a rule keeps is bounded.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `source` | TOML or YAML to a tree with places; collects errors |
+//! | `read` | the tree to a rule, with every mistake of the file |
+//! | `condition`, `pattern`, `value` | the rule language as types: conditions, patterns of one event, tests of one field |
+//! | `fields` | the table of fields that a rule can name, and how they are read from an event |
+//! | `ruleset` | [`RuleSet`]: parse, self-test, evaluate |
+//! | `index` | which patterns an event can match |
+//! | `evaluate`, `counting`, `sequence`, `facts` | the pass itself, and the bounded state of each sort of condition |
+//! | `describe` | an event in words, as evidence |
+//! | `schema` | JSON schema of rule files, from the same tables |
+//! | [`attack`] | the ATT&CK technique table |
 
 pub mod attack;
+mod condition;
+mod counting;
+mod describe;
 mod error;
+mod evaluate;
+mod facts;
+mod fields;
+mod index;
+mod pattern;
+mod read;
 mod ruleset;
+mod schema;
+mod sequence;
+mod shipped;
+mod source;
+mod value;
 
 pub use error::RuleError;
-pub use ruleset::{Evaluation, Rule, RuleSet, SelfTest, TestFailure};
+pub use evaluate::Evaluation;
+pub use ruleset::{MAX_FILE_SIZE, MAX_FILES, Rule, RuleSet, SelfTest, TestFailure};
+pub use schema::rule_schema;
+pub use shipped::shipped_rules;
