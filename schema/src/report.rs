@@ -32,12 +32,28 @@ pub struct Report {
     pub seed: u64,
     /// Version of hotcell that made the result.
     pub hotcell: String,
+    /// Names of the manifest's variants that were chosen, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<String>,
     /// What ran: engine name to identity (version, digest).
     pub engines: IndexMap<String, String>,
     /// Samples by id, in the manifest's order.
     pub samples: IndexMap<String, SampleReport>,
     /// Every stage instance, in the plan's order.
     pub instances: Vec<InstanceReport>,
+    /// The ATT&CK techniques that findings name, by id.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub attack: IndexMap<String, Technique>,
+}
+
+/// An ATT&CK technique, named so that a reader of the report needs no other source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Technique {
+    /// Its name, for instance `Scheduled Task/Job: Cron`.
+    pub name: String,
+    /// The tactics it serves, for instance `persistence`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tactics: Vec<String>,
 }
 
 /// One sample.
@@ -49,9 +65,12 @@ pub struct SampleReport {
     pub set: String,
     /// File name, without its folder.
     pub name: String,
+    /// Length in bytes.
+    pub length: u64,
     /// Architecture, where inspection or the engine told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
-    /// Family, variant and label, as the manifest has them.
+    /// Family, as the manifest has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
     /// Variant within the family.
@@ -65,6 +84,26 @@ pub struct SampleReport {
     pub severity: Option<Severity>,
 }
 
+impl Report {
+    /// The sample that an instance is about, if any: the first of its axis values that is a sample's id.
+    pub fn sample_of(&self, instance: &InstanceReport) -> Option<(&str, &SampleReport)> {
+        let id = instance
+            .axes
+            .values()
+            .find(|value| self.samples.contains_key(value.as_str()))?;
+        self.samples
+            .get_key_value(id.as_str())
+            .map(|(id, sample)| (id.as_str(), sample))
+    }
+
+    /// The instances that are about one sample, in the plan's order.
+    pub fn instances_of<'a>(&'a self, sample: &'a str) -> impl Iterator<Item = &'a InstanceReport> {
+        self.instances
+            .iter()
+            .filter(move |instance| self.sample_of(instance).is_some_and(|(id, _)| id == sample))
+    }
+}
+
 /// One stage instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InstanceReport {
@@ -76,6 +115,9 @@ pub struct InstanceReport {
     pub uses: String,
     /// Axis values: axis name to value (a sample's id, or a literal).
     pub axes: IndexMap<String, String>,
+    /// Name of the arch profile, where the stage has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<String>,
     /// How it ended for us; never `cached`.
     pub status: Status,
     /// Why it was skipped, refused, or failed.
@@ -122,6 +164,9 @@ pub struct RunFacts {
     pub started: String,
     /// Wall seconds it took.
     pub wall_s: f64,
+    /// The host in a line: system, kernel, machine, processors.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host: String,
     /// Cells at once (`-j`).
     pub jobs: u32,
     /// Isolation level of cores that was used, for instance `affinity` or `none`.

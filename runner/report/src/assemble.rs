@@ -1,0 +1,218 @@
+//! From instances and their outputs to a [`Report`].
+
+use hotcell_schema::digest::Digest;
+use hotcell_schema::elf::ElfInfo;
+use hotcell_schema::event::{Event, Header};
+use hotcell_schema::finding::{Findings, Severity};
+use hotcell_schema::job::{LinuxResult, PayloadResult};
+use hotcell_schema::report::{FORMAT, InstanceReport, Report, SampleReport, Technique, VERSION};
+use hotcell_schema::stage::{PortType, StageType};
+use indexmap::IndexMap;
+
+use crate::behaviour::Behaviours;
+use crate::outputs::Outputs;
+use crate::{ReportError, outputs};
+
+/// What is known of a run before its outputs are read.
+#[derive(Debug, Clone)]
+pub struct Assembly {
+    /// The experiment's name.
+    pub name: String,
+    /// Digest of the manifest after includes and variants.
+    pub manifest: Digest,
+    /// The experiment's seed.
+    pub seed: u64,
+    /// Version of hotcell.
+    pub hotcell: String,
+    /// Chosen variants.
+    pub variants: Vec<String>,
+    /// Engine name to identity.
+    pub engines: IndexMap<String, String>,
+    /// Samples by id, in the manifest's order. `arch` and `severity` are filled in here.
+    pub samples: IndexMap<String, SampleReport>,
+    /// Instances in the plan's order. What is empty (`arch`, `outcome`, `findings`, `unsupported`, `behaviour`) is filled in
+    /// from the outputs.
+    pub instances: Vec<InstanceReport>,
+}
+
+/// Makes the report of a run.
+pub fn assemble(assembly: Assembly, outputs: &dyn Outputs) -> Result<Report, ReportError> {
+    let mut report = Report {
+        format: FORMAT.into(),
+        version: VERSION,
+        name: assembly.name,
+        manifest: assembly.manifest,
+        seed: assembly.seed,
+        hotcell: assembly.hotcell,
+        variants: assembly.variants,
+        engines: assembly.engines,
+        samples: assembly.samples,
+        instances: assembly.instances,
+        attack: IndexMap::new(),
+    };
+    for instance in &mut report.instances {
+        complete(instance, outputs)?;
+    }
+    let mut told: IndexMap<String, (Option<String>, Option<Severity>)> = IndexMap::new();
+    for instance in &report.instances {
+        let Some((id, _)) = report.sample_of(instance) else {
+            continue;
+        };
+        let (arch, severity) = told.entry(id.to_owned()).or_default();
+        if arch.is_none() {
+            arch.clone_from(&instance.arch);
+        }
+        *severity = instance
+            .findings
+            .iter()
+            .map(|finding| finding.severity)
+            .max()
+            .max(*severity);
+    }
+    for (id, (arch, severity)) in told {
+        if let Some(sample) = report.samples.get_mut(&id) {
+            sample.arch = sample.arch.take().or(arch);
+            sample.severity = sample.severity.max(severity);
+        }
+    }
+    let ids: std::collections::BTreeSet<&String> = report
+        .instances
+        .iter()
+        .flat_map(|instance| &instance.findings)
+        .flat_map(|finding| &finding.attack)
+        .collect();
+    report.attack = ids
+        .into_iter()
+        .filter_map(|id| Some((id.clone(), technique(id)?)))
+        .collect();
+    Ok(report)
+}
+
+/// `report.json`: pretty, with a final newline.
+pub fn to_json(report: &Report) -> Result<String, ReportError> {
+    let mut json = serde_json::to_string_pretty(report)?;
+    json.push('\n');
+    Ok(json)
+}
+
+fn technique(id: &str) -> Option<Technique> {
+    let known = hotcell_detect::attack::technique(id)?;
+    Some(Technique {
+        name: known.name.to_owned(),
+        tactics: known.tactics.iter().map(|tactic| (*tactic).to_owned()).collect(),
+    })
+}
+
+/// Fills in what is empty and can be told from the outputs. An output that cannot be understood is left out: the instance's
+/// own status speaks of that.
+pub fn complete(instance: &mut InstanceReport, outputs: &dyn Outputs) -> Result<(), ReportError> {
+    let ports: Vec<(String, PortType)> = match StageType::find(&instance.uses) {
+        Some(stage_type) => stage_type
+            .outputs
+            .iter()
+            .filter(|output| instance.outputs.contains_key(output.name))
+            .map(|output| (output.name.to_owned(), output.port))
+            .collect(),
+        None => Vec::new(),
+    };
+    for (port, port_type) in ports {
+        match port_type {
+            PortType::Events => {
+                let Some(bytes) = outputs::read(outputs, &instance.name, &port)? else {
+                    continue;
+                };
+                let stream = EventStream::new(&bytes);
+                if instance.arch.is_none() {
+                    instance.arch = stream.header.as_ref().map(|header| header.arch.clone());
+                }
+                if instance.behaviour.is_empty() {
+                    let mut behaviours = Behaviours::default();
+                    stream.for_each(|event| behaviours.add(&event));
+                    instance.behaviour = behaviours.finish();
+                }
+            }
+            PortType::Findings if instance.findings.is_empty() => {
+                if let Some(found) = read_json::<Findings>(outputs, instance, &port)? {
+                    instance.findings = found.findings;
+                }
+            }
+            PortType::Json("linux-result") => {
+                if let Some(result) = read_json::<LinuxResult>(outputs, instance, &port)? {
+                    instance.arch.get_or_insert(result.arch);
+                    instance.outcome.get_or_insert(result.outcome);
+                    if instance.unsupported.is_empty() {
+                        instance.unsupported = result.unsupported;
+                    }
+                }
+            }
+            PortType::Json("payload-result") => {
+                if let Some(result) = read_json::<PayloadResult>(outputs, instance, &port)? {
+                    instance.arch.get_or_insert(result.arch);
+                    instance.outcome.get_or_insert(result.outcome);
+                }
+            }
+            PortType::Json("elf-info") => {
+                if let Some(info) = read_json::<ElfInfo>(outputs, instance, &port)?
+                    && instance.arch.is_none()
+                {
+                    instance.arch = info.arch;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(
+    outputs: &dyn Outputs,
+    instance: &InstanceReport,
+    port: &str,
+) -> Result<Option<T>, ReportError> {
+    let bytes = outputs::read(outputs, &instance.name, port)?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+/// An event stream, read line by line.
+#[derive(Debug)]
+pub struct EventStream<'a> {
+    /// The first line, where it is one.
+    pub header: Option<Header>,
+    lines: &'a [u8],
+}
+
+impl<'a> EventStream<'a> {
+    /// Reads the header of JSON lines.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        let end = bytes
+            .iter()
+            .position(|byte| *byte == b'\n')
+            .unwrap_or(bytes.len());
+        let (first, rest) = bytes.split_at(end);
+        match serde_json::from_slice(first) {
+            Ok(header) => Self {
+                header: Some(header),
+                lines: rest,
+            },
+            Err(_) => Self {
+                header: None,
+                lines: bytes,
+            },
+        }
+    }
+
+    /// Calls `each` with every event in order. Answers how many lines were no events.
+    pub fn for_each(&self, mut each: impl FnMut(Event)) -> u64 {
+        let mut bad = 0;
+        for line in self.lines.split(|byte| *byte == b'\n') {
+            if line.is_empty() {
+                continue;
+            }
+            match serde_json::from_slice(line) {
+                Ok(event) => each(event),
+                Err(_) => bad += 1,
+            }
+        }
+        bad
+    }
+}

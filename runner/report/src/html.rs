@@ -1,0 +1,192 @@
+//! The pages: `report.html` for a run, `samples/<short digest>.html` for each sample (and each instance without one).
+//!
+//! A page needs nothing from outside and opens from a file. Sample pages hold nothing of the host; `report.html` holds the
+//! host's facts only in its last section. Bytes that a sample chose are never linked to, only shown as text: a browser that
+//! opened them might take them for a page.
+
+mod events;
+mod inspection;
+mod matrix;
+mod subject;
+mod summary;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use camino::Utf8Path;
+use hotcell_schema::digest::Digest;
+use hotcell_schema::finding::{Finding, Severity};
+use hotcell_schema::outcome::Outcome;
+use hotcell_schema::report::{InstanceReport, Report, RunFacts, SampleReport, Technique};
+use indexmap::IndexMap;
+use serde::Serialize;
+
+use crate::outputs::Outputs;
+use crate::{ReportError, words};
+
+/// What a page is about: a sample with all of its instances, or one instance that has no sample.
+struct Subject<'a> {
+    /// Path of its page, relative to the run's folder.
+    path: String,
+    name: String,
+    sample: Option<&'a SampleReport>,
+    instances: Vec<&'a InstanceReport>,
+}
+
+impl Subject<'_> {
+    fn arch(&self) -> &str {
+        self.sample
+            .and_then(|sample| sample.arch.as_deref())
+            .or_else(|| {
+                self.instances
+                    .iter()
+                    .find_map(|instance| instance.arch.as_deref())
+            })
+            .unwrap_or("")
+    }
+
+    fn findings(&self) -> impl Iterator<Item = (&InstanceReport, &Finding)> {
+        self.instances
+            .iter()
+            .flat_map(|instance| instance.findings.iter().map(|finding| (*instance, finding)))
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        self.findings().map(|(_, finding)| finding.severity).max()
+    }
+}
+
+/// Renders every page and hands it to `sink` with its path relative to the run's folder.
+pub fn pages(
+    report: &Report,
+    facts: Option<&RunFacts>,
+    outputs: &dyn Outputs,
+    sink: &mut dyn FnMut(&str, &str) -> io::Result<()>,
+) -> Result<(), ReportError> {
+    let subjects = subjects(report);
+    let mut put = |path: &str, page: &str| {
+        sink(path, page).map_err(|source| ReportError::Write {
+            path: path.to_owned(),
+            source,
+        })
+    };
+    put("report.html", &summary::page(report, facts, &subjects)?)?;
+    for subject in &subjects {
+        put(&subject.path, &subject::page(report, subject, outputs)?)?;
+    }
+    Ok(())
+}
+
+/// Writes every page below `folder`, the run's folder.
+pub fn write(
+    report: &Report,
+    facts: Option<&RunFacts>,
+    outputs: &dyn Outputs,
+    folder: &Utf8Path,
+) -> Result<(), ReportError> {
+    pages(report, facts, outputs, &mut |path, page| {
+        let target = folder.join(path);
+        if let Some(parent) = target.parent() {
+            fs_err::create_dir_all(parent)?;
+        }
+        fs_err::write(target, page)
+    })
+}
+
+fn subjects(report: &Report) -> Vec<Subject<'_>> {
+    let mut by_sample: IndexMap<&str, Subject<'_>> = IndexMap::new();
+    for (id, sample) in &report.samples {
+        by_sample.insert(
+            id,
+            Subject {
+                path: format!("samples/{}.html", sample.digest.short()),
+                name: sample.name.clone(),
+                sample: Some(sample),
+                instances: Vec::new(),
+            },
+        );
+    }
+    let mut alone = Vec::new();
+    for instance in &report.instances {
+        match report
+            .sample_of(instance)
+            .and_then(|(id, _)| by_sample.get_mut(id))
+        {
+            Some(subject) => subject.instances.push(instance),
+            None => alone.push(Subject {
+                path: format!("samples/{}.html", Digest::of(instance.name.as_bytes()).short()),
+                name: instance.name.clone(),
+                sample: None,
+                instances: vec![instance],
+            }),
+        }
+    }
+    by_sample.into_values().chain(alone).collect()
+}
+
+/// A count beside a severity's name.
+#[derive(Serialize)]
+struct SeverityCount {
+    severity: &'static str,
+    count: usize,
+}
+
+fn severity_counts<'a>(findings: impl Iterator<Item = &'a Finding>) -> Vec<SeverityCount> {
+    let mut counts: BTreeMap<Severity, usize> = BTreeMap::new();
+    for finding in findings {
+        *counts.entry(finding.severity).or_default() += 1;
+    }
+    counts
+        .into_iter()
+        .rev()
+        .map(|(severity, count)| SeverityCount {
+            severity: severity.as_str(),
+            count,
+        })
+        .collect()
+}
+
+/// An ATT&CK technique beside a finding.
+#[derive(Serialize)]
+struct AttackMark {
+    id: String,
+    name: String,
+    tactics: String,
+}
+
+fn attack_marks(ids: &[String], known: &IndexMap<String, Technique>) -> Vec<AttackMark> {
+    ids.iter()
+        .map(|id| {
+            let technique = known.get(id);
+            AttackMark {
+                id: id.clone(),
+                name: technique
+                    .map(|technique| technique.name.clone())
+                    .unwrap_or_default(),
+                tactics: technique
+                    .map(|technique| technique.tactics.join(", "))
+                    .unwrap_or_default(),
+            }
+        })
+        .collect()
+}
+
+/// An outcome as a badge: its text, and whether it is `good`, `warn` or `bad`.
+#[derive(Serialize)]
+struct Badge {
+    text: String,
+    tone: &'static str,
+}
+
+fn outcome_badge(outcome: &Outcome) -> Badge {
+    let tone = match outcome {
+        Outcome::Exited(0) | Outcome::Completed => "good",
+        Outcome::Exited(_) | Outcome::Limit(_) => "warn",
+        Outcome::Signalled(_) | Outcome::Faulted(_) | Outcome::Unsupported(_) => "bad",
+    };
+    Badge {
+        text: words::cut(&outcome.to_string(), 200),
+        tone,
+    }
+}

@@ -1,0 +1,510 @@
+//! `report.html`: the whole run on one page.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hotcell_schema::finding::Severity;
+use hotcell_schema::job::UnsupportedCall;
+use hotcell_schema::outcome::Status;
+use hotcell_schema::report::{Report, RunFacts};
+use serde::Serialize;
+
+use super::matrix::Matrix;
+use super::{AttackMark, Badge, SeverityCount, Subject, attack_marks, outcome_badge, severity_counts};
+use crate::text::status_word;
+use crate::{ReportError, words};
+
+/// Greatest number of names listed beside a finding or a call.
+const MAX_NAMES: usize = 12;
+
+#[derive(Serialize)]
+struct Page<'a> {
+    title: &'a str,
+    tiles: Vec<Tile>,
+    subjects: Vec<SubjectRow>,
+    findings: Vec<FindingRow>,
+    tactics: Vec<Tactic>,
+    has_matrix: bool,
+    unsupported: Vec<CallRow>,
+    troubles: Vec<Trouble<'a>>,
+    provenance: Provenance<'a>,
+    facts: Option<Facts<'a>>,
+}
+
+#[derive(Serialize)]
+struct Tile {
+    value: String,
+    label: String,
+    note: String,
+    tone: &'static str,
+}
+
+#[derive(Serialize)]
+struct SubjectRow {
+    name: String,
+    href: String,
+    id: String,
+    arch: String,
+    set: String,
+    family: String,
+    label: String,
+    severity: &'static str,
+    rank: usize,
+    counts: Vec<SeverityCount>,
+    outcomes: Vec<Badge>,
+    unsupported: usize,
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct Link {
+    name: String,
+    arch: String,
+    href: String,
+}
+
+#[derive(Serialize)]
+struct FindingRow {
+    severity: &'static str,
+    title: String,
+    rule: String,
+    attack: Vec<AttackMark>,
+    subjects: Vec<Link>,
+    total: usize,
+    more: usize,
+}
+
+#[derive(Serialize)]
+struct Tactic {
+    name: String,
+    techniques: Vec<AttackMark>,
+}
+
+#[derive(Serialize)]
+struct CallRow {
+    name: String,
+    support: &'static str,
+    note: String,
+    count: String,
+    subjects: Vec<Link>,
+    more: usize,
+}
+
+#[derive(Serialize)]
+struct Trouble<'a> {
+    name: &'a str,
+    status: &'static str,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct Provenance<'a> {
+    manifest: String,
+    seed: u64,
+    hotcell: &'a str,
+    variants: String,
+    engines: Vec<(&'a String, &'a String)>,
+    stages: Vec<(String, usize)>,
+}
+
+#[derive(Serialize)]
+struct Facts<'a> {
+    run: &'a str,
+    started: &'a str,
+    wall: String,
+    host: &'a str,
+    jobs: u32,
+    isolation: &'a str,
+    confinement: String,
+    fallbacks: &'a [String],
+    cached: usize,
+    instances: Vec<FactRow<'a>>,
+    more: usize,
+}
+
+#[derive(Serialize)]
+struct FactRow<'a> {
+    name: &'a str,
+    status: &'static str,
+    wall: String,
+    cpu: String,
+    memory: String,
+    key: String,
+    error: &'a str,
+}
+
+/// Greatest number of instances in the table of host facts.
+const MAX_FACTS: usize = 2_000;
+
+pub(super) fn page(
+    report: &Report,
+    facts: Option<&RunFacts>,
+    subjects: &[Subject<'_>],
+) -> Result<String, ReportError> {
+    let matrix = Matrix::new(subjects);
+    let findings = findings(report, subjects);
+    let unsupported = unsupported(subjects);
+    let page = Page {
+        title: &report.name,
+        tiles: tiles(report, subjects, unsupported.len()),
+        subjects: subjects.iter().map(row).collect(),
+        tactics: tactics(report, &findings),
+        findings,
+        has_matrix: !matrix.is_empty(),
+        unsupported,
+        troubles: report
+            .instances
+            .iter()
+            .filter(|instance| !instance.status.has_outputs())
+            .map(|instance| Trouble {
+                name: &instance.name,
+                status: status_word(instance.status),
+                reason: instance.reason.as_deref().unwrap_or("no reason was given"),
+            })
+            .collect(),
+        provenance: provenance(report),
+        facts: facts.map(run_facts),
+    };
+    Ok(hotcell_render::html("report.html", &page, &matrix)?)
+}
+
+fn tiles(report: &Report, subjects: &[Subject<'_>], unsupported: usize) -> Vec<Tile> {
+    let archs: BTreeSet<&str> = subjects
+        .iter()
+        .map(Subject::arch)
+        .filter(|arch| !arch.is_empty())
+        .collect();
+    let noun = if report.samples.is_empty() {
+        "Runs"
+    } else {
+        "Samples"
+    };
+    let mut tiles = vec![Tile {
+        value: words::count(subjects.len() as u64),
+        label: noun.into(),
+        note: match archs.len() {
+            0 => String::new(),
+            1 => "1 architecture".into(),
+            many => format!("{many} architectures"),
+        },
+        tone: "plain",
+    }];
+    let mut worst: BTreeMap<Severity, usize> = BTreeMap::new();
+    for severity in subjects.iter().filter_map(Subject::severity) {
+        *worst.entry(severity).or_default() += 1;
+    }
+    let top = worst.last_key_value().map(|(severity, _)| *severity);
+    tiles.push(Tile {
+        value: top.map_or("none", Severity::as_str).to_owned(),
+        label: "Worst finding".into(),
+        note: match top.and_then(|severity| worst.get(&severity)) {
+            Some(count) => format!("in {count} of {}", subjects.len()),
+            None => "nothing was found".into(),
+        },
+        tone: top.map_or("good", Severity::as_str),
+    });
+    let total: usize = report
+        .instances
+        .iter()
+        .map(|instance| instance.findings.len())
+        .sum();
+    let serious = report
+        .instances
+        .iter()
+        .flat_map(|instance| &instance.findings)
+        .filter(|finding| finding.severity >= Severity::High)
+        .count();
+    tiles.push(Tile {
+        value: words::count(total as u64),
+        label: "Findings".into(),
+        note: format!("{serious} high or critical"),
+        tone: if serious > 0 { "high" } else { "plain" },
+    });
+    let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
+    for outcome in report
+        .instances
+        .iter()
+        .filter_map(|instance| instance.outcome.as_ref())
+    {
+        *outcomes.entry(outcome.kind()).or_default() += 1;
+    }
+    let ran: usize = outcomes.values().sum();
+    let listed: Vec<String> = outcomes
+        .iter()
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    tiles.push(Tile {
+        value: words::count(ran as u64),
+        label: if ran == 1 { "Execution" } else { "Executions" }.into(),
+        note: if listed.is_empty() {
+            "nothing was run".into()
+        } else {
+            listed.join(", ")
+        },
+        tone: "plain",
+    });
+    tiles.push(Tile {
+        value: words::count(unsupported as u64),
+        label: "Unsupported calls".into(),
+        note: if unsupported == 0 {
+            "every call was answered in full"
+        } else {
+            "different calls, see below"
+        }
+        .into(),
+        tone: if unsupported == 0 { "good" } else { "medium" },
+    });
+    let troubles = report
+        .instances
+        .iter()
+        .filter(|instance| !instance.status.has_outputs())
+        .count();
+    let failed = report
+        .instances
+        .iter()
+        .filter(|instance| matches!(instance.status, Status::Failed | Status::Interrupted))
+        .count();
+    tiles.push(Tile {
+        value: format!(
+            "{} / {}",
+            report.instances.len() - troubles,
+            report.instances.len()
+        ),
+        label: "Stages ended well".into(),
+        note: if failed == 0 {
+            "no failures".into()
+        } else {
+            format!("{failed} failed or interrupted")
+        },
+        tone: if failed > 0 { "high" } else { "good" },
+    });
+    tiles
+}
+
+fn row(subject: &Subject<'_>) -> SubjectRow {
+    let severity = subject.severity();
+    let mut calls: BTreeSet<&str> = BTreeSet::new();
+    for instance in &subject.instances {
+        calls.extend(instance.unsupported.iter().map(|call| call.name.as_str()));
+    }
+    let worst = subject
+        .instances
+        .iter()
+        .map(|instance| instance.status)
+        .find(|status| matches!(status, Status::Failed | Status::Interrupted))
+        .or_else(|| {
+            let all_skipped = subject
+                .instances
+                .iter()
+                .all(|instance| !instance.status.has_outputs());
+            subject
+                .instances
+                .first()
+                .filter(|_| all_skipped)
+                .map(|instance| instance.status)
+        });
+    let sample = subject.sample;
+    let text = |value: Option<&String>| value.cloned().unwrap_or_default();
+    SubjectRow {
+        name: subject.name.clone(),
+        href: subject.path.clone(),
+        id: sample.map(|sample| sample.digest.short()).unwrap_or_default(),
+        arch: subject.arch().to_owned(),
+        set: text(sample.map(|sample| &sample.set)),
+        family: text(sample.and_then(|sample| sample.family.as_ref())),
+        label: text(sample.and_then(|sample| sample.label.as_ref().or(sample.variant.as_ref()))),
+        severity: severity.map_or("", Severity::as_str),
+        rank: severity.map_or(0, |severity| severity as usize + 1),
+        counts: severity_counts(subject.findings().map(|(_, finding)| finding)),
+        outcomes: subject
+            .instances
+            .iter()
+            .filter_map(|instance| instance.outcome.as_ref())
+            .take(4)
+            .map(outcome_badge)
+            .collect(),
+        unsupported: calls.len(),
+        status: worst.map_or("", status_word),
+    }
+}
+
+fn link(subject: &Subject<'_>) -> Link {
+    Link {
+        name: subject.name.clone(),
+        arch: subject.arch().to_owned(),
+        href: subject.path.clone(),
+    }
+}
+
+fn findings(report: &Report, subjects: &[Subject<'_>]) -> Vec<FindingRow> {
+    let mut groups: BTreeMap<
+        (std::cmp::Reverse<Severity>, &str, &str),
+        (BTreeSet<&String>, BTreeSet<usize>),
+    > = BTreeMap::new();
+    for (place, subject) in subjects.iter().enumerate() {
+        for (_, finding) in subject.findings() {
+            let key = (
+                std::cmp::Reverse(finding.severity),
+                finding.rule.as_str(),
+                finding.title.as_str(),
+            );
+            let (attack, places) = groups.entry(key).or_default();
+            attack.extend(&finding.attack);
+            places.insert(place);
+        }
+    }
+    groups
+        .into_iter()
+        .map(|((severity, rule, title), (attack, places))| {
+            let ids: Vec<String> = attack.into_iter().cloned().collect();
+            FindingRow {
+                severity: severity.0.as_str(),
+                title: words::cut(title, 300),
+                rule: rule.to_owned(),
+                attack: attack_marks(&ids, &report.attack),
+                total: places.len(),
+                more: places.len().saturating_sub(MAX_NAMES),
+                subjects: places
+                    .iter()
+                    .take(MAX_NAMES)
+                    .filter_map(|place| subjects.get(*place))
+                    .map(link)
+                    .collect(),
+            }
+        })
+        .collect()
+}
+
+/// The order in which ATT&CK lists its tactics.
+const TACTICS: [&str; 14] = [
+    "reconnaissance",
+    "resource-development",
+    "initial-access",
+    "execution",
+    "persistence",
+    "privilege-escalation",
+    "defense-evasion",
+    "credential-access",
+    "discovery",
+    "lateral-movement",
+    "collection",
+    "command-and-control",
+    "exfiltration",
+    "impact",
+];
+
+fn tactics(report: &Report, findings: &[FindingRow]) -> Vec<Tactic> {
+    let used: BTreeSet<&str> = findings
+        .iter()
+        .flat_map(|finding| &finding.attack)
+        .map(|mark| mark.id.as_str())
+        .collect();
+    let mut by_tactic: BTreeMap<(usize, &str), BTreeSet<&str>> = BTreeMap::new();
+    for id in used {
+        let Some(technique) = report.attack.get(id) else {
+            continue;
+        };
+        for tactic in &technique.tactics {
+            let place = TACTICS
+                .iter()
+                .position(|name| name == tactic)
+                .unwrap_or(TACTICS.len());
+            by_tactic.entry((place, tactic)).or_default().insert(id);
+        }
+    }
+    by_tactic
+        .into_iter()
+        .map(|((_, tactic), ids)| {
+            let ids: Vec<String> = ids.into_iter().map(str::to_owned).collect();
+            Tactic {
+                name: tactic.replace('-', " "),
+                techniques: attack_marks(&ids, &report.attack),
+            }
+        })
+        .collect()
+}
+
+fn unsupported(subjects: &[Subject<'_>]) -> Vec<CallRow> {
+    let mut groups: BTreeMap<(&str, &str, &str), (u64, BTreeSet<usize>)> = BTreeMap::new();
+    for (place, subject) in subjects.iter().enumerate() {
+        for UnsupportedCall {
+            name,
+            support,
+            note,
+            count,
+        } in subject
+            .instances
+            .iter()
+            .flat_map(|instance| &instance.unsupported)
+        {
+            let (total, places) = groups.entry((name, words::support(*support), note)).or_default();
+            *total = total.saturating_add(*count);
+            places.insert(place);
+        }
+    }
+    groups
+        .into_iter()
+        .map(|((name, support, note), (count, places))| CallRow {
+            name: name.to_owned(),
+            support,
+            note: note.to_owned(),
+            count: words::count(count),
+            more: places.len().saturating_sub(MAX_NAMES),
+            subjects: places
+                .iter()
+                .take(MAX_NAMES)
+                .filter_map(|place| subjects.get(*place))
+                .map(link)
+                .collect(),
+        })
+        .collect()
+}
+
+fn provenance(report: &Report) -> Provenance<'_> {
+    let mut stages: indexmap::IndexMap<String, usize> = indexmap::IndexMap::new();
+    for instance in &report.instances {
+        *stages
+            .entry(format!("{} ({})", instance.stage, instance.uses))
+            .or_default() += 1;
+    }
+    Provenance {
+        manifest: report.manifest.to_string(),
+        seed: report.seed,
+        hotcell: &report.hotcell,
+        variants: report.variants.join(", "),
+        engines: report.engines.iter().collect(),
+        stages: stages.into_iter().collect(),
+    }
+}
+
+fn run_facts(facts: &RunFacts) -> Facts<'_> {
+    Facts {
+        run: &facts.run,
+        started: &facts.started,
+        wall: format!("{:.2} s", facts.wall_s),
+        host: &facts.host,
+        jobs: facts.jobs,
+        isolation: &facts.isolation,
+        confinement: facts.confinement.join(", "),
+        fallbacks: &facts.fallbacks,
+        cached: facts
+            .instances
+            .values()
+            .filter(|instance| instance.status == Status::Cached)
+            .count(),
+        instances: facts
+            .instances
+            .iter()
+            .take(MAX_FACTS)
+            .map(|(name, instance)| FactRow {
+                name,
+                status: status_word(instance.status),
+                wall: format!("{:.3} s", instance.wall_s),
+                cpu: format!("{:.3} s", instance.cpu_s),
+                memory: words::size(instance.peak_kib.saturating_mul(1024)),
+                key: instance.key.short(),
+                error: instance.error.as_deref().unwrap_or_default(),
+            })
+            .collect(),
+        more: facts.instances.len().saturating_sub(MAX_FACTS),
+    }
+}
