@@ -59,6 +59,8 @@ pub enum Limit {
     CpuSeconds(u64),
     /// Address space in bytes.
     AddressSpace(u64),
+    /// Memory really used, in bytes.
+    Memory(u64),
 }
 
 /// What a cell has used, as the host's kernel measured it; never as the cell says.

@@ -296,6 +296,9 @@ impl ProcessCell {
         match exit {
             Exit::Signal(libc::SIGXCPU) => Ending::Interrupted(Interruption::CpuTime),
             // The kernel ends a process above its hard CPU limit, and one that takes the host's last memory, like this.
+            Exit::Signal(libc::SIGKILL) if channel.child.ran_out_of_memory() => {
+                Ending::Interrupted(Interruption::Memory)
+            }
             Exit::Signal(libc::SIGKILL) if used.cpu_s + 1.0 >= self.cpu_s as f64 => {
                 Ending::Interrupted(Interruption::CpuTime)
             }
@@ -397,6 +400,7 @@ impl Cell for ProcessCell {
                 channel.child.limit(libc::RLIMIT_CPU, most)
             }
             Limit::AddressSpace(most) => channel.child.limit(libc::RLIMIT_AS, most),
+            Limit::Memory(most) => channel.child.limit_memory(most),
         };
         changed.map_err(|source| CellFault::Host {
             doing: "changing a limit of a cell",

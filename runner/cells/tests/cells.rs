@@ -1,112 +1,19 @@
 //! Real cell processes: good ones, lying ones, and ones that attack from inside.
+
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::io;
-use std::path::PathBuf;
 use std::time::Instant;
 
-use hotcell_cells::contract::{Cell, CellFault, Limit, Operation, Usage};
-use hotcell_cells::intake::{Bounds, Sink};
+use common::{Kept, PAYLOAD, job, run, run_with, spawn};
+use hotcell_cells::contract::{Cell, CellFault, Limit, Operation};
+use hotcell_cells::intake::Bounds;
 use hotcell_cells::process::{Ending, Interruption, ProcessCell, Spec};
 use hotcell_cells::stop::StopSignal;
 use hotcell_cells::supervise::{Executable, HostLimits, Sandbox, SealedBlob};
-use hotcell_schema::event::Event;
-use hotcell_schema::job::{Blob, GuestLimits, Job, JobResult, LinuxJob};
-use serde_json::json;
-
-const PAYLOAD: &[u8] = b"the bytes of a sample";
-
-#[derive(Default)]
-struct Kept {
-    events: Vec<Event>,
-    outputs: Vec<(String, String, Vec<u8>)>,
-    ended: usize,
-}
-
-impl Sink for Kept {
-    fn events(&mut self, events: Vec<Event>) -> io::Result<()> {
-        self.events.extend(events);
-        Ok(())
-    }
-    fn output_begins(&mut self, port: &str, name: &str, _: u64) -> io::Result<()> {
-        self.outputs.push((port.into(), name.into(), Vec::new()));
-        Ok(())
-    }
-    fn output_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.outputs.last_mut().unwrap().2.extend(bytes);
-        Ok(())
-    }
-    fn output_ends(&mut self) -> io::Result<()> {
-        self.ended += 1;
-        Ok(())
-    }
-}
-
-fn executable() -> Executable {
-    // target/<profile>/deps/<this test> -> target/<profile>/examples/test-cell
-    let mut path: PathBuf = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.push("examples/test-cell");
-    Executable::open(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}; `cargo test` builds it", path.display()))
-}
-
-fn job(what: &str) -> Job {
-    let arch = json!({
-        "name": "x86_64", "title": "x86_64",
-        "elf": {"machine": [62], "class": 64, "byte-order": "little"},
-        "abi": {"family": "x86-64", "word": 64, "number": "rax", "arguments": ["rdi"], "result": "rax",
-            "error": "negative", "program-counter": "rip", "stack-pointer": "rsp", "machine": "x86_64",
-            "page-size": 4096, "task-size": 140737488351232_u64},
-    });
-    let arch = serde_json::from_value(arch).unwrap();
-    Job::Linux(Box::new(LinuxJob {
-        cell: "test".into(),
-        arch,
-        persona: Default::default(),
-        program: Blob {
-            index: 0,
-            length: PAYLOAD.len() as u64,
-        },
-        path: "/tmp/sample".into(),
-        argv: vec!["sample".into(), what.into()],
-        env: None,
-        cwd: None,
-        files: Vec::new(),
-        stdin: None,
-        seed: hotcell_schema::digest::Digest::of(b"seed"),
-        limits: GuestLimits::default(),
-    }))
-}
-
-fn spawn(limits: HostLimits, bounds: Bounds, stop: &StopSignal) -> ProcessCell {
-    let blob = SealedBlob::of(PAYLOAD).unwrap();
-    ProcessCell::spawn(&Spec {
-        executable: &executable(),
-        blobs: &[&blob],
-        limits,
-        bounds,
-        sandbox: Sandbox::of_this_host(),
-        stop,
-    })
-    .unwrap()
-}
-
-fn run_with(what: &str, limits: HostLimits, bounds: Bounds) -> (Ending, Kept, Usage) {
-    let mut cell = spawn(limits, bounds, &StopSignal::new().unwrap());
-    let mut kept = Kept::default();
-    let ending = cell.run(&job(what), &mut kept);
-    (ending, kept, cell.finish())
-}
-
-fn run(what: &str) -> (Ending, Kept, Usage) {
-    let limits = HostLimits {
-        wall_ms: 60_000,
-        ..HostLimits::default()
-    };
-    run_with(what, limits, Bounds::default())
-}
+use hotcell_schema::job::JobResult;
 
 fn failure(ending: Ending) -> String {
     match ending {
@@ -217,7 +124,7 @@ fn limits_of_the_host_interrupt() {
         matches!(ending, Ending::Interrupted(Interruption::CpuTime)),
         "{ending:?}"
     );
-    assert!(usage.cpu_s >= 0.9, "{usage:?}");
+    assert!(usage.cpu_s >= 0.5, "{usage:?}");
 
     let limits = HostLimits {
         address_space: 512 << 20,
@@ -229,6 +136,44 @@ fn limits_of_the_host_interrupt() {
         "{ending:?}"
     );
     assert!(usage.peak_kib < 600 << 10, "{usage:?}");
+}
+
+#[test]
+fn the_memory_of_a_cell_is_bounded_by_its_control_group() {
+    if !Sandbox::of_this_host()
+        .layers
+        .iter()
+        .any(|layer| layer == "memory-cgroup")
+    {
+        let why = format!("skipped: {:?}\n", Sandbox::of_this_host().fallbacks);
+        io::Write::write_all(&mut io::stderr(), why.as_bytes()).unwrap();
+        return;
+    }
+    let limits = HostLimits {
+        memory: 128 << 20,
+        ..HostLimits::default()
+    };
+    let (ending, _, usage) = run_with("eat-memory", limits, Bounds::default());
+    assert!(
+        matches!(ending, Ending::Interrupted(Interruption::Memory)),
+        "{ending:?}"
+    );
+    assert!(
+        usage.peak_kib > 64 << 10 && usage.peak_kib <= 128 << 10,
+        "{usage:?}"
+    );
+
+    let mut cell = spawn(
+        HostLimits::default(),
+        Bounds::default(),
+        &StopSignal::new().unwrap(),
+    );
+    cell.set_limit(Limit::Memory(64 << 20)).unwrap();
+    let ending = cell.run(&job("eat-memory"), &mut Kept::default());
+    assert!(
+        matches!(ending, Ending::Interrupted(Interruption::Memory)),
+        "{ending:?}"
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! allows; what it does not allow is named, never assumed.
 
 mod blob;
+mod cgroup;
 mod spawn_unsafe;
 
 use std::ffi::CString;
@@ -21,6 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid, pipe2};
 
 pub use blob::SealedBlob;
+use cgroup::{Group, Groups};
 use spawn_unsafe::{Birth, Reaped};
 
 use crate::contract::Usage;
@@ -37,6 +39,8 @@ pub struct HostLimits {
     pub cpu_s: u64,
     /// Address space in bytes. An emulator reserves far more than it uses: Unicorn 1 GiB for each address space.
     pub address_space: u64,
+    /// Memory in bytes that it really uses, kernel memory for it included. Holds where control groups can be made.
+    pub memory: u64,
     /// Open descriptors.
     pub descriptors: u64,
     /// Tasks (threads) of the process.
@@ -49,6 +53,7 @@ impl Default for HostLimits {
             wall_ms: 300_000,
             cpu_s: 600,
             address_space: 64 << 30,
+            memory: 2 << 30,
             descriptors: 256,
             tasks: 1,
         }
@@ -101,6 +106,8 @@ pub struct Sandbox {
     leave_root: bool,
     /// Whether the process, after that, moves into a user namespace of its own.
     own_users: bool,
+    /// Where control groups can be made.
+    groups: Option<Groups>,
     /// Names of the layers, for instance `pid-namespace`.
     pub layers: Vec<String>,
     /// What this host does not allow, and what holds instead.
@@ -129,9 +136,19 @@ impl Sandbox {
             namespaces: 0,
             leave_root,
             own_users: false,
+            groups: None,
             layers: Vec::new(),
             fallbacks: Vec::new(),
         };
+        match Groups::find() {
+            Ok(groups) => {
+                found.layers.extend(groups.layers());
+                found.groups = Some(groups);
+            }
+            Err(why) => found.fallbacks.push(format!(
+                "no control groups for cells ({why}): the limit of address space bounds memory instead"
+            )),
+        }
         let works = |namespaces, own_users| {
             spawn_unsafe::trial(namespaces, leave_root.then_some(NOBODY), own_users).is_ok()
         };
@@ -189,6 +206,8 @@ pub struct Child {
     pub(crate) socket: UnixStream,
     /// Its error output, non-blocking.
     pub(crate) errors: File,
+    /// Its control group: dropped, and so removed, after the process has ended.
+    group: Option<Group>,
 }
 
 /// How a process ended.
@@ -242,6 +261,16 @@ pub fn spawn(
     for blob in blobs {
         descriptors.push(lift(blob.as_fd())?);
     }
+    let group = match &sandbox.groups {
+        Some(groups) => Some(groups.make(limits.memory, limits.tasks)?),
+        None => None,
+    };
+    let mut entrances = Vec::new();
+    if let Some(group) = &group {
+        for entrance in group.entrances()? {
+            entrances.push(lift(entrance.as_fd())?);
+        }
+    }
     let executable_file = lift(executable.file.as_fd())?;
     let leave_root = sandbox.leave_root && executable.for_everyone;
     let name = executable.path.file_name().unwrap_or_default();
@@ -249,6 +278,7 @@ pub fn spawn(
         executable: executable_file.as_fd(),
         name: CString::new(std::os::unix::ffi::OsStrExt::as_bytes(name)).map_err(io::Error::other)?,
         descriptors: &descriptors,
+        entrances: &entrances,
         namespaces: sandbox.namespaces,
         user: leave_root.then_some(NOBODY),
         own_users: sandbox.own_users && leave_root,
@@ -273,6 +303,7 @@ pub fn spawn(
         peak_kib: 0,
         socket: ours,
         errors: File::from(errors),
+        group,
     })
 }
 
@@ -294,8 +325,13 @@ impl Child {
         if let Some(reaped) = self.reaped {
             return Usage {
                 cpu_s: reaped.cpu_s,
+                // What was seen while it ran; else its group's; else the kernel's upper bound.
                 peak_kib: match self.peak_kib {
-                    0 => reaped.peak_kib,
+                    0 => self
+                        .group
+                        .as_ref()
+                        .and_then(Group::peak_kib)
+                        .unwrap_or(reaped.peak_kib),
                     seen => seen,
                 },
             };
@@ -335,6 +371,22 @@ impl Child {
             .read_to_string(&mut text)
             .ok()?;
         Some(text)
+    }
+
+    /// Whether the kernel ended it because the memory of its group was up.
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
+        self.group.as_ref().is_some_and(Group::ran_out_of_memory)
+    }
+
+    /// Changes the bound on its memory.
+    pub(crate) fn limit_memory(&self, bytes: u64) -> io::Result<()> {
+        match &self.group {
+            Some(group) => group.limit_memory(bytes),
+            None => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "no control groups on this host",
+            )),
+        }
     }
 
     /// Changes a resource limit of the running process.

@@ -22,6 +22,8 @@ pub(super) struct Birth<'a> {
     pub(super) name: CString,
     /// What becomes descriptors 0, 1, 2, …; all open above that range.
     pub(super) descriptors: &'a [OwnedFd],
+    /// Files of control groups into which the child writes itself; above every target descriptor.
+    pub(super) entrances: &'a [OwnedFd],
     /// `CLONE_NEW…` flags.
     pub(super) namespaces: libc::c_int,
     /// User and group to become.
@@ -54,7 +56,7 @@ pub(super) fn duplicate_above(fd: BorrowedFd<'_>, least: i32) -> io::Result<Owne
 }
 
 /// Steps of the child, as they are told when one fails.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     "signal mask",
     "new session",
     "descriptors",
@@ -63,6 +65,7 @@ const STEPS: [&str; 8] = [
     "parent-death signal",
     "limits",
     "execute",
+    "control group",
 ];
 
 /// Makes the process; returns its pid. An error names the step that failed.
@@ -174,6 +177,11 @@ unsafe fn child(
         }
         if libc::setsid() < 0 {
             return fail(1);
+        }
+        for entrance in birth.entrances {
+            if libc::write(entrance.as_raw_fd(), c"0".as_ptr().cast(), 1) != 1 {
+                return fail(8);
+            }
         }
         let mut target = 0;
         for descriptor in birth.descriptors {

@@ -1,0 +1,304 @@
+//! A control group for each cell: memory and number of tasks, counted and bounded by the kernel.
+//!
+//! Three hosts exist: cgroup v2 with controllers, v1 with a hierarchy for each controller, and both mounted with the
+//! controllers in v1. Which one this is comes from `/proc/self/mountinfo` and `cgroup.controllers`; whether we may make
+//! groups is found by making one.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Where groups for cells can be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Groups {
+    /// cgroup v2: one group holds both.
+    Unified(PathBuf),
+    /// cgroup v1: a parent in each hierarchy.
+    Split {
+        /// In the hierarchy of the `memory` controller.
+        memory: PathBuf,
+        /// In the hierarchy of the `pids` controller; it may not be there.
+        pids: Option<PathBuf>,
+    },
+}
+
+/// The group of one cell. Removed on drop, after its processes have ended.
+#[derive(Debug)]
+pub(super) struct Group {
+    memory: PathBuf,
+    pids: Option<PathBuf>,
+    unified: bool,
+}
+
+const PREFIX: &str = "hotcell-";
+
+impl Groups {
+    /// Finds where this process may make groups. The error says why it may not.
+    pub(super) fn find() -> Result<Self, String> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
+        let own = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
+        let candidate = Self::from_texts(&mounts, &own, |path| {
+            fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default()
+        })
+        .ok_or("no hierarchy with a memory controller is mounted")?;
+        candidate.remove_abandoned();
+        if let Self::Unified(path) = &candidate {
+            enable_controllers(path)?;
+        }
+        // Whether it works is found by doing it.
+        let trial = candidate.make(1 << 30, 16).map_err(|error| error.to_string())?;
+        trial.entrances().map_err(|error| error.to_string())?;
+        Ok(candidate)
+    }
+
+    /// The parents, told from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`; `controllers` reads a v2 group's list.
+    fn from_texts(mounts: &str, own: &str, controllers: impl Fn(&Path) -> String) -> Option<Self> {
+        let mut unified = None;
+        let mut memory = None;
+        let mut pids = None;
+        for line in mounts.lines() {
+            // proc(5): id parent device root mount-point options [optional fields] - type source super-options
+            let (left, right) = line.split_once(" - ")?;
+            let mut left = left.split(' ').skip(3);
+            let (Some(root), Some(point)) = (left.next(), left.next()) else {
+                continue;
+            };
+            let mut right = right.split(' ');
+            let (kind, options) = (right.next(), right.nth(1).unwrap_or_default());
+            let has = |name: &str| options.split(',').any(|option| option == name);
+            match kind {
+                Some("cgroup2") => unified = own_group(own, root, point, None),
+                Some("cgroup") if has("memory") => memory = own_group(own, root, point, Some("memory")),
+                Some("cgroup") if has("pids") => pids = own_group(own, root, point, Some("pids")),
+                _ => {}
+            }
+        }
+        if let Some(path) = unified {
+            let list = controllers(&path);
+            if ["memory", "pids"]
+                .iter()
+                .all(|name| list.split_whitespace().any(|there| there == *name))
+            {
+                return Some(Self::Unified(path));
+            }
+        }
+        memory.map(|memory| Self::Split { memory, pids })
+    }
+
+    /// Names of the layers that groups made here give.
+    pub(super) fn layers(&self) -> Vec<String> {
+        match self {
+            Self::Unified(_) | Self::Split { pids: Some(_), .. } => {
+                vec!["memory-cgroup".into(), "pids-cgroup".into()]
+            }
+            Self::Split { pids: None, .. } => vec!["memory-cgroup".into()],
+        }
+    }
+
+    /// Makes a group with these limits.
+    pub(super) fn make(&self, memory_bytes: u64, tasks: u64) -> io::Result<Group> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
+        let memory_bytes = memory_bytes.to_string();
+        match self {
+            Self::Unified(parent) => {
+                let path = parent.join(&name);
+                fs::create_dir(&path)?;
+                let group = Group {
+                    memory: path.clone(),
+                    pids: None,
+                    unified: true,
+                };
+                fs::write(path.join("memory.max"), memory_bytes)?;
+                // Not every kernel accounts swap; without it there is nothing to bound.
+                let _ = fs::write(path.join("memory.swap.max"), "0");
+                fs::write(path.join("pids.max"), tasks.to_string())?;
+                Ok(group)
+            }
+            Self::Split { memory, pids } => {
+                let path = memory.join(&name);
+                fs::create_dir(&path)?;
+                let mut group = Group {
+                    memory: path.clone(),
+                    pids: None,
+                    unified: false,
+                };
+                fs::write(path.join("memory.limit_in_bytes"), &memory_bytes)?;
+                let _ = fs::write(path.join("memory.memsw.limit_in_bytes"), &memory_bytes);
+                if let Some(pids) = pids {
+                    let path = pids.join(&name);
+                    fs::create_dir(&path)?;
+                    group.pids = Some(path.clone());
+                    fs::write(path.join("pids.max"), tasks.to_string())?;
+                }
+                Ok(group)
+            }
+        }
+    }
+
+    /// Removes groups that runners left which are no more. A group with a process in it stays.
+    fn remove_abandoned(&self) {
+        let parents = match self {
+            Self::Unified(parent) => [Some(parent), None],
+            Self::Split { memory, pids } => [Some(memory), pids.as_ref()],
+        };
+        for parent in parents.into_iter().flatten() {
+            let Ok(entries) = fs::read_dir(parent) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                let name = entry.file_name();
+                let Some(runner) = name
+                    .to_str()
+                    .and_then(|name| name.strip_prefix(PREFIX)?.split_once('-'))
+                else {
+                    continue;
+                };
+                if runner.0.parse::<u32>().is_ok() && !Path::new("/proc").join(runner.0).exists() {
+                    let _ = fs::remove_dir(entry.path());
+                }
+            }
+        }
+    }
+}
+
+/// Path of the own group below a mount point, given the mount's root within the hierarchy.
+fn own_group(own: &str, root: &str, point: &str, controller: Option<&str>) -> Option<PathBuf> {
+    let path = own.lines().find_map(|line| {
+        // cgroups(7): number:controllers:path, with no controllers for v2.
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        let ours = match controller {
+            None => controllers.is_empty(),
+            Some(name) => controllers.split(',').any(|there| there == name),
+        };
+        ours.then_some(path)
+    })?;
+    // Where the mount shows another part of the hierarchy, its top is where we may be.
+    let below = path.strip_prefix(root).unwrap_or_default();
+    Some(Path::new(point).join(below.trim_start_matches('/')))
+}
+
+fn enable_controllers(parent: &Path) -> Result<(), String> {
+    let path = parent.join("cgroup.subtree_control");
+    let enabled = fs::read_to_string(&path).unwrap_or_default();
+    if ["memory", "pids"]
+        .iter()
+        .all(|name| enabled.split_whitespace().any(|there| there == *name))
+    {
+        return Ok(());
+    }
+    fs::write(&path, "+memory +pids").map_err(|error| format!("{}: {error}", path.display()))
+}
+
+impl Group {
+    /// Open files into which a process writes `0` to move itself into the group.
+    pub(super) fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
+        [Some(&self.memory), self.pids.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|path| {
+                Ok(File::options()
+                    .write(true)
+                    .open(path.join("cgroup.procs"))?
+                    .into())
+            })
+            .collect()
+    }
+
+    /// Whether the kernel ended a process of the group because its memory was up.
+    pub(super) fn ran_out_of_memory(&self) -> bool {
+        let file = match self.unified {
+            true => "memory.events",
+            false => "memory.oom_control",
+        };
+        fs::read_to_string(self.memory.join(file)).is_ok_and(|text| {
+            text.lines()
+                .filter_map(|line| line.strip_prefix("oom_kill "))
+                .any(|count| count.trim() != "0")
+        })
+    }
+
+    /// Greatest memory of the group in KiB, kernel memory included.
+    pub(super) fn peak_kib(&self) -> Option<u64> {
+        let file = match self.unified {
+            true => "memory.peak",
+            false => "memory.max_usage_in_bytes",
+        };
+        let text = fs::read_to_string(self.memory.join(file)).ok()?;
+        Some(text.trim().parse::<u64>().ok()? / 1024)
+    }
+
+    /// Changes the bound on memory.
+    pub(super) fn limit_memory(&self, bytes: u64) -> io::Result<()> {
+        let file = match self.unified {
+            true => "memory.max",
+            false => "memory.limit_in_bytes",
+        };
+        fs::write(self.memory.join(file), bytes.to_string())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for path in [Some(&self.memory), self.pids.as_ref()].into_iter().flatten() {
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V1: &str = "\
+32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+39 31 0:36 / /sys/fs/cgroup/pids rw,relatime shared:5 - cgroup cgroup rw,pids
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn a_mixed_host_has_its_limits_in_v1() {
+        let own = "8:pids:/\n4:memory:/a/b\n0::/c\n";
+        let found = Groups::from_texts(V1, own, |_| "hugetlb\n".into());
+        let expected = Groups::Split {
+            memory: "/sys/fs/cgroup/memory/a/b".into(),
+            pids: Some("/sys/fs/cgroup/pids".into()),
+        };
+        assert_eq!(found, Some(expected));
+    }
+
+    #[test]
+    fn a_v2_host_has_one_hierarchy() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+        let own = "0::/user.slice/x.scope\n";
+        let found = Groups::from_texts(mounts, own, |_| "cpuset cpu io memory pids\n".into());
+        assert_eq!(
+            found,
+            Some(Groups::Unified("/sys/fs/cgroup/user.slice/x.scope".into()))
+        );
+        assert_eq!(Groups::from_texts(mounts, own, |_| String::new()), None);
+    }
+
+    #[test]
+    fn a_mount_of_a_part_counts_from_its_root() {
+        let mounts = "35 31 0:32 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        let found = Groups::from_texts(mounts, "4:memory:/docker/abc/x\n", |_| String::new());
+        let expected = Groups::Split {
+            memory: "/sys/fs/cgroup/memory/x".into(),
+            pids: None,
+        };
+        assert_eq!(found, Some(expected));
+    }
+
+    #[test]
+    fn texts_that_make_no_sense_give_nothing() {
+        assert_eq!(Groups::from_texts("", "", |_| String::new()), None);
+        assert_eq!(Groups::from_texts("x - y\n", "a:b", |_| String::new()), None);
+        assert_eq!(Groups::from_texts(V1, "no colons", |_| String::new()), None);
+    }
+}
