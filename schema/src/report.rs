@@ -190,8 +190,9 @@ pub struct InstanceFacts {
     pub cpu_s: f64,
     /// Peak resident memory of the cell in KiB.
     pub peak_kib: u64,
-    /// The cache key.
-    pub key: Digest,
+    /// The cache key; absent when the instance ended before it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Digest>,
     /// Why it did not end well, with host details.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

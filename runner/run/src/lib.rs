@@ -1,3 +1,58 @@
 //! The executor: walks a plan, runs what is not stored yet, and writes the result.
 //!
-//! (The lead is writing this crate; C: finish cells and store, then review here.)
+//! In: a [`Plan`](hotcell_plan::Plan), a [`Store`](hotcell_store::Store), cell executables. Out: a run's folder with
+//! `result/`, pages, journal and `run.json`; statuses as they come, to an [`Observer`].
+//!
+//! ```text
+//! schedule ──instance──> work: inputs -> key -> store? ──hit──> cached
+//!    ^                                            └─miss─> stages/*: a cell, or rules ──> store
+//!    └──────────── done, whatever the status ────────────────┘            finish: report, pages, run.json
+//! ```
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`execute`](mod@execute) | options, the observer, the worker threads |
+//! | `schedule` | which instance can run next |
+//! | [`work`] | one instance from its inputs to its status |
+//! | [`key`] | the cache key and its named components |
+//! | [`engines`] | the cell executables and who they are |
+//! | `stages` | what each stage type does |
+//! | `keep` | what a cell says, into the store |
+//! | `condition` | `when`, with the results it reads |
+//! | `finish` | the result and the run's other files |
+
+mod condition;
+pub mod engines;
+pub mod execute;
+mod finish;
+mod keep;
+pub mod key;
+mod schedule;
+mod stages;
+pub mod work;
+
+pub use engines::Engines;
+pub use execute::{Observer, Options, RunOutcome, execute};
+pub use work::{Done, Forecast, forecast};
+
+/// A run could not be made at all. What goes wrong within one instance is that instance's status.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The store or the run's folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] hotcell_store::StoreError),
+    /// The report cannot be made.
+    #[error(transparent)]
+    Report(#[from] hotcell_report::ReportError),
+    /// Something cannot be written as JSON.
+    #[error("cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The host refused something.
+    #[error("{doing}: {source}")]
+    Host {
+        /// What was tried.
+        doing: String,
+        /// What the host said.
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,82 @@
+//! `hotcell explain`: why an instance ran or did not, and from what its cache key is made.
+
+use hotcell_plan::Instance;
+use hotcell_run::Forecast;
+use hotcell_schema::report::RunFacts;
+use serde_json::json;
+
+use crate::args::{ExplainArgs, Global};
+use crate::exit::{Exit, Failure};
+use crate::session::Planned;
+use crate::ui;
+
+pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> {
+    let Some(planned) = Planned::from_manifest(&args.manifest, global)? else { return Ok(Exit::Usage) };
+    let forecasts = planned.forecast()?;
+    let last = last_facts(&planned);
+    let wanted = |instance: &Instance| args.instance.as_ref().is_none_or(|name| instance.name.starts_with(name));
+    let chosen: Vec<_> = planned.plan.instances.iter().zip(&forecasts).filter(|(instance, _)| wanted(instance)).collect();
+    if chosen.is_empty() {
+        let name = args.instance.as_deref().unwrap_or_default();
+        let nearest = hotcell_plan::diagnostics::nearest(name, planned.plan.instances.iter().map(|one| one.name.as_str()));
+        let failure = Failure::usage(format!("no instance's name begins with `{name}`"));
+        return Err(match nearest {
+            Some(nearest) => failure.help(format!("did you mean `{nearest}`?")),
+            None => failure.help("`hotcell explain MANIFEST` shows all names"),
+        });
+    }
+    if args.json {
+        let all: Vec<_> = chosen.iter().map(|(instance, forecast)| as_json(instance, forecast)).collect();
+        ui::out(&ui::json(&json!({"format": "hotcell-explain", "version": 1, "instances": all}))?);
+        return Ok(Exit::Ok);
+    }
+    for (instance, forecast) in &chosen {
+        explain(instance, forecast, last.as_ref(), args.instance.is_some());
+    }
+    Ok(Exit::Ok)
+}
+
+/// Facts of the latest run of this manifest's folder.
+fn last_facts(planned: &Planned) -> Option<RunFacts> {
+    let run = planned.places.run(None).ok()?;
+    serde_json::from_slice(&fs_err::read(run.join("run.json")).ok()?).ok()
+}
+
+fn as_json(instance: &Instance, forecast: &Forecast) -> serde_json::Value {
+    match forecast {
+        Forecast::Cached { key, components } => {
+            json!({"instance": instance.name, "does": "cached", "key": key, "components": components})
+        }
+        Forecast::Runs { key, components } => {
+            json!({"instance": instance.name, "does": "run", "key": key, "components": components})
+        }
+        Forecast::Later { after } => json!({"instance": instance.name, "does": "later", "after": after}),
+        Forecast::Ends { status, reason } => {
+            json!({"instance": instance.name, "does": "end", "status": status, "reason": reason})
+        }
+    }
+}
+
+fn explain(instance: &Instance, forecast: &Forecast, last: Option<&RunFacts>, in_full: bool) {
+    let before = last.and_then(|facts| facts.instances.get(&instance.name));
+    let (line, parts) = match forecast {
+        Forecast::Cached { components, .. } => ("is stored: a run would read its outputs".to_owned(), Some(components)),
+        Forecast::Runs { key, components } => {
+            let why = match before {
+                None => "would run: it never did in the latest run",
+                Some(facts) if facts.key == Some(*key) => "would run: its outputs are not in the store (any more)",
+                Some(_) => "would run: something it reads is not what it was in the latest run",
+            };
+            (why.to_owned(), Some(components))
+        }
+        Forecast::Later { after } => (format!("cannot be said before `{after}` has run"), None),
+        Forecast::Ends { reason, .. } => (format!("would not run: {reason}"), None),
+    };
+    ui::out(&format!("{} {}", ui::styled(ui::BOLD, ui::plain(&instance.name)), ui::plain(&line)));
+    if let Some(error) = before.and_then(|facts| facts.error.as_ref()) {
+        ui::out(&format!("  in the latest run: {}", ui::plain(error)));
+    }
+    for (name, value) in parts.into_iter().flatten().filter(|_| in_full) {
+        ui::out(&format!("  {} {}", ui::styled(ui::DIM, format!("{name:12}")), ui::plain(value)));
+    }
+}

@@ -1,0 +1,22 @@
+//! `hotcell schema`: the JSON schemas.
+
+use crate::args::SchemaArgs;
+use crate::exit::{Exit, Failure};
+use crate::ui;
+
+pub(crate) fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
+    ui::out(text(&args.name)?.trim_end());
+    Ok(Exit::Ok)
+}
+
+/// The schema of that name.
+pub(crate) fn text(name: &str) -> Result<String, Failure> {
+    let all = hotcell_plan::schemas();
+    match all.iter().find(|schema| schema.name == name) {
+        Some(schema) => Ok(schema.text()),
+        None => {
+            let names: Vec<&str> = all.iter().map(|schema| schema.name).collect();
+            Err(Failure::usage(format!("there is no schema `{name}`")).help(format!("there are: {}", names.join(", "))))
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What is wrong with a manifest, with the lines it stands in.
+
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use hotcell_plan::{Diagnostic, Severity, Sources};
+use hotcell_schema::manifest::Span;
+
+use crate::ui;
+
+/// More than these are counted, not shown.
+const SHOWN: usize = 100;
+
+/// Shows all diagnostics on standard error, and a closing line.
+pub(crate) fn print(diagnostics: &[Diagnostic], sources: &Sources) {
+    let renderer = if ui::stderr_is_colored() { Renderer::styled() } else { Renderer::plain() };
+    for diagnostic in diagnostics.iter().take(SHOWN) {
+        ui::say(&render(diagnostic, sources, &renderer));
+        ui::say("");
+    }
+    let count = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let hidden = diagnostics.len().saturating_sub(SHOWN);
+    let more = if hidden > 0 { format!(" ({hidden} more are not shown)") } else { String::new() };
+    let plural = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    match (errors, warnings) {
+        (0, 0) => {}
+        (0, warnings) => ui::say(&format!("{}{more}", plural(warnings, "warning"))),
+        (errors, 0) => ui::say(&format!("{}{more}", plural(errors, "error"))),
+        (errors, warnings) => ui::say(&format!("{}, {}{more}", plural(errors, "error"), plural(warnings, "warning"))),
+    }
+}
+
+fn render(diagnostic: &Diagnostic, sources: &Sources, renderer: &Renderer) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let title = ui::plain(&diagnostic.title);
+    let mut group = Group::with_title(level.primary_title(title).id(diagnostic.code));
+    for (index, label) in diagnostic.labels.iter().enumerate() {
+        let Some(source) = sources.get(label.span.file) else { continue };
+        let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+        let annotation = kind.span(range(label.span, &source.text));
+        let annotation = if label.text.is_empty() { annotation } else { annotation.label(ui::plain(&label.text)) };
+        group = group.element(Snippet::source(source.text.as_str()).path(source.path.as_str()).annotation(annotation));
+    }
+    if let Some(help) = &diagnostic.help {
+        group = group.element(Level::HELP.message(ui::plain(help)));
+    }
+    renderer.render(&[group]).to_string()
+}
+
+/// The span's bytes, within the text and at the borders of characters.
+fn range(span: Span, text: &str) -> Range<usize> {
+    let border = |at: u32| {
+        let at = (at as usize).min(text.len());
+        (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+    };
+    let start = border(span.start);
+    start..border(span.end).max(start)
+}

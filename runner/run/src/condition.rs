@@ -1,0 +1,56 @@
+//! `when`, with the results of other stages that it reads.
+
+use hotcell_plan::Instance;
+use hotcell_plan::expression::{Evaluator, context_name, reads};
+use hotcell_schema::outcome::Status;
+use hotcell_schema::stage::{PortType, StageType};
+use serde_json::{Map, Value as Json, json};
+
+use crate::work::{Done, Input, Shared};
+
+/// Whether an instance is wanted; the error is its status when it is not.
+pub(crate) fn check(shared: &Shared<'_>, instance: &Instance) -> Result<(), Done> {
+    let Some(when) = &instance.when else { return Ok(()) };
+    let value = match when.value {
+        Some(value) => Ok(value),
+        None => {
+            let mut context = shared.plan.context(instance);
+            if let Json::Object(context) = &mut context {
+                context.insert("stages".into(), results(shared, instance, &when.expression)?);
+            }
+            Evaluator::default().truth(&when.expression, &context)
+        }
+    };
+    match value {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Done::without_outputs(Status::Skipped, format!("`when` is false: {}", when.expression))),
+        Err(error) => Err(Done::failed(format!("`when` cannot be evaluated: {error}"), when.expression.clone())),
+    }
+}
+
+/// `stages.<name>.out.<port>`, for the outputs that the expression reads and that are JSON.
+fn results(shared: &Shared<'_>, instance: &Instance, expression: &str) -> Result<Json, Done> {
+    let mut stages: Map<String, Json> = Map::new();
+    let reads = reads(expression);
+    for (stage, index) in instance.when.iter().flat_map(|when| &when.reads) {
+        let (Some(read), Some(done)) = (shared.plan.instances.get(*index), shared.of(*index)) else { continue };
+        let mut out = Map::new();
+        for port in reads.iter().filter(|read| read.stage == *stage).filter_map(|read| read.port.as_deref()) {
+            let is_json = StageType::find(&read.uses)
+                .and_then(|stage_type| stage_type.output(port))
+                .is_some_and(|output| matches!(output.port, PortType::Json(_) | PortType::Findings | PortType::Files));
+            let Some(stored) = done.outputs.get(port).filter(|_| is_json) else { continue };
+            let bytes = shared.read(&Input::Stored(*stored))?;
+            let value = serde_json::from_slice(&bytes)
+                .map_err(|error| Done::failed("a result that `when` reads is no JSON", error.to_string()))?;
+            out.insert(port.to_owned(), value);
+        }
+        // A result is the same whether it was stored or not; so must be what a condition sees of it.
+        let status = match done.status {
+            Status::Cached => Status::Ok,
+            status => status,
+        };
+        stages.insert(context_name(stage), json!({"out": out, "status": status}));
+    }
+    Ok(Json::Object(stages))
+}

@@ -1,0 +1,170 @@
+//! A plan's instances on worker threads.
+
+use std::collections::BTreeSet;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Instant;
+
+use hotcell_cells::stop::{StopSignal, Urgency};
+use hotcell_plan::{Instance, Plan};
+use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::outcome::Status;
+use hotcell_schema::report::{Report, RunFacts};
+use hotcell_store::{Entry, Journal, RunFolder, Store};
+
+use crate::RunError;
+use crate::engines::Engines;
+use crate::finish;
+use crate::schedule::Schedule;
+use crate::work::{Done, Shared, work};
+
+/// How a plan is run. Whatever a library must not find out by itself (clock, folders, host) is given here.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// Cells at once; at least 1.
+    pub jobs: usize,
+    /// Begin nothing more after the first failure.
+    pub fail_fast: bool,
+    /// Run everything, whatever is stored.
+    pub force: bool,
+    /// The stop request that cells and workers obey.
+    pub stop: StopSignal,
+    /// The store.
+    pub store: &'a Store,
+    /// The cell executables.
+    pub engines: &'a Engines,
+    /// All arch profiles, for inspection.
+    pub profiles: &'a [ArchProfile],
+    /// Version of hotcell, for the report.
+    pub hotcell: &'a str,
+    /// Variants that were chosen.
+    pub variants: &'a [String],
+    /// When the run starts, RFC 3339.
+    pub started: &'a str,
+    /// The host in a line.
+    pub host: &'a str,
+}
+
+/// Is told what goes on, from several threads.
+pub trait Observer: Sync {
+    /// An instance begins.
+    fn started(&self, index: usize, instance: &Instance);
+    /// An instance ended.
+    fn ended(&self, index: usize, instance: &Instance, done: &Done);
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub struct RunOutcome {
+    /// The result.
+    pub report: Report,
+    /// What the host has to say.
+    pub facts: RunFacts,
+    /// Whether a person stopped it.
+    pub stopped: bool,
+}
+
+impl RunOutcome {
+    /// How many instances ended in each of the given ways.
+    pub fn count(&self, statuses: &[Status]) -> usize {
+        self.facts.instances.values().filter(|facts| statuses.contains(&facts.status)).count()
+    }
+}
+
+struct State {
+    schedule: Schedule,
+    journal: Journal,
+    /// Begin nothing more: someone failed under `fail_fast`, or the journal cannot be written.
+    closed: bool,
+    trouble: Option<RunError>,
+}
+
+/// Runs a plan into a run's folder. Every instance ends with a status; the result is written in any case.
+pub fn execute(
+    plan: &Plan,
+    options: &Options<'_>,
+    folder: &RunFolder,
+    observer: &dyn Observer,
+) -> Result<RunOutcome, RunError> {
+    let began = Instant::now();
+    folder.write("plan.json", &serde_json::to_vec_pretty(plan)?)?;
+    let shared = Shared::new(plan, options);
+    let state = Mutex::new(State {
+        schedule: Schedule::new(plan),
+        journal: Journal::begin(&folder.journal(), &folder.id(), plan.manifest)?,
+        closed: false,
+        trouble: None,
+    });
+    let changed = Condvar::new();
+    let workers = options.jobs.clamp(1, plan.instances.len().max(1));
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| worker(&shared, &state, &changed, observer));
+        }
+    });
+    let mut state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(trouble) = state.trouble {
+        return Err(trouble);
+    }
+    let stopped = options.stop.urgency() != Urgency::None;
+    close(&shared, &mut state.schedule, stopped, observer);
+    if stopped {
+        state.journal.write(&Entry::StopRequested)?;
+    }
+    let (report, facts) = finish::finish(&shared, folder, began.elapsed().as_secs_f64(), workers)?;
+    state.journal.write(&Entry::Finished)?;
+    Ok(RunOutcome { report, facts, stopped })
+}
+
+fn worker(shared: &Shared<'_>, state: &Mutex<State>, changed: &Condvar, observer: &dyn Observer) {
+    let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if guard.closed || guard.schedule.is_empty() || shared.options.stop.urgency() != Urgency::None {
+            changed.notify_all();
+            return;
+        }
+        let Some((index, instance)) = guard.schedule.take().and_then(|index| Some((index, shared.plan.instances.get(index)?)))
+        else {
+            guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            continue;
+        };
+        note(&mut guard, &Entry::Started { instance: instance.name.clone() });
+        drop(guard);
+        observer.started(index, instance);
+        let done = work(shared, instance);
+        observer.ended(index, instance, &done);
+        guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+        note(&mut guard, &Entry::Ended { instance: instance.name.clone(), status: done.status, key: done.key });
+        let failed = matches!(done.status, Status::Failed | Status::Interrupted | Status::Refused);
+        if let Some(slot) = shared.done.get(index) {
+            let _ = slot.set(done);
+        }
+        guard.closed |= failed && shared.options.fail_fast;
+        guard.schedule.done(index);
+        changed.notify_all();
+    }
+}
+
+/// A journal that cannot be written ends the run: what cannot be told must not go on.
+fn note(state: &mut State, entry: &Entry) {
+    if let Err(error) = state.journal.write(entry) {
+        state.closed = true;
+        state.trouble.get_or_insert(error.into());
+    }
+}
+
+/// Gives a status to everything that never began.
+fn close(shared: &Shared<'_>, schedule: &mut Schedule, stopped: bool, observer: &dyn Observer) {
+    let (status, reason) = match stopped {
+        true => (Status::Interrupted, "the run was stopped before it began"),
+        false => (Status::Skipped, "another instance failed before it began (--fail-fast)"),
+    };
+    let all: BTreeSet<usize> = schedule.drain().into_iter().collect();
+    for index in all {
+        let (Some(instance), Some(slot)) = (shared.plan.instances.get(index), shared.done.get(index)) else { continue };
+        if slot.get().is_none() {
+            let done = Done::without_outputs(status, reason);
+            observer.ended(index, instance, &done);
+            let _ = slot.set(done);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The end of a run: `result/`, pages and `run.json`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+
+use hotcell_plan::{Instance, Plan};
+use hotcell_report::{Assembly, Outputs, assemble, html, to_json};
+use hotcell_schema::digest::Digest;
+use hotcell_schema::outcome::Status;
+use hotcell_schema::report::{InstanceFacts, InstanceReport, OutputReport, Report, RunFacts, SampleReport};
+use hotcell_schema::stage::{PortType, StageType};
+use hotcell_store::runs::ResultWriter;
+use hotcell_store::{RunFolder, Store, StoreError, Stored};
+use indexmap::IndexMap;
+
+use crate::RunError;
+use crate::work::{Done, Shared};
+
+/// Writes everything a run leaves.
+pub(crate) fn finish(
+    shared: &Shared<'_>,
+    folder: &RunFolder,
+    wall_s: f64,
+    workers: usize,
+) -> Result<(Report, RunFacts), RunError> {
+    let plan = shared.plan;
+    let objects = Objects::new(shared);
+    let writer = folder.begin_result()?;
+    let mut instances = Vec::with_capacity(plan.instances.len());
+    for (index, instance) in plan.instances.iter().enumerate() {
+        let Some(done) = shared.of(index) else { continue };
+        write_outputs(shared.options.store, &writer, instance, done)?;
+        instances.push(instance_report(plan, instance, done));
+    }
+    let assembly = Assembly {
+        name: plan.name.clone(),
+        manifest: plan.manifest,
+        seed: plan.seed,
+        hotcell: shared.options.hotcell.to_owned(),
+        variants: shared.options.variants.to_vec(),
+        engines: engines(shared),
+        samples: plan.samples.iter().map(sample_report).collect(),
+        instances,
+    };
+    let report = assemble(assembly, &objects)?;
+    writer.write("report.json", to_json(&report)?.as_bytes())?;
+    writer.publish()?;
+    let facts = facts(shared, folder, wall_s, workers);
+    let mut json = serde_json::to_vec_pretty(&facts)?;
+    json.push(b'\n');
+    folder.write("run.json", &json)?;
+    html::pages(&report, Some(&facts), &objects, &mut |path, page| {
+        folder.write(path, page.as_bytes()).map_err(|error| match error {
+            StoreError::Io(error) => error,
+            other => io::Error::other(other),
+        })
+    })?;
+    Ok((report, facts))
+}
+
+/// Outputs of this run, read from the store.
+struct Objects<'a> {
+    store: &'a Store,
+    outputs: HashMap<(String, String), Stored>,
+    named: BTreeMap<Digest, Stored>,
+}
+
+impl<'a> Objects<'a> {
+    fn new(shared: &Shared<'a>) -> Self {
+        let mut objects = Self { store: shared.options.store, outputs: HashMap::new(), named: BTreeMap::new() };
+        for (index, instance) in shared.plan.instances.iter().enumerate() {
+            let Some(done) = shared.of(index) else { continue };
+            for (port, stored) in &done.outputs {
+                objects.outputs.insert((instance.name.clone(), port.clone()), *stored);
+            }
+            objects.named.extend(done.objects.iter().map(|stored| (stored.digest, *stored)));
+        }
+        objects
+    }
+
+    fn get(&self, stored: Option<&Stored>) -> io::Result<Option<Vec<u8>>> {
+        match stored {
+            None => Ok(None),
+            Some(stored) => self.store.get(stored).map_err(io::Error::other),
+        }
+    }
+}
+
+impl Outputs for Objects<'_> {
+    fn read(&self, instance: &str, port: &str) -> io::Result<Option<Vec<u8>>> {
+        self.get(self.outputs.get(&(instance.to_owned(), port.to_owned())))
+    }
+
+    fn object(&self, digest: &Digest) -> io::Result<Option<Vec<u8>>> {
+        self.get(self.named.get(digest))
+    }
+}
+
+/// Path of an output within `result/`.
+fn output_path(instance: &Instance, port: &str) -> String {
+    let port_type = StageType::find(&instance.uses).and_then(|stage| stage.output(port)).map(|output| output.port);
+    let ending = match port_type {
+        Some(PortType::Events) => ".jsonl",
+        Some(PortType::Json(_) | PortType::Findings | PortType::Files) => ".json",
+        Some(PortType::File) | None => "",
+    };
+    format!("{}/{port}{ending}", folder_of(instance))
+}
+
+fn folder_of(instance: &Instance) -> String {
+    format!("stages/{}/{}", instance.stage, instance.slug)
+}
+
+fn write_outputs(store: &Store, writer: &ResultWriter, instance: &Instance, done: &Done) -> Result<(), RunError> {
+    let gone = |stored: &Stored| RunError::Host {
+        doing: format!("writing the result of {}", instance.name),
+        source: io::Error::other(format!(
+            "object {} was damaged in the store and has been removed; run again, and it is made again",
+            stored.digest
+        )),
+    };
+    for (port, stored) in &done.outputs {
+        let bytes = store.get(stored)?.ok_or_else(|| gone(stored))?;
+        writer.write(&output_path(instance, port), &bytes)?;
+    }
+    for stored in &done.objects {
+        let bytes = store.get(stored)?.ok_or_else(|| gone(stored))?;
+        writer.write(&format!("{}/files/{}", folder_of(instance), stored.digest), &bytes)?;
+    }
+    Ok(())
+}
+
+fn instance_report(plan: &Plan, instance: &Instance, done: &Done) -> InstanceReport {
+    let outputs = done.outputs.iter().map(|(port, stored)| {
+        let path = output_path(instance, port);
+        (port.clone(), OutputReport { path, digest: stored.digest, length: stored.length })
+    });
+    InstanceReport {
+        name: instance.name.clone(),
+        stage: instance.stage.clone(),
+        uses: instance.uses.clone(),
+        axes: plan.axis_texts(instance),
+        arch: instance.arch.clone(),
+        status: if done.status == Status::Cached { Status::Ok } else { done.status },
+        reason: done.reason.clone(),
+        outcome: None,
+        outputs: outputs.collect(),
+        findings: Vec::new(),
+        unsupported: Vec::new(),
+        behaviour: Vec::new(),
+    }
+}
+
+fn sample_report(sample: &hotcell_plan::Sample) -> (String, SampleReport) {
+    let report = SampleReport {
+        digest: sample.digest,
+        set: sample.set.clone(),
+        name: sample.name.clone(),
+        length: sample.length,
+        arch: sample.arch.clone(),
+        family: sample.family.clone(),
+        variant: sample.variant.clone(),
+        label: sample.label.clone(),
+        severity: None,
+    };
+    (sample.digest.to_string(), report)
+}
+
+/// Who ran, by the first part of `uses`. Only what is the same on every machine with the same build.
+fn engines(shared: &Shared<'_>) -> IndexMap<String, String> {
+    let used: BTreeSet<&str> = shared.plan.stages.values().map(|stage| stage.uses.as_str()).collect();
+    let mut engines = IndexMap::new();
+    for uses in used {
+        if let Some(Ok(engine)) = shared.options.engines.of(uses) {
+            let name = uses.split('/').next().unwrap_or(uses);
+            engines.insert(name.to_owned(), engine.identity.clone());
+        }
+    }
+    engines
+}
+
+fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -> RunFacts {
+    let mut confinement = BTreeSet::new();
+    let mut fallbacks = BTreeSet::new();
+    let mut instances = IndexMap::new();
+    for (index, instance) in shared.plan.instances.iter().enumerate() {
+        let Some(done) = shared.of(index) else { continue };
+        confinement.extend(done.layers.iter().cloned());
+        fallbacks.extend(done.fallbacks.iter().cloned());
+        let facts = InstanceFacts {
+            status: done.status,
+            wall_s: done.wall_s,
+            cpu_s: done.cpu_s,
+            peak_kib: done.peak_kib,
+            key: done.key,
+            error: done.error.clone(),
+        };
+        instances.insert(instance.name.clone(), facts);
+    }
+    RunFacts {
+        format: "hotcell-run".into(),
+        version: 1,
+        run: folder.id(),
+        started: shared.options.started.to_owned(),
+        wall_s,
+        host: shared.options.host.to_owned(),
+        jobs: u32::try_from(workers).unwrap_or(u32::MAX),
+        isolation: "none".into(),
+        confinement: confinement.into_iter().collect(),
+        fallbacks: fallbacks.into_iter().collect(),
+        instances,
+    }
+}

@@ -1,0 +1,63 @@
+//! What each stage type does. A row of `hotcell_schema::stage::STAGE_TYPES` has its arm in [`run`].
+
+mod cell;
+mod inspect;
+mod linux;
+mod payload;
+pub(crate) mod rules;
+
+use hotcell_plan::Instance;
+use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::outcome::Status;
+use serde::de::DeserializeOwned;
+
+use crate::work::{Done, Input, Inputs, Shared};
+
+/// Runs an instance whose outputs are not stored. Both sides are an end; the error side has no outputs.
+pub(crate) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>) -> Result<Done, Done> {
+    match instance.uses.as_str() {
+        "inspect/elf" => inspect::run(shared, instance, inputs),
+        "unicorn/payload" => payload::run(shared, instance, inputs),
+        "unicorn/linux" => linux::run(shared, instance, inputs),
+        "detect/rules" => rules::run(shared, instance, inputs),
+        other => Err(Done::without_outputs(Status::Refused, format!("this version cannot run `{other}`"))),
+    }
+}
+
+/// The settings of a stage type, which the planner wrote.
+fn settings<T: DeserializeOwned>(instance: &Instance) -> Result<T, Done> {
+    serde_json::from_value(instance.with.clone())
+        .map_err(|error| Done::failed("the plan's settings cannot be read", error.to_string()))
+}
+
+/// The only thing wired to a port, if anything is.
+fn only<'i, 'a>(inputs: &'i Inputs<'a>, port: &str) -> Option<&'i Input<'a>> {
+    inputs.get(port)?.first()
+}
+
+/// The thing wired to a port that must be wired.
+fn required<'i, 'a>(inputs: &'i Inputs<'a>, port: &str) -> Result<&'i Input<'a>, Done> {
+    only(inputs, port).ok_or_else(|| Done::failed("the plan lacks an input", format!("nothing is wired to `{port}`")))
+}
+
+/// The arch profile an instance runs on.
+fn profile<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<&'a ArchProfile, Done> {
+    let refused = |reason: String| Done::without_outputs(Status::Refused, reason);
+    let name = instance
+        .arch
+        .as_ref()
+        .ok_or_else(|| refused("no arch profile fits the file's header; say one with `with.arch`".into()))?;
+    let profile = shared.plan.profiles.get(name).ok_or_else(|| refused(format!("there is no arch profile `{name}`")))?;
+    if profile.unicorn.is_none() {
+        return Err(refused(format!("Unicorn cannot run `{name}`; the QEMU engines will, in a later version")));
+    }
+    Ok(profile)
+}
+
+/// Stores a value as indented JSON with a final line feed.
+fn put_json(shared: &Shared<'_>, value: &impl serde::Serialize) -> Result<hotcell_store::Stored, Done> {
+    let mut json = serde_json::to_vec_pretty(value)
+        .map_err(|error| Done::failed("a result cannot be written as JSON", error.to_string()))?;
+    json.push(b'\n');
+    shared.options.store.put(&json).map_err(crate::work::store_failed)
+}

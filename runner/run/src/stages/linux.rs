@@ -1,0 +1,115 @@
+//! `unicorn/linux`: a Linux program over the emulated Linux, in `hotcell-unicorn`.
+
+use std::collections::HashMap;
+
+use hotcell_cells::intake::Bounds;
+use hotcell_plan::Instance;
+use hotcell_schema::event::Header;
+use hotcell_schema::job::{GuestFile, Job, JobResult, LeftFile, LinuxJob};
+use hotcell_schema::outcome::Status;
+use hotcell_schema::stage::{LinuxWith, NetworkMode};
+use hotcell_store::Stored;
+use indexmap::IndexMap;
+use serde::Serialize;
+
+use super::cell::{self, Allowed, Blobs};
+use super::{only, profile, put_json, required, settings};
+use crate::work::{Done, Inputs, Shared};
+
+/// Where the program stands in the guest when the manifest does not say.
+const PROGRAM: &str = "/tmp/sample";
+/// Events a kernel may add when it meets its limit: the limit itself, and how each process ended.
+const CLOSING_EVENTS: u64 = 1_000;
+
+/// Content of a `files` port.
+#[derive(Serialize)]
+struct FilesPort {
+    format: &'static str,
+    version: u32,
+    files: Vec<LeftFile>,
+}
+
+pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>) -> Result<Done, Done> {
+    let with: LinuxWith = settings(instance)?;
+    let arch = profile(shared, instance)?.clone();
+    if with.network == NetworkMode::Sink {
+        let reason = "`network = \"sink\"` needs the simulated internet, which comes in a later version";
+        return Err(Done::without_outputs(Status::Refused, reason));
+    }
+    let persona = instance.persona.as_ref().and_then(|name| shared.plan.personas.get(name)).cloned().unwrap_or_default();
+    let mut blobs = Blobs::default();
+    let program = blobs.add(&shared.read(required(inputs, "file")?)?)?;
+    let stdin = match only(inputs, "stdin") {
+        Some(input) => Some(blobs.add(&shared.read(input)?)?),
+        None => None,
+    };
+    let mut files = Vec::new();
+    for (path, text) in &with.files {
+        files.push(GuestFile { path: path.clone(), mode: 0o644, content: blobs.add(text.as_bytes())? });
+    }
+    let path = with.path.unwrap_or_else(|| PROGRAM.to_owned());
+    let argv0 = with.argv0.unwrap_or_else(|| path.clone());
+    let header = Header::new(instance.name.as_str(), instance.uses.as_str(), arch.name.as_str());
+    let guest = instance.limits.guest.clone();
+    let bounds = Bounds {
+        events: guest.events.saturating_add(CLOSING_EVENTS),
+        output_bytes: guest.file_bytes.saturating_mul(2).saturating_add(1 << 20),
+        ..Bounds::default()
+    };
+    let job = Job::Linux(Box::new(LinuxJob {
+        cell: instance.name.clone(),
+        arch,
+        persona,
+        program,
+        path,
+        argv: std::iter::once(argv0).chain(with.args).collect(),
+        env: with.env,
+        cwd: with.cwd,
+        files,
+        stdin,
+        seed: instance.seed,
+        limits: guest,
+    }));
+    let allowed = Allowed { ports: &["stdout", "stderr", "files"], header: Some(&header), bounds };
+    let finished = cell::run(shared, instance, &job, &blobs, &allowed)?;
+    let JobResult::Linux(result) = finished.result else { return Err(cell::wrong_result(finished.done)) };
+
+    let given: HashMap<_, Stored> = finished
+        .kept
+        .outputs
+        .iter()
+        .filter(|(port, _)| port == "files")
+        .map(|(_, stored)| (stored.digest, *stored))
+        .collect();
+    let mut objects = Vec::new();
+    for file in &result.files {
+        match given.get(&file.digest) {
+            Some(stored) if stored.length == file.length => objects.push(*stored),
+            _ => {
+                return Err(Done {
+                    status: Status::Failed,
+                    reason: Some("the cell failed".into()),
+                    error: Some(format!("it names a left file {} that it did not hand over", file.digest)),
+                    ..finished.done
+                });
+            }
+        }
+    }
+    objects.sort_by_key(|stored| stored.digest);
+    objects.dedup();
+    let files = FilesPort { format: "hotcell-files", version: 1, files: result.files.clone() };
+    let mut outputs = IndexMap::new();
+    if let Some(events) = finished.kept.events {
+        outputs.insert("events".to_owned(), events);
+    }
+    outputs.insert("result".to_owned(), put_json(shared, &result)?);
+    for port in ["stdout", "stderr"] {
+        let stored = match finished.kept.output(port) {
+            Some(stored) => stored,
+            None => shared.options.store.put(b"").map_err(crate::work::store_failed)?,
+        };
+        outputs.insert(port.to_owned(), stored);
+    }
+    outputs.insert("files".to_owned(), put_json(shared, &files)?);
+    Ok(Done { outputs, objects, ..finished.done })
+}
