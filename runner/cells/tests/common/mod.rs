@@ -1,6 +1,6 @@
 //! What the tests with real cell processes share.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, dead_code, reason = "each test file uses a part")]
 
 use std::io;
 use std::path::PathBuf;
