@@ -278,12 +278,19 @@ fn read_wanted(text: &str) -> Result<Wanted, String> {
         let Some(rest) = line.strip_prefix("//! ") else {
             continue;
         };
-        let (key, value) = rest.split_once(':').ok_or_else(|| format!("no colon in `{line}`"))?;
+        let (key, value) = rest
+            .split_once(':')
+            .ok_or_else(|| format!("no colon in `{line}`"))?;
         let value = value.strip_prefix(' ').unwrap_or(value);
         let words = || value.split_whitespace().map(str::to_owned);
         match key {
             "args" => wanted.args.extend(words()),
-            "exit" => wanted.exit = value.trim().parse().map_err(|_| format!("not a number: `{line}`"))?,
+            "exit" => {
+                wanted.exit = value
+                    .trim()
+                    .parse()
+                    .map_err(|_| format!("not a number: `{line}`"))?
+            }
             "signal" => wanted.signal = Some(value.trim().to_owned()),
             "stdout" => {
                 let all = wanted.stdout.get_or_insert_default();
