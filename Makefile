@@ -76,7 +76,7 @@ lint: ## Formatting, clippy, the project's own rules, licences
 deny: ## Licences and sources of every dependency (installs cargo-deny into the cache the first time)
 	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked --root $(CACHE)/tools
 	$(CARGO) deny --workspace check licenses bans sources
-	$(CARGO) deny --manifest-path runner/unicorn/Cargo.toml check --config runner/unicorn/deny.toml licenses bans
+	$(CARGO) deny --manifest-path runner/unicorn/Cargo.toml --config runner/unicorn/deny.toml check licenses bans
 
 bench: $(RELEASE)/.hotcell-built ## Ratios against other emulators, in one run
 	@.ci/install-packages build bench

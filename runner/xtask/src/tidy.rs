@@ -122,7 +122,7 @@ fn read_source<'a>(path: &'a str, text: &'a str) -> Source<'a> {
         .unwrap_or_default();
     let is_test = parts
         .iter()
-        .any(|part| ["tests", "golden", "benches", "fuzz"].contains(part))
+        .any(|part| ["tests", "golden", "benches", "examples", "fuzz"].contains(part))
         || stem == "tests"
         || stem.ends_with("_tests");
     let code = text
