@@ -22,6 +22,8 @@
 
 pub mod assemble;
 pub mod behaviour;
+#[cfg(feature = "fixture")]
+pub mod fixture;
 pub mod html;
 pub mod outputs;
 pub mod text;

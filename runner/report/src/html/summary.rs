@@ -501,7 +501,7 @@ fn run_facts(facts: &RunFacts) -> Facts<'_> {
                 wall: format!("{:.3} s", instance.wall_s),
                 cpu: format!("{:.3} s", instance.cpu_s),
                 memory: words::size(instance.peak_kib.saturating_mul(1024)),
-                key: instance.key.short(),
+                key: instance.key.map(|key| key.short()).unwrap_or_default(),
                 error: instance.error.as_deref().unwrap_or_default(),
             })
             .collect(),
