@@ -34,6 +34,11 @@ pub(crate) fn stderr_is_colored() -> bool {
     !matches!(anstream::stderr().current_choice(), anstream::ColorChoice::Never)
 }
 
+/// Whether standard output shows colours.
+pub(crate) fn stdout_is_colored() -> bool {
+    !matches!(anstream::stdout().current_choice(), anstream::ColorChoice::Never)
+}
+
 /// A piece of the result, to standard output. A reader that went away (`| head`) is no error.
 pub(crate) fn out(text: &str) {
     let mut stdout = anstream::stdout().lock();

@@ -227,6 +227,7 @@ codes! {
     UnknownProfile = "E0401": "No arch profile has this name.",
     BrokenProfile = "E0402": "An arch profile cannot be read.",
     UnknownPersona = "E0403": "No persona has this name, and no such file exists.",
+    RuleFile = "E0501": "A rule file cannot be used.",
     NotYet = "E0901": "Something that the language has a place for, and this version does not do.",
     WrongKind = "E0902": "A document of the other kind: an experiment is needed, or a host.",
 }

@@ -1,8 +1,12 @@
 //! `hotcell explain`: why an instance ran or did not, and from what its cache key is made.
 
+use std::collections::BTreeSet;
+
 use hotcell_plan::Instance;
 use hotcell_run::Forecast;
-use hotcell_schema::report::RunFacts;
+use hotcell_run::key::Components;
+use hotcell_schema::report::{InstanceFacts, RunFacts};
+use hotcell_store::Record;
 use serde_json::json;
 
 use crate::args::{ExplainArgs, Global};
@@ -31,7 +35,9 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> 
         return Ok(Exit::Ok);
     }
     for (instance, forecast) in &chosen {
-        explain(instance, forecast, last.as_ref(), args.instance.is_some());
+        let before = last.as_ref().and_then(|facts| facts.instances.get(&instance.name));
+        let stored = before.and_then(|facts| facts.key).and_then(|key| planned.record(&key));
+        explain(instance, forecast, before, stored.as_ref(), args.instance.is_some());
     }
     Ok(Exit::Ok)
 }
@@ -40,6 +46,12 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> 
 fn last_facts(planned: &Planned) -> Option<RunFacts> {
     let run = planned.places.run(None).ok()?;
     serde_json::from_slice(&fs_err::read(run.join("run.json")).ok()?).ok()
+}
+
+/// Names of the components that differ.
+fn changed<'a>(old: &'a Components, new: &'a Components) -> Vec<&'a str> {
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    names.into_iter().filter(|name| old.get(*name) != new.get(*name)).map(String::as_str).collect()
 }
 
 fn as_json(instance: &Instance, forecast: &Forecast) -> serde_json::Value {
@@ -57,8 +69,14 @@ fn as_json(instance: &Instance, forecast: &Forecast) -> serde_json::Value {
     }
 }
 
-fn explain(instance: &Instance, forecast: &Forecast, last: Option<&RunFacts>, in_full: bool) {
-    let before = last.and_then(|facts| facts.instances.get(&instance.name));
+/// `before` is what the latest run says of the instance, and `stored` what the store still knows of that.
+fn explain(
+    instance: &Instance,
+    forecast: &Forecast,
+    before: Option<&InstanceFacts>,
+    stored: Option<&Record>,
+    in_full: bool,
+) {
     let (line, parts) = match forecast {
         Forecast::Cached { components, .. } => ("is stored: a run would read its outputs".to_owned(), Some(components)),
         Forecast::Runs { key, components } => {
@@ -67,7 +85,9 @@ fn explain(instance: &Instance, forecast: &Forecast, last: Option<&RunFacts>, in
                 Some(facts) if facts.key == Some(*key) => "would run: its outputs are not in the store (any more)",
                 Some(_) => "would run: something it reads is not what it was in the latest run",
             };
-            (why.to_owned(), Some(components))
+            let changed = stored.map(|record| changed(&record.components, components)).unwrap_or_default();
+            let why = if changed.is_empty() { why.to_owned() } else { format!("{why}: {}", changed.join(", ")) };
+            (why, Some(components))
         }
         Forecast::Later { after } => (format!("cannot be said before `{after}` has run"), None),
         Forecast::Ends { reason, .. } => (format!("would not run: {reason}"), None),

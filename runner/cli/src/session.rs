@@ -1,0 +1,258 @@
+//! From a manifest's path to a plan, and from a plan to a run.
+
+use std::path::Path;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use hotcell_cells::stop::StopSignal;
+use hotcell_detect::RuleSet;
+use hotcell_plan::profiles::Profiles;
+use hotcell_plan::{Diagnostic, Plan, Severity, load};
+use hotcell_report::text::{self, Style};
+use hotcell_run::{Engines, Forecast, Options, RunOutcome, execute, forecast};
+use hotcell_schema::outcome::Status;
+use hotcell_schema::report::{Report, RunFacts};
+use hotcell_store::{Record, RunFolder, Store};
+
+use crate::args::{ExecuteArgs, Global, ManifestArgs};
+use crate::exit::{Exit, Failure};
+use crate::places::Places;
+use crate::progress::Progress;
+use crate::{diagnostics, ui};
+
+/// A plan that can be run.
+pub(crate) struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// Where things are.
+    pub places: Places,
+    profiles: Profiles,
+    variants: Vec<String>,
+}
+
+/// A run that came to its end.
+pub(crate) struct Ran {
+    /// What came out.
+    pub outcome: RunOutcome,
+    /// Where it is.
+    pub folder: RunFolder,
+}
+
+impl Ran {
+    /// The exit code for the statuses of a run.
+    pub(crate) fn exit(&self) -> Exit {
+        let any = |status| self.outcome.count(&[status]) > 0;
+        match () {
+            () if self.outcome.stopped => Exit::Interrupted,
+            () if any(Status::Failed) => Exit::Failed,
+            () if any(Status::Interrupted) => Exit::Failed,
+            () if any(Status::Refused) => Exit::Host,
+            () => Exit::Ok,
+        }
+    }
+}
+
+impl Planned {
+    /// Loads, checks and plans a manifest. Diagnostics are shown; `None` when they are errors.
+    pub(crate) fn from_manifest(args: &ManifestArgs, global: &Global) -> Result<Option<Self>, Failure> {
+        let path = utf8(&args.manifest)?;
+        let options =
+            load::Options { variants: args.variant.clone(), set: args.set.clone(), ..load::Options::default() };
+        let places = Places::find(global, Some(&args.manifest))?;
+        Self::from_loaded(load::load(path, &options), places, args.variant.clone(), global)
+    }
+
+    /// Plans what was loaded.
+    pub(crate) fn from_loaded(
+        mut loaded: load::Loaded,
+        places: Places,
+        variants: Vec<String>,
+        global: &Global,
+    ) -> Result<Option<Self>, Failure> {
+        let mut problems = std::mem::take(&mut loaded.diagnostics);
+        let folders: Vec<&Utf8Path> = global.profiles.iter().map(|folder| utf8(folder)).collect::<Result<_, _>>()?;
+        let profiles = Profiles::load(&folders, &mut loaded.sources, &mut problems);
+        let planning = hotcell_plan::plan(&loaded, &profiles);
+        problems.extend(planning.diagnostics);
+        if let Some(plan) = &planning.plan {
+            problems.extend(rule_problems(plan));
+        }
+        diagnostics::print(&problems, &loaded.sources);
+        let usable = !problems.iter().any(|problem| problem.severity == Severity::Error);
+        Ok(planning.plan.filter(|_| usable).map(|plan| Self { plan, places, profiles, variants }))
+    }
+
+    /// The name of an instance in paths.
+    pub(crate) fn slug(&self, name: &str) -> String {
+        let instance = self.plan.instances.iter().find(|instance| instance.name == name);
+        instance.map(|instance| instance.slug.clone()).unwrap_or_default()
+    }
+
+    /// What a run would do with each instance. The store is read, where there is one; nothing is written.
+    pub(crate) fn forecast(&self) -> Result<Vec<Forecast>, Failure> {
+        // Opening a store makes its folders, and a plan writes nothing: an empty one elsewhere says the same.
+        let nowhere;
+        let folder = if self.places.store.join("version").is_file() {
+            &self.places.store
+        } else {
+            nowhere = tempfile::tempdir()?;
+            &nowhere.path().to_path_buf()
+        };
+        let store = open_store(folder)?;
+        let engines = Engines::new(&self.places.libexec);
+        let stop = StopSignal::new()?;
+        let options = self.options(&store, &engines, stop, &Defaults::default());
+        forecast(&self.plan, &options).map_err(|error| Failure::host(error.to_string()))
+    }
+
+    /// What is stored under a cache key.
+    pub(crate) fn record(&self, key: &hotcell_schema::digest::Digest) -> Option<Record> {
+        if !self.places.store.join("version").is_file() {
+            return None;
+        }
+        Store::open(&self.places.store).ok()?.record(key).ok()?
+    }
+
+    fn options<'a>(
+        &'a self,
+        store: &'a Store,
+        engines: &'a Engines,
+        stop: StopSignal,
+        how: &'a Defaults,
+    ) -> Options<'a> {
+        Options {
+            jobs: how.jobs,
+            fail_fast: how.fail_fast,
+            force: how.force,
+            stop,
+            store,
+            engines,
+            profiles: self.profiles.all(),
+            hotcell: env!("CARGO_PKG_VERSION"),
+            variants: &self.variants,
+            started: &how.started,
+            host: &how.host,
+        }
+    }
+
+    /// Runs the plan, with progress on standard error. A first Ctrl-C ends it soon, a second one now.
+    pub(crate) fn run(&self, args: &ExecuteArgs) -> Result<Ran, Failure> {
+        let store = open_store(&self.places.store)?;
+        let now = jiff::Timestamp::now();
+        let how = Defaults {
+            jobs: args.jobs.map_or_else(processors, |jobs| jobs as usize),
+            fail_fast: args.fail_fast,
+            force: args.force,
+            started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            host: host(),
+        };
+        let id = format!("{}-{}", now.strftime("%Y%m%dT%H%M%S"), self.plan.name);
+        let folder = RunFolder::create(&self.places.runs(), &id).map_err(|error| {
+            Failure::host(format!("the run's folder cannot be made: {error}")).help("say where with --state DIR")
+        })?;
+        let engines = Engines::new(&self.places.libexec);
+        let stop = StopSignal::new()?;
+        listen(&stop)?;
+        let progress = Progress::new(&self.plan, args.progress);
+        let outcome = execute(&self.plan, &self.options(&store, &engines, stop, &how), &folder, &progress);
+        progress.finish();
+        let outcome = outcome.map_err(|error| {
+            Failure::host(format!("the run cannot go on: {error}"))
+                .help(format!("what was finished is stored; run again to go on. The journal is {}", folder.journal().display()))
+        })?;
+        if outcome.stopped {
+            let (done, all) = (outcome.count(&[Status::Ok, Status::Cached]), outcome.facts.instances.len());
+            ui::say(&format!("stopped: {done} of {all} instances are stored; run again to go on from there"));
+        }
+        Ok(Ran { outcome, folder })
+    }
+}
+
+/// How a run is done, beyond the plan.
+struct Defaults {
+    jobs: usize,
+    fail_fast: bool,
+    force: bool,
+    started: String,
+    host: String,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self { jobs: 1, fail_fast: false, force: false, started: String::new(), host: String::new() }
+    }
+}
+
+fn open_store(folder: &Path) -> Result<Store, Failure> {
+    Store::open(folder).map_err(|error| {
+        Failure::host(format!("the store cannot be used: {error}")).help("say where it is with --store DIR or HOTCELL_STORE")
+    })
+}
+
+/// Rule files are read by another crate than manifests; to people they are one.
+fn rule_problems(plan: &Plan) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    for set in plan.rule_sets.values() {
+        let files: Vec<(&str, &str)> = set.files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
+        if let Err(errors) = RuleSet::parse(&files) {
+            problems.extend(errors.iter().map(|error| {
+                Diagnostic::without_place(hotcell_plan::Code::RuleFile, error.to_string())
+            }));
+        }
+    }
+    problems
+}
+
+/// The first Ctrl-C (or SIGTERM) asks to stop, the second one insists. What a handler does is async-signal-safe.
+fn listen(stop: &StopSignal) -> Result<(), Failure> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let stop = stop.clone();
+    std::thread::spawn(move || {
+        for (count, _) in signals.forever().enumerate() {
+            stop.request();
+            if count == 0 {
+                ui::say("stopping; press Ctrl-C again to end running cells at once");
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Processors this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The host in a line, for `run.json`.
+fn host() -> String {
+    let word = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+    match nix::sys::utsname::uname() {
+        Ok(name) => format!(
+            "{} {} {}, {} processors",
+            word(name.sysname()),
+            word(name.release()),
+            word(name.machine()),
+            processors()
+        ),
+        Err(_) => String::new(),
+    }
+}
+
+/// The summary table, and where the pages are.
+pub(crate) fn print_summary(report: &Report, facts: Option<&RunFacts>, run: &Path) {
+    let terminal = console::Term::stdout();
+    let width = terminal.size_checked().map_or(100, |(_, columns)| columns.clamp(40, 240));
+    let colour = ui::stdout_is_colored();
+    ui::out(text::summary(report, facts, Style { colour, width, ..Style::default() }).trim_end());
+    ui::out(&format!("report: {}", run.join("report.html").display()));
+}
+
+/// A path as text: manifests and reports hold paths as UTF-8.
+pub(crate) fn utf8(path: &Path) -> Result<&Utf8Path, Failure> {
+    Utf8Path::from_path(path).ok_or_else(|| Failure::usage(format!("the path {} is not UTF-8", path.display())))
+}
+
+/// The same for an owned path.
+pub(crate) fn utf8_buf(path: &Path) -> Result<Utf8PathBuf, Failure> {
+    utf8(path).map(Utf8Path::to_path_buf)
+}
