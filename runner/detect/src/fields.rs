@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use hotcell_schema::event::{
-    Access, ArgValue, Event, FileOp, MemoryOp, NetworkOp, ProcessOp, Support, What, Witness,
+    Access, ArgValue, Event, File, FileOp, MemoryOp, NetworkOp, ProcessOp, Support, What, Witness,
 };
 
 use crate::value::Value;
@@ -36,7 +36,7 @@ macro_rules! plain {
     };
 }
 
-plain!(Op Path Name Directory To Access Mode Bytes Digest Errno Failed Pid Tid Parent Image Witness Time Raw
+plain!(NewPath Op Path Name Directory To Access Mode Bytes Digest Errno Failed Pid Tid Parent Image Witness Time Raw
     Number Result Support Child Argv CommandLine Code Signal Protocol Local Peer Host LocalPort LocalAddress
     PeerPort PeerAddress Start Length Protection File Limit Value Fault Pc Address);
 
@@ -171,6 +171,13 @@ pub(crate) const FIELDS: [KindInfo; 8] = [
                 "`path` without its last part",
             ),
             ("to", Plain::To, Sort::Text, "second path (rename, link, symlink)"),
+            (
+                "new-path",
+                Plain::NewPath,
+                Sort::Text,
+                "path that has new content or a new name, when that succeeded: `to` of rename and link; `path` of create, \
+                     written, symlink, and of open to write",
+            ),
             (
                 "access",
                 Plain::Access,
@@ -390,6 +397,29 @@ fn plain_path(path: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{root}{}", parts.join("/")))
 }
 
+/// Operations that can give a path new content or a new name.
+pub(crate) const NEW_PATH_OPS: [FileOp; 6] = [
+    FileOp::Open,
+    FileOp::Create,
+    FileOp::Written,
+    FileOp::Rename,
+    FileOp::Link,
+    FileOp::Symlink,
+];
+
+/// The path that has new content or a new name afterwards.
+fn new_path(file: &File) -> Option<&str> {
+    if file.errno.is_some() {
+        return None;
+    }
+    match file.op {
+        FileOp::Create | FileOp::Written | FileOp::Symlink => Some(&file.path),
+        FileOp::Open if matches!(file.access, Some(Access::Write | Access::ReadWrite)) => Some(&file.path),
+        FileOp::Rename | FileOp::Link => file.to.as_deref(),
+        _ => None,
+    }
+}
+
 /// Whether any of the field's values passes the test. A field that is absent has no value.
 pub(crate) fn any_value(event: &Event, field: &Field, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
     match field {
@@ -468,6 +498,7 @@ fn any_plain(event: &Event, field: Plain, test: &mut dyn FnMut(Value<'_>) -> boo
                 .to
                 .as_deref()
                 .is_some_and(|to| test(Value::Text(&plain_path(to)))),
+            Plain::NewPath => new_path(file).is_some_and(|path| test(Value::Text(&plain_path(path)))),
             Plain::Access => file.access.is_some_and(|how| test(Value::Text(access(how)))),
             Plain::Mode => number(file.mode.map(Into::into), test),
             Plain::Bytes => number(file.bytes.map(Into::into), test),

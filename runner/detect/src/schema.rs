@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::attack;
 use crate::fields::{COMMON, FIELDS, KindInfo, Row, Sort};
 use crate::read::condition::{BY, MAX_COUNT, MAX_LEAVES, MAX_PARTS, MAX_PATTERNS, MAX_STEPS};
-use crate::read::pattern::MAX_VALUES;
+use crate::read::field_test::MAX_VALUES;
 use crate::read::table::MAX_LENGTH;
 use crate::read::{FORMAT_KEY, MAX_ATTACK, MAX_ID, MAX_TEST_EVENTS, MAX_TESTS, MAX_TEXTS, VERSION};
 
@@ -218,7 +218,7 @@ fn test(sort: Option<Sort>, top: bool) -> Json {
         operators.insert("any-bit".into(), json!({"type": "integer", "minimum": 1}));
     }
     if top {
-        for operator in crate::read::pattern::EVENT_OPERATORS {
+        for operator in crate::read::field_test::EVENT_OPERATORS {
             operators.insert((*operator).into(), text());
         }
     }

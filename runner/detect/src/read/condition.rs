@@ -1,6 +1,7 @@
 //! `when`: any, all, not, match, count, sequence, inspect.
 
-use super::pattern::{self, Budget, FactKeys, Variables};
+use super::field_test::{self, Budget};
+use super::pattern::{self, FactKeys, Variables};
 use super::table::{self, Table};
 use crate::condition::{By, Condition, Count, FactPath, Facts, Leaf, Sequence, Step};
 use crate::facts;
@@ -245,7 +246,7 @@ impl Reader {
                     text: String::new(),
                     parts: Vec::new(),
                 };
-                pattern::test_any(node, "is", &mut self.budget, problems)
+                field_test::test_any(node, "is", &mut self.budget, problems)
                     .map(|test| Predicate::Field(here, test))
             }
             (None, Some(node)) => {

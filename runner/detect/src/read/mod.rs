@@ -4,10 +4,12 @@
 //! |---|---|
 //! | this | what a rule says about itself, its scope, its inline tests |
 //! | [`condition`] | `when`: any, all, not, match, count, sequence, inspect |
-//! | [`pattern`] | patterns over events, tests of fields |
+//! | [`pattern`] | patterns over events, predicates over facts |
+//! | [`field_test`] | the test of one field |
 //! | [`table`] | tables with a fixed set of keys, single values, did-you-mean |
 
 pub(crate) mod condition;
+pub(crate) mod field_test;
 pub(crate) mod pattern;
 pub(crate) mod table;
 
@@ -179,7 +181,7 @@ fn scope(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Scope {
     let Some(mut only) = Table::of(node, "`only`", problems) else {
         return scope;
     };
-    let mut budget = pattern::Budget::default();
+    let mut budget = field_test::Budget::default();
     for (key, place) in [
         ("os", &mut scope.os),
         ("arch", &mut scope.arch),
@@ -187,7 +189,7 @@ fn scope(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Scope {
     ] {
         *place = only
             .take(key)
-            .and_then(|node| pattern::test(node, key, fields::Sort::Text, 0, &mut budget, problems));
+            .and_then(|node| field_test::test(node, key, fields::Sort::Text, 0, &mut budget, problems));
     }
     only.finish(problems);
     scope
