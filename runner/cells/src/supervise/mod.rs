@@ -52,7 +52,7 @@ impl Default for HostLimits {
         Self {
             wall_ms: 300_000,
             cpu_s: 600,
-            address_space: 64 << 30,
+            address_space: 128 << 30,
             memory: 2 << 30,
             descriptors: 256,
             tasks: 1,
