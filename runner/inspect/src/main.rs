@@ -8,7 +8,19 @@ use hotcell_cells::cell_side::{CellError, serve};
 use hotcell_inspect::{Options, inspect};
 use hotcell_schema::job::{Job, JobResult};
 
+#[allow(clippy::print_stdout, clippy::print_stderr, reason = "an executable says who it is")]
 fn main() -> ExitCode {
+    match std::env::args_os().nth(1) {
+        None => {}
+        Some(argument) if argument == "--version" || argument == "--identity" => {
+            println!(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")));
+            return ExitCode::SUCCESS;
+        }
+        Some(_) => {
+            eprintln!("hotcell-inspect is started by `hotcell`; by hand it only knows --version and --identity");
+            return ExitCode::from(2);
+        }
+    }
     serve(
         env!("CARGO_PKG_NAME"),
         env!("CARGO_PKG_VERSION"),
