@@ -1,0 +1,315 @@
+//! Runs as a whole: the same bytes on a loaded and an idle host, answers from the store, Ctrl-C, a cell that dies.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    process::{Child, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use hotcell_schema::outcome::Status;
+use hotcell_tests::{Busybox, Lab, busybox, files_below};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+
+/// Stages that look, run and judge; `scripts` are what busybox's shell does.
+fn manifest(lab: &Lab, all: &[Busybox], scripts: &[(&str, &str)]) {
+    for one in all {
+        lab.write(&format!("samples/{}", one.debian), fs::read(&one.path).unwrap());
+    }
+    let names: Vec<&str> = scripts.iter().map(|(name, _)| *name).collect();
+    let files: serde_json::Map<String, Value> = scripts
+        .iter()
+        .map(|(name, text)| (format!("/scripts/{name}"), json!(text)))
+        .collect();
+    let each = json!({"sample": "samples.busybox", "script": names});
+    lab.manifest(
+        "runs.yaml",
+        &json!({
+            "hotcell": 1,
+            "name": "runs",
+            "seed": 11,
+            "samples": {"busybox": {"glob": "samples/*", "family": "busybox"}},
+            "stages": {
+                "look": {
+                    "uses": "inspect/elf",
+                    "for-each": {"sample": "samples.busybox"},
+                    "in": {"file": "${sample.file}"},
+                },
+                "run": {
+                    "uses": "unicorn/linux",
+                    "for-each": each,
+                    "in": {"file": "${sample.file}"},
+                    "with": {"path": "/bin/busybox", "args": ["sh", "/scripts/${script}"], "files": files},
+                    "limits": {"virtual-time": "1h", "wall": "10m"},
+                },
+                "hits": {
+                    "uses": "detect/rules",
+                    "for-each": each,
+                    "in": {"events": "stages.run.out.events", "info": "stages.look.out.info"},
+                },
+            },
+        }),
+    );
+}
+
+const BUSY: &[(&str, &str)] = &[
+    (
+        "chance",
+        "head -c 64 /dev/urandom | sha256sum; mktemp; date +%s%N; echo $RANDOM $$",
+    ),
+    (
+        "pipes",
+        "seq 300 | grep 7 | sort -r | sha256sum; (echo a; sleep 1; echo b) | cat; date",
+    ),
+    (
+        "files",
+        "mkdir -p /tmp/d; for i in 1 2 3 4 5; do echo $i > /tmp/d/$i & done; wait; cat /tmp/d/*; ls -l /tmp/d",
+    ),
+];
+
+#[test]
+fn a_loaded_host_gives_the_same_bytes_as_an_idle_one() {
+    let Some(all) = busybox() else { return };
+    let (idle, loaded) = (Lab::new(), Lab::new());
+    manifest(&idle, &all, BUSY);
+    manifest(&loaded, &all, BUSY);
+    let first = idle.run("runs.yaml", &["-j", "1", "--progress", "none"]);
+    let stop = AtomicBool::new(false);
+    let second = std::thread::scope(|scope| {
+        for _ in 0..2 * std::thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                let mut n = 0u64;
+                while !stop.load(Ordering::Relaxed) {
+                    n = std::hint::black_box(n.wrapping_mul(31).wrapping_add(1));
+                }
+            });
+        }
+        // Stopped also when the run panics: else the scope would never end.
+        struct Stop<'a>(&'a AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _stop = Stop(&stop);
+        loaded.run("runs.yaml", &["-j", "5", "--progress", "none"])
+    });
+    assert!(first.all_ok());
+    let (first, second) = (first.result(), second.result());
+    assert!(first.len() > 40, "{:?}", first.keys());
+    assert_eq!(
+        first.keys().collect::<Vec<_>>(),
+        second.keys().collect::<Vec<_>>()
+    );
+    for (name, bytes) in &first {
+        assert!(bytes == &second[name], "{name} differs");
+    }
+}
+
+#[test]
+fn a_second_run_is_answered_from_the_store() {
+    let Some(all) = busybox() else { return };
+    let lab = Lab::new();
+    manifest(&lab, &all, BUSY);
+    let first = lab.run("runs.yaml", &["--progress", "none"]);
+    let count = first.report.instances.len();
+    assert_eq!(count, 5 + 15 + 15);
+    assert!(!first.statuses().contains_key("cached"), "{:?}", first.statuses());
+    let second = lab.run("runs.yaml", &["--progress", "none"]);
+    assert_ne!(first.folder, second.folder);
+    assert_eq!(second.statuses(), [("cached".to_owned(), count)].into());
+    assert_eq!(first.result(), second.result());
+    // Forced, it runs again, to the same end.
+    let third = lab.run("runs.yaml", &["--progress", "none", "--force"]);
+    assert_eq!(third.statuses(), [("ok".to_owned(), count)].into());
+    assert_eq!(first.result(), third.result());
+    // Another seed is another experiment for what draws on chance, and the same for what only looks.
+    let other = lab.run("runs.yaml", &["--progress", "none", "--set", "seed=12"]);
+    assert_eq!(other.statuses().get("cached"), Some(&5), "{:?}", other.statuses());
+}
+
+#[test]
+fn a_plan_writes_nothing() {
+    let Some(all) = busybox() else { return };
+    let lab = Lab::new();
+    manifest(&lab, &all, BUSY);
+    let before = files_below(&lab.path(""));
+    let (stdout, _) = lab.expect(0, ["plan", "runs.yaml", "--json"]);
+    let plan: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(plan["instances"].as_array().unwrap().len(), 35);
+    lab.expect(0, ["validate", "runs.yaml"]);
+    assert_eq!(before, files_below(&lab.path("")));
+}
+
+/// Waits until `done` holds; a deadline far away keeps a broken test from hanging.
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(120), "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn cells(lab: &Lab) -> Vec<i32> {
+    let ours = lab.processes();
+    ours.into_iter()
+        .filter(|(_, name)| name == "hotcell-unicorn")
+        .map(|(pid, _)| pid)
+        .collect()
+}
+
+/// CPU ticks (user) of a process, from `/proc/<pid>/stat` (`man 5 proc`, field 14).
+fn ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    after_name
+        .split_whitespace()
+        .nth(11)
+        .and_then(|field| field.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Starts a run in which one script never ends, and waits until its cell is alone and at work.
+fn start_endless(lab: &Lab, all: &[Busybox]) -> (Child, i32) {
+    manifest(
+        lab,
+        all,
+        &[("endless", "while :; do :; done"), ("short", "echo short")],
+    );
+    let child = lab
+        .command(["run", "runs.yaml", "-j", "2", "--progress", "plain"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let done = |lab: &Lab| {
+        let journals = files_below(&lab.path(""));
+        journals
+            .iter()
+            .filter(|(name, _)| name.ends_with("journal.jsonl"))
+            .any(|(_, bytes)| String::from_utf8_lossy(bytes).contains("short"))
+    };
+    wait_until("the short script ends", || done(lab));
+    let mut cell = 0;
+    wait_until("the endless script's cell works alone", || {
+        let cells = cells(lab);
+        cell = cells.first().copied().unwrap_or(0);
+        cells.len() == 1 && ticks(cell) > 20
+    });
+    (child, cell)
+}
+
+#[test]
+fn ctrl_c_stops_cells_and_the_next_run_goes_on() {
+    let Some(all) = busybox() else { return };
+    let lab = Lab::with_own_executables();
+    let all = &all[..1];
+    let (child, _) = start_endless(&lab, all);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    wait_until("nothing is left running", || lab.processes().is_empty());
+    assert!(
+        stderr.to_lowercase().contains("interrupted"),
+        "it says where it stands: {stderr}"
+    );
+
+    // What was done is kept: with a limit that ends the loop, only what was missing runs.
+    let text = fs::read_to_string(lab.path("runs.yaml"))
+        .unwrap()
+        .replace("while :; do :; done", "exit 3");
+    fs::write(lab.path("runs.yaml"), text).unwrap();
+    let run = lab.run("runs.yaml", &["--progress", "none"]);
+    let facts = |wanted: &str| {
+        let found = run
+            .facts
+            .instances
+            .iter()
+            .find(|(name, _)| name.starts_with(wanted));
+        found.unwrap_or_else(|| panic!("{wanted}")).1.status
+    };
+    assert_eq!(facts("look["), Status::Cached);
+    assert!(run.all_ok());
+}
+
+#[test]
+fn a_cell_that_dies_takes_nothing_with_it() {
+    let Some(all) = busybox() else { return };
+    let lab = Lab::with_own_executables();
+    let (child, cell) = start_endless(&lab, &all[1..2]);
+    kill(Pid::from_raw(cell), Signal::SIGSEGV).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    let run = lab.latest();
+    for instance in run.stage("run") {
+        let wanted = if instance.axes["script"] == "endless" {
+            Status::Failed
+        } else {
+            Status::Ok
+        };
+        assert_eq!(
+            instance.status, wanted,
+            "{}: {:?}",
+            instance.name, instance.reason
+        );
+    }
+    for instance in run.stage("hits") {
+        let wanted = if instance.axes["script"] == "endless" {
+            Status::Skipped
+        } else {
+            Status::Ok
+        };
+        assert_eq!(
+            instance.status, wanted,
+            "{}: {:?}",
+            instance.name, instance.reason
+        );
+    }
+    assert!(lab.processes().is_empty());
+}
+
+#[test]
+fn a_limit_of_the_guest_is_an_outcome_and_one_of_the_host_an_interruption() {
+    let Some(all) = busybox() else { return };
+    let lab = Lab::new();
+    manifest(&lab, &all[..1], &[("endless", "while :; do :; done")]);
+    let guest = lab.run(
+        "runs.yaml",
+        &[
+            "--progress",
+            "none",
+            "--set",
+            "stages.run.limits.instructions=3000000",
+        ],
+    );
+    let outcomes: Vec<String> = guest
+        .stage("run")
+        .filter_map(|one| one.outcome.as_ref())
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(outcomes, ["limit instructions"]);
+    let (_, stderr) = lab.expect(
+        3,
+        [
+            "run",
+            "runs.yaml",
+            "--progress",
+            "none",
+            "--set",
+            "stages.run.limits.wall=\"1s\"",
+        ],
+    );
+    let host = lab.latest();
+    assert_eq!(
+        host.stage("run").map(|one| one.status).collect::<Vec<_>>(),
+        [Status::Interrupted],
+        "{stderr}"
+    );
+}
