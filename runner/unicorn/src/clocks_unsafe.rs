@@ -1,12 +1,15 @@
 //! The host's clocks and randomness, as Unicorn's C code asks for them, answered from the kernel's virtual time.
 //!
-//! Every instruction that reads a clock ends in one of five C functions: `qemu_clock_get_ns` (aarch64 CNTVCT and
-//! CNTPCT, arm generic timer and cycle counter, MIPS CP0 Count, PowerPC timebase, s390x CPU timer),
-//! `cpu_get_ticks_x86_64` (RDTSC, RDTSCP), `riscv_csrrw_riscv64` (cycle, time, instret), `helper_stck` (s390x STCK)
-//! and `qemu_guest_getrandom` (RDRAND, RDSEED, RNDR, DARN). The linker replaces them (`build.rs`).
+//! Every instruction that reads a clock ends in one of a few C functions: `qemu_clock_get_ns` (aarch64 CNTVCT and
+//! CNTPCT, arm generic timer, s390x CPU timer), `cpu_get_ticks_x86_64`
+//! (RDTSC, RDTSCP), `riscv_csrrw_riscv64` (cycle, time, instret),
+//! `helper_mfc0_count*` and `helper_rdhwr_cc*` (MIPS Count, which the C library keeps at zero), `helper_stck` (s390x
+//! STCK) and `qemu_guest_getrandom` (RDRAND, RDSEED, RNDR, DARN). The linker replaces them (`build.rs`).
+//! The PowerPC timebase is not there at all: the C library reads it as zero.
 //!
 //! In: a call in the middle of a guest instruction. Out: a value of the [`Source`] that is active on this thread
-//! while a guest runs; outside a run, zero. `tests/clocks.rs` runs a guest per architecture that reads them all.
+//! while a guest runs; outside a run, zero. `tests/clocks.rs` reads them all on every
+//! architecture.
 #![allow(unsafe_code)]
 
 use std::{
@@ -108,4 +111,23 @@ extern "C" fn __wrap_riscv_csrrw_riscv64(
         unsafe { *old = read(clock) };
     }
     0
+}
+
+macro_rules! mips_counter {
+    ($($name:ident)*) => {
+        $(
+            /// The MIPS cycle counter, at 100 MHz, sign-extended from 32 bits as a register of 64 needs it.
+            #[unsafe(no_mangle)]
+            extern "C" fn $name(_env: *mut c_void) -> u64 {
+                i64::from(read(Clock::Timer { hertz: 100_000_000 }) as i32) as u64
+            }
+        )*
+    };
+}
+
+mips_counter! {
+    __wrap_helper_mfc0_count_mips __wrap_helper_mfc0_count_mipsel
+    __wrap_helper_mfc0_count_mips64 __wrap_helper_mfc0_count_mips64el
+    __wrap_helper_rdhwr_cc_mips __wrap_helper_rdhwr_cc_mipsel
+    __wrap_helper_rdhwr_cc_mips64 __wrap_helper_rdhwr_cc_mips64el
 }

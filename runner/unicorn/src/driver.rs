@@ -57,14 +57,10 @@ impl Shared {
 
     fn syscall(&self, uc: &mut Unicorn<'_, Guest>) {
         let shape = Rc::clone(&uc.get_data().shape);
-        let at = uc.reg_read(shape.pc).unwrap_or(0);
         let svc = shape.quirks.contains(&Quirk::S390xSvc);
-        let length = match shape.syscall {
-            SyscallTrap::Instruction => 2,
-            SyscallTrap::Interrupt(_) if svc => 2,
-            SyscallTrap::Interrupt(_) => 0,
-        };
-        uc.get_data_mut().after = Some(at.wrapping_add(length));
+        let at = uc.reg_read(shape.pc).unwrap_or(0);
+        let after = after_call(uc);
+        uc.get_data_mut().after = Some(after);
         let lent = if svc { lend_number(uc, at) } else { None };
         let flow = match self.kernel.try_borrow_mut() {
             Ok(mut kernel) => {
@@ -128,6 +124,31 @@ impl Source for Shared {
             Err(_) => 0,
         }
     }
+}
+
+/// In the hook of another exception: what it means. The program counter is put back on the instruction.
+fn trap_of(uc: &mut Unicorn<'_, Guest>, number: u32) -> Trap {
+    let shape = Rc::clone(&uc.get_data().shape);
+    let at = uc
+        .reg_read(shape.pc)
+        .unwrap_or(0)
+        .wrapping_sub(traps::overshoot(shape.arch));
+    uc.get_data_mut().resume = Some(at);
+    Trap {
+        kind: traps::from_interrupt(shape.arch, number),
+        address: None,
+    }
+}
+
+/// In the hook of a system call: the address behind the instruction.
+fn after_call(uc: &Unicorn<'_, Guest>) -> u64 {
+    let shape = &uc.get_data().shape;
+    let length = match shape.syscall {
+        SyscallTrap::Instruction => 2,
+        SyscallTrap::Interrupt(_) if shape.quirks.contains(&Quirk::S390xSvc) => 2,
+        SyscallTrap::Interrupt(_) => 0,
+    };
+    uc.reg_read(shape.pc).unwrap_or(0).wrapping_add(length)
 }
 
 /// s390x: `svc n` with n above zero names the call itself. The kernel looks into r1, so it is put there for the
@@ -328,5 +349,36 @@ fn between(connection: &mut Connection, shared: &Shared) -> Result<(), CellError
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    //! The path of a system call without a kernel behind it.
+
+    use super::*;
+
+    /// Makes a machine stop at every system call, behind the instruction, as [`Shared::syscall`] does on `Flow::Stop`.
+    pub(crate) fn stop_at_calls(machine: &mut UnicornMachine<'static>) {
+        let shape = Rc::clone(&machine.uc.get_data().shape);
+        let stop = |uc: &mut Unicorn<'_, Guest>| {
+            let after = after_call(uc);
+            uc.get_data_mut().resume = Some(after);
+            UnicornMachine::of(uc).stop(Stop::Asked);
+        };
+        if shape.syscall == SyscallTrap::Instruction {
+            machine
+                .uc
+                .add_insn_sys_hook(X86Insn::SYSCALL, 1, 0, move |uc| stop(uc))
+                .expect("hooked");
+        }
+        let number = shape.syscall;
+        machine
+            .uc
+            .add_intr_hook(move |uc, seen| match number {
+                SyscallTrap::Interrupt(wanted) if wanted == seen => stop(uc),
+                _ => UnicornMachine::of(uc).stop(Stop::Trap(trap_of(uc, seen))),
+            })
+            .expect("hooked");
     }
 }

@@ -6,6 +6,7 @@ use hotcell_kernel::machine::{AccessError, Context, Machine, MachineError, Prote
 use unicorn_engine::{Arch, HookType, Prot, RegisterARM, TlbType, TranslationBlock, Unicorn, uc_error};
 
 use crate::{
+    identity,
     quirks::{self, Quirk},
     registers,
     shape::Shape,
@@ -24,6 +25,8 @@ pub(crate) struct Guest {
     pub(crate) stop: Option<Stop>,
     /// The invalid access that the memory hook saw last.
     pub(crate) access: Option<Trap>,
+    /// Ranges that are or were executable (start, end), so that translations of them may exist.
+    pub(crate) executable: Vec<(u64, u64)>,
     /// Whether the block hook is in place.
     pub(crate) counting: bool,
     /// What ran, shared with the driver.
@@ -98,6 +101,7 @@ impl<'a> UnicornMachine<'a> {
             resume: None,
             stop: None,
             access: None,
+            executable: Vec::new(),
             counting: false,
             counts,
         };
@@ -296,13 +300,48 @@ impl<'a> UnicornMachine<'a> {
         }
     }
 
-    /// Splits an access at 4 GiB-safe bounds: Unicorn's calls take any length, but the address must not wrap.
-    fn checked(address: u64, length: usize) -> Result<(), AccessError> {
+    /// Remembers that code may stand in a range.
+    fn note_executable(&mut self, start: u64, end: u64) {
+        let ranges = &mut self.uc.get_data_mut().executable;
+        if ranges.iter().any(|(first, last)| *first <= start && end <= *last) {
+            return;
+        }
+        // Too wide a range only costs time: beyond a few, all become one.
+        if ranges.len() >= 64 {
+            let first = ranges.iter().map(|(first, _)| *first).fold(start, u64::min);
+            let last = ranges.iter().map(|(_, last)| *last).fold(end, u64::max);
+            ranges.clear();
+            ranges.push((first, last));
+        } else {
+            ranges.push((start, end));
+        }
+    }
+
+    /// Forgets what was translated from a range. Unicorn does so by itself only for the guest's own stores.
+    fn drop_translations(&mut self, start: u64, end: u64) {
+        let touched = self
+            .uc
+            .get_data()
+            .executable
+            .iter()
+            .any(|(first, last)| start < *last && *first < end);
+        if !touched || start >= end {
+            return;
+        }
+        // One call must not reach over the border of a region: it goes by Unicorn's own RAM addresses.
+        for region in self.uc.mem_regions().unwrap_or_default() {
+            let first = start.max(region.begin);
+            let last = end.min(region.end.saturating_add(1));
+            if first < last {
+                let _ = self.uc.ctl_remove_cache(first, last);
+            }
+        }
+    }
+
+    /// The end of an access, if its address does not wrap.
+    fn end(address: u64, length: usize) -> Result<u64, AccessError> {
         let length = u64::try_from(length).map_err(|_| AccessError { address })?;
-        address
-            .checked_add(length)
-            .map(|_| ())
-            .ok_or(AccessError { address })
+        address.checked_add(length).ok_or(AccessError { address })
     }
 }
 
@@ -357,8 +396,18 @@ impl BlockLengths {
     }
 }
 
-fn unicorn_protection(protection: Protection) -> Prot {
+fn range_end(start: u64, length: u64) -> Result<u64, MachineError> {
+    start
+        .checked_add(length)
+        .ok_or_else(|| MachineError("a range past the end of memory".to_owned()))
+}
+
+fn unicorn_protection(arch: Arch, protection: Protection) -> Prot {
     let mut bits = Prot::NONE;
+    if arch == Arch::S390X && protection.has(Protection::EXECUTE) && !identity::is_patched() {
+        // The plain library fetches no instruction from memory that cannot be written (patch 0006).
+        bits |= Prot::WRITE;
+    }
     for (linux, unicorn) in [
         (Protection::READ, Prot::READ),
         (Protection::WRITE, Prot::WRITE),
@@ -426,48 +475,49 @@ impl Machine for UnicornMachine<'_> {
     }
 
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), AccessError> {
-        Self::checked(address, into.len())?;
+        Self::end(address, into.len())?;
         self.uc
             .mem_read(address, into)
             .map_err(|_| AccessError { address })
     }
 
     fn write(&mut self, address: u64, from: &[u8]) -> Result<(), AccessError> {
-        Self::checked(address, from.len())?;
+        let end = Self::end(address, from.len())?;
         self.uc
             .mem_write(address, from)
-            .map_err(|_| AccessError { address })
+            .map_err(|_| AccessError { address })?;
+        self.drop_translations(address, end);
+        Ok(())
     }
 
     fn map(&mut self, start: u64, length: u64, protection: Protection) -> Result<(), MachineError> {
+        let end = range_end(start, length)?;
+        if protection.has(Protection::EXECUTE) {
+            self.note_executable(start, end);
+        }
+        let protection = unicorn_protection(self.uc.get_data().shape.arch, protection);
         self.uc
-            .mem_map(start, length, unicorn_protection(protection))
+            .mem_map(start, length, protection)
             .map_err(failed("mapping memory"))
     }
 
     fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError> {
-        let end = start
-            .checked_add(length)
-            .ok_or_else(|| MachineError("unmapping past the end".to_owned()))?;
-        self.uc
-            .ctl_remove_cache(start, end)
-            .map_err(failed("dropping translations"))?;
+        self.drop_translations(start, range_end(start, length)?);
         self.uc
             .mem_unmap(start, length)
             .map_err(failed("unmapping memory"))
     }
 
     fn protect(&mut self, start: u64, length: u64, protection: Protection) -> Result<(), MachineError> {
-        let end = start
-            .checked_add(length)
-            .ok_or_else(|| MachineError("protecting past the end".to_owned()))?;
-        if !protection.has(Protection::EXECUTE) {
-            self.uc
-                .ctl_remove_cache(start, end)
-                .map_err(failed("dropping translations"))?;
+        let end = range_end(start, length)?;
+        if protection.has(Protection::EXECUTE) {
+            self.note_executable(start, end);
+        } else {
+            self.drop_translations(start, end);
         }
+        let protection = unicorn_protection(self.uc.get_data().shape.arch, protection);
         self.uc
-            .mem_protect(start, length, unicorn_protection(protection))
+            .mem_protect(start, length, protection)
             .map_err(failed("protecting memory"))
     }
 

@@ -24,15 +24,15 @@ pub(crate) fn from_interrupt(arch: Arch, number: u32) -> FaultKind {
         (Arch::MIPS, 18 | 22) => FaultKind::Breakpoint,
         (Arch::MIPS, 19 | 20) => FaultKind::IllegalInstruction,
         (Arch::MIPS, 21 | 23) => FaultKind::Arithmetic,
-        // target/ppc/cpu.h: POWERPC_EXCP_ALIGN 5, PROGRAM 6 (illegal, privileged or trap), FPU 7, VPU 73.
+        // target/ppc/cpu.h: POWERPC_EXCP_ALIGN 5, PROGRAM 6 (privileged or trap), FPU 7, VPU 73, HV_EMU 96 (illegal).
         (Arch::PPC, 5) => FaultKind::Unaligned,
-        (Arch::PPC, 6 | 7 | 73) => FaultKind::IllegalInstruction,
+        (Arch::PPC, 6 | 7 | 73 | 96) => FaultKind::IllegalInstruction,
         // RISC-V privileged specification, table of mcause.
         (Arch::RISCV, 2) => FaultKind::IllegalInstruction,
         (Arch::RISCV, 3) => FaultKind::Breakpoint,
         (Arch::RISCV, 4 | 6) => FaultKind::Unaligned,
-        // target/s390x/cpu.h: EXCP_PGM 1.
-        (Arch::S390X, 1) => FaultKind::IllegalInstruction,
+        // target/s390x/cpu.h: EXCP_PGM 3.
+        (Arch::S390X, 3) => FaultKind::IllegalInstruction,
         _ => FaultKind::Exception,
     }
 }

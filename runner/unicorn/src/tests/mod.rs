@@ -8,7 +8,9 @@ use hotcell_schema::{
     job::{Blob, MemoryIn, MemoryOut, PayloadJob, PayloadResult},
 };
 
+mod clocks;
 mod faults;
+mod machines;
 mod payloads;
 
 /// The top folder of the project.
