@@ -61,15 +61,18 @@ pub struct Manifest {
     pub include: Vec<Spanned<String>>,
     /// Where bytes come from.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9-]{0,63}$"}))]
     pub sources: IndexMap<String, Source>,
     /// Sets of samples.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9-]{0,63}$"}))]
     pub samples: IndexMap<String, SampleSet>,
     /// Rules by their kind.
     #[serde(default)]
     pub rules: Rules,
     /// Stages.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9-]{0,63}$"}))]
     pub stages: IndexMap<String, Stage>,
     /// What is expected of the result.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -79,24 +82,30 @@ pub struct Manifest {
     pub golden: Option<Golden>,
     /// Named changes to this manifest, merged when asked for (`--variant`).
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9-]{0,63}$"}))]
     pub variants: IndexMap<String, IndexMap<String, Json>>,
     /// Secrets by name.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9-]{0,63}$"}))]
     pub secrets: IndexMap<String, Secret>,
     /// Machines to make guests of.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9-]{0,63}$"}))]
     pub templates: IndexMap<String, Template>,
     /// Disk images of guests.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9-]{0,63}$"}))]
     pub images: IndexMap<String, Image>,
     /// Networks of guests.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9-]{0,63}$"}))]
     pub networks: IndexMap<String, Network>,
     /// Who may use which core.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cores: Option<Cores>,
     /// Users of the host.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9-]{0,63}$"}))]
     pub users: IndexMap<String, User>,
     /// Which engines may be used.
     #[serde(default, skip_serializing_if = "Option::is_none")]

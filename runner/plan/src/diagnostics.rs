@@ -120,7 +120,12 @@ impl Diagnostic {
     pub fn plain(&self, sources: &Sources) -> String {
         let place = |span: Span| {
             let position = sources.position(span);
-            format!("{}:{}:{}", sources.path(span.file), position.line, position.column)
+            format!(
+                "{}:{}:{}",
+                sources.path(span.file),
+                position.line,
+                position.column
+            )
         };
         let mut out = String::new();
         if let Some(first) = self.labels.first() {
@@ -158,7 +163,12 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     known
         .into_iter()
         .filter(|name| name.len() <= 200)
-        .map(|name| (strsim::damerau_levenshtein(&wrong.to_lowercase(), &name.to_lowercase()), name))
+        .map(|name| {
+            (
+                strsim::damerau_levenshtein(&wrong.to_lowercase(), &name.to_lowercase()),
+                name,
+            )
+        })
         .filter(|(distance, _)| *distance <= allowed)
         .min_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(b.1)))
         .map(|(_, name)| name)
@@ -244,7 +254,10 @@ mod tests {
     #[test]
     fn near_names_are_found() {
         assert_eq!(nearest("smaples", ["samples", "sources"]), Some("samples"));
-        assert_eq!(nearest("unicorn/linx", ["unicorn/linux", "inspect/elf"]), Some("unicorn/linux"));
+        assert_eq!(
+            nearest("unicorn/linx", ["unicorn/linux", "inspect/elf"]),
+            Some("unicorn/linux")
+        );
         assert_eq!(nearest("zebra", ["samples", "sources"]), None);
         assert_eq!(nearest("", ["in"]), None);
     }

@@ -10,15 +10,44 @@
 //!
 //! | module | what is in it |
 //! |---|---|
-//! | [`sources`] | the texts, their lines and columns |
-//! | [`diagnostics`] | what is wrong and where; the table of codes |
+//! | [`sources`], [`diagnostics`] | the texts, their lines and columns; what is wrong and where; the table of codes |
+//! | [`tree`] | one tree for both languages, every value with its place |
+//! | [`load`](mod@load) | documents, includes, variants, `--set`, schema check, typed manifest |
+//! | [`schemas`](mod@schemas) | JSON schemas of everything |
+//! | [`profiles`], [`shipped`] | arch profiles; files that are part of the program |
+//! | [`expression`] | `when`, `where`, `${}` |
+//! | [`resolve`] | samples, graph of stages, instances |
 //! | [`plan`](mod@plan) | the plan as plain data |
+//!
+//! ```no_run
+//! # use hotcell_plan::{Options, Profiles, load, plan};
+//! let mut loaded = load("experiment.toml".as_ref(), &Options::default());
+//! match plan(&mut loaded, &Profiles::shipped()) {
+//!     Some(plan) => println!("{} instances", plan.instances.len()),
+//!     None => loaded.diagnostics.iter().for_each(|problem| println!("{}", problem.plain(&loaded.sources))),
+//! }
+//! ```
 
+mod check;
 pub mod diagnostics;
+pub mod expression;
+mod files;
+pub mod load;
 pub mod plan;
+pub mod profiles;
+pub mod resolve;
+mod samples;
+pub mod schemas;
+pub mod shipped;
 pub mod sources;
 pub mod tree;
 
+pub use self::plan::{
+    After, AxisValue, Instance, Plan, PlannedLimits, PlannedStage, RuleSet, Sample, When, Wire,
+};
 pub use diagnostics::{Code, Diagnostic, Label, Severity};
-pub use plan::{After, AxisValue, Instance, Plan, PlannedLimits, PlannedStage, RuleSet, Sample, When, Wire};
+pub use load::{Loaded, Options, load, load_text};
+pub use profiles::Profiles;
+pub use resolve::plan;
+pub use schemas::all as schemas;
 pub use sources::{Position, Sources};

@@ -264,9 +264,11 @@ impl Plan {
     /// A value of an axis as text: a sample by its digest, a text as it is, a table by its `name`, anything else as JSON.
     pub fn axis_text(&self, value: &AxisValue) -> String {
         match value {
-            AxisValue::Sample(index) => {
-                self.samples.get(*index).map(|sample| sample.digest.to_string()).unwrap_or_default()
-            }
+            AxisValue::Sample(index) => self
+                .samples
+                .get(*index)
+                .map(|sample| sample.digest.to_string())
+                .unwrap_or_default(),
             AxisValue::Literal(value) => literal_text(value),
         }
     }
@@ -281,5 +283,21 @@ pub(crate) fn literal_text(value: &Json) -> String {
             _ => Digest::of(value.to_string().as_bytes()).short(),
         },
         other => other.to_string(),
+    }
+}
+
+impl Sample {
+    /// The sample as expressions see it. What is not known is null.
+    pub fn context(&self) -> Json {
+        serde_json::json!({
+            "digest": self.digest,
+            "set": self.set,
+            "name": self.name,
+            "family": self.family,
+            "variant": self.variant,
+            "label": self.label,
+            "arch": self.arch,
+            "length": self.length,
+        })
     }
 }

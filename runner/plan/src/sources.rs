@@ -54,7 +54,8 @@ impl Sources {
 
     /// The path of that number; empty when there is none.
     pub fn path(&self, file: u32) -> &Utf8Path {
-        self.get(file).map_or(Utf8Path::new(""), |source| source.path.as_path())
+        self.get(file)
+            .map_or(Utf8Path::new(""), |source| source.path.as_path())
     }
 
     /// The folder of that file: what its paths count from.
@@ -72,7 +73,11 @@ impl Sources {
         };
         let line = source.lines.partition_point(|start| *start <= span.start).max(1);
         let start = source.lines.get(line - 1).copied().unwrap_or(0);
-        let before = source.text.as_bytes().get(start as usize..span.start as usize).unwrap_or(&[]);
+        let before = source
+            .text
+            .as_bytes()
+            .get(start as usize..span.start as usize)
+            .unwrap_or(&[]);
         let column = before.iter().filter(|byte| (**byte & 0xc0) != 0x80).count() + 1;
         Position {
             line: u32::try_from(line).unwrap_or(u32::MAX),
@@ -88,7 +93,11 @@ impl Sources {
             return "";
         };
         let end = at(line as usize).unwrap_or(source.text.len());
-        source.text.get(start..end).unwrap_or("").trim_end_matches(['\n', '\r'])
+        source
+            .text
+            .get(start..end)
+            .unwrap_or("")
+            .trim_end_matches(['\n', '\r'])
     }
 
     /// All texts in the order they were taken in.
@@ -105,7 +114,13 @@ mod tests {
     fn places_count_characters_from_one() {
         let mut sources = Sources::default();
         let file = sources.add("a/b.toml", "α = 1\r\nβγ = 2\n".into());
-        let at = |start| sources.position(Span { file, start, end: start });
+        let at = |start| {
+            sources.position(Span {
+                file,
+                start,
+                end: start,
+            })
+        };
         assert_eq!(at(0), Position { line: 1, column: 1 });
         assert_eq!(at(3), Position { line: 1, column: 3 });
         assert_eq!(at(12), Position { line: 2, column: 3 });
@@ -114,6 +129,13 @@ mod tests {
         assert_eq!(sources.line(file, 2), "βγ = 2");
         assert_eq!(sources.line(file, 9), "");
         assert_eq!(sources.folder(file), "a");
-        assert_eq!(sources.position(Span { file: 7, start: 0, end: 0 }), Position { line: 1, column: 1 });
+        assert_eq!(
+            sources.position(Span {
+                file: 7,
+                start: 0,
+                end: 0
+            }),
+            Position { line: 1, column: 1 }
+        );
     }
 }

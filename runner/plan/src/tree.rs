@@ -79,7 +79,10 @@ impl Value {
 impl Node {
     /// An empty table at a place.
     pub fn table(span: Span) -> Self {
-        Self { span, value: Value::Table(Table::new()) }
+        Self {
+            span,
+            value: Value::Table(Table::new()),
+        }
     }
 
     /// The table, if it is one.
@@ -134,7 +137,10 @@ impl Node {
             Value::Text(text) => Json::String(text.clone()),
             Value::List(list) => Json::Array(list.iter().map(Self::to_json).collect()),
             Value::Table(table) => Json::Object(
-                table.iter().map(|(key, entry)| (key.clone(), entry.node.to_json())).collect(),
+                table
+                    .iter()
+                    .map(|(key, entry)| (key.clone(), entry.node.to_json()))
+                    .collect(),
             ),
         }
     }
@@ -158,6 +164,11 @@ pub fn merge(base: &mut Node, over: Node) {
                 }
             }
         }
-        (_, value) => *base = Node { span: over.span, value },
+        (_, value) => {
+            *base = Node {
+                span: over.span,
+                value,
+            }
+        }
     }
 }

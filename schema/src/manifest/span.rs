@@ -83,17 +83,24 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
                 f.write_str("a value and its place")
             }
 
-            fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Spanned<T>, D::Error> {
-                T::deserialize(deserializer).map(|value| Spanned { value, span: Span::default() })
+            fn visit_newtype_struct<D: Deserializer<'de>>(
+                self,
+                deserializer: D,
+            ) -> Result<Spanned<T>, D::Error> {
+                T::deserialize(deserializer).map(|value| Spanned {
+                    value,
+                    span: Span::default(),
+                })
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Spanned<T>, A::Error> {
                 let span: Option<(u32, u32, u32)> = list.next_element()?;
                 let value: Option<T> = list.next_element()?;
                 match (span, value) {
-                    (Some((file, start, end)), Some(value)) => {
-                        Ok(Spanned { value, span: Span { file, start, end } })
-                    }
+                    (Some((file, start, end)), Some(value)) => Ok(Spanned {
+                        value,
+                        span: Span { file, start, end },
+                    }),
                     _ => Err(A::Error::custom("this reader does not know places")),
                 }
             }

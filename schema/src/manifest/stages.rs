@@ -19,6 +19,7 @@ pub struct Stage {
     /// Axes: the stage is done once for each combination of their values. Names of axes are lower-case letters, digits and
     /// `_`.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9_]{0,31}$"}))]
     pub for_each: IndexMap<String, Spanned<Axis>>,
     /// Inputs: port name to `stages.<stage>.out.<port>`, `stages.<stage>[*].out.<port>`, or `${<axis>.file}`.
     #[serde(default, rename = "in", skip_serializing_if = "IndexMap::is_empty")]

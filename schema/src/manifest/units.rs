@@ -32,12 +32,17 @@ fn parse(text: &str, units: &[(&str, u64)], form: &'static str) -> Result<u64, U
     let shown = || text.chars().take(40).collect::<String>();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits).unwrap_or((text, ""));
-    let factor = units.iter().find(|(name, _)| *name == unit).map(|(_, factor)| *factor);
+    let factor = units
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .map(|(_, factor)| *factor);
     let (Some(factor), false) = (factor, number.is_empty()) else {
         return Err(UnitError::Form(shown(), form));
     };
     let number: u64 = number.parse().map_err(|_| UnitError::TooLarge(shown()))?;
-    number.checked_mul(factor).ok_or_else(|| UnitError::TooLarge(shown()))
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| UnitError::TooLarge(shown()))
 }
 
 fn write(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,7 +52,11 @@ fn write(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::
         .find(|(_, factor)| value != 0 && value % factor == 0)
         .copied()
         .unwrap_or(("", 1));
-    let name = if name.is_empty() { units.first().map_or("", |unit| unit.0) } else { name };
+    let name = if name.is_empty() {
+        units.first().map_or("", |unit| unit.0)
+    } else {
+        name
+    };
     write!(f, "{}{name}", value / factor)
 }
 
@@ -63,7 +72,12 @@ impl FromStr for Time {
     type Err = UnitError;
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
-        parse(text, &TIME_UNITS, "a duration like 60s (units: ns, us, ms, s, m, h)").map(Self)
+        parse(
+            text,
+            &TIME_UNITS,
+            "a duration like 60s (units: ns, us, ms, s, m, h)",
+        )
+        .map(Self)
     }
 }
 
@@ -138,7 +152,10 @@ mod tests {
         assert_eq!("64MiB".parse(), Ok(Size(64 << 20)));
         assert_eq!(Size(1536 << 10).to_string(), "1536KiB");
         for wrong in ["", "60", "s", "1.5s", "-1s", "1 s", "1S", "١s"] {
-            assert!(matches!(wrong.parse::<Time>(), Err(UnitError::Form(..))), "{wrong}");
+            assert!(
+                matches!(wrong.parse::<Time>(), Err(UnitError::Form(..))),
+                "{wrong}"
+            );
         }
         assert_eq!(
             "99999999999999h".parse::<Time>(),

@@ -55,7 +55,10 @@ impl<'de> Deserialize<'de> for OneOrMany<String> {
             }
         }
 
-        let Spanned { value: Strings(mut list, single), span } = Spanned::deserialize(deserializer)?;
+        let Spanned {
+            value: Strings(mut list, single),
+            span,
+        } = Spanned::deserialize(deserializer)?;
         if let (true, Some(only)) = (single, list.first_mut()) {
             only.span = span;
         }

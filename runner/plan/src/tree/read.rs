@@ -6,7 +6,8 @@ use std::fmt;
 use hotcell_schema::manifest::{Span, Spanned};
 use serde::de::value::{StrDeserializer, U32Deserializer};
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
@@ -31,7 +32,10 @@ impl std::error::Error for ReadError {}
 
 impl serde::de::Error for ReadError {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { message: message.to_string(), span: None }
+        Self {
+            message: message.to_string(),
+            span: None,
+        }
     }
 }
 
@@ -64,18 +68,31 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Value::Float(value) => visitor.visit_f64(*value),
             Value::Text(text) => visitor.visit_borrowed_str(text),
             Value::List(items) => visitor.visit_seq(Items(items.iter())),
-            Value::Table(table) => visitor.visit_map(Entries { entries: table.iter(), value: None }),
+            Value::Table(table) => visitor.visit_map(Entries {
+                entries: table.iter(),
+                value: None,
+            }),
         }
         .map_err(|error| error.at(self.0.span))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        visitor.visit_some(self).map_err(|error| error.at(self.0.span))
+        match self.0.value {
+            Value::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self).map_err(|error| error.at(self.0.span)),
+        }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, ReadError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
         if name == Spanned::NAME {
-            visitor.visit_seq(Placed { node: self.0, step: 0 })
+            visitor.visit_seq(Placed {
+                node: self.0,
+                step: 0,
+            })
         } else {
             visitor.visit_newtype_struct(self)
         }
@@ -97,7 +114,10 @@ impl<'de> Deserializer<'de> for Reader<'de> {
                 Some((key, entry)) if table.len() == 1 => visitor.visit_enum(Variant { key, entry }),
                 _ => Err(ReadError::custom("expected a table with one key")),
             },
-            other => Err(ReadError::custom(format!("expected a text, found {}", other.kind()))),
+            other => Err(ReadError::custom(format!(
+                "expected a text, found {}",
+                other.kind()
+            ))),
         }
         .map_err(|error| error.at(self.0.span))
     }
@@ -114,7 +134,10 @@ impl<'de> SeqAccess<'de> for Items<'de> {
     type Error = ReadError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
-        self.0.next().map(|node| seed.deserialize(Reader(node))).transpose()
+        self.0
+            .next()
+            .map(|node| seed.deserialize(Reader(node)))
+            .transpose()
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -131,10 +154,14 @@ impl<'de> MapAccess<'de> for Entries<'de> {
     type Error = ReadError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ReadError> {
-        let Some((key, entry)) = self.entries.next() else { return Ok(None) };
+        let Some((key, entry)) = self.entries.next() else {
+            return Ok(None);
+        };
         self.value = Some(&entry.node);
         let text: StrDeserializer<'_, ReadError> = key.as_str().into_deserializer();
-        seed.deserialize(text).map(Some).map_err(|error| error.at(entry.key))
+        seed.deserialize(text)
+            .map(Some)
+            .map_err(|error| error.at(entry.key))
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, ReadError> {
@@ -159,7 +186,8 @@ impl<'de> SeqAccess<'de> for Placed<'de> {
         match self.step {
             1 => {
                 let span = self.node.span;
-                seed.deserialize(Numbers([span.file, span.start, span.end])).map(Some)
+                seed.deserialize(Numbers([span.file, span.start, span.end]))
+                    .map(Some)
             }
             2 => seed.deserialize(Reader(self.node)).map(Some),
             _ => Ok(None),
@@ -174,8 +202,13 @@ impl<'de> Deserializer<'de> for Numbers {
     type Error = ReadError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        let numbers = self.0.into_iter().map(IntoDeserializer::<ReadError>::into_deserializer);
-        visitor.visit_seq(serde::de::value::SeqDeserializer::<_, ReadError>::new(numbers.map(Number)))
+        let numbers = self
+            .0
+            .into_iter()
+            .map(IntoDeserializer::<ReadError>::into_deserializer);
+        visitor.visit_seq(serde::de::value::SeqDeserializer::<_, ReadError>::new(
+            numbers.map(Number),
+        ))
     }
 
     forward_to_deserialize_any! {
@@ -207,7 +240,9 @@ impl<'de> EnumAccess<'de> for Variant<'de> {
 
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), ReadError> {
         let text: StrDeserializer<'_, ReadError> = self.key.into_deserializer();
-        let value = seed.deserialize(text).map_err(|error: ReadError| error.at(self.entry.key))?;
+        let value = seed
+            .deserialize(text)
+            .map_err(|error: ReadError| error.at(self.entry.key))?;
         Ok((value, self))
     }
 }

@@ -15,11 +15,22 @@ pub fn parse(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Option<No
     let failed = !errors.is_empty();
     let mut told = std::collections::BTreeSet::new();
     for error in errors.into_iter().take(100) {
-        let span = error.span().map_or(Span { file, start: 0, end: 0 }, |range| place(file, &range));
+        let span = error.span().map_or(
+            Span {
+                file,
+                start: 0,
+                end: 0,
+            },
+            |range| place(file, &range),
+        );
         let message = error.message().to_owned();
         // A mistake often breaks several rules of the grammar at once; the first one says most.
         if told.insert(span.start) {
-            let code = if message.contains("duplicate key") { Code::DuplicateKey } else { Code::Syntax };
+            let code = if message.contains("duplicate key") {
+                Code::DuplicateKey
+            } else {
+                Code::Syntax
+            };
             problems.push(Diagnostic::error(code, span, message));
         }
     }
@@ -29,12 +40,19 @@ pub fn parse(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Option<No
     let before = problems.len();
     let span = place(file, &document.span());
     let table = table(file, document.into_inner(), 1, problems);
-    (problems.len() == before).then_some(Node { span, value: Value::Table(table) })
+    (problems.len() == before).then_some(Node {
+        span,
+        value: Value::Table(table),
+    })
 }
 
 fn place(file: u32, range: &Range<usize>) -> Span {
     let at = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
-    Span { file, start: at(range.start), end: at(range.end) }
+    Span {
+        file,
+        start: at(range.start),
+        end: at(range.end),
+    }
 }
 
 fn table(file: u32, document: DeTable<'_>, depth: usize, problems: &mut Vec<Diagnostic>) -> Table {
@@ -42,7 +60,13 @@ fn table(file: u32, document: DeTable<'_>, depth: usize, problems: &mut Vec<Diag
         .into_iter()
         .map(|(key, value)| {
             let span = place(file, &key.span());
-            (key.into_inner().into_owned(), Entry { key: span, node: node(file, value, depth, problems) })
+            (
+                key.into_inner().into_owned(),
+                Entry {
+                    key: span,
+                    node: node(file, value, depth, problems),
+                },
+            )
         })
         .collect()
 }
@@ -55,7 +79,10 @@ fn node(file: u32, value: Spanned<DeValue<'_>>, depth: usize, problems: &mut Vec
             span,
             format!("tables and lists are nested deeper than {MAX_DEPTH}"),
         ));
-        return Node { span, value: Value::Null };
+        return Node {
+            span,
+            value: Value::Null,
+        };
     }
     let value = match value.into_inner() {
         DeValue::String(text) => Value::Text(text.into_owned()),
@@ -64,7 +91,11 @@ fn node(file: u32, value: Spanned<DeValue<'_>>, depth: usize, problems: &mut Vec
             match i64::from_str_radix(&digits, number.radix()) {
                 Ok(number) => Value::Integer(number),
                 Err(_) => {
-                    problems.push(Diagnostic::error(Code::OutOfRange, span, "the number does not fit into 64 bits"));
+                    problems.push(Diagnostic::error(
+                        Code::OutOfRange,
+                        span,
+                        "the number does not fit into 64 bits",
+                    ));
                     Value::Null
                 }
             }
@@ -74,16 +105,22 @@ fn node(file: u32, value: Spanned<DeValue<'_>>, depth: usize, problems: &mut Vec
             match digits.parse::<f64>() {
                 Ok(number) if number.is_finite() => Value::Float(number),
                 _ => {
-                    problems.push(Diagnostic::error(Code::OutOfRange, span, "infinite numbers and NaN have no meaning here"));
+                    problems.push(Diagnostic::error(
+                        Code::OutOfRange,
+                        span,
+                        "infinite numbers and NaN have no meaning here",
+                    ));
                     Value::Null
                 }
             }
         }
         DeValue::Boolean(value) => Value::Boolean(value),
         DeValue::Datetime(date) => Value::Text(date.to_string()),
-        DeValue::Array(list) => {
-            Value::List(list.into_iter().map(|item| node(file, item, depth + 1, problems)).collect())
-        }
+        DeValue::Array(list) => Value::List(
+            list.into_iter()
+                .map(|item| node(file, item, depth + 1, problems))
+                .collect(),
+        ),
         DeValue::Table(inner) => Value::Table(table(file, inner, depth + 1, problems)),
     };
     Node { span, value }

@@ -46,12 +46,19 @@ pub fn parse(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Option<No
     }
     match root {
         // An empty document is an empty table, as in TOML.
-        None | Some(Node { value: Value::Null, .. }) => Some(Node::table(Span { file, start: 0, end })),
+        None
+        | Some(Node {
+            value: Value::Null, ..
+        }) => Some(Node::table(Span { file, start: 0, end })),
         Some(node) if matches!(node.value, Value::Table(_)) => Some(node),
         Some(node) => {
             problems.push(
-                Diagnostic::error(Code::Syntax, node.span, format!("the document is {}, not a table", node.value.kind()))
-                    .help("begin with `hotcell: 1`"),
+                Diagnostic::error(
+                    Code::Syntax,
+                    node.span,
+                    format!("the document is {}, not a table", node.value.kind()),
+                )
+                .help("begin with `hotcell: 1`"),
             );
             None
         }
@@ -70,14 +77,20 @@ impl Offsets {
 
     fn of(text: &str) -> Self {
         if text.is_ascii() {
-            return Self { marks: Vec::new(), text: Box::default() };
+            return Self {
+                marks: Vec::new(),
+                text: Box::default(),
+            };
         }
         let marks = text
             .char_indices()
             .step_by(Self::STEP)
             .map(|(at, _)| u32::try_from(at).unwrap_or(u32::MAX))
             .collect();
-        Self { marks, text: text.as_bytes().into() }
+        Self {
+            marks,
+            text: text.as_bytes().into(),
+        }
     }
 
     fn byte(&self, character: usize) -> u32 {
@@ -100,8 +113,18 @@ impl Offsets {
 
 /// A collection that is not complete yet.
 enum Open {
-    List { span: Span, anchor: usize, items: Vec<Node> },
-    Table { span: Span, anchor: usize, table: Table, key: Option<(String, Span)>, duplicate: bool },
+    List {
+        span: Span,
+        anchor: usize,
+        items: Vec<Node>,
+    },
+    Table {
+        span: Span,
+        anchor: usize,
+        table: Table,
+        key: Option<(String, Span)>,
+        duplicate: bool,
+    },
 }
 
 /// Too much is wrong to go on; the reason is among the problems.
@@ -128,8 +151,13 @@ impl Builder<'_> {
 
     fn syntax(&mut self, error: &ScanError) {
         let at = self.offsets.byte(error.marker().index());
-        let span = Span { file: self.file, start: at, end: at };
-        self.problems.push(Diagnostic::error(Code::Syntax, span, error.info()));
+        let span = Span {
+            file: self.file,
+            start: at,
+            end: at,
+        };
+        self.problems
+            .push(Diagnostic::error(Code::Syntax, span, error.info()));
     }
 
     fn count(&mut self, more: usize, span: Span) -> Result<(), Stop> {
@@ -138,8 +166,12 @@ impl Builder<'_> {
             return Ok(());
         }
         self.problems.push(
-            Diagnostic::error(Code::TooLarge, span, format!("the document has more than {MAX_NODES} values"))
-                .help("an alias counts as often as it is used"),
+            Diagnostic::error(
+                Code::TooLarge,
+                span,
+                format!("the document has more than {MAX_NODES} values"),
+            )
+            .help("an alias counts as often as it is used"),
         );
         Err(Stop)
     }
@@ -148,7 +180,10 @@ impl Builder<'_> {
         let place = self.place(span);
         match event {
             Event::DocumentStart(..) if self.root.is_some() => {
-                self.problems.push(Diagnostic::error(Code::Syntax, place, "a second document begins here").help("keep one document in a file"));
+                self.problems.push(
+                    Diagnostic::error(Code::Syntax, place, "a second document begins here")
+                        .help("keep one document in a file"),
+                );
                 Err(Stop)
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -158,7 +193,11 @@ impl Builder<'_> {
             }
             Event::Alias(anchor) => {
                 let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
-                    self.problems.push(Diagnostic::error(Code::Syntax, place, "an alias stands inside of what it names"));
+                    self.problems.push(Diagnostic::error(
+                        Code::Syntax,
+                        place,
+                        "an alias stands inside of what it names",
+                    ));
                     return Err(Stop);
                 };
                 self.count(size, place)?;
@@ -166,12 +205,22 @@ impl Builder<'_> {
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.open(place, tag.as_deref(), "seq")?;
-                self.stack.push(Open::List { span: place, anchor, items: Vec::new() });
+                self.stack.push(Open::List {
+                    span: place,
+                    anchor,
+                    items: Vec::new(),
+                });
                 Ok(())
             }
             Event::MappingStart(_, anchor, tag) => {
                 self.open(place, tag.as_deref(), "map")?;
-                self.stack.push(Open::Table { span: place, anchor, table: Table::new(), key: None, duplicate: false });
+                self.stack.push(Open::Table {
+                    span: place,
+                    anchor,
+                    table: Table::new(),
+                    key: None,
+                    duplicate: false,
+                });
                 Ok(())
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(place),
@@ -197,19 +246,39 @@ impl Builder<'_> {
 
     fn unknown_tag(&mut self, tag: &Tag, place: Span) {
         self.problems.push(
-            Diagnostic::error(Code::Syntax, place, format!("the tag `{}` has no meaning here", tag.original()))
-                .help("remove the tag"),
+            Diagnostic::error(
+                Code::Syntax,
+                place,
+                format!("the tag `{}` has no meaning here", tag.original()),
+            )
+            .help("remove the tag"),
         );
     }
 
     fn close(&mut self, end: Span) -> Result<(), Stop> {
         let (node, anchor) = match self.stack.pop() {
-            Some(Open::List { span, anchor, items }) => {
-                (Node { span: Span { end: end.end.max(span.end), ..span }, value: Value::List(items) }, anchor)
-            }
-            Some(Open::Table { span, anchor, table, .. }) => {
-                (Node { span: Span { end: end.end.max(span.end), ..span }, value: Value::Table(table) }, anchor)
-            }
+            Some(Open::List { span, anchor, items }) => (
+                Node {
+                    span: Span {
+                        end: end.end.max(span.end),
+                        ..span
+                    },
+                    value: Value::List(items),
+                },
+                anchor,
+            ),
+            Some(Open::Table {
+                span, anchor, table, ..
+            }) => (
+                Node {
+                    span: Span {
+                        end: end.end.max(span.end),
+                        ..span
+                    },
+                    value: Value::Table(table),
+                },
+                anchor,
+            ),
             None => return Err(Stop),
         };
         let size = if anchor == 0 { 1 } else { size_of(&node) };
@@ -225,7 +294,12 @@ impl Builder<'_> {
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Open::List { items, .. }) => items.push(node),
-            Some(Open::Table { table, key, duplicate, .. }) => match key.take() {
+            Some(Open::Table {
+                table,
+                key,
+                duplicate,
+                ..
+            }) => match key.take() {
                 Some((name, span)) if !*duplicate => {
                     table.insert(name, Entry { key: span, node });
                 }
@@ -237,14 +311,19 @@ impl Builder<'_> {
                         Value::Boolean(value) => value.to_string(),
                         other => {
                             let message = format!("a key must be a text, not {}", other.kind());
-                            self.problems.push(Diagnostic::error(Code::Syntax, node.span, message));
+                            self.problems
+                                .push(Diagnostic::error(Code::Syntax, node.span, message));
                             return Err(Stop);
                         }
                     };
                     if let Some(first) = table.get(&name) {
                         self.problems.push(
-                            Diagnostic::error(Code::DuplicateKey, node.span, format!("the key `{name}` stands twice"))
-                                .also(first.key, "first here"),
+                            Diagnostic::error(
+                                Code::DuplicateKey,
+                                node.span,
+                                format!("the key `{name}` stands twice"),
+                            )
+                            .also(first.key, "first here"),
                         );
                         *duplicate = true;
                     }
@@ -259,7 +338,11 @@ impl Builder<'_> {
         match tag {
             None if style == ScalarStyle::Plain => plain(&text).unwrap_or_else(|| {
                 if looks_like_number(&text) {
-                    self.problems.push(Diagnostic::error(Code::OutOfRange, place, "the number does not fit into 64 bits"));
+                    self.problems.push(Diagnostic::error(
+                        Code::OutOfRange,
+                        place,
+                        "the number does not fit into 64 bits",
+                    ));
                 }
                 Value::Text(text.into_owned())
             }),
@@ -280,7 +363,13 @@ impl Builder<'_> {
 fn size_of(node: &Node) -> usize {
     match &node.value {
         Value::List(items) => items.iter().map(size_of).sum::<usize>() + 1,
-        Value::Table(table) => table.values().map(|entry| size_of(&entry.node) + 1).sum::<usize>() + 1,
+        Value::Table(table) => {
+            table
+                .values()
+                .map(|entry| size_of(&entry.node) + 1)
+                .sum::<usize>()
+                + 1
+        }
         _ => 1,
     }
 }
@@ -294,19 +383,33 @@ fn plain(text: &str) -> Option<Value> {
         _ => {}
     }
     if let Some(digits) = text.strip_prefix("0x") {
-        return digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| i64::from_str_radix(digits, 16).ok())?.map(Value::Integer);
+        return digits
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit())
+            .then(|| i64::from_str_radix(digits, 16).ok())?
+            .map(Value::Integer);
     }
     if let Some(digits) = text.strip_prefix("0o") {
-        return digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| i64::from_str_radix(digits, 8).ok())?.map(Value::Integer);
+        return digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| i64::from_str_radix(digits, 8).ok())?
+            .map(Value::Integer);
     }
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     if !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok().map(Value::Integer);
     }
     let begins = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.');
-    let numeric = unsigned.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
+    let numeric = unsigned
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
     if begins && numeric && unsigned.bytes().any(|byte| byte.is_ascii_digit()) {
-        return text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::Float);
+        return text
+            .parse::<f64>()
+            .ok()
+            .filter(|number| number.is_finite())
+            .map(Value::Float);
     }
     None
 }

@@ -1,0 +1,397 @@
+//! The document against the schema: every mistake at once, each at its place.
+
+use std::sync::LazyLock;
+
+use jsonschema::error::{TypeKind, ValidationErrorKind};
+use jsonschema::{ValidationError, Validator};
+use serde_json::Value as Json;
+
+use crate::diagnostics::{Code, Diagnostic, nearest};
+use crate::schemas;
+use crate::tree::{Node, Value};
+
+/// Greatest number of mistakes that are told.
+const MAX_TOLD: usize = 200;
+
+static SCHEMA: LazyLock<Json> = LazyLock::new(schemas::manifest);
+/// Absent only if the generated schema were not a schema, which a test refuses.
+static VALIDATOR: LazyLock<Option<Validator>> = LazyLock::new(|| jsonschema::validator_for(&SCHEMA).ok());
+
+/// A mistake and the keys that lead to it.
+#[derive(Debug)]
+pub(crate) struct Mistake {
+    /// What is wrong.
+    pub diagnostic: Diagnostic,
+    /// The path of the value.
+    pub path: Vec<String>,
+}
+
+/// Checks a manifest.
+pub(crate) fn manifest(root: &Node) -> Vec<Mistake> {
+    let json = root.to_json();
+    let Some(validator) = VALIDATOR.as_ref() else {
+        return Vec::new();
+    };
+    let mut mistakes = Vec::new();
+    for error in validator.iter_errors(&json).take(MAX_TOLD) {
+        tell(root, &error, &mut mistakes);
+    }
+    mistakes.sort_by_key(|mistake| mistake.diagnostic.span());
+    mistakes.dedup_by(|a, b| {
+        a.diagnostic.span() == b.diagnostic.span() && a.diagnostic.title == b.diagnostic.title
+    });
+    mistakes
+}
+
+fn path_of(error: &ValidationError<'_>) -> Vec<String> {
+    error
+        .instance_path()
+        .as_str()
+        .split('/')
+        .skip(1)
+        .map(|segment| segment.replace("~1", "/").replace("~0", "~"))
+        .collect()
+}
+
+/// The value at a path, and the place to point at.
+fn find<'a>(root: &'a Node, path: &[String]) -> (&'a Node, hotcell_schema::manifest::Span) {
+    let mut node = root;
+    let mut span = root.span;
+    for key in path {
+        match &node.value {
+            Value::Table(table) => match table.get(key) {
+                Some(entry) => {
+                    node = &entry.node;
+                    span = match node.value {
+                        Value::Table(_) => entry.key,
+                        _ => node.span,
+                    };
+                }
+                None => break,
+            },
+            Value::List(items) => match key.parse::<usize>().ok().and_then(|index| items.get(index)) {
+                Some(item) => {
+                    node = item;
+                    span = item.span;
+                }
+                None => break,
+            },
+            _ => break,
+        }
+    }
+    (node, span)
+}
+
+/// The schema that holds the keyword which failed.
+fn schema_of(error: &ValidationError<'_>) -> Option<&'static Json> {
+    let path = error.schema_path().as_str();
+    let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+    SCHEMA.pointer(parent)
+}
+
+fn description(error: &ValidationError<'_>) -> Option<String> {
+    let text = schema_of(error)?.get("description")?.as_str()?;
+    Some(text.split("\n\n").next().unwrap_or(text).replace('\n', " "))
+}
+
+fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
+    let path = path_of(error);
+    let (node, span) = find(root, &path);
+    let steps: Vec<&str> = path.iter().map(String::as_str).collect();
+    let mut add = |diagnostic: Diagnostic, path: Vec<String>| mistakes.push(Mistake { diagnostic, path });
+    let found = shown(node);
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
+            let known: Vec<&str> = schema_of(error)
+                .and_then(|schema| schema.get("properties")?.as_object())
+                .into_iter()
+                .flat_map(|properties| properties.keys())
+                .map(String::as_str)
+                .collect();
+            let in_port = matches!(steps.as_slice(), ["stages", _, "in"]);
+            for key in unexpected {
+                let (code, title) = if in_port {
+                    (Code::UnknownPort, format!("the stage type has no input `{key}`"))
+                } else {
+                    (
+                        Code::UnknownKey,
+                        format!("unknown key `{key}`{}", place_name(&steps)),
+                    )
+                };
+                let mut path = path.clone();
+                path.push(key.clone());
+                let span = node
+                    .as_table()
+                    .and_then(|table| table.get(key))
+                    .map_or(span, |entry| entry.key);
+                let mut diagnostic =
+                    Diagnostic::error(code, span, title).did_you_mean(key, known.iter().copied());
+                if diagnostic.help.is_none() && !known.is_empty() {
+                    diagnostic = diagnostic.help(format!("known here: {}", known.join(", ")));
+                }
+                add(diagnostic, path);
+            }
+        }
+        ValidationErrorKind::Required { property } => {
+            let key = property.as_str().unwrap_or_default();
+            let diagnostic = match steps.as_slice() {
+                ["stages", name, "in"] => Diagnostic::error(
+                    Code::MissingInput,
+                    span,
+                    format!("the input `{key}` of stage `{name}` is not wired"),
+                )
+                .help(format!(
+                    "write `in.{key} = \"${{sample.file}}\"`, or the output of a stage"
+                )),
+                ["stages", name] if key == "in" => Diagnostic::error(
+                    Code::MissingInput,
+                    span,
+                    format!("no input of stage `{name}` is wired"),
+                )
+                .help("write `in.file = \"${sample.file}\"`, or the output of a stage"),
+                _ => Diagnostic::error(
+                    Code::MissingKey,
+                    span,
+                    format!("the key `{key}` is missing{}", place_name(&steps)),
+                ),
+            };
+            add(diagnostic, path);
+        }
+        ValidationErrorKind::Type { kind } => {
+            let expected = match kind {
+                TypeKind::Single(one) => type_words(&one.to_string()).to_owned(),
+                TypeKind::Multiple(many) => {
+                    let words: Vec<String> = many
+                        .iter()
+                        .map(|one| one.to_string())
+                        .filter(|name| name != "null")
+                        .map(|name| type_words(&name).to_owned())
+                        .collect();
+                    words.join(" or ")
+                }
+            };
+            let mut diagnostic = Diagnostic::error(
+                Code::WrongType,
+                span,
+                format!("expected {expected}, found {found}"),
+            );
+            if let Some(about) = description(error) {
+                diagnostic = diagnostic.help(format!("this is: {about}"));
+            }
+            add(diagnostic, path);
+        }
+        ValidationErrorKind::Enum { options } => {
+            let options: Vec<&str> = options
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Json::as_str)
+                .collect();
+            let wrong = node.as_text().unwrap_or_default();
+            let diagnostic = if matches!(steps.as_slice(), ["stages", _, "uses"]) {
+                unknown_stage_type(span, wrong, &options)
+            } else {
+                one_of(span, &found, wrong, &options)
+            };
+            add(diagnostic, path);
+        }
+        ValidationErrorKind::Constant { expected_value } => {
+            add(
+                Diagnostic::error(
+                    Code::WrongValue,
+                    span,
+                    format!("expected {expected_value}, found {found}"),
+                ),
+                path,
+            );
+        }
+        ValidationErrorKind::Pattern { pattern } => {
+            let wanted = description(error).unwrap_or_else(|| format!("a text like {pattern}"));
+            add(
+                Diagnostic::error(
+                    Code::WrongForm,
+                    span,
+                    format!("{found} does not have the needed form"),
+                )
+                .help(format!("expected: {wanted}")),
+                path,
+            );
+        }
+        ValidationErrorKind::PropertyNames { error: inner } => {
+            let key = inner.instance().as_str().unwrap_or_default().to_owned();
+            let span = node
+                .as_table()
+                .and_then(|table| table.get(&key))
+                .map_or(span, |entry| entry.key);
+            let diagnostic = Diagnostic::error(Code::WrongName, span, format!("`{key}` is not a name{}", place_name(&steps)))
+                .help("names begin with a lower-case letter and hold lower-case letters, digits and `-` (axes: `_`)");
+            let mut path = path;
+            path.push(key);
+            add(diagnostic, path);
+        }
+        ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
+            alternatives(root, error, context, node, span, path, mistakes);
+        }
+        ValidationErrorKind::Minimum { limit } | ValidationErrorKind::ExclusiveMinimum { limit } => {
+            add(
+                Diagnostic::error(Code::OutOfRange, span, format!("{found} is less than {limit}")),
+                path,
+            );
+        }
+        ValidationErrorKind::Maximum { limit } | ValidationErrorKind::ExclusiveMaximum { limit } => {
+            add(
+                Diagnostic::error(Code::OutOfRange, span, format!("{found} is more than {limit}")),
+                path,
+            );
+        }
+        ValidationErrorKind::MinItems { limit } => {
+            add(
+                Diagnostic::error(
+                    Code::OutOfRange,
+                    span,
+                    format!("the list has less than {limit} values"),
+                ),
+                path,
+            );
+        }
+        _ => add(Diagnostic::error(Code::Invalid, span, error.to_string()), path),
+    }
+}
+
+/// No alternative fits. The one that fits best (it fails deepest) says what is wrong; else the known values are listed.
+fn alternatives(
+    root: &Node,
+    error: &ValidationError<'_>,
+    context: &[Vec<ValidationError<'static>>],
+    node: &Node,
+    span: hotcell_schema::manifest::Span,
+    path: Vec<String>,
+    mistakes: &mut Vec<Mistake>,
+) {
+    let depth =
+        |errors: &[ValidationError<'_>]| errors.iter().map(|error| path_of(error).len()).max().unwrap_or(0);
+    // `null` stands for "absent" in generated schemas, and `${}` for anything: neither says what was meant.
+    let meant = |errors: &&Vec<ValidationError<'static>>| {
+        !errors.iter().any(|error| match error.kind() {
+            ValidationErrorKind::Type {
+                kind: TypeKind::Single(one),
+            } => one.to_string() == "null",
+            ValidationErrorKind::Pattern { pattern } => pattern == "\\$\\{",
+            _ => false,
+        }) && !errors
+            .iter()
+            .all(|error| error.schema_path().as_str().starts_with("/$defs/Expression"))
+    };
+    let constants: Vec<String> = context
+        .iter()
+        .flatten()
+        .filter_map(|error| match error.kind() {
+            ValidationErrorKind::Constant { expected_value } => expected_value.as_str().map(str::to_owned),
+            _ => None,
+        })
+        .collect();
+    if !constants.is_empty() && constants.len() == context.len() {
+        let options: Vec<&str> = constants.iter().map(String::as_str).collect();
+        let diagnostic = one_of(span, &shown(node), node.as_text().unwrap_or_default(), &options);
+        mistakes.push(Mistake { diagnostic, path });
+        return;
+    }
+    let candidates: Vec<&Vec<ValidationError<'static>>> = context.iter().filter(meant).collect();
+    let deepest = candidates.iter().max_by_key(|errors| depth(errors));
+    match (deepest, candidates.as_slice()) {
+        (Some(only), [_]) => only.iter().for_each(|error| tell(root, error, mistakes)),
+        (Some(best), _) if depth(best) > path.len() => {
+            best.iter().for_each(|error| tell(root, error, mistakes))
+        }
+        _ => {
+            let mut diagnostic = Diagnostic::error(
+                Code::Invalid,
+                span,
+                format!("{} fits none of the forms this may have", shown(node)),
+            );
+            if let Some(about) = description(error) {
+                diagnostic = diagnostic.help(format!("expected: {about}"));
+            }
+            mistakes.push(Mistake { diagnostic, path });
+        }
+    }
+}
+
+fn one_of(span: hotcell_schema::manifest::Span, found: &str, wrong: &str, options: &[&str]) -> Diagnostic {
+    let diagnostic = Diagnostic::error(
+        Code::WrongValue,
+        span,
+        format!("{found} is not among the allowed values"),
+    );
+    match nearest(wrong, options.iter().copied()) {
+        Some(name) => diagnostic.help(format!("did you mean `{name}`? allowed: {}", options.join(", "))),
+        None => diagnostic.help(format!("allowed: {}", options.join(", "))),
+    }
+}
+
+/// Stage types that the design names and this version does not have.
+const LATER: &[&str] = &[
+    "qemu-user/",
+    "qemu-system/",
+    "detect/cluster",
+    "inspect/pe",
+    "inspect/archive",
+    "report/",
+];
+
+fn unknown_stage_type(span: hotcell_schema::manifest::Span, wrong: &str, options: &[&str]) -> Diagnostic {
+    if LATER.iter().any(|later| wrong.starts_with(later)) {
+        return Diagnostic::error(
+            Code::NotYet,
+            span,
+            format!("the stage type `{wrong}` is not there yet"),
+        )
+        .help(format!("stage types of this version: {}", options.join(", ")));
+    }
+    let diagnostic = Diagnostic::error(
+        Code::UnknownStageType,
+        span,
+        format!("unknown stage type `{wrong}`"),
+    );
+    match nearest(wrong, options.iter().copied()) {
+        Some(name) => diagnostic.help(format!("did you mean `{name}`?")),
+        None => diagnostic.help(format!("stage types: {}", options.join(", "))),
+    }
+}
+
+/// ` in stages.run`, for titles.
+fn place_name(steps: &[&str]) -> String {
+    if steps.is_empty() {
+        String::new()
+    } else {
+        format!(" in `{}`", steps.join("."))
+    }
+}
+
+fn type_words(name: &str) -> &str {
+    match name {
+        "string" => "a text",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "a boolean",
+        "array" => "a list",
+        "object" => "a table",
+        other => other,
+    }
+}
+
+/// A value in a few words.
+fn shown(node: &Node) -> String {
+    match &node.value {
+        Value::Text(text) => {
+            let short: String = text.chars().take(60).collect();
+            let more = if short.len() < text.len() { "…" } else { "" };
+            format!("the text `{short}{more}`")
+        }
+        Value::Integer(value) => format!("the number {value}"),
+        Value::Float(value) => format!("the number {value}"),
+        Value::Boolean(value) => format!("the boolean {value}"),
+        other => other.kind().to_owned(),
+    }
+}

@@ -1,0 +1,259 @@
+//! Files on disk: patterns, digests. Reads names and bytes only; nothing in a file is given meaning but the ELF header.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use globset::{GlobBuilder, GlobMatcher};
+use hotcell_schema::digest::Digest;
+use sha2::{Digest as _, Sha256};
+
+use crate::profiles::HEADER;
+
+/// Greatest number of files and folders that are looked at for one pattern.
+pub(crate) const MAX_VISITED: usize = 2_000_000;
+/// Greatest length of a sample in bytes.
+pub(crate) const MAX_SAMPLE: u64 = 4 << 30;
+
+/// What is known of a file's bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub digest: Digest,
+    pub length: u64,
+    /// The first bytes, at most [`HEADER`].
+    pub head: Vec<u8>,
+}
+
+/// Why a pattern or file could not be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FileError {
+    /// The pattern itself.
+    #[error("`{pattern}` is no pattern: {reason}")]
+    Pattern { pattern: String, reason: String },
+    /// The pattern or a link leads out of the folder.
+    #[error("`{0}` leads out of the folder")]
+    Outside(String),
+    /// Anything the system says.
+    #[error("cannot read {path}: {reason}")]
+    Read { path: Utf8PathBuf, reason: String },
+    /// Too much to look at.
+    #[error("more than {MAX_VISITED} files and folders stand below {0}")]
+    TooMany(Utf8PathBuf),
+}
+
+/// Reads a file once: digest, length and first bytes.
+pub(crate) fn facts(path: &Utf8Path) -> Result<Facts, FileError> {
+    let refuse = |reason: String| FileError::Read {
+        path: path.to_owned(),
+        reason,
+    };
+    let metadata = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+    if !metadata.is_file() {
+        return Err(refuse("it is not a file".into()));
+    }
+    if metadata.len() > MAX_SAMPLE {
+        return Err(refuse(format!("it is larger than {} GiB", MAX_SAMPLE >> 30)));
+    }
+    let mut file = std::fs::File::open(path)
+        .map_err(|error| refuse(error.to_string()))?
+        .take(MAX_SAMPLE);
+    let mut hash = Sha256::new();
+    let mut head = Vec::new();
+    let mut length = 0u64;
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let count = match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(refuse(error.to_string())),
+        };
+        let bytes = buffer.get(..count).unwrap_or_default();
+        hash.update(bytes);
+        head.extend(bytes.iter().take(HEADER.saturating_sub(head.len())));
+        length = length.saturating_add(count as u64);
+    }
+    Ok(Facts {
+        digest: Digest::from_bytes(hash.finalize().into()),
+        length,
+        head,
+    })
+}
+
+/// All files below `folder` whose path fits the pattern, in the order of their paths. Files that are links are taken when
+/// what they point at stands inside of the folder; folders that are links are not entered.
+pub(crate) fn matching(folder: &Utf8Path, pattern: &str) -> Result<Vec<Utf8PathBuf>, FileError> {
+    if Utf8Path::new(pattern).is_absolute() || pattern.split('/').any(|part| part == "..") {
+        return Err(FileError::Outside(pattern.to_owned()));
+    }
+    let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
+    let matcher = matcher(pattern)?;
+    let parts: Vec<&str> = pattern.split('/').collect();
+    let literal = parts
+        .iter()
+        .take(parts.len().saturating_sub(1))
+        .take_while(|part| !part.contains(['*', '?', '[', '{', '\\']))
+        .count();
+    let start: Utf8PathBuf = parts.iter().take(literal).collect();
+    let depth = if pattern.contains("**") || pattern.contains('{') {
+        usize::MAX
+    } else {
+        parts.len() - literal
+    };
+    let base = crate::load::join(folder, &start);
+    let root = if base.as_str().is_empty() {
+        Utf8Path::new(".")
+    } else {
+        base.as_path()
+    };
+    if !root.is_dir() {
+        return Ok(Vec::new());
+    }
+    let real_folder = folder.canonicalize_utf8().map_err(|error| FileError::Read {
+        path: folder.to_owned(),
+        reason: error.to_string(),
+    })?;
+    if !root
+        .canonicalize_utf8()
+        .is_ok_and(|real| real.starts_with(&real_folder))
+    {
+        return Err(FileError::Outside(start.into_string()));
+    }
+    let mut found = Vec::new();
+    for (visited, entry) in walkdir::WalkDir::new(root)
+        .min_depth(1)
+        .max_depth(depth)
+        .sort_by_file_name()
+        .into_iter()
+        .enumerate()
+    {
+        if visited >= MAX_VISITED {
+            return Err(FileError::TooMany(root.to_owned()));
+        }
+        let entry = entry.map_err(|error| FileError::Read {
+            path: root.to_owned(),
+            reason: error.to_string(),
+        })?;
+        let Ok(relative) = entry.path().strip_prefix(root.as_std_path()) else {
+            continue;
+        };
+        let Some(relative) = Utf8Path::from_path(relative) else {
+            continue;
+        };
+        let kind = entry.file_type();
+        if kind.is_dir() || !matcher.is_match(start.join(relative)) {
+            continue;
+        }
+        let path = crate::load::join(folder, &start.join(relative));
+        if kind.is_symlink() {
+            match path.canonicalize_utf8() {
+                Ok(real) if !real.starts_with(&real_folder) => {
+                    return Err(FileError::Outside(path.into_string()));
+                }
+                Ok(real) if real.is_file() => {}
+                _ => continue,
+            }
+        } else if !kind.is_file() {
+            continue;
+        }
+        found.push(path);
+    }
+    Ok(found)
+}
+
+fn matcher(pattern: &str) -> Result<GlobMatcher, FileError> {
+    let refuse = |reason: String| FileError::Pattern {
+        pattern: pattern.chars().take(100).collect(),
+        reason,
+    };
+    if pattern.is_empty() || pattern.len() > 4096 {
+        return Err(refuse("it is empty or too long".into()));
+    }
+    GlobBuilder::new(pattern)
+        .literal_separator(true)
+        .backslash_escape(true)
+        .build()
+        .map(|glob| glob.compile_matcher())
+        .map_err(|error| refuse(error.kind().to_string()))
+}
+
+/// Files of a folder by digest, for lists that name digests alone. Read when it is first needed.
+#[derive(Debug, Default)]
+pub(crate) struct ByDigest {
+    folders: BTreeMap<Utf8PathBuf, BTreeMap<Digest, Utf8PathBuf>>,
+}
+
+impl ByDigest {
+    /// The file with that digest below a folder.
+    pub(crate) fn find(
+        &mut self,
+        folder: &Utf8Path,
+        digest: Digest,
+    ) -> Result<Option<Utf8PathBuf>, FileError> {
+        if !self.folders.contains_key(folder) {
+            let mut files = BTreeMap::new();
+            for path in matching(folder, "**")? {
+                let facts = facts(&path)?;
+                files.entry(facts.digest).or_insert(path);
+            }
+            self.folders.insert(folder.to_owned(), files);
+        }
+        Ok(self
+            .folders
+            .get(folder)
+            .and_then(|files| files.get(&digest))
+            .cloned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_find_files_and_stay_inside() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = Utf8Path::from_path(folder.path())
+            .expect("a UTF-8 path")
+            .join("inside");
+        for path in ["a.bin", "sub/b.bin", "sub/deep/c.bin", "sub/d.txt", ".hidden.bin"] {
+            let path = root.join(path);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            std::fs::write(&path, path.as_str()).expect("a file");
+        }
+        let names = |pattern: &str| -> Vec<String> {
+            matching(&root, pattern)
+                .expect("a pattern")
+                .iter()
+                .map(|path| path.strip_prefix(&root).expect("inside").to_string())
+                .collect()
+        };
+        assert_eq!(names("*.bin"), [".hidden.bin", "a.bin"]);
+        assert_eq!(names("a.bin"), ["a.bin"]);
+        assert_eq!(names("./sub/*"), ["sub/b.bin", "sub/d.txt"]);
+        assert_eq!(names("sub/**/*.bin"), ["sub/b.bin", "sub/deep/c.bin"]);
+        assert_eq!(names("{a,sub/b}.bin"), ["a.bin", "sub/b.bin"]);
+        assert_eq!(names("nothing/*"), Vec::<String>::new());
+        assert!(matches!(matching(&root, "../*"), Err(FileError::Outside(_))));
+        assert!(matches!(matching(&root, "/etc/*"), Err(FileError::Outside(_))));
+        assert!(matches!(matching(&root, "[a"), Err(FileError::Pattern { .. })));
+        std::fs::write(root.join("../secret"), "s").expect("a file");
+        std::os::unix::fs::symlink("../secret", root.join("link.bin")).expect("a link");
+        assert!(matches!(matching(&root, "*.bin"), Err(FileError::Outside(_))));
+    }
+
+    #[test]
+    fn facts_are_those_of_the_bytes() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = Utf8Path::from_path(folder.path())
+            .expect("a UTF-8 path")
+            .join("x");
+        let bytes: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
+        std::fs::write(&path, &bytes).expect("a file");
+        let facts = facts(&path).expect("facts");
+        assert_eq!(facts.digest, Digest::of(&bytes));
+        assert_eq!((facts.length, facts.head.as_slice()), (300_000, &bytes[..64]));
+        assert!(super::facts(Utf8Path::from_path(folder.path()).expect("a UTF-8 path")).is_err());
+        assert!(super::facts(Utf8Path::new("/dev/zero")).is_err());
+    }
+}

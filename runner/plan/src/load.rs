@@ -1,0 +1,489 @@
+//! From a file to a checked, typed manifest: documents, includes, variants, `--set`, schema.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use hotcell_schema::manifest::{self, Manifest, Span};
+
+use crate::check;
+use crate::diagnostics::{Code, Diagnostic, Severity};
+use crate::sources::Sources;
+use crate::tree::{self, MAX_LENGTH, Node, Value};
+
+/// Greatest number of documents that one manifest is made of.
+const MAX_DOCUMENTS: usize = 256;
+
+/// What is asked for beside the manifest itself.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Variants to merge, in order (`--variant`).
+    pub variants: Vec<String>,
+    /// Values to merge last, each `key.path=value` (`--set`).
+    pub set: Vec<String>,
+    /// Files that become samples: set and path. The set need not be in the manifest, and the path may be anywhere.
+    pub samples: Vec<(String, Utf8PathBuf)>,
+}
+
+/// A manifest as far as it could be read.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The texts it is made of.
+    pub sources: Sources,
+    /// All documents merged; an empty table where nothing could be read.
+    pub tree: Node,
+    /// The typed manifest; absent where too little is right. Stages and sample sets with mistakes are not in it.
+    pub manifest: Option<Manifest>,
+    /// The experiment's name: as it is written, or from the file's name.
+    pub name: String,
+    /// Folder of the manifest.
+    pub folder: Utf8PathBuf,
+    /// Everything that is wrong.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Files that become samples beside those of the manifest.
+    pub(crate) samples: Vec<(String, Utf8PathBuf)>,
+    /// Names of stages and sample sets that have mistakes: what refers to them is not judged.
+    pub(crate) tainted: BTreeSet<(&'static str, String)>,
+}
+
+impl Loaded {
+    /// Whether anything is wrong that keeps the manifest from being used.
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics
+            .iter()
+            .any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+}
+
+/// Loads a manifest file.
+pub fn load(path: &Utf8Path, options: &Options) -> Loaded {
+    let mut loader = Loader::default();
+    let root = loader.document(path);
+    loader.finish(path, root, options)
+}
+
+/// Loads a manifest from a text. `path` says its language (by its ending) and what its paths count from.
+pub fn load_text(path: &Utf8Path, text: &str, options: &Options) -> Loaded {
+    let mut loader = Loader::default();
+    let root = loader.text(path, text.to_owned());
+    loader.finish(path, root, options)
+}
+
+/// Reads a text file of bounded length.
+pub(crate) fn read_text(path: &Utf8Path) -> Result<String, Diagnostic> {
+    let refuse = |code, text: String| Diagnostic::without_place(code, text);
+    let cannot = |error: std::io::Error| refuse(Code::CannotRead, format!("cannot read {path}: {error}"));
+    let metadata = std::fs::metadata(path).map_err(cannot)?;
+    if !metadata.is_file() {
+        return Err(refuse(
+            Code::CannotRead,
+            format!("cannot read {path}: it is not a file"),
+        ));
+    }
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(MAX_LENGTH).unwrap_or(u64::MAX).saturating_add(1);
+    fs_err::File::open(path)
+        .map(|file| file.take(limit))
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(cannot)?;
+    if bytes.len() > MAX_LENGTH {
+        return Err(refuse(
+            Code::TooLarge,
+            format!("{path} is larger than {} MiB", MAX_LENGTH >> 20),
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        refuse(
+            Code::NotText,
+            format!(
+                "{path} is not UTF-8 text: byte {} fits no character",
+                error.utf8_error().valid_up_to()
+            ),
+        )
+    })
+}
+
+/// Joins a path that a document names to its folder. It must stay inside: no `..`, not absolute, no link that leads out.
+pub(crate) fn inside(folder: &Utf8Path, path: &str) -> Result<Utf8PathBuf, String> {
+    let path = Utf8Path::new(path);
+    let plain = path.components().all(|part| {
+        matches!(
+            part,
+            camino::Utf8Component::Normal(_) | camino::Utf8Component::CurDir
+        )
+    });
+    if !plain || path.as_str().is_empty() {
+        return Err(format!(
+            "`{path}` leads out of the folder of the document that names it"
+        ));
+    }
+    let joined = join(folder, path);
+    if let (Ok(real), Ok(base)) = (joined.canonicalize_utf8(), folder.canonicalize_utf8())
+        && !real.starts_with(&base)
+    {
+        return Err(format!(
+            "`{path}` is a link that leads out of the folder of the document that names it"
+        ));
+    }
+    Ok(joined)
+}
+
+/// Joins without a leading `./`.
+pub(crate) fn join(folder: &Utf8Path, path: &Utf8Path) -> Utf8PathBuf {
+    let path: Utf8PathBuf = path
+        .components()
+        .filter(|part| *part != camino::Utf8Component::CurDir)
+        .collect();
+    if folder == "." { path } else { folder.join(path) }
+}
+
+#[derive(Default)]
+struct Loader {
+    sources: Sources,
+    problems: Vec<Diagnostic>,
+    /// Paths of the documents that are being read, for circles.
+    open: Vec<Utf8PathBuf>,
+    /// Documents that were read, with what they include.
+    done: BTreeMap<Utf8PathBuf, Option<Node>>,
+}
+
+impl Loader {
+    fn document(&mut self, path: &Utf8Path) -> Option<Node> {
+        match read_text(path) {
+            Ok(text) => self.text(path, text),
+            Err(problem) => {
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, path: &Utf8Path, text: String) -> Option<Node> {
+        let file = self.sources.add(path, text.clone());
+        if text.len() > MAX_LENGTH {
+            self.problems.push(Diagnostic::without_place(
+                Code::TooLarge,
+                format!("{path} is too large"),
+            ));
+            return None;
+        }
+        let text = text.as_str();
+        let node = match path.extension() {
+            Some("toml") => tree::toml::parse(file, text, &mut self.problems),
+            Some("yaml" | "yml") => tree::yaml::parse(file, text, &mut self.problems),
+            _ => {
+                let span = Span {
+                    file,
+                    start: 0,
+                    end: 0,
+                };
+                self.problems.push(
+                    Diagnostic::error(
+                        Code::UnknownLanguage,
+                        span,
+                        "the file's name says neither TOML nor YAML",
+                    )
+                    .help("name it *.toml, *.yaml or *.yml"),
+                );
+                None
+            }
+        }?;
+        self.version(&node)?;
+        self.includes(path, node)
+    }
+
+    /// The first key says the version. Another version has another language, so nothing else is looked at.
+    fn version(&mut self, node: &Node) -> Option<()> {
+        let table = node.as_table()?;
+        let start = Span {
+            end: node.span.start,
+            ..node.span
+        };
+        let Some((index, _, entry)) = table.get_full("hotcell") else {
+            self.problems.push(
+                Diagnostic::error(Code::Version, start, "the document does not say its version").help(
+                    format!(
+                        "begin it with `hotcell = {0}` (TOML) or `hotcell: {0}` (YAML)",
+                        manifest::VERSION
+                    ),
+                ),
+            );
+            return None;
+        };
+        if entry.node.value != Value::Integer(i64::from(manifest::VERSION)) {
+            self.problems.push(
+                Diagnostic::error(
+                    Code::Version,
+                    entry.node.span,
+                    "this version of the manifest language is not known",
+                )
+                .help(format!("this program reads version {}", manifest::VERSION)),
+            );
+            return None;
+        }
+        if index != 0 {
+            self.problems.push(
+                Diagnostic::error(Code::Version, entry.key, "`hotcell` is not the first key")
+                    .help("move it to the top, so that every program can tell the version"),
+            );
+        }
+        Some(())
+    }
+
+    fn includes(&mut self, path: &Utf8Path, node: Node) -> Option<Node> {
+        let listed: Vec<(String, Span)> = match node.get("include").map(|include| &include.value) {
+            Some(Value::List(items)) => items
+                .iter()
+                .filter_map(|item| Some((item.as_text()?.to_owned(), item.span)))
+                .collect(),
+            // Anything else is a mistake that the schema tells.
+            _ => Vec::new(),
+        };
+        self.open.push(real(path));
+        let mut base: Option<Node> = None;
+        for (name, span) in listed {
+            if let Some(included) = self.include(path, &name, span) {
+                match &mut base {
+                    Some(base) => tree::merge(base, included),
+                    None => base = Some(included),
+                }
+            }
+        }
+        self.open.pop();
+        Some(match base {
+            Some(mut base) => {
+                // The order of keys is that of the including document first: `hotcell` stays on top.
+                tree::merge(&mut base, node);
+                base
+            }
+            None => node,
+        })
+    }
+
+    fn include(&mut self, from: &Utf8Path, name: &str, span: Span) -> Option<Node> {
+        let folder = from
+            .parent()
+            .filter(|folder| !folder.as_str().is_empty())
+            .unwrap_or(Utf8Path::new("."));
+        let path = match inside(folder, name) {
+            Ok(path) => path,
+            Err(text) => {
+                self.problems.push(
+                    Diagnostic::error(Code::OutsideFolder, span, text)
+                        .help("move the document into the folder"),
+                );
+                return None;
+            }
+        };
+        let id = real(&path);
+        if let Some(at) = self.open.iter().position(|open| *open == id) {
+            let mut chain: Vec<&str> = self
+                .open
+                .iter()
+                .skip(at)
+                .map(|open| open.file_name().unwrap_or("?"))
+                .collect();
+            chain.push(id.file_name().unwrap_or("?"));
+            let text = format!("documents include each other in a circle: {}", chain.join(" -> "));
+            self.problems
+                .push(Diagnostic::error(Code::IncludeCycle, span, text).help("remove one of the includes"));
+            return None;
+        }
+        if let Some(done) = self.done.get(&id) {
+            return done.clone();
+        }
+        if self.done.len() >= MAX_DOCUMENTS || self.open.len() > 32 {
+            self.problems.push(Diagnostic::error(
+                Code::TooLarge,
+                span,
+                "too many documents include each other",
+            ));
+            return None;
+        }
+        let text = match read_text(&path) {
+            Ok(text) => text,
+            Err(problem) => {
+                self.problems.push(
+                    Diagnostic::error(Code::Include, span, problem.title)
+                        .help("paths count from the folder of the document that names them"),
+                );
+                return None;
+            }
+        };
+        let node = self.text(&path, text);
+        self.done.insert(id, node.clone());
+        node
+    }
+
+    fn finish(mut self, path: &Utf8Path, root: Option<Node>, options: &Options) -> Loaded {
+        let mut tree = root.unwrap_or_else(|| Node::table(Span::default()));
+        let readable = !self
+            .problems
+            .iter()
+            .any(|problem| problem.severity == Severity::Error);
+        let mut typed = None;
+        let mut tainted = BTreeSet::new();
+        if readable {
+            self.variants(&mut tree, options);
+            self.set(&mut tree, options);
+            typed = self.check(&tree, &mut tainted);
+        }
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_str().is_empty())
+            .unwrap_or(Utf8Path::new("."));
+        let name = typed
+            .as_ref()
+            .and_then(|manifest: &Manifest| manifest.name.clone());
+        self.problems.sort_by_key(Diagnostic::span);
+        Loaded {
+            sources: self.sources,
+            tree,
+            manifest: typed,
+            name: name.unwrap_or_else(|| name_of(path)),
+            folder: folder.to_owned(),
+            diagnostics: self.problems,
+            samples: options.samples.clone(),
+            tainted,
+        }
+    }
+
+    fn variants(&mut self, tree: &mut Node, options: &Options) {
+        for name in &options.variants {
+            match tree.at(&["variants", name]).cloned() {
+                Some(change) => tree::merge(tree, change),
+                None => {
+                    let known: Vec<String> = tree
+                        .get("variants")
+                        .and_then(Node::as_table)
+                        .map(|variants| variants.keys().cloned().collect())
+                        .unwrap_or_default();
+                    let problem =
+                        Diagnostic::without_place(Code::Override, format!("there is no variant `{name}`"))
+                            .did_you_mean(name, known.iter().map(String::as_str));
+                    let listed = if known.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        known.join(", ")
+                    };
+                    self.problems.push(match problem.help {
+                        Some(_) => problem,
+                        None => problem.help(format!("variants of this manifest: {listed}")),
+                    });
+                }
+            }
+        }
+    }
+
+    fn set(&mut self, tree: &mut Node, options: &Options) {
+        for change in &options.set {
+            let mut problems = Vec::new();
+            let file = self.sources.add("--set", change.clone());
+            let node = tree::toml::parse(file, change, &mut problems).or_else(|| {
+                // What the shell left unquoted is a text.
+                let (key, value) = change.split_once('=')?;
+                let quoted = format!("{} = {}", key.trim(), serde_json::to_string(value.trim()).ok()?);
+                let mut again = Vec::new();
+                let file = self.sources.add("--set", quoted.clone());
+                tree::toml::parse(file, &quoted, &mut again)
+            });
+            match node {
+                Some(node) if node.as_table().is_some_and(|table| !table.is_empty()) => {
+                    let span = tree.span;
+                    tree::merge(tree, node);
+                    tree.span = span;
+                }
+                _ => self.problems.push(
+                    Diagnostic::error(
+                        Code::Override,
+                        Span {
+                            file,
+                            start: 0,
+                            end: 0,
+                        },
+                        format!("`--set {change}` is not key.path=value"),
+                    )
+                    .help("for instance --set stages.run.limits.wall=5m"),
+                ),
+            }
+        }
+    }
+
+    fn check(&mut self, tree: &Node, tainted: &mut BTreeSet<(&'static str, String)>) -> Option<Manifest> {
+        let mistakes = check::manifest(tree);
+        let mut rest = tree.clone();
+        for mistake in &mistakes {
+            let path: Vec<&str> = mistake.path.iter().map(String::as_str).collect();
+            match path.as_slice() {
+                ["stages", name, ..] => _ = tainted.insert(("stages", (*name).to_owned())),
+                ["samples", name, ..] => _ = tainted.insert(("samples", (*name).to_owned())),
+                ["sources", name, ..] => _ = tainted.insert(("sources", (*name).to_owned())),
+                _ => {}
+            }
+            prune(&mut rest, &path);
+        }
+        self.problems
+            .extend(mistakes.into_iter().map(|mistake| mistake.diagnostic));
+        match tree::read::read::<Manifest>(&rest) {
+            Ok(manifest) => Some(manifest),
+            Err(error) => {
+                // The schema tells all it knows; what is left is what only the reader knows.
+                if !self
+                    .problems
+                    .iter()
+                    .any(|problem| problem.severity == Severity::Error)
+                {
+                    self.problems.push(Diagnostic::error(
+                        Code::WrongType,
+                        error.span.unwrap_or(tree.span),
+                        error.message,
+                    ));
+                }
+                None
+            }
+        }
+    }
+}
+
+/// Takes out what has a mistake: a whole stage, sample set or source, or else the key below the top.
+fn prune(root: &mut Node, path: &[&str]) {
+    let Value::Table(table) = &mut root.value else {
+        return;
+    };
+    match path {
+        [section @ ("stages" | "samples" | "sources"), name, ..] => {
+            if let Some(Value::Table(inner)) = table.get_mut(*section).map(|entry| &mut entry.node.value) {
+                inner.shift_remove(*name);
+            } else {
+                table.shift_remove(*section);
+            }
+        }
+        [key, ..] if *key != "hotcell" => {
+            table.shift_remove(*key);
+        }
+        _ => {}
+    }
+}
+
+fn real(path: &Utf8Path) -> Utf8PathBuf {
+    path.canonicalize_utf8().unwrap_or_else(|_| path.to_owned())
+}
+
+fn name_of(path: &Utf8Path) -> String {
+    let name: String = path
+        .file_stem()
+        .unwrap_or("manifest")
+        .chars()
+        .map(|c| c.to_ascii_lowercase())
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(64)
+        .collect();
+    let name = name.trim_start_matches(['-', '_', '.']).to_owned();
+    if name.is_empty() { "manifest".into() } else { name }
+}

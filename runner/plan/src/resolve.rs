@@ -1,0 +1,180 @@
+//! From a checked manifest to a plan: samples, the graph of stages, instances.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`refusals`] | what the language has a place for and this version does not do |
+//! | [`graph`] | references, ports, order of stages |
+//! | [`instances`] | axes and their product, names, seeds, wires |
+//! | [`settings`] | `with` into the stage type's struct; profiles, personas, rule files |
+
+mod graph;
+mod instances;
+mod refusals;
+mod settings;
+
+use std::collections::BTreeMap;
+
+use hotcell_schema::digest::Digest;
+use hotcell_schema::manifest::{Kind, Manifest};
+use indexmap::IndexMap;
+use serde_json::{Map, Value as Json};
+
+use crate::diagnostics::{Code, Diagnostic};
+use crate::expression::Evaluator;
+use crate::load::Loaded;
+use crate::plan::{self, AxisValue, Instance, Plan};
+use crate::profiles::Profiles;
+use crate::samples;
+use crate::sources::Sources;
+use crate::tree::Node;
+
+/// Makes the plan of a loaded manifest. Nothing is given when anything is wrong; everything that is wrong, and warnings, are
+/// added to the manifest's diagnostics.
+pub fn plan(loaded: &mut Loaded, profiles: &Profiles) -> Option<Plan> {
+    let manifest = loaded.manifest.take()?;
+    let mut sources = std::mem::take(&mut loaded.sources);
+    let mut problems = Vec::new();
+    let plan = build(&manifest, loaded, profiles, &mut sources, &mut problems);
+    loaded.manifest = Some(manifest);
+    loaded.sources = sources;
+    loaded.diagnostics.append(&mut problems);
+    loaded.diagnostics.sort_by_key(Diagnostic::span);
+    loaded.diagnostics.dedup();
+    if loaded.has_errors() { None } else { plan }
+}
+
+/// What all steps share.
+struct Shared<'a> {
+    manifest: &'a Manifest,
+    loaded: &'a Loaded,
+    tree: &'a Node,
+    profiles: &'a Profiles,
+    evaluator: Evaluator,
+}
+
+impl Shared<'_> {
+    fn tainted(&self, section: &'static str, name: &str) -> bool {
+        self.loaded.tainted.contains(&(section, name.to_owned()))
+    }
+}
+
+fn build(
+    manifest: &Manifest,
+    loaded: &Loaded,
+    profiles: &Profiles,
+    sources: &mut Sources,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Plan> {
+    if manifest.kind == Kind::Host {
+        let span = loaded
+            .tree
+            .at(&["kind"])
+            .map_or(loaded.tree.span, |kind| kind.span);
+        problems.push(
+            Diagnostic::error(
+                Code::WrongKind,
+                span,
+                "this is a host manifest, and an experiment is needed",
+            )
+            .help("host manifests are not acted on yet"),
+        );
+        return None;
+    }
+    let shared = Shared {
+        manifest,
+        loaded,
+        tree: &loaded.tree,
+        profiles,
+        evaluator: Evaluator::default(),
+    };
+    refusals::check(&shared, problems);
+    let mut samples = samples::find(manifest, loaded, profiles, sources, problems);
+    samples.once_each(loaded, problems);
+    let graph = graph::build(&shared, problems);
+    expectations(&shared, problems);
+    let mut json = loaded.tree.to_json();
+    if let Some(table) = json.as_object_mut() {
+        table.shift_remove("variants");
+        table.shift_remove("include");
+    }
+    let mut plan = Plan {
+        format: plan::FORMAT.into(),
+        version: plan::VERSION,
+        name: loaded.name.clone(),
+        manifest: Digest::of(json.to_string().as_bytes()),
+        seed: manifest.seed,
+        folder: loaded.folder.clone(),
+        samples: samples.list,
+        stages: IndexMap::new(),
+        instances: Vec::new(),
+        profiles: BTreeMap::new(),
+        personas: BTreeMap::new(),
+        rule_sets: BTreeMap::new(),
+        expect: manifest.expect.clone(),
+        golden: manifest.golden.clone(),
+    };
+    instances::all(&shared, &graph?, &samples.sets, &mut plan, sources, problems);
+    Some(plan)
+}
+
+/// Checks what `expect` and `golden` name.
+fn expectations(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
+    let known = |name: &str| shared.manifest.stages.contains_key(name) || shared.tainted("stages", name);
+    let golden = shared.manifest.golden.iter().flat_map(|golden| &golden.stages);
+    for name in shared
+        .manifest
+        .expect
+        .iter()
+        .filter_map(|expectation| expectation.stage.as_ref())
+        .chain(golden)
+    {
+        if !known(name) {
+            problems.push(
+                Diagnostic::error(
+                    Code::UnknownStage,
+                    name.span,
+                    format!("there is no stage `{name}`"),
+                )
+                .did_you_mean(name, shared.manifest.stages.keys().map(String::as_str)),
+            );
+        }
+    }
+    for filter in shared
+        .manifest
+        .expect
+        .iter()
+        .filter_map(|expectation| expectation.filter.as_ref())
+    {
+        if let Err(error) = shared.evaluator.check(filter) {
+            problems.push(Diagnostic::error(
+                Code::Expression,
+                filter.span,
+                format!("the condition cannot be read: {error}"),
+            ));
+        }
+    }
+}
+
+impl Plan {
+    /// What expressions of an instance can name, beside the results of other stages: its axes (a sample as a table with
+    /// `digest`, `set`, `name`, `family`, `variant`, `label`, `arch` and `length`), `sample` for its only sample axis,
+    /// `stage` and `uses`.
+    pub fn context(&self, instance: &Instance) -> Json {
+        let mut context = Map::new();
+        context.insert("stage".into(), instance.stage.clone().into());
+        context.insert("uses".into(), instance.uses.clone().into());
+        if let Some(sample) = self.sample_of(instance) {
+            context.insert("sample".into(), sample.context());
+        }
+        for (name, value) in &instance.axes {
+            let value = match value {
+                AxisValue::Sample(index) => {
+                    self.samples.get(*index).map_or(Json::Null, plan::Sample::context)
+                }
+                AxisValue::Literal(value) => value.clone(),
+            };
+            context.insert(name.clone(), value);
+        }
+        Json::Object(context)
+    }
+}

@@ -1,0 +1,477 @@
+//! References between stages, the types of their ports, and an order in which each stage comes after what it reads.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+
+use hotcell_schema::manifest::{Axis, Span, Spanned, Stage};
+use hotcell_schema::stage::{PortType, StageType};
+use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::visit::EdgeRef as _;
+
+use super::Shared;
+use crate::diagnostics::{Code, Diagnostic};
+use crate::expression;
+
+/// Stages and how they hang together.
+pub(super) struct Graph<'a> {
+    /// Stages in order.
+    pub stages: Vec<Wired<'a>>,
+}
+
+/// A stage with its references read.
+pub(super) struct Wired<'a> {
+    pub name: &'a str,
+    pub stage: &'a Stage,
+    pub stage_type: &'static StageType,
+    /// Port and what is wired to it.
+    pub inputs: Vec<(&'a str, Vec<Reference>)>,
+    /// Stages of `needs`.
+    pub needs: Vec<(String, Span)>,
+    /// Stages that `when` reads.
+    pub reads: BTreeSet<String>,
+}
+
+/// What is wired to an input.
+#[derive(Debug, Clone)]
+pub(super) enum Reference {
+    /// The file of the sample on an axis.
+    Axis(String),
+    /// An output of a stage: of the instance with the same axes, or of all.
+    Stage {
+        stage: String,
+        port: String,
+        all: bool,
+        span: Span,
+    },
+}
+
+const FORMS: &str = "write `stages.<stage>.out.<port>`, `stages.<stage>[*].out.<port>`, or `${<axis>.file}`";
+
+pub(super) fn build<'a>(shared: &Shared<'a>, problems: &mut Vec<Diagnostic>) -> Option<Graph<'a>> {
+    let before = problems.len();
+    let mut stages = Vec::with_capacity(shared.manifest.stages.len());
+    for (name, stage) in &shared.manifest.stages {
+        // The schema has told of unknown stage types.
+        let Some(stage_type) = StageType::find(&stage.uses) else {
+            continue;
+        };
+        stages.push(wire(shared, name, stage, stage_type, problems));
+    }
+    let order = order(&stages, problems);
+    if problems.len() != before {
+        // The order is only needed, and only right, when every reference is.
+        return None;
+    }
+    let mut places: Vec<Option<Wired<'a>>> = stages.into_iter().map(Some).collect();
+    let stages = order
+        .into_iter()
+        .filter_map(|index| places.get_mut(index)?.take())
+        .collect();
+    Some(Graph { stages })
+}
+
+fn wire<'a>(
+    shared: &Shared<'a>,
+    name: &'a str,
+    stage: &'a Stage,
+    stage_type: &'static StageType,
+    problems: &mut Vec<Diagnostic>,
+) -> Wired<'a> {
+    let mut inputs = Vec::new();
+    for (port, wanted) in &stage.inputs {
+        // The schema has told of unknown inputs.
+        let Some(input) = stage_type.input(port) else {
+            continue;
+        };
+        let mut references = Vec::new();
+        let mut several = wanted.0.len() > 1;
+        for text in &wanted.0 {
+            if let Some((reference, gives)) = read_reference(shared, stage, text, problems) {
+                several |= matches!(reference, Reference::Stage { all: true, .. });
+                if gives.is_some_and(|gives| gives != input.port) {
+                    let gives = gives.map(|gives| gives.to_string()).unwrap_or_default();
+                    let mut diagnostic = Diagnostic::error(
+                        Code::PortType,
+                        text.span,
+                        format!("the input `{port}` takes {}, and this gives {gives}", input.port),
+                    );
+                    if let Some(fitting) = fitting(shared, &reference, input.port) {
+                        diagnostic = diagnostic.help(format!("`{fitting}` gives {}", input.port));
+                    }
+                    problems.push(diagnostic);
+                }
+                references.push(reference);
+            }
+        }
+        if let (true, false, Some(first)) = (several, input.many, wanted.0.first()) {
+            problems.push(
+                Diagnostic::error(
+                    Code::Axes,
+                    first.span,
+                    format!(
+                        "the input `{port}` of `{}` takes one value, and several are wired to it",
+                        stage.uses
+                    ),
+                )
+                .help("name the stage without `[*]`: it then means the instance with the same axes"),
+            );
+        }
+        inputs.push((port.as_str(), references));
+    }
+    let mut needs = Vec::new();
+    for need in &stage.needs {
+        let wanted = need.strip_prefix("stages.").unwrap_or(need);
+        if known(shared, wanted, need.span, problems) {
+            needs.push((wanted.to_owned(), need.span));
+        }
+    }
+    let reads = stage
+        .when
+        .as_ref()
+        .map(|when| condition(shared, when, problems))
+        .unwrap_or_default();
+    for (axis, value) in &stage.for_each {
+        axis_references(shared, axis, value, problems);
+    }
+    Wired {
+        name,
+        stage,
+        stage_type,
+        inputs,
+        needs,
+        reads,
+    }
+}
+
+fn known(shared: &Shared<'_>, name: &str, span: Span, problems: &mut Vec<Diagnostic>) -> bool {
+    if shared.manifest.stages.contains_key(name) {
+        return true;
+    }
+    if !shared.tainted("stages", name) {
+        let diagnostic = Diagnostic::error(
+            Code::UnknownStage,
+            span,
+            format!("there is no stage `{}`", short(name)),
+        )
+        .did_you_mean(name, shared.manifest.stages.keys().map(String::as_str));
+        problems.push(diagnostic);
+    }
+    false
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(80).collect()
+}
+
+/// Reads a reference; with it comes the type of what it gives, where that is known.
+fn read_reference(
+    shared: &Shared<'_>,
+    stage: &Stage,
+    text: &Spanned<String>,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<(Reference, Option<PortType>)> {
+    let wrong = |title: String| Diagnostic::error(Code::WrongReference, text.span, title);
+    let lone = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+    if let Some(axis) = lone.and_then(|inner| inner.trim().strip_suffix(".file")) {
+        if !stage.for_each.contains_key(axis) {
+            let diagnostic = Diagnostic::error(
+                Code::Axes,
+                text.span,
+                format!("the stage has no axis `{}`", short(axis)),
+            )
+            .did_you_mean(axis, stage.for_each.keys().map(String::as_str));
+            problems.push(match diagnostic.help {
+                Some(_) => diagnostic,
+                None => diagnostic.help(format!(
+                    "write `for-each.{axis} = \"samples.<set>\"` in the stage"
+                )),
+            });
+            return None;
+        }
+        return Some((Reference::Axis(axis.to_owned()), Some(PortType::File)));
+    }
+    let Some(rest) = text.strip_prefix("stages.") else {
+        let diagnostic = wrong(format!("`{}` is no reference to an output", short(text)));
+        problems.push(if text.starts_with("samples.") {
+            diagnostic.help(
+                "put the set on an axis, `for-each.sample = \"samples.<set>\"`, and wire `${sample.file}`",
+            )
+        } else {
+            diagnostic.help(FORMS)
+        });
+        return None;
+    };
+    let parts = rest
+        .split_once(".out.")
+        .map(|(name, port)| match name.strip_suffix("[*]") {
+            Some(name) => (name, port, true),
+            None => (name, port, false),
+        });
+    let Some((name, port, all)) = parts.filter(|(name, port, _)| !name.is_empty() && !port.is_empty()) else {
+        problems.push(wrong(format!("`{}` is no reference to an output", short(text))).help(FORMS));
+        return None;
+    };
+    if !known(shared, name, text.span, problems) {
+        return None;
+    }
+    let target = StageType::find(&shared.manifest.stages.get(name)?.uses)?;
+    let Some(output) = target.output(port) else {
+        let outputs: Vec<&str> = target.outputs.iter().map(|output| output.name).collect();
+        let diagnostic = Diagnostic::error(
+            Code::UnknownPort,
+            text.span,
+            format!("`{}` has no output `{}`", target.name, short(port)),
+        )
+        .did_you_mean(port, outputs.iter().copied());
+        problems.push(match diagnostic.help {
+            Some(_) => diagnostic,
+            None => diagnostic.help(format!("outputs of `{}`: {}", target.name, outputs.join(", "))),
+        });
+        return None;
+    };
+    let reference = Reference::Stage {
+        stage: name.to_owned(),
+        port: port.to_owned(),
+        all,
+        span: text.span,
+    };
+    Some((reference, Some(output.port)))
+}
+
+/// An output of the same stage that has the wanted type.
+fn fitting(shared: &Shared<'_>, reference: &Reference, wanted: PortType) -> Option<String> {
+    let Reference::Stage { stage, all, .. } = reference else {
+        return None;
+    };
+    let target = StageType::find(&shared.manifest.stages.get(stage)?.uses)?;
+    let output = target.outputs.iter().find(|output| output.port == wanted)?;
+    Some(format!(
+        "stages.{stage}{}.out.{}",
+        if *all { "[*]" } else { "" },
+        output.name
+    ))
+}
+
+fn condition(
+    shared: &Shared<'_>,
+    when: &Spanned<String>,
+    problems: &mut Vec<Diagnostic>,
+) -> BTreeSet<String> {
+    if let Err(error) = shared.evaluator.check(when) {
+        problems.push(
+            Diagnostic::error(
+                Code::Expression,
+                when.span,
+                format!("the condition cannot be read: {error}"),
+            )
+            .help("for instance: \"stages.triage.out.info.linkage == 'static'\""),
+        );
+        return BTreeSet::new();
+    }
+    let mut stages = BTreeSet::new();
+    for read in expression::reads(when) {
+        if !known(shared, &read.stage, when.span, problems) {
+            continue;
+        }
+        let target = shared
+            .manifest
+            .stages
+            .get(&read.stage)
+            .and_then(|stage| StageType::find(&stage.uses));
+        if let (Some(port), Some(target)) = (&read.port, target) {
+            let readable = |kind| matches!(kind, PortType::Json(_) | PortType::Findings | PortType::Files);
+            match target.output(port) {
+                None => {
+                    let outputs = target.outputs.iter().map(|output| output.name);
+                    problems.push(
+                        Diagnostic::error(
+                            Code::UnknownPort,
+                            when.span,
+                            format!("`{}` has no output `{}`", target.name, short(port)),
+                        )
+                        .did_you_mean(port, outputs),
+                    );
+                }
+                Some(output) if !readable(output.port) => problems.push(
+                    Diagnostic::error(
+                        Code::PortType,
+                        when.span,
+                        format!("a condition cannot read `{port}`: it is {}", output.port),
+                    )
+                    .help("conditions read outputs that are JSON, findings or files"),
+                ),
+                Some(_) => {}
+            }
+        }
+        stages.insert(read.stage);
+    }
+    stages
+}
+
+fn axis_references(shared: &Shared<'_>, name: &str, axis: &Spanned<Axis>, problems: &mut Vec<Diagnostic>) {
+    let mut check = |reference: &str, span: Span| {
+        let Some(set) = reference.strip_prefix("samples.") else {
+            problems.push(if reference.starts_with("stages.") {
+                Diagnostic::error(
+                    Code::NotYet,
+                    span,
+                    format!("the axis `{name}` would be expanded at run time, which is not done yet"),
+                )
+                .help("use `samples.<set>` or a list of values")
+            } else {
+                Diagnostic::error(
+                    Code::WrongReference,
+                    span,
+                    format!("`{}` names nothing that an axis can go over", short(reference)),
+                )
+                .help("write `samples.<set>`, `{ over = [\"samples.<set>\", …] }`, or a list of values")
+            });
+            return;
+        };
+        let given = shared.loaded.samples.iter().any(|(given, _)| given == set);
+        if !given && !shared.manifest.samples.contains_key(set) && !shared.tainted("samples", set) {
+            let diagnostic = Diagnostic::error(
+                Code::UnknownSamples,
+                span,
+                format!("there is no sample set `{}`", short(set)),
+            );
+            problems.push(diagnostic.did_you_mean(set, shared.manifest.samples.keys().map(String::as_str)));
+        }
+    };
+    match &axis.value {
+        Axis::Reference(reference) => check(reference, axis.span),
+        Axis::Over(references) => references
+            .iter()
+            .for_each(|reference| check(reference, reference.span)),
+        Axis::Values(_) => {}
+    }
+}
+
+/// An order in which each stage comes after what it reads, as near to the manifest's own as can be. Circles are told.
+fn order(stages: &[Wired<'_>], problems: &mut Vec<Diagnostic>) -> Vec<usize> {
+    let indexes: std::collections::HashMap<&str, usize> = stages
+        .iter()
+        .enumerate()
+        .map(|(index, stage)| (stage.name, index))
+        .collect();
+    let mut graph: DiGraph<usize, Span> = DiGraph::with_capacity(stages.len(), stages.len());
+    for index in 0..stages.len() {
+        graph.add_node(index);
+    }
+    for (index, wired) in stages.iter().enumerate() {
+        let when = wired
+            .stage
+            .when
+            .as_ref()
+            .map(|when| when.span)
+            .unwrap_or_default();
+        let inputs = wired
+            .inputs
+            .iter()
+            .flat_map(|(_, references)| references)
+            .filter_map(|reference| match reference {
+                Reference::Stage { stage, span, .. } => Some((stage.as_str(), *span)),
+                Reference::Axis(_) => None,
+            });
+        let needs = wired.needs.iter().map(|(name, span)| (name.as_str(), *span));
+        let reads = wired.reads.iter().map(|name| (name.as_str(), when));
+        for (name, span) in inputs.chain(needs).chain(reads) {
+            if let Some(before) = indexes.get(name) {
+                graph.add_edge(NodeIndex::new(*before), NodeIndex::new(index), span);
+            }
+        }
+    }
+    let mut waits: Vec<usize> = graph
+        .node_indices()
+        .map(|node| graph.edges_directed(node, petgraph::Direction::Incoming).count())
+        .collect();
+    let mut ready: BinaryHeap<Reverse<usize>> = waits
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count == 0)
+        .map(|(index, _)| Reverse(index))
+        .collect();
+    let mut order = Vec::with_capacity(stages.len());
+    while let Some(Reverse(index)) = ready.pop() {
+        order.push(index);
+        for after in graph.neighbors(NodeIndex::new(index)) {
+            if let Some(count) = waits.get_mut(after.index()) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    ready.push(Reverse(after.index()));
+                }
+            }
+        }
+    }
+    if order.len() < stages.len() {
+        circles(stages, &graph, problems);
+    }
+    order
+}
+
+fn circles(stages: &[Wired<'_>], graph: &DiGraph<usize, Span>, problems: &mut Vec<Diagnostic>) {
+    for component in petgraph::algo::kosaraju_scc(graph) {
+        let Some(start) = component.iter().min().copied() else {
+            continue;
+        };
+        let alone = component.len() == 1;
+        if alone && graph.find_edge(start, start).is_none() {
+            continue;
+        }
+        let members: BTreeSet<NodeIndex> = component.into_iter().collect();
+        let chain = shortest(graph, start, &members);
+        let name = |node: &NodeIndex| stages.get(node.index()).map_or("?", |stage| stage.name);
+        let mut names: Vec<&str> = chain.iter().map(|(node, _)| name(node)).collect();
+        names.push(name(&start));
+        if names.len() > 12 {
+            let cut = names.len() - 12;
+            names.splice(6..6 + cut, ["…"]);
+        }
+        let Some((_, first)) = chain.first() else { continue };
+        let mut diagnostic = Diagnostic::error(
+            Code::Cycle,
+            *first,
+            format!("stages wait for each other in a circle: {}", names.join(" -> ")),
+        )
+        .help("each arrow means: is done before; take one of them out");
+        for (node, span) in chain.iter().skip(1).take(5) {
+            diagnostic = diagnostic.also(*span, format!("`{}` is waited for here", name(node)));
+        }
+        problems.push(diagnostic);
+    }
+}
+
+/// The shortest circle through a node within its component: nodes, each with the place of the reference to it.
+fn shortest(
+    graph: &DiGraph<usize, Span>,
+    start: NodeIndex,
+    members: &BTreeSet<NodeIndex>,
+) -> Vec<(NodeIndex, Span)> {
+    let mut came: std::collections::HashMap<NodeIndex, (NodeIndex, Span)> = std::collections::HashMap::new();
+    let mut queue = VecDeque::from([start]);
+    while let Some(node) = queue.pop_front() {
+        for edge in graph.edges(node) {
+            let next = edge.target();
+            if !members.contains(&next) || came.contains_key(&next) {
+                continue;
+            }
+            came.insert(next, (node, *edge.weight()));
+            if next == start {
+                queue.clear();
+                break;
+            }
+            queue.push_back(next);
+        }
+    }
+    let mut chain = Vec::new();
+    let mut node = start;
+    while let Some((before, span)) = came.get(&node).copied() {
+        chain.push((before, span));
+        node = before;
+        if node == start || chain.len() > members.len() {
+            break;
+        }
+    }
+    chain.reverse();
+    chain
+}

@@ -1,0 +1,554 @@
+//! Axes, their product, and everything that each instance has of its own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use hotcell_schema::digest::Digest;
+use hotcell_schema::job::GuestLimits;
+use hotcell_schema::manifest::{Axis, Limits, Span};
+use indexmap::IndexMap;
+use serde_json::Value as Json;
+
+use super::Shared;
+use super::graph::{Graph, Reference, Wired};
+use super::settings::{Settings, Settled};
+use crate::diagnostics::{Code, Diagnostic};
+use crate::plan::{After, AxisValue, Instance, Plan, PlannedLimits, PlannedStage, When, Wire, literal_text};
+use crate::sources::Sources;
+
+/// Greatest number of instances of a plan.
+const MAX_INSTANCES: usize = 1_000_000;
+
+/// Instances of a stage by the values of its axes.
+struct Found {
+    axes: Vec<String>,
+    by_values: HashMap<String, usize>,
+}
+
+pub(super) fn all(
+    shared: &Shared<'_>,
+    graph: &Graph<'_>,
+    sets: &IndexMap<String, Vec<usize>>,
+    plan: &mut Plan,
+    sources: &mut Sources,
+    problems: &mut Vec<Diagnostic>,
+) {
+    let mut found: HashMap<&str, Found> = HashMap::with_capacity(graph.stages.len());
+    let mut settings = Settings::new(shared);
+    for wired in &graph.stages {
+        let Some(axes) = axes(shared, wired, sets, plan, problems) else {
+            continue;
+        };
+        let count = axes
+            .values()
+            .try_fold(1usize, |product, values| product.checked_mul(values.len()));
+        let total = count.and_then(|count| count.checked_add(plan.instances.len()));
+        let Some(count) = count.filter(|_| total.is_some_and(|total| total <= MAX_INSTANCES)) else {
+            let span = shared.tree.key_span(&["stages", wired.name, "for-each"]);
+            problems.push(Diagnostic::error(
+                Code::TooMany,
+                span,
+                format!("the plan has more than {MAX_INSTANCES} instances"),
+            ));
+            return;
+        };
+        if !axes_fit(shared, wired, &axes, &found, problems) {
+            continue;
+        }
+        let first = plan.instances.len();
+        let mut by_values = HashMap::with_capacity(count);
+        let mut slugs = BTreeSet::new();
+        let mut missing = BTreeSet::new();
+        let mut settled = settings.stage(wired, sources, problems);
+        for index in 0..count {
+            let axes = combination(&axes, index);
+            let mut instance = bare(shared, plan, wired, axes, &mut slugs);
+            let own = values_key(plan, &instance, instance.axes.keys());
+            wires(plan, wired, &found, &mut instance, &mut missing, problems);
+            condition(shared, plan, wired, &mut instance, problems);
+            if let Some(settled) = settled.as_mut() {
+                fill(
+                    shared,
+                    &mut settings,
+                    wired,
+                    settled,
+                    &mut instance,
+                    plan,
+                    sources,
+                    problems,
+                );
+            }
+            by_values.insert(own, plan.instances.len());
+            plan.instances.push(instance);
+        }
+        let names: Vec<String> = axes.keys().cloned().collect();
+        plan.stages.insert(
+            wired.name.to_owned(),
+            PlannedStage {
+                uses: wired.stage.uses.value.clone(),
+                axes: names.clone(),
+                first,
+                count,
+            },
+        );
+        found.insert(
+            wired.name,
+            Found {
+                axes: names,
+                by_values,
+            },
+        );
+    }
+    settings.finish(plan);
+}
+
+/// The values of all axes of a stage.
+fn axes(
+    shared: &Shared<'_>,
+    wired: &Wired<'_>,
+    sets: &IndexMap<String, Vec<usize>>,
+    plan: &Plan,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<IndexMap<String, Vec<AxisValue>>> {
+    let mut axes = IndexMap::new();
+    let before = problems.len();
+    for (name, axis) in &wired.stage.for_each {
+        let set = |reference: &str| {
+            let indexes = reference.strip_prefix("samples.").and_then(|set| sets.get(set));
+            indexes
+                .into_iter()
+                .flatten()
+                .map(|index| AxisValue::Sample(*index))
+                .collect::<Vec<_>>()
+        };
+        let values: Vec<AxisValue> = match &axis.value {
+            Axis::Reference(reference) => set(reference),
+            Axis::Over(references) => references.iter().flat_map(|reference| set(reference)).collect(),
+            Axis::Values(values) => values.iter().cloned().map(AxisValue::Literal).collect(),
+        };
+        let mut seen = BTreeSet::new();
+        let mut once = Vec::with_capacity(values.len());
+        for (index, value) in values.into_iter().enumerate() {
+            if seen.insert(plan.axis_text(&value)) {
+                once.push(value);
+                continue;
+            }
+            match &value {
+                AxisValue::Sample(sample) => {
+                    let sample = plan
+                        .samples
+                        .get(*sample)
+                        .map_or("?", |sample| sample.path.as_str());
+                    problems.push(
+                        Diagnostic::warning(
+                            Code::DuplicateValue,
+                            axis.span,
+                            format!("the bytes of {sample} stand twice on the axis `{name}`"),
+                        )
+                        .help("a sample is named by its bytes; the first set is taken"),
+                    );
+                }
+                AxisValue::Literal(literal) => {
+                    let list = shared.tree.at(&["stages", wired.name, "for-each", name]);
+                    let span = list.and_then(|list| match &list.value {
+                        crate::tree::Value::List(items) => items.get(index).map(|item| item.span),
+                        _ => None,
+                    });
+                    problems.push(
+                        Diagnostic::error(
+                            Code::DuplicateValue,
+                            span.unwrap_or(axis.span),
+                            format!(
+                                "the value {} stands twice on the axis `{name}`",
+                                literal_text(literal)
+                            ),
+                        )
+                        .help("an instance is named by its values; tables are named by their key `name`"),
+                    );
+                }
+            }
+        }
+        axes.insert(name.clone(), once);
+    }
+    let failed = problems
+        .iter()
+        .skip(before)
+        .any(|problem| problem.severity == crate::Severity::Error);
+    (!failed).then_some(axes)
+}
+
+/// Whether every stage that is referred to without `[*]` has only axes that this stage has too.
+fn axes_fit(
+    shared: &Shared<'_>,
+    wired: &Wired<'_>,
+    axes: &IndexMap<String, Vec<AxisValue>>,
+    found: &HashMap<&str, Found>,
+    problems: &mut Vec<Diagnostic>,
+) -> bool {
+    let when = wired
+        .stage
+        .when
+        .as_ref()
+        .map(|when| when.span)
+        .unwrap_or_default();
+    let inputs = wired
+        .inputs
+        .iter()
+        .flat_map(|(_, references)| references)
+        .filter_map(|reference| match reference {
+            Reference::Stage {
+                stage,
+                all: false,
+                span,
+                ..
+            } => Some((stage.as_str(), *span)),
+            _ => None,
+        });
+    let mut fit = true;
+    for (name, span) in inputs.chain(wired.reads.iter().map(|name| (name.as_str(), when))) {
+        // A stage that is not there has mistakes of its own.
+        let Some(target) = found.get(name) else {
+            fit = false;
+            continue;
+        };
+        if let Some(axis) = target.axes.iter().find(|axis| !axes.contains_key(*axis)) {
+            fit = false;
+            let there = shared.tree.key_span(&["stages", name, "for-each", axis]);
+            problems.push(
+                Diagnostic::error(
+                    Code::Axes,
+                    span,
+                    format!(
+                        "`{name}` is done for each `{axis}`, and `{}` is not: which instance is meant?",
+                        wired.name
+                    ),
+                )
+                .also(there, format!("`{name}` has the axis `{axis}`"))
+                .help(format!(
+                    "give `{}` the same `for-each.{axis}`, or mean all instances: `stages.{name}[*]`",
+                    wired.name
+                )),
+            );
+        }
+    }
+    fit
+}
+
+/// The combination of that number: the last axis turns fastest.
+fn combination(axes: &IndexMap<String, Vec<AxisValue>>, index: usize) -> IndexMap<String, AxisValue> {
+    let mut rest = index;
+    let mut values: Vec<(String, AxisValue)> = Vec::with_capacity(axes.len());
+    for (name, all) in axes.iter().rev() {
+        let count = all.len().max(1);
+        if let Some(value) = all.get(rest % count) {
+            values.push((name.clone(), value.clone()));
+        }
+        rest /= count;
+    }
+    values.into_iter().rev().collect()
+}
+
+/// An instance that has no settings and no wires yet.
+fn bare(
+    shared: &Shared<'_>,
+    plan: &Plan,
+    wired: &Wired<'_>,
+    axes: IndexMap<String, AxisValue>,
+    slugs: &mut BTreeSet<String>,
+) -> Instance {
+    let mut name = wired.name.to_owned();
+    let mut parts: Vec<Vec<u8>> = vec![
+        b"hotcell-seed 1".to_vec(),
+        shared.manifest.seed.to_le_bytes().to_vec(),
+        wired.name.into(),
+    ];
+    for (index, (axis, value)) in axes.iter().enumerate() {
+        let text = plan.axis_text(value);
+        name.push(if index == 0 { '[' } else { ',' });
+        name.push_str(axis);
+        name.push('=');
+        name.push_str(&plain_or_quoted(&text));
+        parts.push(axis.as_bytes().to_vec());
+        parts.push(text.into_bytes());
+    }
+    if !axes.is_empty() {
+        name.push(']');
+    }
+    let mut slug = slug(plan, &axes);
+    if !slugs.insert(slug.clone()) {
+        slug = format!("{slug}-{}", Digest::of(name.as_bytes()).short());
+        slugs.insert(slug.clone());
+    }
+    Instance {
+        name,
+        slug,
+        stage: wired.name.to_owned(),
+        uses: wired.stage.uses.value.clone(),
+        axes,
+        with: Json::Null,
+        limits: limits(&wired.stage.limits),
+        retries: wired.stage.retries,
+        inputs: IndexMap::new(),
+        needs: Vec::new(),
+        when: None,
+        seed: Digest::of_parts(parts.iter().map(Vec::as_slice)),
+        arch: None,
+        persona: None,
+        rules: None,
+    }
+}
+
+fn plain_or_quoted(text: &str) -> String {
+    let plain = !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._/:+@-".contains(&byte));
+    if plain {
+        text.to_owned()
+    } else {
+        Json::String(text.to_owned()).to_string()
+    }
+}
+
+/// A folder name that people can read: file names and values, and what makes them unique.
+fn slug(plan: &Plan, axes: &IndexMap<String, AxisValue>) -> String {
+    let mut out = String::new();
+    for value in axes.values() {
+        let text = plan.axis_text(value);
+        let (readable, digest) = match value {
+            AxisValue::Sample(index) => match plan.samples.get(*index) {
+                Some(sample) => (readable(&sample.name), Some(sample.digest.short())),
+                None => continue,
+            },
+            AxisValue::Literal(_) => {
+                let readable = readable(&text);
+                let lossy = readable != text;
+                (readable, lossy.then(|| Digest::of(text.as_bytes()).short()))
+            }
+        };
+        if !out.is_empty() {
+            out.push('_');
+        }
+        out.push_str(&readable);
+        if let Some(digest) = digest {
+            if !readable.is_empty() {
+                out.push('-');
+            }
+            out.push_str(&digest);
+        }
+    }
+    match out.len() {
+        0 => "only".into(),
+        // File names end at 255 bytes; everything here is ASCII.
+        1..=180 => out,
+        _ => format!(
+            "{}-{}",
+            out.get(..150).unwrap_or_default(),
+            Digest::of(out.as_bytes()).short()
+        ),
+    }
+}
+
+fn readable(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars().take(40) {
+        match character {
+            c if c.is_ascii_alphanumeric() || ".-".contains(c) => out.push(c),
+            _ if out.ends_with('-') => {}
+            _ => out.push('-'),
+        }
+    }
+    out.trim_matches(['-', '.']).to_owned()
+}
+
+fn limits(limits: &Limits) -> PlannedLimits {
+    let default = GuestLimits::default();
+    PlannedLimits {
+        guest: GuestLimits {
+            virtual_time: limits.virtual_time.map_or(default.virtual_time, |time| time.0),
+            events: limits.events.unwrap_or(default.events),
+            syscalls: limits.syscalls.unwrap_or(default.syscalls),
+            instructions: limits.instructions.or(default.instructions),
+            memory: limits.memory.map_or(default.memory, |size| size.0),
+            tasks: limits.tasks.unwrap_or(default.tasks),
+            file_bytes: limits.file_bytes.map_or(default.file_bytes, |size| size.0),
+        },
+        wall: limits.wall.map(|time| time.0),
+        cpu: limits.cpu.map(|time| time.0),
+    }
+}
+
+/// The values of the named axes as one text.
+fn values_key<'a>(plan: &Plan, instance: &Instance, names: impl IntoIterator<Item = &'a String>) -> String {
+    let mut key = String::new();
+    for name in names {
+        if let Some(value) = instance.axes.get(name) {
+            key.push_str(&plan.axis_text(value));
+        }
+        key.push('\0');
+    }
+    key
+}
+
+/// The instance of a stage that has the same values on its axes.
+fn same(plan: &Plan, found: &HashMap<&str, Found>, stage: &str, instance: &Instance) -> Option<usize> {
+    let target = found.get(stage)?;
+    target
+        .by_values
+        .get(&values_key(plan, instance, &target.axes))
+        .copied()
+}
+
+fn wires(
+    plan: &Plan,
+    wired: &Wired<'_>,
+    found: &HashMap<&str, Found>,
+    instance: &mut Instance,
+    missing: &mut BTreeSet<String>,
+    problems: &mut Vec<Diagnostic>,
+) {
+    // The same mistake in each of a thousand instances is one mistake.
+    let mut once = |what: &str, diagnostic: &dyn Fn() -> Diagnostic| {
+        if missing.insert(what.to_owned()) {
+            problems.push(diagnostic());
+        }
+    };
+    let absent = |stage: &str, span: Span, instance: &Instance| {
+        Diagnostic::error(
+            Code::Axes,
+            span,
+            format!("`{stage}` has no instance for the values of `{}`", instance.name),
+        )
+        .help(format!("let `{stage}` go over the same values"))
+    };
+    for (port, references) in &wired.inputs {
+        let mut out = Vec::with_capacity(references.len());
+        for reference in references {
+            match reference {
+                Reference::Axis(axis) => match instance.axes.get(axis) {
+                    Some(AxisValue::Sample(index)) => out.push(Wire::Sample(*index)),
+                    _ => once(&format!("{axis}.file"), &|| {
+                        let span = wired
+                            .stage
+                            .inputs
+                            .get(*port)
+                            .and_then(|wanted| wanted.0.first())
+                            .map(|text| text.span);
+                        let title =
+                            format!("the values of the axis `{axis}` are no samples and have no file");
+                        Diagnostic::error(Code::WrongReference, span.unwrap_or_default(), title)
+                            .help("let the axis go over `samples.<set>`")
+                    }),
+                },
+                Reference::Stage {
+                    stage,
+                    port,
+                    all: true,
+                    ..
+                } => {
+                    out.push(Wire::All {
+                        stage: stage.clone(),
+                        port: port.clone(),
+                    });
+                }
+                Reference::Stage {
+                    stage, port, span, ..
+                } => match same(plan, found, stage, instance) {
+                    Some(index) => out.push(Wire::Output {
+                        instance: index,
+                        port: port.clone(),
+                    }),
+                    None => once(stage, &|| absent(stage, *span, instance)),
+                },
+            }
+        }
+        instance.inputs.insert((*port).to_owned(), out);
+    }
+    for (stage, _) in &wired.needs {
+        let fits = found
+            .get(stage.as_str())
+            .is_some_and(|target| target.axes.iter().all(|axis| instance.axes.contains_key(axis)));
+        let after = match same(plan, found, stage, instance).filter(|_| fits) {
+            Some(index) => After::Instance(index),
+            None => After::Stage(stage.clone()),
+        };
+        instance.needs.push(after);
+    }
+    if let Some(when) = &wired.stage.when {
+        let mut reads = BTreeMap::new();
+        for stage in &wired.reads {
+            match same(plan, found, stage, instance) {
+                Some(index) => _ = reads.insert(stage.clone(), index),
+                None => once(stage, &|| absent(stage, when.span, instance)),
+            }
+        }
+        instance.when = Some(When {
+            expression: when.value.clone(),
+            reads,
+            value: None,
+        });
+    }
+}
+
+/// A condition that reads no results is known now.
+fn condition(
+    shared: &Shared<'_>,
+    plan: &Plan,
+    wired: &Wired<'_>,
+    instance: &mut Instance,
+    problems: &mut Vec<Diagnostic>,
+) {
+    let context = plan.context(instance);
+    if let (Some(when), Some(written)) = (&mut instance.when, &wired.stage.when)
+        && wired.reads.is_empty()
+    {
+        match shared.evaluator.truth(&when.expression, &context) {
+            Ok(value) => when.value = Some(value),
+            Err(error) => {
+                let title = format!("the condition cannot be evaluated: {error}");
+                if !problems
+                    .iter()
+                    .rev()
+                    .take(8)
+                    .any(|problem| problem.title == title)
+                {
+                    problems.push(Diagnostic::error(Code::Expression, written.span, title));
+                }
+            }
+        }
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "it joins the steps that know these")]
+fn fill(
+    shared: &Shared<'_>,
+    settings: &mut Settings<'_>,
+    wired: &Wired<'_>,
+    settled: &mut Settled<'_>,
+    instance: &mut Instance,
+    plan: &Plan,
+    sources: &mut Sources,
+    problems: &mut Vec<Diagnostic>,
+) {
+    let context = settled.needs_context().then(|| plan.context(instance));
+    let Some(read) = settings.read(wired, settled, context.as_ref(), sources, problems) else {
+        return;
+    };
+    instance.with = read.json;
+    instance.persona = read.persona;
+    instance.rules = read.rules;
+    if !read.runs {
+        return;
+    }
+    instance.arch = read.arch.or_else(
+        || match instance.inputs.get("file").and_then(|wires| wires.first()) {
+            Some(Wire::Sample(index)) => plan.samples.get(*index).and_then(|sample| sample.arch.clone()),
+            _ => None,
+        },
+    );
+    if let Some(profile) = instance.arch.as_ref().and_then(|name| shared.profiles.find(name)) {
+        settings
+            .profiles
+            .entry(profile.name.clone())
+            .or_insert_with(|| profile.clone());
+    }
+}

@@ -1,0 +1,109 @@
+//! What the language has a place for and this version does not do: refused with a clear word, never ignored.
+
+use hotcell_schema::manifest::SourceKind;
+use hotcell_schema::stage::StageType;
+
+use super::Shared;
+use crate::diagnostics::{Code, Diagnostic};
+
+/// Keys at the top that only later versions act on.
+const LATER: &[(&str, &str)] = &[
+    ("secrets", "secrets are not read yet"),
+    ("templates", "guests of full systems are not run yet"),
+    ("images", "guests of full systems are not run yet"),
+    ("networks", "guests of full systems are not run yet"),
+    ("cores", "cores are not reserved yet; use `--jobs`"),
+    (
+        "users",
+        "users belong to host manifests, which are not acted on yet",
+    ),
+    ("engines", "engines are not restricted yet"),
+];
+
+pub(super) fn check(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
+    let mut refuse = |path: &[&str], why: &str| {
+        let span = shared.tree.key_span(path);
+        problems.push(
+            Diagnostic::error(
+                Code::NotYet,
+                span,
+                format!("`{}` is not acted on yet", path.join(".")),
+            )
+            .label(why)
+            .help("remove it, or use a version that can do it"),
+        );
+    };
+    for (key, why) in LATER {
+        if shared.tree.get(key).is_some() {
+            refuse(&[key], why);
+        }
+    }
+    for (key, globs) in [
+        ("sigma", &shared.manifest.rules.sigma),
+        ("yara", &shared.manifest.rules.yara),
+    ] {
+        if !globs.is_empty() {
+            refuse(&["rules", key], "only behaviour rules are evaluated yet");
+        }
+    }
+    for (name, source) in &shared.manifest.sources {
+        if source.kind != SourceKind::Folder {
+            refuse(&["sources", name, "kind"], "only folders are read yet");
+        }
+        if source.password.is_some() {
+            refuse(&["sources", name, "password"], "secrets are not read yet");
+        }
+        if source.package.is_some() {
+            refuse(&["sources", name, "package"], "only folders are read yet");
+        }
+    }
+    for (name, stage) in &shared.manifest.stages {
+        if stage.max_items.is_some() {
+            refuse(
+                &["stages", name, "max-items"],
+                "axes are not expanded at run time yet",
+            );
+        }
+    }
+    meaningless(shared, problems);
+}
+
+/// Keys that have no meaning where they stand.
+fn meaningless(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
+    for (name, source) in &shared.manifest.sources {
+        if source.kind == SourceKind::Folder && source.path.is_none() {
+            let span = shared.tree.key_span(&["sources", name]);
+            problems.push(
+                Diagnostic::error(
+                    Code::MissingKey,
+                    span,
+                    format!("the source `{name}` does not say its folder"),
+                )
+                .help("write `path = \"folder\"`"),
+            );
+        }
+    }
+    for (name, stage) in &shared.manifest.stages {
+        let limited = StageType::find(&stage.uses).is_none_or(|stage_type| stage_type.limited);
+        let Some(limits) = shared
+            .tree
+            .at(&["stages", name, "limits"])
+            .and_then(|limits| limits.as_table())
+        else {
+            continue;
+        };
+        for (key, entry) in limits
+            .iter()
+            .filter(|(key, _)| !limited && !["wall", "cpu"].contains(&key.as_str()))
+        {
+            problems.push(
+                Diagnostic::error(
+                    Code::UnknownKey,
+                    entry.key,
+                    format!("the limit `{key}` has no meaning for `{}`", stage.uses),
+                )
+                .help("it runs no guest; `wall` and `cpu` limit it"),
+            );
+        }
+    }
+}

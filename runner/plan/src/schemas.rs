@@ -1,0 +1,234 @@
+//! JSON schemas of everything people write and everything they may read: generated here, committed under `schema/`.
+
+use std::collections::BTreeSet;
+
+use hotcell_schema::manifest::Manifest;
+use hotcell_schema::stage::STAGE_TYPES;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value as Json, json};
+
+/// Where a schema is published, relative to the project.
+const BASE: &str = "https://hotcell.example.invalid/schema/";
+
+/// Name of the definition that stands for `${…}`.
+const EXPRESSION: &str = "#/$defs/Expression";
+
+/// A schema.
+#[derive(Debug, Clone)]
+pub struct PublishedSchema {
+    /// Its name, for instance `manifest`.
+    pub name: &'static str,
+    /// Its content.
+    pub json: Json,
+}
+
+impl PublishedSchema {
+    /// Name of its file under `schema/`.
+    pub fn file_name(&self) -> String {
+        format!("{}.schema.json", self.name)
+    }
+
+    /// Its text as it is committed.
+    pub fn text(&self) -> String {
+        // `Json` has only string keys, so this cannot fail.
+        let mut text = serde_json::to_string_pretty(&self.json).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+}
+
+/// Every schema.
+pub fn all() -> Vec<PublishedSchema> {
+    vec![
+        PublishedSchema {
+            name: "manifest",
+            json: manifest(),
+        },
+        of::<hotcell_schema::arch::ArchProfile>("arch-profile", "hotcell arch profile"),
+        of::<hotcell_schema::persona::Persona>("persona", "hotcell persona"),
+        of::<hotcell_schema::event::Event>("event", "hotcell event"),
+        of::<hotcell_schema::event::Header>("event-header", "hotcell event stream header"),
+        of::<hotcell_schema::finding::Findings>("findings", "hotcell findings"),
+        of::<hotcell_schema::elf::ElfInfo>("elf-info", "hotcell file inspection"),
+        of::<hotcell_schema::job::LinuxResult>("linux-result", "hotcell Linux result"),
+        of::<hotcell_schema::job::PayloadResult>("payload-result", "hotcell payload result"),
+        of::<hotcell_schema::report::Report>("report", "hotcell report"),
+        of::<hotcell_schema::report::RunFacts>("run", "hotcell run facts"),
+    ]
+}
+
+fn of<T: JsonSchema>(name: &'static str, title: &str) -> PublishedSchema {
+    let mut json = SchemaGenerator::default().into_root_schema_for::<T>().to_value();
+    finish(&mut json, name, title);
+    PublishedSchema { name, json }
+}
+
+fn finish(schema: &mut Json, name: &str, title: &str) {
+    if let Some(root) = schema.as_object_mut() {
+        root.insert("$id".into(), format!("{BASE}{name}.schema.json").into());
+        root.insert("title".into(), title.into());
+    }
+    tidy(schema);
+}
+
+/// Makes what the reader knows known to the schema: the bounds of 32-bit numbers.
+fn tidy(schema: &mut Json) {
+    match schema {
+        Json::Object(object) => {
+            if object.get("format").and_then(Json::as_str) == Some("uint32")
+                && !object.contains_key("maximum")
+            {
+                object.insert("maximum".into(), u32::MAX.into());
+            }
+            if object.get("format").and_then(Json::as_str) == Some("int32") {
+                object.entry("minimum").or_insert(i32::MIN.into());
+                object.entry("maximum").or_insert(i32::MAX.into());
+            }
+            object.values_mut().for_each(tidy);
+        }
+        Json::Array(list) => list.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+/// The schema of manifests, with the ports and settings of each stage type.
+pub fn manifest() -> Json {
+    let mut generator = SchemaGenerator::default();
+    let mut conditions = Vec::new();
+    let mut roots = Vec::new();
+    for stage_type in STAGE_TYPES {
+        let with = (stage_type.with_schema)(&mut generator).to_value();
+        roots.extend(reference(&with));
+        let inputs: Map<String, Json> = stage_type
+            .inputs
+            .iter()
+            .map(|input| {
+                (
+                    input.name.to_owned(),
+                    json!({"description": format!("{} ({})", input.about, input.port)}),
+                )
+            })
+            .collect();
+        let required: Vec<&str> = stage_type
+            .inputs
+            .iter()
+            .filter(|input| input.required)
+            .map(|input| input.name)
+            .collect();
+        let mut then = json!({
+            "properties": {
+                "with": with,
+                "in": {"properties": inputs, "required": required, "additionalProperties": false},
+            },
+        });
+        if !required.is_empty()
+            && let Some(then) = then.as_object_mut()
+        {
+            then.insert("required".into(), json!(["in"]));
+        }
+        conditions.push(json!({
+            "if": {"properties": {"uses": {"const": stage_type.name}}, "required": ["uses"]},
+            "then": then,
+        }));
+    }
+    let mut schema = generator.into_root_schema_for::<Manifest>().to_value();
+    allow_expressions(&mut schema, roots);
+    let names: Vec<&str> = STAGE_TYPES.iter().map(|stage_type| stage_type.name).collect();
+    if let Some(uses) = schema
+        .pointer_mut("/$defs/Stage/properties/uses")
+        .and_then(Json::as_object_mut)
+    {
+        uses.insert("enum".into(), json!(names));
+    }
+    if let Some(stage) = schema.pointer_mut("/$defs/Stage").and_then(Json::as_object_mut) {
+        stage.insert("allOf".into(), Json::Array(conditions));
+    }
+    finish(&mut schema, "manifest", "hotcell manifest");
+    schema
+}
+
+fn reference(schema: &Json) -> Option<String> {
+    Some(schema.get("$ref")?.as_str()?.strip_prefix("#/$defs/")?.to_owned())
+}
+
+/// Lets `${…}` stand for every value below the given definitions that is not a free text already.
+fn allow_expressions(schema: &mut Json, roots: Vec<String>) {
+    let Some(definitions) = schema.get_mut("$defs").and_then(Json::as_object_mut) else {
+        return;
+    };
+    let mut done = BTreeSet::new();
+    let mut left = roots;
+    while let Some(name) = left.pop() {
+        if done.insert(name.clone())
+            && let Some(definition) = definitions.get_mut(&name)
+        {
+            inside(definition, &mut left);
+        }
+    }
+    definitions.insert(
+        "Expression".into(),
+        json!({"type": "string", "pattern": "\\$\\{", "description": "a text with ${expression}; alone, the expression keeps its type"}),
+    );
+}
+
+/// Widens the values inside of a table's or list's schema.
+fn inside(schema: &mut Json, left: &mut Vec<String>) {
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    if let Some(properties) = object.get_mut("properties").and_then(Json::as_object_mut) {
+        properties.values_mut().for_each(|value| widen(value, left));
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(value) = object.get_mut(key).filter(|value| value.is_object()) {
+            widen(value, left);
+        }
+    }
+}
+
+fn widen(value: &mut Json, left: &mut Vec<String>) {
+    left.extend(reference(value));
+    for key in ["anyOf", "oneOf"] {
+        let forms = value.get(key).and_then(Json::as_array).into_iter().flatten();
+        left.extend(forms.filter_map(reference));
+    }
+    inside(value, left);
+    let free_text = {
+        let is_text = match value.get("type") {
+            Some(Json::String(name)) => name == "string",
+            Some(Json::Array(names)) => names.iter().any(|name| name == "string"),
+            _ => false,
+        };
+        is_text
+            && ["pattern", "enum", "const", "format"]
+                .iter()
+                .all(|key| value.get(key).is_none())
+    };
+    if free_text {
+        return;
+    }
+    let mut inner = value.take();
+    let mut wide = Map::new();
+    if let Some(object) = inner.as_object_mut() {
+        for key in ["description", "default"] {
+            if let Some(moved) = object.shift_remove(key) {
+                wide.insert(key.into(), moved);
+            }
+        }
+    }
+    wide.insert("anyOf".into(), json!([inner, {"$ref": EXPRESSION}]));
+    *value = Json::Object(wide);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_schema_is_a_schema() {
+        for PublishedSchema { name, json } in all() {
+            assert!(jsonschema::meta::is_valid(&json), "{name}");
+            assert!(jsonschema::validator_for(&json).is_ok(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! From manifests on disk to plans.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use camino::{Utf8Path, Utf8PathBuf};
+use hotcell_plan::{After, AxisValue, Loaded, Options, Plan, Profiles, Wire, load, plan};
+use hotcell_schema::stage::{LinuxWith, NetworkMode};
+use serde_json::json;
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new(files: &[(&str, &[u8])]) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        for (path, content) in files {
+            let path = folder.path(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        folder
+    }
+
+    fn path(&self, path: &str) -> Utf8PathBuf {
+        Utf8Path::from_path(self.0.path()).unwrap().join(path)
+    }
+
+    fn load(&self, path: &str, options: &Options) -> (Loaded, Option<Plan>) {
+        let mut loaded = load(&self.path(path), options);
+        let plan = plan(&mut loaded, &Profiles::shipped());
+        (loaded, plan)
+    }
+
+    fn plan(&self, path: &str, options: &Options) -> Plan {
+        let (loaded, plan) = self.load(path, options);
+        plan.unwrap_or_else(|| panic!("{}", text(&loaded)))
+    }
+}
+
+fn text(loaded: &Loaded) -> String {
+    let lines: Vec<String> = loaded
+        .diagnostics
+        .iter()
+        .map(|problem| problem.plain(&loaded.sources))
+        .collect();
+    lines.join("\n")
+}
+
+fn elf(machine: u16, mark: u8) -> Vec<u8> {
+    let mut bytes = vec![0; 80];
+    bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+    bytes[18..20].copy_from_slice(&machine.to_le_bytes());
+    bytes[79] = mark;
+    bytes
+}
+
+const TOML: &str = r#"
+hotcell = 1
+name = "first"
+seed = 7
+
+[samples.bots]
+glob = "bin/*"
+family = "mirai"
+
+[stages.run]
+uses = "unicorn/linux"
+for-each.sample = "samples.bots"
+for-each.round = [1, 2]
+when = "stages.first-look.out.info.linkage == 'static'"
+in.file = "${sample.file}"
+with = { args = ["round-${round}", "${sample.arch}"], persona = "router" }
+limits = { virtual-time = "5s", events = 1000, wall = "2m" }
+
+[stages.first-look]
+uses = "inspect/elf"
+for-each.sample = "samples.bots"
+in.file = "${sample.file}"
+
+[stages.hits]
+uses = "detect/rules"
+for-each.sample = "samples.bots"
+for-each.round = [1, 2]
+in = { events = "stages.run.out.events", info = "stages.first-look.out.info" }
+needs = ["first-look"]
+
+[stages.after]
+uses = "unicorn/payload"
+needs = ["run"]
+with = { arch = "x86_64", code = "90" }
+"#;
+
+const YAML: &str = r#"
+hotcell: 1
+name: first
+seed: 7
+samples:
+  bots: { glob: "bin/*", family: mirai }
+stages:
+  run:
+    uses: unicorn/linux
+    for-each: { sample: samples.bots, round: [1, 2] }
+    when: stages.first-look.out.info.linkage == 'static'
+    in: { file: "${sample.file}" }
+    with: { args: ["round-${round}", "${sample.arch}"], persona: router }
+    limits: { virtual-time: 5s, events: 1000, wall: 2m }
+  first-look:
+    uses: inspect/elf
+    for-each: { sample: samples.bots }
+    in: { file: "${sample.file}" }
+  hits:
+    uses: detect/rules
+    for-each: { sample: samples.bots, round: [1, 2] }
+    in: { events: stages.run.out.events, info: stages.first-look.out.info }
+    needs: [first-look]
+  after:
+    uses: unicorn/payload
+    needs: [run]
+    with: { arch: x86_64, code: "90" }
+"#;
+
+#[test]
+fn a_manifest_becomes_instances() {
+    let (x86_64, aarch64) = (elf(62, 1), elf(183, 2));
+    let folder = Folder::new(&[
+        ("m.toml", TOML.as_bytes()),
+        ("bin/one", &x86_64),
+        ("bin/two", &aarch64),
+        ("bin/two-again", &aarch64),
+    ]);
+    let (loaded, plan) = folder.load("m.toml", &Options::default());
+    let plan = plan.unwrap_or_else(|| panic!("{}", text(&loaded)));
+    assert!(
+        text(&loaded).contains("stand twice in the set"),
+        "{}",
+        text(&loaded)
+    );
+
+    assert_eq!(
+        plan.stages.keys().collect::<Vec<_>>(),
+        ["first-look", "run", "hits", "after"]
+    );
+    assert_eq!(plan.instances.len(), 2 + 4 + 4 + 1);
+    let run = &plan.instances[2];
+    let digest = hotcell_schema::digest::Digest::of(&x86_64);
+    assert_eq!(run.name, format!("run[sample={digest},round=1]"));
+    assert_eq!(run.slug, format!("one-{}_1", digest.short()));
+    assert_eq!(run.arch.as_deref(), Some("x86_64"));
+    assert_eq!(run.persona.as_deref(), Some("router"));
+    assert_eq!(plan.personas["router"].memory_mib, 128);
+    assert_eq!(run.inputs["file"], [Wire::Sample(0)]);
+    assert_eq!(run.axes["round"], AxisValue::Literal(json!(1)));
+    assert_eq!(run.when.as_ref().unwrap().reads["first-look"], 0);
+    assert_eq!(
+        (run.limits.guest.virtual_time, run.limits.wall),
+        (5_000_000_000, Some(120_000_000_000))
+    );
+    let with: LinuxWith = serde_json::from_value(run.with.clone()).unwrap();
+    assert_eq!(
+        (with.args.as_slice(), with.network),
+        (
+            ["round-1".to_owned(), "x86_64".to_owned()].as_slice(),
+            NetworkMode::None
+        )
+    );
+
+    let hits = &plan.instances[9];
+    assert_eq!(
+        hits.inputs["events"],
+        [Wire::Output {
+            instance: 5,
+            port: "events".into()
+        }]
+    );
+    assert_eq!(
+        hits.inputs["info"],
+        [Wire::Output {
+            instance: 1,
+            port: "info".into()
+        }]
+    );
+    assert_eq!(hits.needs, [After::Instance(1)]);
+    assert_eq!(hits.rules.as_deref(), Some("shipped"));
+    assert!(!plan.rule_sets["shipped"].files.is_empty());
+    assert_eq!(plan.instances[10].needs, [After::Stage("run".into())]);
+    assert_eq!(plan.instances[10].slug, "only");
+
+    let mut seeds: Vec<_> = plan.instances.iter().map(|instance| instance.seed).collect();
+    seeds.sort();
+    seeds.dedup();
+    assert_eq!(seeds.len(), plan.instances.len());
+    assert_eq!(plan.sample_of(run).unwrap().family.as_deref(), Some("mirai"));
+    assert_eq!(std::fs::read(plan.sample_path(&plan.samples[0])).unwrap(), x86_64);
+
+    // The written plan can be read again, and is the same each time.
+    let json = serde_json::to_string(&plan).unwrap();
+    let again: Plan = serde_json::from_str(&json).unwrap();
+    assert_eq!(serde_json::to_string(&again).unwrap(), json);
+    assert_eq!(
+        serde_json::to_string(&folder.plan("m.toml", &Options::default())).unwrap(),
+        json
+    );
+}
+
+#[test]
+fn toml_and_yaml_are_the_same_model() {
+    let (x86_64, aarch64) = (elf(62, 1), elf(183, 2));
+    let folder = Folder::new(&[
+        ("m.toml", TOML.as_bytes()),
+        ("m.yaml", YAML.as_bytes()),
+        ("bin/one", &x86_64),
+        ("bin/two", &aarch64),
+    ]);
+    let toml = serde_json::to_value(folder.plan("m.toml", &Options::default())).unwrap();
+    let yaml = serde_json::to_value(folder.plan("m.yaml", &Options::default())).unwrap();
+    assert_eq!(toml, yaml);
+}
+
+#[test]
+fn documents_merge_and_paths_count_from_their_own() {
+    let folder = Folder::new(&[
+        ("m.yaml", b"hotcell: 1\ninclude: [base/b.toml]\nstages: {run: {with: {args: [three]}, limits: {events: 5}}}\nvariants: {ci: {stages: {run: {limits: {events: 6}}}}}\n"),
+        (
+            "base/b.toml",
+            b"hotcell = 1\nseed = 3\nsamples.s.glob = \"bin/*\"\n[stages.run]\nuses = \"unicorn/linux\"\nfor-each.sample = \"samples.s\"\nin.file = \"${sample.file}\"\nwith = { args = [\"one\", \"two\"], argv0 = \"x\" }\n",
+        ),
+        ("base/bin/one", &elf(62, 1)),
+        ("bin/not-this", &elf(62, 2)),
+    ]);
+    let plan = folder.plan("m.yaml", &Options::default());
+    assert_eq!((plan.name.as_str(), plan.seed), ("m", 3));
+    assert_eq!(plan.samples.len(), 1);
+    assert_eq!(plan.samples[0].path, "base/bin/one");
+    let run = &plan.instances[0];
+    assert_eq!(
+        (run.with["args"].clone(), run.with["argv0"].clone()),
+        (json!(["three"]), json!("x"))
+    );
+    assert_eq!(run.limits.guest.events, 5);
+
+    let options = Options {
+        variants: vec!["ci".into()],
+        ..Options::default()
+    };
+    assert_eq!(
+        folder.plan("m.yaml", &options).instances[0].limits.guest.events,
+        6
+    );
+    let options = Options {
+        variants: vec!["ci".into()],
+        set: vec![
+            "stages.run.limits.events=7".into(),
+            "stages.run.limits.wall=5m".into(),
+            "seed = 9".into(),
+        ],
+        ..Options::default()
+    };
+    let plan = folder.plan("m.yaml", &options);
+    assert_eq!(
+        (
+            plan.instances[0].limits.guest.events,
+            plan.instances[0].limits.wall
+        ),
+        (7, Some(300_000_000_000))
+    );
+    assert_eq!(plan.seed, 9);
+}
+
+#[test]
+fn samples_come_from_lists_sources_and_the_command_line() {
+    let (one, two, three) = (elf(62, 1), elf(183, 2), b"no elf".to_vec());
+    let digest = hotcell_schema::digest::Digest::of(&two);
+    let csv = format!("sha256,path,family,label\n,one,gafgyt,x\n{digest},,mirai,\n");
+    let jsonl = format!("{{\"path\": \"sub/three\", \"variant\": \"v\"}}\n\n{{\"sha256\": \"{digest}\"}}\n");
+    let folder = Folder::new(&[
+        (
+            "project/m.toml",
+            b"hotcell = 1\nsources.vault = { kind = \"folder\", path = \"../vault\" }\n[samples.c]\nlist = \"c.csv\"\nsource = \"vault\"\nfamily = \"none\"\n[samples.j]\nlist = \"j.jsonl\"\nsource = \"vault\"\n[stages.look]\nuses = \"inspect/elf\"\nfor-each.sample = { over = [\"samples.c\", \"samples.j\", \"samples.files\"] }\nin.file = \"${sample.file}\"\n",
+        ),
+        ("project/c.csv", csv.as_bytes()),
+        ("project/j.jsonl", jsonl.as_bytes()),
+        ("vault/one", &one),
+        ("vault/deep/two", &two),
+        ("vault/sub/three", &three),
+        ("elsewhere/four", b"4"),
+    ]);
+    let options = Options {
+        samples: vec![("files".into(), folder.path("elsewhere/four"))],
+        ..Options::default()
+    };
+    let plan = folder.plan("project/m.toml", &options);
+    let facts: Vec<_> = plan
+        .samples
+        .iter()
+        .map(|sample| {
+            (
+                sample.set.as_str(),
+                sample.name.as_str(),
+                sample.family.as_deref(),
+                sample.arch.as_deref(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        facts,
+        [
+            ("c", "one", Some("gafgyt"), Some("x86_64")),
+            ("c", "two", Some("mirai"), Some("aarch64")),
+            ("j", "three", None, None),
+            ("j", "two", None, Some("aarch64")),
+            ("files", "four", None, None),
+        ]
+    );
+    // `two` stands in both sets, and is one sample on the axis.
+    assert_eq!(plan.instances.len(), 4);
+    for sample in &plan.samples {
+        let bytes = std::fs::read(plan.sample_path(sample)).unwrap();
+        assert_eq!(hotcell_schema::digest::Digest::of(&bytes), sample.digest);
+    }
+}
+
+#[test]
+fn ten_thousand_stages_are_planned_in_linear_time() {
+    let manifest = |count: usize| {
+        let mut text = String::from("hotcell = 1\n");
+        for number in 0..count {
+            let needs = if number == 0 {
+                String::new()
+            } else {
+                format!("needs = [\"s{}\"]\n", number - 1)
+            };
+            text.push_str(&format!("[stages.s{number}]\nuses = \"unicorn/payload\"\nwith = {{ arch = \"x86\", code = \"90\" }}\n{needs}"));
+        }
+        text
+    };
+    let profiles = Profiles::shipped();
+    let time = |count: usize| {
+        let text = manifest(count);
+        let start = std::time::Instant::now();
+        let mut loaded = hotcell_plan::load_text("m.toml".as_ref(), &text, &Options::default());
+        let planned = plan(&mut loaded, &profiles);
+        assert_eq!(
+            planned.map(|plan| plan.instances.len()),
+            Some(count),
+            "{}",
+            text.len()
+        );
+        start.elapsed()
+    };
+    time(100);
+    let (small, large) = (time(1_000), time(10_000));
+    // Ten times the stages may take up to forty times as long on a loaded machine; quadratic would be a hundred times.
+    assert!(
+        large < small * 40,
+        "1,000 stages: {small:?}, 10,000 stages: {large:?}"
+    );
+}
