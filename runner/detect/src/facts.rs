@@ -226,11 +226,17 @@ fn resolve(schema: &'static Json) -> Option<&'static Json> {
                 (Some(only), None) => only,
                 _ => return None,
             };
-        } else if here.get("type").is_some() && here.get("oneOf").is_none() {
+        } else if here.get("type").is_some() && here.get("oneOf").is_none() || is_names(here) {
             return Some(here);
         } else {
             return None;
         }
     }
     None
+}
+
+/// Whether a schema is a list of names, which has neither keys nor items.
+fn is_names(schema: &Json) -> bool {
+    let options = schema.get("oneOf").and_then(Json::as_array);
+    options.is_some_and(|options| options.iter().all(|option| option.get("const").is_some()))
 }

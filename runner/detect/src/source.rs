@@ -14,6 +14,12 @@ const MAX_ERRORS: usize = 100;
 /// Longest source line quoted in an error, in characters.
 const MAX_SOURCE_LINE: usize = 200;
 
+/// Deepest nesting of tables and lists in a file.
+const MAX_NESTING: usize = 40;
+const TOO_DEEP: &str = "tables and lists are nested deeper than 40";
+/// Most values in a YAML file, aliases followed.
+const MAX_YAML_NODES: usize = 100_000;
+
 /// A place in a file: line and column (in characters), both from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Place {
@@ -172,54 +178,85 @@ fn parse_toml(problems: &mut Problems<'_>) -> Option<Node> {
         let at = problems.place(error.span().map_or(0, |span| span.start));
         problems.add("rules/syntax", at, error.message().trim(), None);
     }
-    errors.is_empty().then(|| Node {
+    let mut deep = Vec::new();
+    let value = toml_table(table.into_inner(), 0, &mut deep, problems);
+    if let Some((at, _)) = deep.first() {
+        problems.add("rules/too-deep", *at, TOO_DEEP, None);
+    }
+    // Dotted keys nest without any bound of the parser's: what is too deep is taken apart here, not by recursion.
+    let mut rest: Vec<DeValue<'_>> = deep.into_iter().map(|(_, value)| value).collect();
+    while let Some(value) = rest.pop() {
+        match value {
+            DeValue::Array(items) => rest.extend(items.into_iter().map(toml::Spanned::into_inner)),
+            DeValue::Table(table) => rest.extend(table.into_iter().map(|(_, value)| value.into_inner())),
+            _ => {}
+        }
+    }
+    errors.is_empty().then_some(Node {
         at: Place { line: 1, column: 1 },
-        value: toml_table(table.get_ref(), problems),
+        value,
     })
 }
 
-fn toml_table(table: &DeTable<'_>, problems: &Problems<'_>) -> Value {
+/// Values that are nested too deep, with their places.
+type Deep<'i> = Vec<(Place, DeValue<'i>)>;
+
+fn toml_table<'i>(table: DeTable<'i>, depth: usize, deep: &mut Deep<'i>, problems: &Problems<'_>) -> Value {
     let mut entries: Vec<Entry> = table
-        .iter()
+        .into_iter()
         .map(|(key, value)| Entry {
-            key: key.get_ref().to_string(),
             at: problems.place(key.span().start),
-            node: Node {
-                at: problems.place(value.span().start),
-                value: toml_value(value.get_ref(), problems),
-            },
+            key: key.into_inner().into_owned(),
+            node: toml_node(value, depth + 1, deep, problems),
         })
         .collect();
     entries.sort_by_key(|entry| entry.at);
     Value::Table(entries)
 }
 
-fn toml_value(value: &DeValue<'_>, problems: &Problems<'_>) -> Value {
-    match value {
-        DeValue::String(text) => Value::Text(text.to_string()),
+fn toml_node<'i>(
+    value: toml::Spanned<DeValue<'i>>,
+    depth: usize,
+    deep: &mut Deep<'i>,
+    problems: &Problems<'_>,
+) -> Node {
+    let at = problems.place(value.span().start);
+    let value = match value.into_inner() {
+        value @ (DeValue::Array(_) | DeValue::Table(_)) if depth > MAX_NESTING => {
+            deep.push((at, value));
+            Value::Null
+        }
+        DeValue::String(text) => Value::Text(text.into_owned()),
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map_or(Value::Other("a number past 64 bits"), Value::Integer),
         DeValue::Float(number) => number
             .as_str()
             .parse()
             .map_or(Value::Other("a number that cannot be read"), Value::Float),
-        DeValue::Boolean(value) => Value::Bool(*value),
+        DeValue::Boolean(value) => Value::Bool(value),
         DeValue::Datetime(_) => Value::Other("a date"),
         DeValue::Array(items) => Value::List(
             items
-                .iter()
-                .map(|item| Node {
-                    at: problems.place(item.span().start),
-                    value: toml_value(item.get_ref(), problems),
-                })
+                .into_iter()
+                .map(|item| toml_node(item, depth + 1, deep, problems))
                 .collect(),
         ),
-        DeValue::Table(table) => toml_table(table, problems),
-    }
+        DeValue::Table(table) => toml_table(table, depth, deep, problems),
+    };
+    Node { at, value }
 }
 
 fn parse_yaml(problems: &mut Problems<'_>) -> Option<Node> {
-    match serde_yaml::from_str::<Spanned<Value>>(problems.text) {
+    let options = serde_yaml::options! {
+        strict_booleans: true,
+        budget: serde_yaml::budget! {
+            max_depth: MAX_NESTING,
+            max_nodes: MAX_YAML_NODES,
+            max_events: 4 * MAX_YAML_NODES,
+            max_documents: 1,
+        },
+    };
+    match serde_yaml::from_str_with_options::<Spanned<Value>>(problems.text, options) {
         Ok(spanned) => Some(yaml_node(spanned)),
         Err(error) => {
             let at = error.location().map_or(Place { line: 1, column: 1 }, yaml_place);

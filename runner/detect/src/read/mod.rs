@@ -270,8 +270,12 @@ fn test_event(node: &Node, seq: u64, clock: &mut u64, problems: &mut Problems<'_
         }
         what = Some((kind, fields));
     }
+    let before = problems.count();
     table.finish(problems);
     let Some((kind, fields)) = what else {
+        if problems.count() > before {
+            return None;
+        }
         let message = "an event needs a kind, for instance `file = { op = \"open\", path = \"/x\" }`";
         problems.add("rules/test-event", node.at, message, None);
         return None;

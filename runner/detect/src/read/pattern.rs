@@ -258,9 +258,8 @@ impl EventFields<'_, '_, '_> {
                 self.variable(field, key, name, entry, problems);
             }
         }
-        entries
-            .iter()
-            .any(|entry| !EVENT_OPERATORS.contains(&entry.key.as_str()))
+        let left = |entry: &Entry| !EVENT_OPERATORS.contains(&entry.key.as_str());
+        entries.is_empty() || entries.iter().any(left)
     }
 
     fn variable(&mut self, field: &Field, key: &str, name: &str, entry: &Entry, problems: &mut Problems<'_>) {

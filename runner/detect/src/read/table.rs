@@ -95,11 +95,11 @@ pub(crate) fn did_you_mean<'k>(given: &str, known: impl IntoIterator<Item = &'k 
     if given.len() > 64 {
         return None;
     }
-    let limit = (given.chars().count() / 3).clamp(1, 3);
+    let limit = |name: &str| (given.len().max(name.len()) / 3).clamp(1, 3);
     known
         .into_iter()
         .map(|name| (strsim::osa_distance(given, name), name))
-        .filter(|(distance, _)| *distance <= limit)
+        .filter(|(distance, name)| *distance <= limit(name))
         .min()
         .map(|(_, name)| format!("did you mean `{name}`?"))
 }
