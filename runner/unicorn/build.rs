@@ -17,7 +17,7 @@ fn main() {
         .iter()
         .flat_map(|name| mips.iter().map(move |target| format!("{name}_{target}")));
     for symbol in one_each.into_iter().map(str::to_owned).chain(of_mips) {
-        println!("cargo:rustc-link-arg=-Wl,--wrap={symbol}");
+        println!("cargo:rustc-link-arg-bins=-Wl,--wrap={symbol}");
     }
     println!("cargo:rerun-if-changed=build.rs");
 }

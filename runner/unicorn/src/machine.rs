@@ -219,7 +219,12 @@ impl<'a> UnicornMachine<'a> {
                     return Ended::Trap(trap);
                 }
                 (None, Err(error)) => {
-                    return Ended::Trap(guest.access.take().unwrap_or_else(|| traps::from_error(error)));
+                    return Ended::Trap(
+                        guest
+                            .access
+                            .take()
+                            .unwrap_or_else(|| traps::from_error(guest.shape.arch, error)),
+                    );
                 }
                 // Nobody asked for an end: the guest halted its processor.
                 (None, Ok(())) => {

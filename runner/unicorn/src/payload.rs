@@ -262,7 +262,7 @@ pub(crate) fn run(job: &PayloadJob, code: &[u8]) -> Result<PayloadResult, Payloa
     let outcome = match (trap, result) {
         _ if trace.limited.get() => Outcome::Limit("instructions".to_owned()),
         (Some(trap), _) => faulted(&machine, trap, last, arch),
-        (None, Err(error)) => faulted(&machine, traps::from_error(error), last, arch),
+        (None, Err(error)) => faulted(&machine, traps::from_error(arch, error), last, arch),
         (None, Ok(())) if at_end(&machine, &trace, until) => Outcome::Completed,
         (None, Ok(())) => faulted(
             &machine,

@@ -51,8 +51,10 @@ pub(crate) fn from_access(kind: MemType) -> FaultKind {
 }
 
 /// What an error of `uc_emu_start` means, where no hook told more.
-pub(crate) fn from_error(error: uc_error) -> Trap {
+pub(crate) fn from_error(arch: Arch, error: uc_error) -> Trap {
     let kind = match error {
+        // The only exception that the C library makes an error of there.
+        uc_error::INSN_INVALID if arch == Arch::RISCV => FaultKind::Breakpoint,
         uc_error::READ_UNMAPPED => FaultKind::ReadUnmapped,
         uc_error::WRITE_UNMAPPED => FaultKind::WriteUnmapped,
         uc_error::FETCH_UNMAPPED => FaultKind::FetchUnmapped,
