@@ -1,13 +1,29 @@
-//! The kernel's door.
+//! The kernel's door: what the driver calls, and the scheduler behind [`Kernel::next`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
-use hotcell_schema::event::Event;
-use hotcell_schema::job::{Blob, LinuxJob, LinuxResult};
+use hotcell_schema::event::{self, Event, Process as ProcessEvent, ProcessOp, Resource, What, Witness};
+use hotcell_schema::guest::{Address, Hex, text};
+use hotcell_schema::job::{Blob, GuestLimits, LeftFile, LinuxJob, LinuxResult, UnsupportedCall};
+use hotcell_schema::outcome::{Fault, FaultKind, Outcome};
+use hotcell_schema::persona::Persona;
 
-use crate::machine::{Clock, Flow, Machine, MachineError, Machines, Step, Trap};
+use crate::abi::signal::Sig;
+use crate::abi::{Abi, Registers};
+use crate::call::Deferred;
+use crate::chance::Chance;
+use crate::exec::Image;
+use crate::fs::open::OpenFiles;
+use crate::fs::root;
+use crate::fs::tree::Tree;
+use crate::load::elf::ElfError;
+use crate::machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step, Trap};
+use crate::space::AddressSpace;
+use crate::task::{Process, State, Task};
+use crate::time::Time;
 
 /// Takes events as they happen, in order.
 pub trait EventSink {
@@ -27,6 +43,12 @@ pub enum LoadError {
     /// A blob of the job was not handed over.
     #[error("blob {0} of the job is missing")]
     MissingBlob(u32),
+    /// The program is not an ELF file that this architecture runs.
+    #[error(transparent)]
+    Elf(#[from] ElfError),
+    /// A guest file or a file of the persona cannot be placed.
+    #[error("cannot place {0}")]
+    File(String),
 }
 
 /// All that is left when a run is over.
@@ -42,9 +64,56 @@ pub struct Finished {
     pub files: BTreeMap<Digest, Arc<[u8]>>,
 }
 
+/// Blocks that a task runs before another has its turn.
+const SLICE: u64 = 20_000;
+/// Number of the first process.
+pub(crate) const FIRST_PID: u32 = 1000;
+
 /// One emulated Linux with all its processes.
 pub struct Kernel {
     sink: Box<dyn EventSink>,
+    sequence: u64,
+    pub(crate) profile: ArchProfile,
+    pub(crate) abi: Abi,
+    pub(crate) registers: Option<Registers>,
+    pub(crate) persona: Persona,
+    pub(crate) limits: GuestLimits,
+    pub(crate) time: Time,
+    pub(crate) chance: Chance,
+    pub(crate) tree: Tree,
+    pub(crate) open: OpenFiles,
+    pub(crate) spaces: BTreeMap<SpaceId, AddressSpace>,
+    pub(crate) processes: BTreeMap<u32, Process>,
+    pub(crate) tasks: BTreeMap<u32, Task>,
+    /// The task that runs, or ran last.
+    pub(crate) current: u32,
+    /// Blocks left of its turn.
+    slice: u64,
+    pub(crate) next_pid: u32,
+    pub(crate) next_space: u32,
+    /// Counts what may let a waiting call go on.
+    pub(crate) wake: u64,
+    /// What a stopped task wants done with the machines.
+    pub(crate) deferred: BTreeMap<u32, Deferred>,
+    /// Spaces whose last process has gone.
+    pub(crate) doomed: BTreeSet<SpaceId>,
+    /// Typed events of the call that is being made: told after it.
+    pub(crate) later: Vec<(event::Task, What)>,
+    pub(crate) stdin: Option<Arc<[u8]>>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    syscalls: u64,
+    instructions: u64,
+    pub(crate) tasks_ever: u32,
+    unsupported: BTreeMap<String, UnsupportedCall>,
+    /// The program to start with; taken by the first `next`.
+    boot: Option<Image>,
+    first: u32,
+    pub(crate) first_outcome: Option<Outcome>,
+    /// Set when the run must end now.
+    end: Option<Outcome>,
+    /// The emulator failed inside a callback; told by the next `next`.
+    pub(crate) failure: Option<MachineError>,
 }
 
 impl Kernel {
@@ -55,47 +124,496 @@ impl Kernel {
         blobs: &dyn Fn(Blob) -> Option<Arc<[u8]>>,
         sink: Box<dyn EventSink>,
     ) -> Result<Self, LoadError> {
-        blobs(job.program).ok_or(LoadError::MissingBlob(job.program.index))?;
-        Ok(Self { sink })
+        let blob = |blob: Blob| blobs(blob).ok_or(LoadError::MissingBlob(blob.index));
+        let program = blob(job.program)?;
+        let persona = &job.persona;
+        let time = Time::new(
+            persona.uptime_s,
+            persona.epoch_s,
+            job.limits.instructions.is_some(),
+        );
+        let abi = Abi::new(&job.arch);
+        // The built-in files were there since boot.
+        let mut tree = Tree::new(
+            persona
+                .epoch_s
+                .saturating_sub(86_400)
+                .saturating_mul(1_000_000_000),
+            job.limits.file_bytes,
+        );
+        root::build(&mut tree, persona).map_err(LoadError::File)?;
+        for file in &job.files {
+            root::file(&mut tree, &file.path, blob(file.content)?, file.mode)
+                .map_err(|errno| LoadError::File(format!("{}: {}", file.path, errno.name())))?;
+        }
+        root::file(&mut tree, &job.path, program, 0o755)
+            .map_err(|errno| LoadError::File(format!("{}: {}", job.path, errno.name())))?;
+        let cwd = job.cwd.as_deref().unwrap_or(&persona.cwd);
+        root::directories(&mut tree, cwd, 0o755)
+            .map_err(|errno| LoadError::File(format!("{cwd}: {}", errno.name())))?;
+        tree.now = time.real();
+        let stdin = job.stdin.map(blob).transpose()?;
+        let mut kernel = Self {
+            sink,
+            sequence: 0,
+            profile: job.arch.clone(),
+            abi,
+            registers: None,
+            persona: persona.clone(),
+            limits: job.limits.clone(),
+            time,
+            chance: Chance::new(&job.seed),
+            tree,
+            open: OpenFiles::default(),
+            spaces: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            current: FIRST_PID,
+            slice: SLICE,
+            next_pid: FIRST_PID,
+            next_space: 1,
+            wake: 0,
+            deferred: BTreeMap::new(),
+            doomed: BTreeSet::new(),
+            later: Vec::new(),
+            stdin,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            syscalls: 0,
+            instructions: 0,
+            tasks_ever: 0,
+            unsupported: BTreeMap::new(),
+            boot: None,
+            first: FIRST_PID,
+            first_outcome: None,
+            end: None,
+            failure: None,
+        };
+        let env = job.env.as_ref().unwrap_or(&persona.env);
+        let env = env
+            .iter()
+            .map(|(name, value)| format!("{name}={value}").into_bytes())
+            .collect();
+        let argv = job.argv.iter().map(|arg| arg.clone().into_bytes()).collect();
+        let image = kernel.first_image(job.path.as_bytes(), argv, env)?;
+        kernel.make_first(cwd, &image);
+        kernel.boot = Some(image);
+        Ok(kernel)
     }
 
     /// What to run next. An error is the emulator's failure and ends the run.
     pub fn next(&mut self, machines: &mut dyn Machines) -> Result<Step, MachineError> {
-        let _ = (machines, &mut self.sink);
-        Ok(Step::Finished)
+        if let Some(image) = self.boot.take() {
+            self.boot(machines, image)?;
+        }
+        loop {
+            if let Some(failure) = self.failure.take() {
+                return Err(failure);
+            }
+            self.do_deferred(machines)?;
+            self.drop_doomed(machines);
+            if self.end.is_some() || self.tasks.is_empty() {
+                for id in std::mem::take(&mut self.spaces).into_keys() {
+                    machines.destroy(id);
+                }
+                return Ok(Step::Finished);
+            }
+            self.fire_alarms();
+            self.retry_waiting(machines)?;
+            if self.end.is_some() || !self.deferred.is_empty() || self.failure.is_some() {
+                continue;
+            }
+            let Some(tid) = self.choose() else {
+                self.wait_for_time();
+                continue;
+            };
+            if self.deliver(tid, machines)? {
+                continue;
+            }
+            return self.run(tid, machines);
+        }
     }
 
-    /// The running task made a system call. The driver has already told [`Kernel::counted`], when counting.
+    /// The running task made a system call. The program counter stands after the instruction; the result registers
+    /// are written before this returns, or before the task runs again.
     pub fn syscall(&mut self, machine: &mut dyn Machine) -> Flow {
-        let _ = machine;
-        Flow::Stop
+        self.syscalls += 1;
+        self.time.system_call();
+        if self.syscalls > self.limits.syscalls {
+            self.limit("syscalls", self.limits.syscalls);
+        }
+        self.check_time();
+        if self.end.is_some() {
+            return Flow::Stop;
+        }
+        self.tree.now = self.time.real();
+        self.system_call(machine)
     }
 
     /// The processor cannot go on. `Continue`: what was in the way is mended, execute the instruction again.
     pub fn trap(&mut self, machine: &mut dyn Machine, trap: Trap) -> Flow {
-        let _ = (machine, trap);
+        let pc = machine.program_counter();
+        let mut kind = trap.kind;
+        if let Some(space) = self.task_space(self.current)
+            && let Some(address) = trap.address
+            && space.find(address).is_some()
+        {
+            // Memory that was never given access is unknown to the machine, but mapped for the guest.
+            kind = match kind {
+                FaultKind::ReadUnmapped => FaultKind::ReadProtected,
+                FaultKind::WriteUnmapped => FaultKind::WriteProtected,
+                FaultKind::FetchUnmapped => FaultKind::FetchProtected,
+                other => other,
+            };
+        }
+        let mut code = [0; 16];
+        let code = machine.read(pc, &mut code).is_ok().then(|| Hex(code.to_vec()));
+        let fault = Fault {
+            kind,
+            pc: Address(pc),
+            address: trap.address.map(Address),
+            code,
+        };
+        let pid = self.pid_of(self.current);
+        let task = self.event_task(pid, self.current);
+        self.emit(task, What::Fault(fault));
+        let signal = match kind {
+            FaultKind::Unaligned => Sig::BUS,
+            FaultKind::IllegalInstruction | FaultKind::Exception | FaultKind::HostClock => Sig::ILL,
+            FaultKind::Breakpoint => Sig::TRAP,
+            FaultKind::Arithmetic => Sig::FPE,
+            _ => Sig::SEGV,
+        };
+        self.fault_signal(self.current, signal);
+        self.tell_later();
         Flow::Stop
     }
 
     /// Answers an instruction that reads a clock or source of chance.
     pub fn clock(&mut self, clock: Clock) -> u64 {
-        let _ = clock;
-        0
+        self.time.clock_read();
+        match clock {
+            Clock::Cycles => self.time.cycles(),
+            Clock::Timer { hertz } => self.time.ticks(hertz),
+            Clock::Random => self.chance.processor.number(),
+        }
     }
 
     /// Blocks and instructions that ran since the last call of this, told before every `next`, `syscall`, `trap` and
     /// `clock` while the step's `blocks` is `Some`. Never called otherwise.
     pub fn counted(&mut self, blocks: u64, instructions: u64) {
-        let _ = (blocks, instructions);
+        self.time.blocks(blocks);
+        self.slice = self.slice.saturating_sub(blocks);
+        self.instructions = self.instructions.saturating_add(instructions);
+        if let Some(process) = self.processes.get_mut(&self.pid_of(self.current)) {
+            process.used = process.used.saturating_add(blocks.saturating_mul(10));
+        }
+        if let Some(limit) = self.limits.instructions
+            && self.instructions >= limit
+        {
+            self.limit("instructions", limit);
+        }
+        self.check_time();
     }
 
     /// Bytes written by the guest are about to be executed (first time for this range since they were written).
     pub fn written_then_executed(&mut self, start: u64, length: u64) {
-        let _ = (start, length);
+        let pid = self.pid_of(self.current);
+        let mapping = self.task_space(self.current).and_then(|space| space.find(start));
+        let what = event::Memory {
+            op: event::MemoryOp::WrittenThenExecuted,
+            start: Address(start),
+            length,
+            protection: mapping.map(|(_, mapping)| mapping.protection.letters()),
+            file: None,
+        };
+        let task = self.event_task(pid, self.current);
+        self.emit(task, What::Memory(what));
     }
 
     /// What is left, once `next` said `Finished` (or earlier, when the host ends the run).
     pub fn finish(self) -> Finished {
-        unimplemented!("written within the hour")
+        let mut files = BTreeMap::new();
+        let mut left = Vec::new();
+        for (path, ino) in self.tree.left() {
+            let Some((inode, bytes)) = self.tree.get(ino).zip(self.tree.bytes(ino)) else {
+                continue;
+            };
+            let digest = Digest::of(bytes);
+            left.push(LeftFile {
+                path: text(&path),
+                mode: inode.mode,
+                length: bytes.len() as u64,
+                digest,
+            });
+            files.entry(digest).or_insert_with(|| bytes.into());
+        }
+        let unfinished = || Outcome::Unsupported("the run was ended before the program ended".into());
+        let result = LinuxResult {
+            outcome: self.end.or(self.first_outcome).unwrap_or_else(unfinished),
+            arch: self.profile.name,
+            virtual_time: self.time.now,
+            syscalls: self.syscalls,
+            events: self.sequence,
+            tasks: self.tasks_ever,
+            unsupported: self.unsupported.into_values().collect(),
+            files: left,
+        };
+        Finished {
+            result,
+            stdout: self.stdout,
+            stderr: self.stderr,
+            files,
+        }
+    }
+
+    // Scheduling.
+
+    fn boot(&mut self, machines: &mut dyn Machines, image: Image) -> Result<(), MachineError> {
+        let id = SpaceId(self.next_space);
+        self.next_space += 1;
+        let pid = self.first;
+        let argv = image.argv.iter().map(|arg| text(arg)).collect();
+        let path = Some(text(&image.path));
+        let task = self.event_task(pid, pid);
+        self.emit(
+            task,
+            What::Process(ProcessEvent {
+                path,
+                argv,
+                ..ProcessEvent::new(ProcessOp::Start)
+            }),
+        );
+        self.load(machines, id, pid, image)
+    }
+
+    fn drop_doomed(&mut self, machines: &mut dyn Machines) {
+        for id in std::mem::take(&mut self.doomed) {
+            if !self.tasks.values().any(|task| task.space == id) {
+                self.spaces.remove(&id);
+                machines.destroy(id);
+            }
+        }
+    }
+
+    /// Tries again the calls of waiting tasks that may be able to go on.
+    fn retry_waiting(&mut self, machines: &mut dyn Machines) -> Result<(), MachineError> {
+        let waiting: Vec<u32> = self
+            .tasks
+            .values()
+            .filter(|task| match task.state {
+                State::Waiting { tried_at, deadline } => {
+                    tried_at != self.wake
+                        || deadline.is_some_and(|at| at <= self.time.now)
+                        || task.arrived & !task.mask != 0
+                }
+                _ => false,
+            })
+            .map(|task| task.tid)
+            .collect();
+        for tid in waiting {
+            self.load_registers(tid, machines)?;
+            let Some(space) = self.tasks.get(&tid).map(|task| task.space) else {
+                continue;
+            };
+            let Some(machine) = machines.get(space) else {
+                continue;
+            };
+            self.tree.now = self.time.real();
+            self.try_again(tid, machine);
+        }
+        Ok(())
+    }
+
+    /// The task to run: the last one until its turn is over, then the next in order.
+    fn choose(&mut self) -> Option<u32> {
+        let runnable = |task: &Task, kernel: &Self| {
+            task.state == State::Runnable
+                && kernel
+                    .processes
+                    .get(&task.pid)
+                    .is_some_and(|process| !process.stopped)
+        };
+        let all: Vec<u32> = self
+            .tasks
+            .values()
+            .filter(|task| runnable(task, self))
+            .map(|task| task.tid)
+            .collect();
+        if all.len() > 1 {
+            self.time.counting = true;
+        }
+        if all.contains(&self.current) && (self.slice > 0 || all.len() == 1) {
+            if self.slice == 0 {
+                self.slice = SLICE;
+            }
+            return Some(self.current);
+        }
+        let next = all
+            .iter()
+            .find(|tid| **tid > self.current)
+            .or_else(|| all.first())
+            .copied()?;
+        self.slice = SLICE;
+        Some(next)
+    }
+
+    /// Nothing can run: time passes until the next deadline.
+    fn wait_for_time(&mut self) {
+        let deadlines = self.tasks.values().filter_map(|task| match task.state {
+            State::Waiting { deadline, .. } => deadline,
+            _ => None,
+        });
+        let alarms = self.processes.values().filter_map(|process| process.alarm);
+        match deadlines.chain(alarms).min() {
+            Some(at) => {
+                self.time.now = self.time.now.max(at);
+                self.check_time();
+            }
+            // Nothing will ever happen again: the time allowed passes.
+            None => {
+                self.time.now = self.time.now.max(self.limits.virtual_time);
+                self.limit("virtual-time", self.limits.virtual_time);
+            }
+        }
+    }
+
+    /// Makes the machine of the task's space hold the task's registers.
+    pub(crate) fn load_registers(
+        &mut self,
+        tid: u32,
+        machines: &mut dyn Machines,
+    ) -> Result<(), MachineError> {
+        let Some(id) = self.tasks.get(&tid).map(|task| task.space) else {
+            return Ok(());
+        };
+        let (Some(space), Some(machine)) = (self.spaces.get_mut(&id), machines.get(id)) else {
+            return Ok(());
+        };
+        if space.loaded == Some(tid) {
+            return Ok(());
+        }
+        if let Some(other) = space.loaded.replace(tid)
+            && let Some(other) = self.tasks.get_mut(&other)
+        {
+            other.context = Some(machine.save()?);
+        }
+        if let Some(task) = self.tasks.get_mut(&tid)
+            && let Some(context) = task.context.take()
+        {
+            machine.restore(&context)?;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, tid: u32, machines: &mut dyn Machines) -> Result<Step, MachineError> {
+        self.load_registers(tid, machines)?;
+        self.current = tid;
+        let space = self.tasks.get(&tid).map(|task| task.space).unwrap_or(SpaceId(0));
+        let blocks = self.time.counting.then(|| self.slice.max(1));
+        Ok(Step::Run { space, blocks })
+    }
+
+    // Limits and events.
+
+    /// A limit was met: the run ends.
+    pub(crate) fn limit(&mut self, name: &str, value: u64) {
+        if self.end.is_none() {
+            let pid = self.pid_of(self.current);
+            let task = self.event_task(pid, self.current);
+            self.end = Some(Outcome::Limit(name.to_owned()));
+            self.send(
+                task,
+                What::Resource(Resource {
+                    limit: name.to_owned(),
+                    value,
+                }),
+            );
+        }
+    }
+
+    pub(crate) fn over(&self) -> bool {
+        self.end.is_some()
+    }
+
+    fn check_time(&mut self) {
+        if self.time.now >= self.limits.virtual_time {
+            self.limit("virtual-time", self.limits.virtual_time);
+        }
+    }
+
+    /// Sends an event, unless the run has ended or this would be one too many.
+    pub(crate) fn emit(&mut self, task: event::Task, what: What) {
+        if self.end.is_some() {
+            return;
+        }
+        if self.sequence.saturating_add(1) >= self.limits.events {
+            self.limit("events", self.limits.events);
+            return;
+        }
+        self.send(task, what);
+    }
+
+    fn send(&mut self, task: event::Task, what: What) {
+        let event = Event {
+            seq: self.sequence,
+            time: self.time.now,
+            witness: Witness::Engine,
+            task,
+            what,
+            raw: None,
+        };
+        self.sequence += 1;
+        self.sink.event(event);
+    }
+
+    /// Sends the typed events that a call gave rise to.
+    pub(crate) fn tell_later(&mut self) {
+        for (task, what) in std::mem::take(&mut self.later) {
+            self.emit(task, what);
+        }
+    }
+
+    /// Notes that a call without full support was made.
+    pub(crate) fn note_unsupported(&mut self, name: &str, support: event::Support, note: &str) {
+        let entry = self
+            .unsupported
+            .entry(name.to_owned())
+            .or_insert_with(|| UnsupportedCall {
+                name: name.to_owned(),
+                support,
+                note: note.to_owned(),
+                count: 0,
+            });
+        entry.count += 1;
+    }
+
+    pub(crate) fn pid_of(&self, tid: u32) -> u32 {
+        self.tasks.get(&tid).map_or(tid, |task| task.pid)
+    }
+
+    pub(crate) fn event_task(&self, pid: u32, tid: u32) -> event::Task {
+        let process = self.processes.get(&pid);
+        event::Task {
+            pid,
+            tid,
+            parent: process.map_or(0, |process| process.parent),
+            image: process.map(|process| text(&process.image)).unwrap_or_default(),
+        }
+    }
+
+    /// The address space of a task.
+    pub(crate) fn task_space(&self, tid: u32) -> Option<&AddressSpace> {
+        self.spaces.get(&self.tasks.get(&tid)?.space)
+    }
+
+    /// How many more bytes of memory the guest may have.
+    pub(crate) fn memory_room(&self) -> u64 {
+        let used = self
+            .spaces
+            .values()
+            .map(AddressSpace::backed)
+            .fold(0u64, u64::saturating_add);
+        self.limits.memory.saturating_sub(used)
     }
 }

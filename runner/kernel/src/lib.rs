@@ -3,8 +3,36 @@
 //! Runs one [`LinuxJob`](hotcell_schema::job::LinuxJob) on machines that a driver lends it ([`machine`]): the job and its
 //! blobs flow in, events flow out through an [`EventSink`] as they happen, and [`Finished`] at the end. Nothing of the
 //! host is read: time is counted, chance is derived from the job's seed.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`machine`] | the border to the processor |
+//! | `kernel` | the door ([`Kernel`]), the scheduler, limits |
+//! | `call` | a system call from registers to handler to result and events |
+//! | `table` | one row per system call: numbers, shape, support level, handler |
+//! | `sys` | the handlers, by subject |
+//! | `abi` | structures, flags, errors, signals by architecture; `abi/quirks.rs` has the real exceptions |
+//! | `load`, `exec` | ELF, the first stack, starting programs |
+//! | `space` | address spaces |
+//! | `task`, `life`, `deliver` | processes and tasks, fork and exit, signals |
+//! | `fs` | the file tree, paths, the built-in root, `/proc`, open files |
+//! | `time`, `chance` | the virtual clock, seeded randomness |
 
+mod abi;
+mod call;
+mod chance;
+mod deliver;
+mod exec;
+mod fs;
 mod kernel;
+mod life;
+mod load;
 pub mod machine;
+mod space;
+mod sys;
+mod table;
+mod task;
+mod time;
 
 pub use kernel::{EventSink, Finished, Kernel, LoadError};
+pub use load::elf::ElfError;

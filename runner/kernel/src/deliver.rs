@@ -1,0 +1,292 @@
+//! Delivering signals: default actions, and handlers in the guest.
+//!
+//! A handler runs with all registers as they were, but for the program counter, the stack pointer, the return address
+//! and its arguments. What it interrupted is kept here, not on the guest's stack: the frame there holds only `siginfo`
+//! with the signal's number and an empty `ucontext`.
+
+use hotcell_schema::arch::AbiFamily;
+
+use crate::abi::errno::Errno;
+use crate::abi::layout::Layout;
+use crate::abi::signal::{DefaultAction, Sig};
+use crate::kernel::Kernel;
+use crate::machine::{Machine, MachineError, Machines, Protection};
+use crate::space::Backing;
+use crate::task::{Action, Interrupted, Pending, State};
+
+const ON_STACK: u64 = 0x0800_0000;
+const NO_MASK: u64 = 0x4000_0000;
+const ONCE: u64 = 0x8000_0000;
+/// Deepest nesting of handlers.
+const MAX_NESTED: usize = 64;
+
+impl Kernel {
+    /// Acts on a signal that has arrived at a task about to run. Whether anything changed.
+    pub(crate) fn deliver(&mut self, tid: u32, machines: &mut dyn Machines) -> Result<bool, MachineError> {
+        let Some(task) = self.tasks.get_mut(&tid) else {
+            return Ok(false);
+        };
+        let ready = task.arrived & !task.mask;
+        if ready == 0 {
+            return Ok(false);
+        }
+        let signal = Sig((ready.trailing_zeros() + 1) as u8);
+        task.arrived &= !(1 << (signal.0 - 1));
+        let (pid, depth) = (task.pid, task.interrupted.len());
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return Ok(false);
+        };
+        let action = process.actions.get(&signal).copied().unwrap_or_default();
+        match (action.handler, signal.default_action()) {
+            (0, DefaultAction::Terminate) => self.kill_process(pid, signal),
+            (0, DefaultAction::Stop) => process.stopped = true,
+            (0 | 1, _) => {}
+            _ if depth >= MAX_NESTED => self.kill_process(pid, Sig::SEGV),
+            _ => {
+                if action.flags & ONCE != 0 {
+                    process.actions.remove(&signal);
+                }
+                self.load_registers(tid, machines)?;
+                self.enter_handler(tid, machines, signal, action)?;
+            }
+        }
+        self.tell_later();
+        Ok(true)
+    }
+
+    fn enter_handler(
+        &mut self,
+        tid: u32,
+        machines: &mut dyn Machines,
+        signal: Sig,
+        action: Action,
+    ) -> Result<(), MachineError> {
+        let Some(registers) = self.registers.clone() else {
+            return Ok(());
+        };
+        let Some((space_id, mask, alternate)) = self
+            .tasks
+            .get(&tid)
+            .map(|task| (task.space, task.mask, task.alternate_stack))
+        else {
+            return Ok(());
+        };
+        let Some(machine) = machines.get(space_id) else {
+            return Ok(());
+        };
+        let context = machine.save()?;
+        let abi = self.abi.clone();
+        let stack = machine.get(registers.stack);
+        let (alternate_start, alternate_flags, alternate_size) = alternate;
+        let inside = stack.wrapping_sub(alternate_start) < alternate_size;
+        let top = if action.flags & ON_STACK != 0 && alternate_flags & 2 == 0 && !inside {
+            alternate_start.wrapping_add(alternate_size)
+        } else {
+            stack
+        };
+        // Room for the red zone and the largest caller's area, then siginfo (128 bytes) and an empty ucontext.
+        const BELOW: u64 = 512;
+        const UCONTEXT: u64 = 1024;
+        let info = top.wrapping_sub(BELOW + UCONTEXT + 128) & !15;
+        let frame = info.wrapping_sub(256) & !15;
+        let number = signal.number(abi.family);
+        let mut bytes = Layout::new(&abi).low(number).u32(0).u32(0).bytes;
+        bytes.resize(128 + UCONTEXT as usize, 0);
+        let ucontext = info.wrapping_add(128);
+        let restorer = self.return_address(space_id, machine, &action)?;
+        let mut stack = frame;
+        let mut fits = machine.write(abi.cut(info), &bytes).is_ok();
+        match abi.family {
+            AbiFamily::I386 => {
+                stack = (frame & !15).wrapping_sub(20);
+                let words = [restorer, number, info, ucontext];
+                let mut layout = Layout::new(&abi);
+                for word in words {
+                    layout = layout.word(word);
+                }
+                fits &= machine.write(abi.cut(stack), &layout.bytes).is_ok();
+            }
+            AbiFamily::X86_64 => {
+                stack = frame.wrapping_sub(8);
+                fits &= machine
+                    .write(stack, &Layout::new(&abi).u64(restorer).bytes)
+                    .is_ok();
+            }
+            _ => {
+                if let Some(link) =
+                    link_register(abi.family, &self.profile.name).and_then(|name| machine.register(name))
+                {
+                    machine.set(link, restorer);
+                }
+            }
+        }
+        if !fits {
+            let pid = self.pid_of(tid);
+            self.kill_process(pid, Sig::SEGV);
+            return Ok(());
+        }
+        if abi.family != AbiFamily::I386 {
+            for (index, value) in [number, info, ucontext].into_iter().enumerate() {
+                if let Some(register) = registers.argument(index) {
+                    machine.set(register, abi.cut(value));
+                }
+            }
+        }
+        if let Some(name) = call_register(abi.family)
+            && let Some(register) = machine.register(name)
+        {
+            machine.set(register, action.handler);
+        }
+        machine.set(registers.stack, abi.cut(stack));
+        machine.jump(abi.cut(action.handler));
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            task.interrupted.push(Interrupted { context, mask });
+            task.mask |= action.mask;
+            if action.flags & NO_MASK == 0 {
+                task.mask |= 1 << (signal.0 - 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a handler returns to: the libc's restorer, or two instructions of ours that make the call.
+    fn return_address(
+        &mut self,
+        space: crate::machine::SpaceId,
+        machine: &mut dyn Machine,
+        action: &Action,
+    ) -> Result<u64, MachineError> {
+        const RESTORER: u64 = 0x0400_0000;
+        if action.restorer != 0 && (action.flags & RESTORER != 0 || self.abi.family == AbiFamily::X86_64) {
+            return Ok(action.restorer);
+        }
+        let page = self.abi.page;
+        let room = self.memory_room();
+        let code = trampoline(&self.abi, &self.profile.name);
+        let Some(space) = self.spaces.get_mut(&space) else {
+            return Ok(0);
+        };
+        let there = space
+            .mappings()
+            .find(|(_, mapping)| is_trampoline(&mapping.backing))
+            .map(|(start, _)| start);
+        if let Some(start) = there {
+            return Ok(start);
+        }
+        let Some(start) = space.free_range(0, page) else {
+            return Ok(0);
+        };
+        let backing = Backing::File {
+            path: TRAMPOLINE.to_owned(),
+            offset: 0,
+            inode: 0,
+        };
+        match space.map(machine, room, start, page, Protection(5), false, backing) {
+            Ok(()) => {
+                let _ = machine.write(start, &code);
+                Ok(start)
+            }
+            Err(crate::space::MapError::Machine(error)) => Err(error),
+            Err(_) => Ok(0),
+        }
+    }
+
+    /// Back from a handler.
+    pub(crate) fn do_signal_return(
+        &mut self,
+        machines: &mut dyn Machines,
+        tid: u32,
+        pending: Pending,
+    ) -> Result<(), MachineError> {
+        self.load_registers(tid, machines)?;
+        let Some(task) = self.tasks.get_mut(&tid) else {
+            return Ok(());
+        };
+        if let Some(interrupted) = task.interrupted.pop() {
+            task.mask = interrupted.mask;
+            task.state = State::Runnable;
+            if let Some(machine) = machines.get(task.space) {
+                machine.restore(&interrupted.context)?;
+            }
+        }
+        self.tell_call(tid, pending, None::<Result<u64, Errno>>);
+        Ok(())
+    }
+}
+
+/// Name of the mapping with the return instructions, as in `/proc/PID/maps`.
+const TRAMPOLINE: &str = "[vdso]";
+
+fn is_trampoline(backing: &Backing) -> bool {
+    matches!(backing, Backing::File { path, inode: 0, .. } if path == TRAMPOLINE)
+}
+
+/// The register with the return address.
+fn link_register(family: AbiFamily, arch: &str) -> Option<&'static str> {
+    match family {
+        AbiFamily::ArmEabi => Some("lr"),
+        AbiFamily::Generic64 if arch == "riscv64" => Some("ra"),
+        AbiFamily::Generic64 => Some("x30"),
+        AbiFamily::MipsO32 | AbiFamily::MipsN64 => Some("ra"),
+        AbiFamily::Ppc32 | AbiFamily::Ppc64 => Some("lr"),
+        AbiFamily::S390x => Some("r14"),
+        AbiFamily::X86_64 | AbiFamily::I386 => None,
+    }
+}
+
+/// The register that position-independent code expects a function's address in.
+fn call_register(family: AbiFamily) -> Option<&'static str> {
+    match family {
+        AbiFamily::MipsO32 | AbiFamily::MipsN64 => Some("t9"),
+        AbiFamily::Ppc64 => Some("r12"),
+        _ => None,
+    }
+}
+
+/// Instructions that call rt_sigreturn.
+fn trampoline(abi: &crate::abi::Abi, arch: &str) -> Vec<u8> {
+    let number = crate::table::table()
+        .by_name("rt_sigreturn")
+        .and_then(|row| row.number(abi.family))
+        .unwrap_or(0) as u32;
+    let words: Vec<u32> = match abi.family {
+        // mov $N, %eax; int $0x80
+        AbiFamily::I386 => {
+            let mut code = vec![0xb8];
+            code.extend(number.to_le_bytes());
+            code.extend([0xcd, 0x80]);
+            return code;
+        }
+        // mov $N, %eax; syscall
+        AbiFamily::X86_64 => {
+            let mut code = vec![0xb8];
+            code.extend(number.to_le_bytes());
+            code.extend([0x0f, 0x05]);
+            return code;
+        }
+        // svc N
+        AbiFamily::S390x => return vec![0x0a, number as u8],
+        // mov r7, #N; svc 0
+        AbiFamily::ArmEabi => vec![0xe3a0_7000 | (number & 0xff), 0xef00_0000],
+        // li a7, N; ecall
+        AbiFamily::Generic64 if arch == "riscv64" => vec![(number << 20) | 0x0893, 0x0000_0073],
+        // mov x8, N; svc 0
+        AbiFamily::Generic64 => vec![0xd280_0008 | (number << 5), 0xd400_0001],
+        // li v0, N; syscall
+        AbiFamily::MipsO32 | AbiFamily::MipsN64 => vec![0x2402_0000 | number, 0x0000_000c],
+        // li r0, N; sc
+        AbiFamily::Ppc32 | AbiFamily::Ppc64 => vec![0x3800_0000 | number, 0x4400_0002],
+    };
+    // Instructions of arm are little-endian even on a big-endian (BE8) system.
+    let big = abi.big && abi.family != AbiFamily::ArmEabi;
+    words
+        .into_iter()
+        .flat_map(|word| {
+            if big {
+                word.to_be_bytes()
+            } else {
+                word.to_le_bytes()
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,333 @@
+//! Starting programs: from a path to an image, from an image to a loaded address space.
+
+use std::sync::Arc;
+
+use crate::abi::errno::Errno;
+use crate::fs::tree::{Data, Ino, Kind};
+use crate::fs::walk::{absolute, walk};
+use crate::kernel::{Kernel, LoadError};
+use crate::load::elf::{self, ElfError, Program, Segment};
+use crate::load::stack::{self, at};
+use crate::machine::{Machine, MachineError, Machines, Protection, SpaceId};
+use crate::space::{AddressSpace, Backing, MapError};
+use crate::task::{Process, State, Task};
+
+/// A program ready to be loaded.
+#[derive(Debug)]
+pub(crate) struct Image {
+    /// Absolute path of the file that is loaded.
+    pub(crate) path: Vec<u8>,
+    /// The name that was executed, for AT_EXECFN and `comm`.
+    pub(crate) executed: Vec<u8>,
+    pub(crate) ino: Ino,
+    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) program: Program,
+    pub(crate) argv: Vec<Vec<u8>>,
+    pub(crate) env: Vec<Vec<u8>>,
+}
+
+/// Bytes of the stack.
+const STACK: u64 = 8 << 20;
+/// Deepest chain of `#!` (fs/exec.c).
+const MAX_INTERPRETERS: u32 = 4;
+
+impl Kernel {
+    /// The job's program.
+    pub(crate) fn first_image(
+        &mut self,
+        path: &[u8],
+        argv: Vec<Vec<u8>>,
+        env: Vec<Vec<u8>>,
+    ) -> Result<Image, LoadError> {
+        let place = walk(&self.tree, &self.magic(0), self.tree.root, path, true);
+        let ino = place
+            .and_then(|place| place.inode())
+            .map_err(|errno| LoadError::File(errno.name().to_owned()))?;
+        let bytes: Arc<[u8]> = self.file_bytes(ino).unwrap_or_default();
+        let program = elf::parse(&bytes, &self.profile, &self.abi)?;
+        let path = absolute(b"/", path);
+        Ok(Image {
+            executed: path.clone(),
+            path,
+            ino,
+            bytes,
+            program,
+            argv,
+            env,
+        })
+    }
+
+    fn file_bytes(&self, ino: Ino) -> Option<Arc<[u8]>> {
+        match &self.tree.get(ino)?.kind {
+            Kind::File(Data::Shared(bytes)) => Some(bytes.clone()),
+            Kind::File(Data::Own(bytes)) => Some(bytes.as_slice().into()),
+            _ => None,
+        }
+    }
+
+    /// The image that execve of an inode asks for, through `#!` lines.
+    pub(crate) fn image(
+        &self,
+        pid: u32,
+        mut ino: Ino,
+        mut path: Vec<u8>,
+        mut argv: Vec<Vec<u8>>,
+        env: Vec<Vec<u8>>,
+    ) -> Result<Image, Errno> {
+        let process = self.processes.get(&pid).ok_or(Errno::ESRCH)?;
+        let executed = path.clone();
+        for _ in 0..=MAX_INTERPRETERS {
+            let inode = self.tree.get(ino).ok_or(Errno::ENOENT)?;
+            if inode.mode & 0o111 == 0 || !matches!(inode.kind, Kind::File(_)) {
+                return Err(Errno::EACCES);
+            }
+            let bytes = self.file_bytes(ino).ok_or(Errno::EACCES)?;
+            let Some(line) = bytes.strip_prefix(b"#!") else {
+                let program = elf::parse(&bytes, &self.profile, &self.abi).map_err(|error| match error {
+                    ElfError::NeedsInterpreter(_) => Errno::ENOENT,
+                    _ => Errno::ENOEXEC,
+                })?;
+                return Ok(Image {
+                    path,
+                    executed,
+                    ino,
+                    bytes,
+                    program,
+                    argv,
+                    env,
+                });
+            };
+            let line = line.get(..line.len().min(254)).unwrap_or_default();
+            let line = line
+                .split(|byte| *byte == b'\n')
+                .next()
+                .unwrap_or_default()
+                .trim_ascii();
+            let (interpreter, argument) = match line.iter().position(|byte| matches!(byte, b' ' | b'\t')) {
+                Some(at) => {
+                    let (name, rest) = line.split_at(at);
+                    (name, Some(rest.trim_ascii()))
+                }
+                None => (line, None),
+            };
+            if interpreter.is_empty() {
+                return Err(Errno::ENOEXEC);
+            }
+            let mut new = vec![interpreter.to_vec()];
+            new.extend(argument.map(<[u8]>::to_vec));
+            new.push(path);
+            new.extend(argv.into_iter().skip(1));
+            argv = new;
+            ino = walk(&self.tree, &self.magic(pid), process.cwd, interpreter, true)?.inode()?;
+            path = absolute(&self.tree.path_of(process.cwd), interpreter);
+        }
+        Err(Errno::ELOOP)
+    }
+
+    /// Makes the first process with its standard descriptors.
+    pub(crate) fn make_first(&mut self, cwd: &str, image: &Image) {
+        let pid = self.next_pid;
+        self.next_pid += 1;
+        self.tasks_ever = 1;
+        let cwd = crate::fs::root::directories(&mut self.tree, cwd, 0o755).unwrap_or(self.tree.root);
+        let (uid, gid) = (self.persona.uid, self.persona.gid);
+        let mut process = Process::new(pid, 1, cwd, [uid; 3], [gid; 3]);
+        self.standard_files(&mut process.files);
+        process.describe(image);
+        self.processes.insert(pid, process);
+        self.tasks.insert(pid, Task::new(pid, pid, SpaceId(0)));
+        self.current = pid;
+        let _ = crate::fs::root::add_process(&mut self.tree, pid, (uid, gid));
+    }
+
+    /// Loads an image into a new space and gives it to the process, whose other tasks are gone.
+    pub(crate) fn load(
+        &mut self,
+        machines: &mut dyn Machines,
+        id: SpaceId,
+        pid: u32,
+        image: Image,
+    ) -> Result<(), MachineError> {
+        machines.create(id)?;
+        let Some(machine) = machines.get(id) else {
+            return Err(MachineError("a new machine is missing".into()));
+        };
+        if self.registers.is_none() {
+            self.registers = Some(crate::abi::Registers::resolve(&self.profile, machine)?);
+        }
+        let mut space = AddressSpace::new(self.abi.page, self.abi.page_down(self.abi.task_size));
+        let outcome = self.load_into(&mut space, machine, pid, &image);
+        space.loaded = Some(pid);
+        self.spaces.insert(id, space);
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.space = id;
+            process.describe(&image);
+        }
+        if let Some(task) = self.tasks.get_mut(&pid) {
+            task.space = id;
+            task.context = None;
+            task.state = State::Runnable;
+            task.pending = None;
+        }
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(MapError::Machine(error)) => Err(error),
+            Err(MapError::Limit) => {
+                self.limit("memory", self.limits.memory);
+                Ok(())
+            }
+            // Past the point of no return Linux kills.
+            Err(MapError::Errno(_)) => {
+                self.kill_process(pid, crate::abi::signal::Sig::KILL);
+                self.tell_later();
+                Ok(())
+            }
+        }
+    }
+
+    fn load_into(
+        &mut self,
+        space: &mut AddressSpace,
+        machine: &mut dyn Machine,
+        pid: u32,
+        image: &Image,
+    ) -> Result<(), MapError> {
+        let abi = self.abi.clone();
+        let program = &image.program;
+        let room = self.memory_room();
+        let base = if program.relocatable {
+            // Where Linux puts programs without ASLR: two thirds up (ELF_ET_DYN_BASE).
+            (abi.task_size / 3 * 2) & !0x1f_ffff & !(abi.page - 1)
+        } else {
+            0
+        };
+        let mut end = 0;
+        for segment in &program.segments {
+            end = end.max(map_segment(space, machine, room, &abi, base, segment, image)?);
+        }
+        space.heap = (end, end);
+
+        let top = abi.page_down(abi.task_size) - abi.page;
+        let stack = abi.page_up(STACK).unwrap_or(STACK);
+        let mut protection = Protection::READ_WRITE;
+        if program.executable_stack {
+            protection = Protection(7);
+        }
+        space.map(
+            machine,
+            room,
+            top - stack,
+            stack,
+            protection,
+            false,
+            Backing::Stack,
+        )?;
+        space.search_from = top - stack - (1 << 20);
+
+        let mut random = [0; 16];
+        self.chance.programs.fill(&mut random);
+        let entry = program.entry.wrapping_add(base);
+        let (uid, gid) = self
+            .processes
+            .get(&pid)
+            .map_or(([0; 3], [0; 3]), |process| (process.uid, process.gid));
+        let mut auxv = vec![
+            (at::HWCAP, self.profile.abi.hwcap),
+            (at::PAGESZ, abi.page),
+            (at::CLKTCK, 100),
+            (at::PHDR, program.headers.wrapping_add(base)),
+            (at::PHENT, u64::from(program.header_size)),
+            (at::PHNUM, u64::from(program.header_count)),
+            (at::BASE, 0),
+            (at::FLAGS, 0),
+            (at::ENTRY, entry),
+            (at::UID, u64::from(uid[0])),
+            (at::EUID, u64::from(uid[1])),
+            (at::GID, u64::from(gid[0])),
+            (at::EGID, u64::from(gid[1])),
+            (at::SECURE, 0),
+        ];
+        if self.profile.abi.hwcap2 != 0 {
+            auxv.push((at::HWCAP2, self.profile.abi.hwcap2));
+        }
+        let first = stack::First {
+            argv: &image.argv,
+            env: &image.env,
+            path: &image.executed,
+            platform: self.profile.abi.platform.as_deref(),
+            random,
+            auxv,
+        };
+        let (pointer, bytes) = stack::build(&abi, top, &first).ok_or(Errno::E2BIG)?;
+        if bytes.len() as u64 > stack / 4 {
+            return Err(Errno::E2BIG.into());
+        }
+        machine.write(pointer, &bytes).map_err(|_| Errno::EFAULT)?;
+
+        machine.reset_registers()?;
+        let Some(registers) = &self.registers else {
+            return Ok(());
+        };
+        registers.start(machine, &abi, program.flags, entry, pointer);
+        Ok(())
+    }
+}
+
+/// Maps one segment; gives the page after its end.
+fn map_segment(
+    space: &mut AddressSpace,
+    machine: &mut dyn Machine,
+    room: u64,
+    abi: &crate::abi::Abi,
+    base: u64,
+    segment: &Segment,
+    image: &Image,
+) -> Result<u64, MapError> {
+    let address = base.checked_add(segment.address).ok_or(Errno::ENOMEM)?;
+    let end = address
+        .checked_add(segment.memory)
+        .and_then(|end| abi.page_up(end))
+        .ok_or(Errno::ENOMEM)?;
+    let mut start = abi.page_down(address);
+    let mut protection = segment.protection;
+    // Two segments may share a page: it gets the access of both.
+    while start < end
+        && let Some((_, mapping)) = space.find(start)
+    {
+        protection = Protection(protection.0 | mapping.protection.0);
+        space.protect(machine, u64::MAX, start, abi.page, protection)?;
+        start += abi.page;
+        protection = segment.protection;
+    }
+    if start < end {
+        let file_end = address
+            .checked_add(segment.file)
+            .and_then(|end| abi.page_up(end))
+            .unwrap_or(end)
+            .clamp(start, end);
+        let backing = Backing::File {
+            path: String::from_utf8_lossy(&image.path).into_owned(),
+            offset: abi.page_down(segment.offset),
+            inode: image.ino.0,
+        };
+        if file_end > start {
+            space.map(machine, room, start, file_end - start, protection, false, backing)?;
+        }
+        if end > file_end {
+            space.map(
+                machine,
+                room,
+                file_end,
+                end - file_end,
+                protection,
+                false,
+                Backing::Anonymous,
+            )?;
+        }
+    }
+    let from = usize::try_from(segment.offset).unwrap_or(usize::MAX);
+    let to = from.saturating_add(usize::try_from(segment.file).unwrap_or(usize::MAX));
+    let bytes = image.bytes.get(from..to).ok_or(Errno::ENOEXEC)?;
+    machine.write(address, bytes).map_err(|_| Errno::ENOMEM)?;
+    Ok(end)
+}

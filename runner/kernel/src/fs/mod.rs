@@ -1,0 +1,9 @@
+//! Files: the tree ([`tree`]), path resolution ([`walk`]), the built-in root ([`root`]), `/proc` ([`proc`]) and open
+//! files ([`open`]). All in memory; inode numbers, directory order and times are deterministic.
+
+pub(crate) mod content;
+pub(crate) mod open;
+pub(crate) mod proc;
+pub(crate) mod root;
+pub(crate) mod tree;
+pub(crate) mod walk;

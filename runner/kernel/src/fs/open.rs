@@ -1,0 +1,237 @@
+//! Open files: descriptions shared by descriptors, and each process's table of descriptors.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::abi::errno::Errno;
+use crate::fs::tree::{Device, Ino};
+
+/// Names an open file description.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FileId(pub(crate) u64);
+
+/// Names a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PipeId(pub(crate) u64);
+
+/// What an open file reads and writes.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// A regular file.
+    File(Ino),
+    /// A directory, listed when it was first read.
+    Directory(Ino, Option<Arc<[Entry]>>),
+    /// Text made when it was opened (`/proc`).
+    Text(Ino, Arc<[u8]>),
+    Device(Ino, Device),
+    PipeRead(PipeId),
+    PipeWrite(PipeId),
+    /// What the job gives as standard input.
+    Input(Arc<[u8]>),
+    /// Standard output, or error.
+    Output {
+        error: bool,
+    },
+    /// Opened with O_PATH.
+    Path(Ino),
+}
+
+/// One entry of a listed directory.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) name: Vec<u8>,
+    pub(crate) ino: u64,
+    /// `DT_*`.
+    pub(crate) kind: u8,
+}
+
+/// An open file description.
+#[derive(Debug, Clone)]
+pub(crate) struct OpenFile {
+    pub(crate) target: Target,
+    /// Generic `O_*` flags.
+    pub(crate) flags: u64,
+    pub(crate) offset: u64,
+    /// Absolute path by which it was opened, for events and `/proc/PID/fd`.
+    pub(crate) path: Vec<u8>,
+    /// Bytes written through it; `None`: not written.
+    pub(crate) written: Option<u64>,
+    references: u32,
+}
+
+impl OpenFile {
+    pub(crate) fn new(target: Target, flags: u64, path: Vec<u8>) -> Self {
+        Self {
+            target,
+            flags,
+            offset: 0,
+            path,
+            written: None,
+            references: 0,
+        }
+    }
+
+    /// The inode it refers to.
+    pub(crate) fn inode(&self) -> Option<Ino> {
+        match self.target {
+            Target::File(ino)
+            | Target::Directory(ino, _)
+            | Target::Text(ino, _)
+            | Target::Device(ino, _)
+            | Target::Path(ino) => Some(ino),
+            _ => None,
+        }
+    }
+}
+
+/// One descriptor.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Descriptor {
+    pub(crate) file: FileId,
+    pub(crate) close_on_exec: bool,
+}
+
+/// A process's descriptors.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FileTable {
+    descriptors: BTreeMap<u32, Descriptor>,
+}
+
+/// RLIMIT_NOFILE.
+pub(crate) const MAX_DESCRIPTORS: u32 = 1024;
+
+impl FileTable {
+    pub(crate) fn get(&self, fd: u64) -> Result<Descriptor, Errno> {
+        let fd = u32::try_from(fd & 0xffff_ffff).map_err(|_| Errno::EBADF)?;
+        self.descriptors.get(&fd).copied().ok_or(Errno::EBADF)
+    }
+
+    pub(crate) fn get_mut(&mut self, fd: u64) -> Option<&mut Descriptor> {
+        self.descriptors.get_mut(&(fd as u32))
+    }
+
+    /// The lowest free number from `least`.
+    pub(crate) fn free(&self, least: u32) -> Result<u32, Errno> {
+        (least..MAX_DESCRIPTORS)
+            .find(|fd| !self.descriptors.contains_key(fd))
+            .ok_or(Errno::EMFILE)
+    }
+
+    pub(crate) fn set(&mut self, fd: u32, descriptor: Descriptor) -> Option<Descriptor> {
+        self.descriptors.insert(fd, descriptor)
+    }
+
+    pub(crate) fn remove(&mut self, fd: u64) -> Option<Descriptor> {
+        self.descriptors.remove(&u32::try_from(fd & 0xffff_ffff).ok()?)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = (u32, Descriptor)> {
+        self.descriptors.iter().map(|(fd, descriptor)| (*fd, *descriptor))
+    }
+
+    pub(crate) fn drain(&mut self) -> Vec<Descriptor> {
+        std::mem::take(&mut self.descriptors).into_values().collect()
+    }
+}
+
+/// A pipe's buffer.
+#[derive(Debug, Default)]
+pub(crate) struct Pipe {
+    pub(crate) buffer: VecDeque<u8>,
+    pub(crate) readers: u32,
+    pub(crate) writers: u32,
+}
+
+/// Bytes that fit in a pipe, and those that are written at once or not at all (`pipe(7)`).
+pub(crate) const PIPE_CAPACITY: usize = 65_536;
+pub(crate) const PIPE_BUF: usize = 4096;
+
+/// All open file descriptions and pipes.
+#[derive(Debug, Default)]
+pub(crate) struct OpenFiles {
+    files: BTreeMap<FileId, OpenFile>,
+    pipes: BTreeMap<PipeId, Pipe>,
+    next: u64,
+}
+
+/// What became of a description when a descriptor went away.
+#[derive(Debug)]
+pub(crate) enum Closed {
+    /// Others still refer to it.
+    Shared,
+    /// It was the last one.
+    Last(OpenFile),
+}
+
+impl OpenFiles {
+    pub(crate) fn get(&self, id: FileId) -> Option<&OpenFile> {
+        self.files.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: FileId) -> Option<&mut OpenFile> {
+        self.files.get_mut(&id)
+    }
+
+    /// A new description with one reference.
+    pub(crate) fn add(&mut self, mut file: OpenFile) -> FileId {
+        let id = FileId(self.next);
+        self.next += 1;
+        file.references = 1;
+        match file.target {
+            Target::PipeRead(pipe) => self.pipes.entry(pipe).or_default().readers += 1,
+            Target::PipeWrite(pipe) => self.pipes.entry(pipe).or_default().writers += 1,
+            _ => {}
+        }
+        self.files.insert(id, file);
+        id
+    }
+
+    /// One more reference.
+    pub(crate) fn share(&mut self, id: FileId) {
+        if let Some(file) = self.files.get_mut(&id) {
+            file.references += 1;
+        }
+    }
+
+    /// One reference less.
+    pub(crate) fn close(&mut self, id: FileId) -> Closed {
+        let Some(file) = self.files.get_mut(&id) else {
+            return Closed::Shared;
+        };
+        file.references = file.references.saturating_sub(1);
+        if file.references > 0 {
+            return Closed::Shared;
+        }
+        let Some(file) = self.files.remove(&id) else {
+            return Closed::Shared;
+        };
+        if let Target::PipeRead(pipe) | Target::PipeWrite(pipe) = file.target
+            && let Some(ends) = self.pipes.get_mut(&pipe)
+        {
+            if matches!(file.target, Target::PipeRead(_)) {
+                ends.readers = ends.readers.saturating_sub(1);
+            } else {
+                ends.writers = ends.writers.saturating_sub(1);
+            }
+            if ends.readers == 0 && ends.writers == 0 {
+                self.pipes.remove(&pipe);
+            }
+        }
+        Closed::Last(file)
+    }
+
+    /// A new pipe without ends.
+    pub(crate) fn new_pipe(&mut self) -> PipeId {
+        let id = PipeId(self.next);
+        self.next += 1;
+        id
+    }
+
+    pub(crate) fn pipe(&mut self, id: PipeId) -> Option<&mut Pipe> {
+        self.pipes.get_mut(&id)
+    }
+
+    pub(crate) fn pipe_ref(&self, id: PipeId) -> Option<&Pipe> {
+        self.pipes.get(&id)
+    }
+}

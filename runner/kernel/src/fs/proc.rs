@@ -1,0 +1,72 @@
+//! What `/proc` holds: the files' names and contents.
+
+/// A file of `/proc` whose content is made when it is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcFile {
+    /// About the machine.
+    Machine(MachineFile),
+    /// About a process.
+    Process(u32, ProcessFile),
+}
+
+/// Files about the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MachineFile {
+    CpuInfo,
+    MemInfo,
+    Uptime,
+    Version,
+    Stat,
+    LoadAverage,
+}
+
+/// Files about a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcessFile {
+    Maps,
+    Status,
+    Stat,
+    Statm,
+    CommandLine,
+    Environment,
+    Comm,
+    Mounts,
+    MountInfo,
+    Limits,
+    OomScore,
+}
+
+/// Links of `/proc`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcLink {
+    SelfProcess,
+    SelfThread,
+    Executable(u32),
+    WorkingDirectory(u32),
+    Root(u32),
+}
+
+/// Files in `/proc/PID`.
+pub(crate) const PROCESS_FILES: &[(&str, ProcessFile)] = &[
+    ("cmdline", ProcessFile::CommandLine),
+    ("comm", ProcessFile::Comm),
+    ("environ", ProcessFile::Environment),
+    ("limits", ProcessFile::Limits),
+    ("maps", ProcessFile::Maps),
+    ("mountinfo", ProcessFile::MountInfo),
+    ("mounts", ProcessFile::Mounts),
+    ("oom_score_adj", ProcessFile::OomScore),
+    ("stat", ProcessFile::Stat),
+    ("statm", ProcessFile::Statm),
+    ("status", ProcessFile::Status),
+];
+
+/// Files about the machine.
+pub(crate) const MACHINE_FILES: &[(&str, MachineFile)] = &[
+    ("cpuinfo", MachineFile::CpuInfo),
+    ("loadavg", MachineFile::LoadAverage),
+    ("meminfo", MachineFile::MemInfo),
+    ("stat", MachineFile::Stat),
+    ("uptime", MachineFile::Uptime),
+    ("version", MachineFile::Version),
+];

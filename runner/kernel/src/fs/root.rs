@@ -1,0 +1,344 @@
+//! The built-in root: a believable small Debian, from the persona, with the job's own files over it.
+
+use std::sync::Arc;
+
+use hotcell_schema::persona::Persona;
+
+use crate::abi::errno::Errno;
+use crate::fs::proc::{MACHINE_FILES, PROCESS_FILES, ProcFile, ProcLink, ProcessFile};
+use crate::fs::tree::{Data, Device, Ino, Kind, Tree};
+
+const DIRECTORIES: &[(&str, u32)] = &[
+    ("/bin", 0o755),
+    ("/boot", 0o755),
+    ("/dev", 0o755),
+    ("/dev/pts", 0o755),
+    ("/dev/shm", 0o1777),
+    ("/etc", 0o755),
+    ("/etc/cron.d", 0o755),
+    ("/etc/init.d", 0o755),
+    ("/home", 0o755),
+    ("/lib", 0o755),
+    ("/media", 0o755),
+    ("/mnt", 0o755),
+    ("/opt", 0o755),
+    ("/proc", 0o555),
+    ("/root", 0o700),
+    ("/run", 0o755),
+    ("/run/lock", 0o1777),
+    ("/sbin", 0o755),
+    ("/srv", 0o755),
+    ("/sys", 0o555),
+    ("/tmp", 0o1777),
+    ("/usr", 0o755),
+    ("/usr/bin", 0o755),
+    ("/usr/lib", 0o755),
+    ("/usr/local", 0o755),
+    ("/usr/local/bin", 0o755),
+    ("/usr/local/sbin", 0o755),
+    ("/usr/sbin", 0o755),
+    ("/usr/share", 0o755),
+    ("/var", 0o755),
+    ("/var/cache", 0o755),
+    ("/var/lib", 0o755),
+    ("/var/log", 0o755),
+    ("/var/spool", 0o755),
+    ("/var/spool/cron", 0o755),
+    ("/var/tmp", 0o1777),
+];
+
+const DEVICES: &[(&str, Device, u32)] = &[
+    ("console", Device::Console, 0o600),
+    ("full", Device::Full, 0o666),
+    ("kmsg", Device::Kmsg, 0o644),
+    ("null", Device::Null, 0o666),
+    ("random", Device::Random, 0o666),
+    ("tty", Device::Tty, 0o666),
+    ("urandom", Device::Urandom, 0o666),
+    ("zero", Device::Zero, 0o666),
+];
+
+const LINKS: &[(&str, &str)] = &[
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/etc/mtab", "../proc/self/mounts"),
+    ("/proc/mounts", "self/mounts"),
+    ("/var/run", "/run"),
+    ("/var/lock", "/run/lock"),
+];
+
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh
+daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
+bin:x:2:2:bin:/bin:/usr/sbin/nologin
+sys:x:3:3:sys:/dev:/usr/sbin/nologin
+mail:x:8:8:mail:/var/mail:/usr/sbin/nologin
+www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
+user:x:1000:1000:user:/home/user:/bin/sh
+nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
+";
+
+const GROUP: &str = "root:x:0:
+daemon:x:1:
+bin:x:2:
+sys:x:3:
+adm:x:4:
+tty:x:5:
+disk:x:6:
+mail:x:8:
+www-data:x:33:
+user:x:1000:
+nogroup:x:65534:
+";
+
+const OS_RELEASE: &str = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"
+NAME=\"Debian GNU/Linux\"
+VERSION_ID=\"12\"
+VERSION=\"12 (bookworm)\"
+VERSION_CODENAME=bookworm
+ID=debian
+";
+
+const FILE_SYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\n\text4\n";
+
+/// Finds or makes the directories of a path; gives the last one.
+pub(crate) fn directories(tree: &mut Tree, path: &str, mode: u32) -> Result<Ino, Errno> {
+    let mut at = tree.root;
+    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        if part == ".." {
+            return Err(Errno::EINVAL);
+        }
+        at = match tree.entries(at)?.get(part.as_bytes()) {
+            Some(there) => *there,
+            None => tree.add(at, part.as_bytes(), Tree::directory(), mode, (0, 0))?,
+        };
+    }
+    Ok(at)
+}
+
+/// Puts a file into the root, over what was there.
+pub(crate) fn file(tree: &mut Tree, path: &str, content: Arc<[u8]>, mode: u32) -> Result<Ino, Errno> {
+    let (directory, name) = path.rsplit_once('/').ok_or(Errno::EINVAL)?;
+    if name.is_empty() || name == "." || name == ".." {
+        return Err(Errno::EINVAL);
+    }
+    let directory = directories(tree, directory, 0o755)?;
+    if let Some(there) = tree.entries(directory)?.get(name.as_bytes()).copied() {
+        if tree.entries(there).is_ok() {
+            return Err(Errno::EISDIR);
+        }
+        tree.remove_all(directory, name.as_bytes());
+    }
+    tree.add(
+        directory,
+        name.as_bytes(),
+        Kind::File(Data::Shared(content)),
+        mode & 0o7777,
+        (0, 0),
+    )
+}
+
+/// Builds the root. Errors name the persona's path that is to blame.
+pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
+    let blame = |path: &str| {
+        let path = path.to_owned();
+        move |errno: Errno| format!("persona: {path}: {}", errno.name())
+    };
+    for (path, mode) in DIRECTORIES {
+        let ino = directories(tree, path, *mode).map_err(blame(path))?;
+        if let Some(inode) = tree.get_mut(ino) {
+            inode.mode = *mode;
+        }
+    }
+    let hosts = format!(
+        "127.0.0.1\tlocalhost\n127.0.1.1\t{}\n::1\tlocalhost ip6-localhost ip6-loopback\n",
+        persona.hostname
+    );
+    let hostname = format!("{}\n", persona.hostname);
+    let release = format!("{}\n", persona.kernel_release);
+    let version = format!("{}\n", persona.kernel_version);
+    let domain = format!("{}\n", persona.domain);
+    let cpus = if persona.cpus > 1 {
+        format!("0-{}\n", persona.cpus - 1)
+    } else {
+        "0\n".to_owned()
+    };
+    let files: [(&str, &str, u32); 30] = [
+        ("/etc/passwd", PASSWD, 0o644),
+        ("/etc/shadow", "root:*:19700:0:99999:7:::\n", 0o640),
+        ("/etc/group", GROUP, 0o644),
+        ("/etc/hosts", &hosts, 0o644),
+        ("/etc/hostname", &hostname, 0o644),
+        ("/etc/resolv.conf", "nameserver 192.0.2.53\n", 0o644),
+        (
+            "/etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files dns\n",
+            0o644,
+        ),
+        ("/etc/os-release", OS_RELEASE, 0o644),
+        ("/etc/issue", "Debian GNU/Linux 12 \\n \\l\n\n", 0o644),
+        ("/etc/debian_version", "12.5\n", 0o644),
+        ("/etc/shells", "/bin/sh\n", 0o644),
+        (
+            "/etc/crontab",
+            "SHELL=/bin/sh\nPATH=/usr/sbin:/usr/bin:/sbin:/bin\n",
+            0o644,
+        ),
+        ("/etc/profile", "export PATH\n", 0o644),
+        ("/etc/fstab", "/dev/sda1 / ext4 defaults 0 1\n", 0o644),
+        ("/proc/filesystems", FILE_SYSTEMS, 0o444),
+        ("/proc/modules", "", 0o444),
+        (
+            "/proc/cmdline",
+            "BOOT_IMAGE=/boot/vmlinuz root=/dev/sda1 ro quiet\n",
+            0o444,
+        ),
+        (
+            "/proc/swaps",
+            "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
+            0o444,
+        ),
+        (
+            "/proc/partitions",
+            "major minor  #blocks  name\n\n   8        1   10485760 sda1\n",
+            0o444,
+        ),
+        ("/proc/net/dev", NET_DEV, 0o444),
+        (
+            "/proc/net/route",
+            "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n",
+            0o444,
+        ),
+        ("/proc/net/tcp", NET_TCP, 0o444),
+        ("/proc/sys/kernel/hostname", &hostname, 0o644),
+        ("/proc/sys/kernel/domainname", &domain, 0o644),
+        ("/proc/sys/kernel/osrelease", &release, 0o444),
+        ("/proc/sys/kernel/ostype", "Linux\n", 0o444),
+        ("/proc/sys/kernel/version", &version, 0o444),
+        ("/proc/sys/kernel/pid_max", "32768\n", 0o644),
+        ("/proc/sys/vm/overcommit_memory", "0\n", 0o644),
+        ("/sys/devices/system/cpu/online", &cpus, 0o444),
+    ];
+    for (path, content, mode) in files {
+        file(tree, path, content.as_bytes().into(), mode).map_err(blame(path))?;
+    }
+    for path in [
+        "/sys/devices/system/cpu/possible",
+        "/sys/devices/system/cpu/present",
+    ] {
+        file(tree, path, cpus.as_bytes().into(), 0o444).map_err(blame(path))?;
+    }
+    let devices = directories(tree, "/dev", 0o755).map_err(blame("/dev"))?;
+    for (name, device, mode) in DEVICES {
+        tree.add(devices, name.as_bytes(), Kind::Device(*device), *mode, (0, 0))
+            .map_err(blame(name))?;
+    }
+    for (path, to) in LINKS {
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let directory = directories(tree, directory, 0o755).map_err(blame(path))?;
+        tree.add(
+            directory,
+            name.as_bytes(),
+            Kind::Symlink(to.as_bytes().to_vec()),
+            0o777,
+            (0, 0),
+        )
+        .map_err(blame(path))?;
+    }
+    machine_files(tree).map_err(blame("/proc"))?;
+    for path in &persona.directories {
+        directories(tree, path, 0o755).map_err(blame(path))?;
+    }
+    for (path, text) in &persona.files {
+        file(tree, path, text.as_bytes().into(), 0o644).map_err(blame(path))?;
+    }
+    Ok(())
+}
+
+fn machine_files(tree: &mut Tree) -> Result<(), Errno> {
+    let proc = directories(tree, "/proc", 0o555)?;
+    for (name, what) in MACHINE_FILES {
+        tree.add(
+            proc,
+            name.as_bytes(),
+            Kind::Proc(ProcFile::Machine(*what)),
+            0o444,
+            (0, 0),
+        )?;
+    }
+    tree.add(
+        proc,
+        b"self",
+        Kind::ProcLink(ProcLink::SelfProcess),
+        0o777,
+        (0, 0),
+    )?;
+    tree.add(
+        proc,
+        b"thread-self",
+        Kind::ProcLink(ProcLink::SelfThread),
+        0o777,
+        (0, 0),
+    )?;
+    Ok(())
+}
+
+/// Makes `/proc/PID`.
+pub(crate) fn add_process(tree: &mut Tree, pid: u32, owner: (u32, u32)) -> Result<(), Errno> {
+    let proc = directories(tree, "/proc", 0o555)?;
+    let name = pid.to_string();
+    let own = tree.add(proc, name.as_bytes(), Tree::directory(), 0o555, owner)?;
+    for (name, what) in PROCESS_FILES {
+        let mode = if *what == ProcessFile::Environment {
+            0o400
+        } else {
+            0o444
+        };
+        tree.add(
+            own,
+            name.as_bytes(),
+            Kind::Proc(ProcFile::Process(pid, *what)),
+            mode,
+            owner,
+        )?;
+    }
+    for (name, link) in [
+        ("exe", ProcLink::Executable(pid)),
+        ("cwd", ProcLink::WorkingDirectory(pid)),
+        ("root", ProcLink::Root(pid)),
+    ] {
+        tree.add(own, name.as_bytes(), Kind::ProcLink(link), 0o777, owner)?;
+    }
+    tree.add(own, b"fd", Kind::ProcFds(pid), 0o500, owner)?;
+    let tasks = tree.add(own, b"task", Tree::directory(), 0o555, owner)?;
+    let task = tree.add(tasks, name.as_bytes(), Tree::directory(), 0o555, owner)?;
+    for (name, what) in PROCESS_FILES
+        .iter()
+        .filter(|(name, _)| matches!(*name, "stat" | "status" | "comm" | "cmdline"))
+    {
+        tree.add(
+            task,
+            name.as_bytes(),
+            Kind::Proc(ProcFile::Process(pid, *what)),
+            0o444,
+            owner,
+        )?;
+    }
+    Ok(())
+}
+
+/// Removes `/proc/PID`.
+pub(crate) fn remove_process(tree: &mut Tree, pid: u32) {
+    if let Ok(proc) = directories(tree, "/proc", 0o555) {
+        tree.remove_all(proc, pid.to_string().as_bytes());
+    }
+}
+
+const NET_DEV: &str = "Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0
+";
+
+const NET_TCP: &str =
+    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";

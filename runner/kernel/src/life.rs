@@ -1,0 +1,538 @@
+//! Processes come and go: fork, exit, signals.
+
+use hotcell_schema::digest::Digest;
+use hotcell_schema::event::{File, FileOp, Process as ProcessEvent, ProcessOp, Signal as SignalEvent, What};
+use hotcell_schema::guest::text;
+use hotcell_schema::outcome::Outcome;
+use std::collections::BTreeMap;
+
+use crate::abi::errno::Errno;
+use crate::abi::signal::{DefaultAction, Sig};
+use crate::call::Fork;
+use crate::exec::Image;
+use crate::fs::open::{Closed, Descriptor, FileId, FileTable, OpenFile, Target};
+use crate::fs::proc::ProcLink;
+use crate::fs::tree::Ino;
+use crate::fs::walk::Magic;
+use crate::kernel::Kernel;
+use crate::machine::{MachineError, Machines, SpaceId};
+use crate::space::Pages;
+use crate::task::{Ended, Pending, Process, State, Task};
+
+const CLONE_VFORK: u64 = 0x4000;
+const CLONE_THREAD: u64 = 0x1_0000;
+const CLONE_SETTLS: u64 = 0x8_0000;
+const CLONE_PARENT_SETTID: u64 = 0x10_0000;
+const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
+const CLONE_CHILD_SETTID: u64 = 0x100_0000;
+
+impl Process {
+    pub(crate) fn new(pid: u32, parent: u32, cwd: Ino, uid: [u32; 3], gid: [u32; 3]) -> Self {
+        Self {
+            pid,
+            parent,
+            group: pid,
+            session: pid,
+            uid,
+            gid,
+            groups: vec![gid[0]],
+            umask: 0o022,
+            cwd,
+            files: FileTable::default(),
+            space: SpaceId(0),
+            image: Vec::new(),
+            image_ino: None,
+            comm: Vec::new(),
+            argv: Vec::new(),
+            env: Vec::new(),
+            actions: BTreeMap::new(),
+            tasks: [pid].into(),
+            ended: None,
+            started: 0,
+            used: 0,
+            alarm: None,
+            alarm_interval: 0,
+            limits: BTreeMap::new(),
+            released: false,
+            executed: false,
+            stopped: false,
+            dumpable: 1,
+            no_new_privileges: false,
+        }
+    }
+
+    /// Takes over what an image says of itself.
+    pub(crate) fn describe(&mut self, image: &Image) {
+        self.image = image.path.clone();
+        self.image_ino = Some(image.ino);
+        let name = image
+            .executed
+            .rsplit(|byte| *byte == b'/')
+            .next()
+            .unwrap_or_default();
+        self.comm = name.iter().copied().take(15).collect();
+        self.argv = image.argv.clone();
+        self.env = image.env.clone();
+    }
+}
+
+impl Task {
+    pub(crate) fn new(tid: u32, pid: u32, space: SpaceId) -> Self {
+        Self {
+            tid,
+            pid,
+            space,
+            context: None,
+            pending: None,
+            state: State::Runnable,
+            clear_tid: 0,
+            mask: 0,
+            arrived: 0,
+            interrupted: Vec::new(),
+            alternate_stack: (0, 2, 0),
+            robust_list: (0, 0),
+        }
+    }
+}
+
+/// Answers what the links of `/proc` lead to.
+pub(crate) struct ProcMagic<'a> {
+    kernel: &'a Kernel,
+    pid: u32,
+}
+
+impl Magic for ProcMagic<'_> {
+    fn link(&self, link: ProcLink) -> Option<(Vec<u8>, Option<Ino>)> {
+        let process = |pid: u32| {
+            self.kernel
+                .processes
+                .get(&pid)
+                .filter(|process| process.ended.is_none())
+        };
+        match link {
+            ProcLink::SelfProcess => Some((self.pid.to_string().into_bytes(), None)),
+            ProcLink::SelfThread => Some((format!("{0}/task/{0}", self.pid).into_bytes(), None)),
+            ProcLink::Executable(pid) => {
+                let process = process(pid)?;
+                let gone = process
+                    .image_ino
+                    .and_then(|ino| self.kernel.tree.get(ino))
+                    .is_none_or(|inode| inode.links == 0);
+                let mut path = process.image.clone();
+                if gone {
+                    path.extend(b" (deleted)");
+                }
+                Some((path, process.image_ino))
+            }
+            ProcLink::WorkingDirectory(pid) => {
+                let cwd = process(pid)?.cwd;
+                Some((self.kernel.tree.path_of(cwd), Some(cwd)))
+            }
+            ProcLink::Root(_) => Some((b"/".to_vec(), Some(self.kernel.tree.root))),
+        }
+    }
+
+    fn descriptor(&self, pid: u32, fd: u32) -> Option<(Vec<u8>, Option<Ino>)> {
+        let descriptor = self.kernel.processes.get(&pid)?.files.get(u64::from(fd)).ok()?;
+        let file = self.kernel.open.get(descriptor.file)?;
+        Some((file.path.clone(), file.inode()))
+    }
+}
+
+impl Kernel {
+    /// What links of `/proc` mean for this process.
+    pub(crate) fn magic(&self, pid: u32) -> ProcMagic<'_> {
+        ProcMagic { kernel: self, pid }
+    }
+
+    /// Standard input, output and error of the first process.
+    pub(crate) fn standard_files(&mut self, files: &mut FileTable) {
+        let input = self.stdin.take().unwrap_or_default();
+        let targets = [
+            (Target::Input(input), 0, b"pipe:[3001]".to_vec()),
+            (Target::Output { error: false }, 1, b"pipe:[3002]".to_vec()),
+            (Target::Output { error: true }, 1, b"pipe:[3003]".to_vec()),
+        ];
+        for (fd, (target, flags, path)) in (0u32..).zip(targets) {
+            let file = self.open.add(OpenFile::new(target, flags, path));
+            files.set(
+                fd,
+                Descriptor {
+                    file,
+                    close_on_exec: false,
+                },
+            );
+        }
+    }
+
+    /// Drops a reference to an open file; tells of a written file that was closed.
+    pub(crate) fn close_file(&mut self, pid: u32, id: FileId) {
+        let Closed::Last(file) = self.open.close(id) else {
+            return;
+        };
+        if matches!(file.target, Target::PipeRead(_) | Target::PipeWrite(_)) {
+            self.wake += 1;
+        }
+        if let (Some(bytes), Target::File(ino)) = (file.written, &file.target) {
+            let digest = self.tree.bytes(*ino).map(Digest::of);
+            let what = File {
+                bytes: Some(bytes),
+                digest,
+                ..File::new(FileOp::Written, text(&file.path))
+            };
+            let task = self.event_task(pid, pid);
+            self.later.push((task, What::File(what)));
+        }
+        if let Some(ino) = file.inode() {
+            self.tree.release(ino);
+        }
+    }
+
+    /// Closes what execve closes.
+    pub(crate) fn close_on_exec(&mut self, pid: u32) {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
+        let going: Vec<u32> = process
+            .files
+            .all()
+            .filter(|(_, descriptor)| descriptor.close_on_exec)
+            .map(|(fd, _)| fd)
+            .collect();
+        for fd in going {
+            let gone = self
+                .processes
+                .get_mut(&pid)
+                .and_then(|process| process.files.remove(u64::from(fd)));
+            if let Some(descriptor) = gone {
+                self.close_file(pid, descriptor.file);
+            }
+        }
+    }
+
+    /// Carries out fork, vfork and clone.
+    pub(crate) fn do_fork(
+        &mut self,
+        machines: &mut dyn Machines,
+        tid: u32,
+        mut pending: Pending,
+        fork: Fork,
+    ) -> Result<(), MachineError> {
+        if self.tasks.len() as u64 >= u64::from(self.limits.tasks) {
+            let limit = u64::from(self.limits.tasks);
+            self.limit("processes", limit);
+            return self.finish_deferred(machines, tid, pending, Err(Errno::EAGAIN));
+        }
+        self.load_registers(tid, machines)?;
+        let pid = self.pid_of(tid);
+        let child = self.next_pid;
+        self.next_pid += 1;
+        self.tasks_ever += 1;
+        let Some(from) = self.tasks.get(&tid).map(|task| task.space) else {
+            return Ok(());
+        };
+        let thread = fork.flags & CLONE_THREAD != 0;
+        let missing = || MachineError("a machine is missing".into());
+        let abi = self.abi.clone();
+        let Some(registers) = self.registers.clone() else {
+            return Ok(());
+        };
+
+        let machine = machines.get(from).ok_or_else(missing)?;
+        let context = machine.save()?;
+        let space = if thread {
+            from
+        } else {
+            let id = SpaceId(self.next_space);
+            self.next_space += 1;
+            let Some(old) = self.spaces.get(&from) else {
+                return Ok(());
+            };
+            if old.backed() > self.memory_room() {
+                let limit = self.limits.memory;
+                self.limit("memory", limit);
+                return Ok(());
+            }
+            let mut pages = Pages::default();
+            old.copy(machine, &mut pages)?;
+            let mut new = old.duplicate();
+            new.loaded = Some(child);
+            machines.create(id)?;
+            let machine = machines.get(id).ok_or_else(missing)?;
+            pages.give(machine)?;
+            self.spaces.insert(id, new);
+            id
+        };
+        let machine = machines.get(space).ok_or_else(missing)?;
+        if !thread {
+            machine.restore(&context)?;
+        }
+        registers.answer(machine, &abi, Ok(0));
+        if fork.stack != 0 {
+            machine.set(registers.stack, abi.cut(fork.stack));
+        }
+        if fork.flags & CLONE_SETTLS != 0 {
+            machine.set_thread_pointer(abi.cut(fork.thread_pointer));
+        }
+        let number = |value: u32| {
+            if abi.big {
+                value.to_be_bytes()
+            } else {
+                value.to_le_bytes()
+            }
+        };
+        if fork.flags & CLONE_CHILD_SETTID != 0 {
+            let _ = machine.write(fork.child_tid, &number(child));
+        }
+        let mut task = Task::new(child, if thread { pid } else { child }, space);
+        if fork.flags & CLONE_CHILD_CLEARTID != 0 {
+            task.clear_tid = fork.child_tid;
+        }
+        if let Some(parent) = self.tasks.get(&tid) {
+            task.mask = parent.mask;
+            if !thread {
+                task.alternate_stack = parent.alternate_stack;
+            }
+        }
+        if thread {
+            task.context = Some(machine.save()?);
+            machine.restore(&context)?;
+        }
+        self.tasks.insert(child, task);
+        if thread {
+            if let Some(process) = self.processes.get_mut(&pid) {
+                process.tasks.insert(child);
+            }
+        } else {
+            self.duplicate_process(pid, child, space);
+        }
+        if fork.flags & CLONE_PARENT_SETTID != 0
+            && let Some(machine) = machines.get(from)
+        {
+            let _ = machine.write(fork.parent_tid, &number(child));
+        }
+        let event = self.event_task(pid, tid);
+        let what = ProcessEvent {
+            child: Some(child),
+            ..ProcessEvent::new(ProcessOp::Fork)
+        };
+        if fork.flags & CLONE_VFORK != 0 {
+            // The parent waits in the same call until the child has executed a program or ended.
+            self.emit(event, What::Process(what));
+            pending.progress = u64::from(child);
+            if let Some(task) = self.tasks.get_mut(&tid) {
+                task.pending = Some(pending);
+                task.state = State::Waiting {
+                    tried_at: self.wake,
+                    deadline: None,
+                };
+            }
+            return Ok(());
+        }
+        self.later.push((event, What::Process(what)));
+        self.finish_deferred(machines, tid, pending, Ok(u64::from(child)))
+    }
+
+    fn duplicate_process(&mut self, pid: u32, child: u32, space: SpaceId) {
+        let Some(parent) = self.processes.get(&pid) else {
+            return;
+        };
+        let mut process = Process::new(child, pid, parent.cwd, parent.uid, parent.gid);
+        process.group = parent.group;
+        process.session = parent.session;
+        process.groups.clone_from(&parent.groups);
+        process.umask = parent.umask;
+        process.files = parent.files.clone();
+        process.space = space;
+        process.image.clone_from(&parent.image);
+        process.image_ino = parent.image_ino;
+        process.comm.clone_from(&parent.comm);
+        process.argv.clone_from(&parent.argv);
+        process.env.clone_from(&parent.env);
+        process.actions.clone_from(&parent.actions);
+        process.limits.clone_from(&parent.limits);
+        process.dumpable = parent.dumpable;
+        process.no_new_privileges = parent.no_new_privileges;
+        process.started = self.time.now;
+        let owner = (process.uid[1], process.gid[1]);
+        for (_, descriptor) in process.files.all() {
+            self.open.share(descriptor.file);
+        }
+        self.processes.insert(child, process);
+        let _ = crate::fs::root::add_process(&mut self.tree, child, owner);
+    }
+
+    /// A process ends. Its call, if it made one, has been told.
+    pub(crate) fn end_process(&mut self, pid: u32, ended: Ended) {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
+        if process.ended.is_some() {
+            return;
+        }
+        process.ended = Some(ended);
+        process.released = true;
+        process.alarm = None;
+        let parent = process.parent;
+        let space = process.space;
+        let tasks = std::mem::take(&mut process.tasks);
+        let descriptors = process.files.drain();
+        let mut what = ProcessEvent::new(ProcessOp::Exit);
+        match ended {
+            Ended::Exited(code) => what.code = Some(i32::from(code)),
+            Ended::Killed(signal) => {
+                what.op = ProcessOp::Killed;
+                what.signal = Some(signal.name());
+            }
+        }
+        let task = self.event_task(pid, pid);
+        self.later.push((task, What::Process(what)));
+        for descriptor in descriptors {
+            self.close_file(pid, descriptor.file);
+        }
+        for tid in tasks {
+            self.tasks.remove(&tid);
+            self.deferred.remove(&tid);
+        }
+        self.doomed.insert(space);
+        if pid == self.first_pid() {
+            self.first_outcome = Some(match ended {
+                Ended::Exited(code) => Outcome::Exited(i32::from(code)),
+                Ended::Killed(signal) => Outcome::Signalled(signal.name()),
+            });
+        }
+        // Its children have another parent now: the first process of the system, which waits for all.
+        let orphans: Vec<u32> = self
+            .processes
+            .values()
+            .filter(|process| process.parent == pid)
+            .map(|process| process.pid)
+            .collect();
+        for orphan in orphans {
+            if let Some(process) = self.processes.get_mut(&orphan) {
+                process.parent = 1;
+                if process.ended.is_some() {
+                    self.reap(orphan);
+                }
+            }
+        }
+        let ignored = self
+            .processes
+            .get(&parent)
+            .and_then(|process| process.actions.get(&Sig::CHLD))
+            .is_some_and(|action| action.handler == 1 || action.flags & 2 != 0);
+        if !self.processes.contains_key(&parent) || ignored {
+            self.reap(pid);
+        }
+        if self.processes.contains_key(&parent) {
+            self.post(parent, Sig::CHLD);
+        }
+        self.wake += 1;
+    }
+
+    /// Forgets a process that has ended.
+    pub(crate) fn reap(&mut self, pid: u32) {
+        self.processes.remove(&pid);
+        crate::fs::root::remove_process(&mut self.tree, pid);
+    }
+
+    /// A signal ends a process.
+    pub(crate) fn kill_process(&mut self, pid: u32, signal: Sig) {
+        self.end_process(pid, Ended::Killed(signal));
+    }
+
+    /// Tells of a signal that one process sends to another.
+    pub(crate) fn tell_signal(&mut self, from: (u32, u32), to: u32, signal: Sig) {
+        let task = self.event_task(from.0, from.1);
+        let what = SignalEvent {
+            signal: signal.name(),
+            to: i32::try_from(to).unwrap_or(i32::MAX),
+        };
+        self.later.push((task, What::Signal(what)));
+    }
+
+    /// A signal comes to a process: acted upon when one of its tasks runs next.
+    pub(crate) fn post(&mut self, pid: u32, signal: Sig) {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
+        if process.ended.is_some() {
+            return;
+        }
+        let handler = process.actions.get(&signal).map_or(0, |action| action.handler);
+        let default = signal.default_action();
+        match (signal, handler) {
+            (Sig::CONT, _) => process.stopped = false,
+            (Sig::KILL, _) => process.stopped = false,
+            (_, 0) if default == DefaultAction::Ignore => return,
+            (_, 1) => return,
+            _ => {}
+        }
+        let bit = 1u64 << (u32::from(signal.0).saturating_sub(1));
+        // The first task that does not block it; else the first.
+        let tids: Vec<u32> = process.tasks.iter().copied().collect();
+        let open = tids
+            .iter()
+            .find(|tid| self.tasks.get(tid).is_some_and(|task| task.mask & bit == 0));
+        if let Some(task) = open.or(tids.first()).and_then(|tid| self.tasks.get_mut(tid)) {
+            task.arrived |= bit;
+        }
+        self.wake += 1;
+    }
+
+    /// Whether an arrived signal interrupts a waiting call.
+    pub(crate) fn interrupts(&self, tid: u32) -> bool {
+        let Some(task) = self.tasks.get(&tid) else {
+            return false;
+        };
+        let Some(process) = self.processes.get(&task.pid) else {
+            return false;
+        };
+        (1..=64u8)
+            .filter(|number| task.arrived & !task.mask & (1 << (number - 1)) != 0)
+            .any(|number| {
+                let signal = Sig(number);
+                let handler = process.actions.get(&signal).map_or(0, |action| action.handler);
+                handler > 1 || handler == 0 && matches!(signal.default_action(), DefaultAction::Terminate)
+            })
+    }
+
+    /// A fault's signal comes to the task that caused it; blocked or ignored, it kills.
+    pub(crate) fn fault_signal(&mut self, tid: u32, signal: Sig) {
+        let pid = self.pid_of(tid);
+        let handled = self
+            .processes
+            .get(&pid)
+            .and_then(|process| process.actions.get(&signal))
+            .is_some_and(|action| action.handler > 1);
+        let bit = 1u64 << (u32::from(signal.0).saturating_sub(1));
+        match self.tasks.get_mut(&tid) {
+            Some(task) if handled && task.mask & bit == 0 => task.arrived |= bit,
+            _ => self.kill_process(pid, signal),
+        }
+    }
+
+    /// Alarms whose time has come.
+    pub(crate) fn fire_alarms(&mut self) {
+        let now = self.time.now;
+        let due: Vec<u32> = self
+            .processes
+            .values()
+            .filter(|process| process.alarm.is_some_and(|at| at <= now))
+            .map(|process| process.pid)
+            .collect();
+        for pid in due {
+            if let Some(process) = self.processes.get_mut(&pid) {
+                process.alarm =
+                    (process.alarm_interval > 0).then(|| now.saturating_add(process.alarm_interval));
+            }
+            self.tell_signal((pid, pid), pid, Sig::ALRM);
+            self.post(pid, Sig::ALRM);
+            self.tell_later();
+        }
+    }
+
+    fn first_pid(&self) -> u32 {
+        crate::kernel::FIRST_PID
+    }
+}

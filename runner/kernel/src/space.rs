@@ -1,0 +1,449 @@
+//! Address spaces: mappings are the truth (also of `/proc/PID/maps`), and the machine is told of every change.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::abi::errno::Errno;
+use crate::machine::{Machine, MachineError, Protection};
+
+/// What a mapping is, for `/proc/PID/maps`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Backing {
+    /// Nothing but memory.
+    Anonymous,
+    /// The program break.
+    Heap,
+    /// The first stack.
+    Stack,
+    /// A copy of a file from this offset.
+    File {
+        /// Its path.
+        path: String,
+        /// Offset of the mapping's first byte.
+        offset: u64,
+        /// Inode number.
+        inode: u64,
+    },
+}
+
+/// One mapping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    /// First address past it.
+    pub(crate) end: u64,
+    /// Protection.
+    pub(crate) protection: Protection,
+    /// MAP_SHARED.
+    pub(crate) shared: bool,
+    /// Whether the machine has memory there. A mapping made without any access has none until it is given some.
+    backed: bool,
+    /// What it is.
+    pub(crate) backing: Backing,
+}
+
+/// Why a mapping could not be made.
+#[derive(Debug)]
+pub(crate) enum MapError {
+    /// The guest's mistake, or its limit.
+    Errno(Errno),
+    /// The job's memory limit was met.
+    Limit,
+    /// The emulator failed.
+    Machine(MachineError),
+}
+
+impl From<Errno> for MapError {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<MachineError> for MapError {
+    fn from(error: MachineError) -> Self {
+        Self::Machine(error)
+    }
+}
+
+/// Greatest number of mappings (`vm.max_map_count`).
+const MAX_MAPPINGS: usize = 65_530;
+/// Lowest address given (`vm.mmap_min_addr`).
+pub(crate) const LOWEST: u64 = 0x1_0000;
+
+/// One address space.
+#[derive(Debug, Clone)]
+pub(crate) struct AddressSpace {
+    page: u64,
+    top: u64,
+    mappings: BTreeMap<u64, Mapping>,
+    /// First address of the program break's area, and the break itself.
+    pub(crate) heap: (u64, u64),
+    /// Where the search for free addresses starts, downwards.
+    pub(crate) search_from: u64,
+    /// Bytes that the machine has memory for.
+    backed: u64,
+    /// Which task's registers the machine holds.
+    pub(crate) loaded: Option<u32>,
+}
+
+impl AddressSpace {
+    /// An empty space of `top` bytes.
+    pub(crate) fn new(page: u64, top: u64) -> Self {
+        Self {
+            page,
+            top,
+            mappings: BTreeMap::new(),
+            heap: (0, 0),
+            search_from: top,
+            backed: 0,
+            loaded: None,
+        }
+    }
+
+    /// The same mappings, for fork.
+    pub(crate) fn duplicate(&self) -> Self {
+        Self {
+            loaded: None,
+            ..self.clone()
+        }
+    }
+
+    /// Bytes that the machine has memory for.
+    pub(crate) fn backed(&self) -> u64 {
+        self.backed
+    }
+
+    /// Bytes mapped at all.
+    pub(crate) fn size(&self) -> u64 {
+        self.mappings
+            .iter()
+            .map(|(start, mapping)| mapping.end - start)
+            .sum()
+    }
+
+    /// All mappings in order of address.
+    pub(crate) fn mappings(&self) -> impl Iterator<Item = (u64, &Mapping)> {
+        self.mappings.iter().map(|(start, mapping)| (*start, mapping))
+    }
+
+    /// The mapping an address is in.
+    pub(crate) fn find(&self, address: u64) -> Option<(u64, &Mapping)> {
+        let (start, mapping) = self.mappings.range(..=address).next_back()?;
+        (address < mapping.end).then_some((*start, mapping))
+    }
+
+    /// Whether any of the range is mapped.
+    pub(crate) fn overlaps(&self, start: u64, length: u64) -> bool {
+        let end = start.saturating_add(length);
+        self.mappings
+            .range(..end)
+            .next_back()
+            .is_some_and(|(_, mapping)| mapping.end > start)
+    }
+
+    /// Whether all of the range is mapped.
+    pub(crate) fn covers(&self, start: u64, length: u64) -> bool {
+        let Some(end) = start.checked_add(length) else {
+            return false;
+        };
+        let mut at = start;
+        while at < end {
+            let Some((_, mapping)) = self.find(at) else {
+                return false;
+            };
+            at = mapping.end;
+        }
+        true
+    }
+
+    /// A free range, from the top downwards; tries `hint` first.
+    pub(crate) fn free_range(&self, hint: u64, length: u64) -> Option<u64> {
+        let hint = hint & !(self.page - 1);
+        let fits = |start: u64| {
+            start >= LOWEST
+                && start.checked_add(length).is_some_and(|end| end <= self.top)
+                && !self.overlaps(start, length)
+        };
+        if hint != 0 && fits(hint) {
+            return Some(hint);
+        }
+        let mut end = self.search_from.min(self.top);
+        for (start, mapping) in self.mappings.iter().rev() {
+            if *start >= end {
+                continue;
+            }
+            if mapping.end < end && end - mapping.end >= length {
+                break;
+            }
+            end = *start;
+        }
+        let start = end.checked_sub(length)?;
+        (start >= LOWEST && !self.overlaps(start, length)).then_some(start)
+    }
+
+    /// Splits the mapping that `address` is inside of, so that one begins there.
+    fn split(&mut self, address: u64) {
+        let Some((start, mapping)) = self.find(address) else {
+            return;
+        };
+        if start == address {
+            return;
+        }
+        let mut upper = mapping.clone();
+        if let Backing::File { offset, .. } = &mut upper.backing {
+            *offset += address - start;
+        }
+        if let Some(lower) = self.mappings.get_mut(&start) {
+            lower.end = address;
+        }
+        self.mappings.insert(address, upper);
+    }
+
+    fn starts(&self, start: u64, end: u64) -> Vec<u64> {
+        self.mappings.range(start..end).map(|(start, _)| *start).collect()
+    }
+
+    fn check(&self, start: u64, length: u64) -> Result<u64, MapError> {
+        let end = start
+            .checked_add(length)
+            .filter(|end| *end <= self.top)
+            .ok_or(Errno::ENOMEM)?;
+        if length == 0 || start & (self.page - 1) != 0 || end & (self.page - 1) != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        Ok(end)
+    }
+
+    /// Maps zeroed memory, in place of whatever was there. `room` is how many more bytes may get memory.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn map(
+        &mut self,
+        machine: &mut dyn Machine,
+        room: u64,
+        start: u64,
+        length: u64,
+        protection: Protection,
+        shared: bool,
+        backing: Backing,
+    ) -> Result<(), MapError> {
+        let end = self.check(start, length)?;
+        if self.mappings.len() >= MAX_MAPPINGS {
+            return Err(Errno::ENOMEM.into());
+        }
+        let backed = protection != Protection::NONE;
+        if backed && length > room {
+            return Err(MapError::Limit);
+        }
+        self.unmap(machine, start, length)?;
+        if backed {
+            machine.map(start, length, protection)?;
+            self.backed += length;
+        }
+        self.mappings.insert(
+            start,
+            Mapping {
+                end,
+                protection,
+                shared,
+                backed,
+                backing,
+            },
+        );
+        self.merge(start);
+        Ok(())
+    }
+
+    /// Joins the mapping that begins at `start` with equal neighbours.
+    fn merge(&mut self, start: u64) {
+        let Some(mut this) = self.mappings.get(&start).cloned() else {
+            return;
+        };
+        let alike = |a: &Mapping, b: &Mapping, distance: u64| {
+            let backing = match (&a.backing, &b.backing) {
+                (
+                    Backing::File { path, offset, .. },
+                    Backing::File {
+                        path: other,
+                        offset: other_offset,
+                        ..
+                    },
+                ) => path == other && offset.checked_add(distance) == Some(*other_offset),
+                (a, b) => a == b && *a != Backing::Stack,
+            };
+            backing && a.protection == b.protection && a.shared == b.shared && a.backed == b.backed
+        };
+        let after = self.mappings.get(&this.end).cloned();
+        if let Some(next) = after.filter(|next| alike(&this, next, this.end - start)) {
+            self.mappings.remove(&this.end);
+            this.end = next.end;
+            self.mappings.insert(start, this.clone());
+        }
+        let before = self
+            .mappings
+            .range(..start)
+            .next_back()
+            .map(|(at, mapping)| (*at, mapping.clone()));
+        if let Some((at, previous)) = before
+            && previous.end == start
+            && alike(&previous, &this, start - at)
+        {
+            self.mappings.remove(&start);
+            if let Some(previous) = self.mappings.get_mut(&at) {
+                previous.end = this.end;
+            }
+        }
+    }
+
+    /// Unmaps what is mapped in the range.
+    pub(crate) fn unmap(
+        &mut self,
+        machine: &mut dyn Machine,
+        start: u64,
+        length: u64,
+    ) -> Result<(), MapError> {
+        let end = self.check(start, length)?;
+        self.split(start);
+        self.split(end);
+        for at in self.starts(start, end) {
+            if let Some(mapping) = self.mappings.remove(&at)
+                && mapping.backed
+            {
+                machine.unmap(at, mapping.end - at)?;
+                self.backed -= mapping.end - at;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes the protection of a range that is mapped throughout.
+    pub(crate) fn protect(
+        &mut self,
+        machine: &mut dyn Machine,
+        room: u64,
+        start: u64,
+        length: u64,
+        protection: Protection,
+    ) -> Result<(), MapError> {
+        let end = self.check(start, length)?;
+        if !self.covers(start, length) {
+            return Err(Errno::ENOMEM.into());
+        }
+        self.split(start);
+        self.split(end);
+        let mut room = room;
+        for at in self.starts(start, end) {
+            let Some(mapping) = self.mappings.get_mut(&at) else {
+                continue;
+            };
+            let size = mapping.end - at;
+            if mapping.backed {
+                machine.protect(at, size, protection)?;
+            } else if protection != Protection::NONE {
+                room = room.checked_sub(size).ok_or(MapError::Limit)?;
+                machine.map(at, size, protection)?;
+                mapping.backed = true;
+                self.backed += size;
+            }
+            mapping.protection = protection;
+        }
+        for at in self.starts(start, end) {
+            self.merge(at);
+        }
+        self.merge(end);
+        Ok(())
+    }
+
+    /// Makes the memory of a new machine like this space's: protections, and content that is not zero.
+    pub(crate) fn copy(&self, from: &dyn Machine, to: &mut dyn MachineAndPages) -> Result<(), MachineError> {
+        for (start, mapping) in self.mappings() {
+            if mapping.backed {
+                to.receive(from, start, mapping.end - start, mapping.protection)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of `/proc/PID/maps`.
+    pub(crate) fn maps_text(&self, device: &str) -> String {
+        let mut text = String::new();
+        for (start, mapping) in self.mappings() {
+            let (offset, inode, name) = match &mapping.backing {
+                Backing::Anonymous => (0, 0, ""),
+                Backing::Heap => (0, 0, "[heap]"),
+                Backing::Stack => (0, 0, "[stack]"),
+                Backing::File { path, offset, inode } => (*offset, *inode, path.as_str()),
+            };
+            let device = if inode == 0 { "00:00" } else { device };
+            let kind = if mapping.shared { 's' } else { 'p' };
+            let mut line = format!(
+                "{start:08x}-{end:08x} {}{kind} {offset:08x} {device} {inode} ",
+                mapping.protection.letters(),
+                end = mapping.end
+            );
+            if !name.is_empty() {
+                while line.len() < 73 {
+                    line.push(' ');
+                }
+                line.push_str(name);
+            }
+            let _ = writeln!(text, "{line}");
+        }
+        text
+    }
+}
+
+/// Takes over memory from another machine.
+pub(crate) trait MachineAndPages {
+    /// Maps a range and copies what is not zero.
+    fn receive(
+        &mut self,
+        from: &dyn Machine,
+        start: u64,
+        length: u64,
+        protection: Protection,
+    ) -> Result<(), MachineError>;
+}
+
+/// Pages collected from one machine to be given to another: only one machine can be borrowed at a time.
+#[derive(Default)]
+pub(crate) struct Pages {
+    ranges: Vec<(u64, u64, Protection)>,
+    content: Vec<(u64, Vec<u8>)>,
+}
+
+const CHUNK: u64 = 4096;
+
+impl MachineAndPages for Pages {
+    fn receive(
+        &mut self,
+        from: &dyn Machine,
+        start: u64,
+        length: u64,
+        protection: Protection,
+    ) -> Result<(), MachineError> {
+        self.ranges.push((start, length, protection));
+        let mut page = vec![0; CHUNK as usize];
+        for at in (start..start + length).step_by(CHUNK as usize) {
+            from.read(at, &mut page)
+                .map_err(|error| MachineError(error.to_string()))?;
+            if page.iter().any(|byte| *byte != 0) {
+                self.content.push((at, page.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Pages {
+    /// Gives all to a machine without memory.
+    pub(crate) fn give(self, machine: &mut dyn Machine) -> Result<(), MachineError> {
+        for (start, length, protection) in self.ranges {
+            machine.map(start, length, protection)?;
+        }
+        for (at, bytes) in self.content {
+            machine
+                .write(at, &bytes)
+                .map_err(|error| MachineError(error.to_string()))?;
+        }
+        Ok(())
+    }
+}

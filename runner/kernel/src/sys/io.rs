@@ -1,0 +1,381 @@
+//! Reading and writing open files.
+
+use crate::abi::errno::Errno;
+use crate::abi::flags::open;
+use crate::abi::signal::Sig;
+use crate::call::{Answer, Call, Fail, MAX_TRANSFER};
+use crate::fs::open::{FileId, PIPE_BUF, PIPE_CAPACITY, Target};
+use crate::fs::tree::Device;
+
+/// Most segments of a vector (UIO_MAXIOV).
+const MAX_SEGMENTS: u64 = 1024;
+
+/// Memory that a call reads or writes: address and length.
+type Segment = (u64, u64);
+
+impl Call<'_> {
+    fn vector(&self, address: u64, count: u64) -> Result<Vec<Segment>, Errno> {
+        if count > MAX_SEGMENTS {
+            return Err(Errno::EINVAL);
+        }
+        let word = self.abi().word();
+        let mut room = MAX_TRANSFER;
+        let mut segments = Vec::new();
+        for index in 0..count {
+            let at = address.checked_add(index * 2 * word).ok_or(Errno::EFAULT)?;
+            let base = self.get_word(at)?;
+            let length = self.get_word(at.checked_add(word).ok_or(Errno::EFAULT)?)?;
+            if self.abi().signed(length) < 0 {
+                return Err(Errno::EINVAL);
+            }
+            let length = length.min(room);
+            room -= length;
+            segments.push((base, length));
+        }
+        Ok(segments)
+    }
+
+    /// The bytes that a call writes.
+    fn gather(&self, segments: &[Segment]) -> Result<Vec<u8>, Errno> {
+        match segments {
+            [(address, length)] => self.bytes(*address, *length),
+            _ => {
+                let mut all = Vec::new();
+                for (address, length) in segments {
+                    all.extend(self.bytes(*address, *length)?);
+                }
+                Ok(all)
+            }
+        }
+    }
+
+    /// Gives bytes to the guest; how many.
+    fn scatter(&mut self, segments: &[Segment], bytes: &[u8]) -> Result<u64, Errno> {
+        let mut rest = bytes;
+        for (address, length) in segments {
+            let size = rest.len().min(usize::try_from(*length).unwrap_or(usize::MAX));
+            let (part, more) = rest.split_at(size);
+            self.write(*address, part)?;
+            rest = more;
+        }
+        Ok((bytes.len() - rest.len()) as u64)
+    }
+
+    fn read_from(&mut self, id: FileId, segments: &[Segment], at: Option<u64>) -> Answer {
+        let wanted = segments
+            .iter()
+            .map(|(_, length)| *length)
+            .sum::<u64>()
+            .min(MAX_TRANSFER);
+        let file = self.k.open.get(id).ok_or(Errno::EBADF)?;
+        if file.flags & open::ACCESS == open::WRITE_ONLY {
+            return Err(Errno::EBADF.into());
+        }
+        let offset = at.unwrap_or(file.offset);
+        let nonblocking = file.flags & open::NONBLOCK != 0;
+        let slice = |bytes: &[u8]| -> Vec<u8> {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+            let size = usize::try_from(wanted)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len() - start);
+            bytes.get(start..start + size).unwrap_or_default().to_vec()
+        };
+        let bytes = match &file.target {
+            Target::File(ino) => slice(self.k.tree.bytes(*ino).ok_or(Errno::EIO)?),
+            Target::Text(_, text) => slice(text),
+            Target::Input(_) if at.is_some() => return Err(Errno::ESPIPE.into()),
+            Target::Input(input) => slice(input),
+            Target::Directory(..) => return Err(Errno::EISDIR.into()),
+            Target::Path(_) | Target::Output { .. } | Target::PipeWrite(_) => return Err(Errno::EBADF.into()),
+            Target::Device(_, device) => match device {
+                Device::Null | Device::Tty | Device::Console | Device::Kmsg => Vec::new(),
+                Device::Zero | Device::Full => vec![0; usize::try_from(wanted).unwrap_or(0)],
+                Device::Random | Device::Urandom => {
+                    let mut bytes = vec![0; usize::try_from(wanted).unwrap_or(0)];
+                    self.k.chance.guest.fill(&mut bytes);
+                    bytes
+                }
+            },
+            Target::PipeRead(_) if at.is_some() => return Err(Errno::ESPIPE.into()),
+            Target::PipeRead(pipe) => {
+                let pipe = *pipe;
+                let pipe = self.k.open.pipe(pipe).ok_or(Errno::EBADF)?;
+                if wanted == 0 {
+                    return Ok(0);
+                }
+                if pipe.buffer.is_empty() {
+                    if pipe.writers == 0 {
+                        return Ok(0);
+                    }
+                    return if nonblocking {
+                        Err(Errno::EAGAIN.into())
+                    } else {
+                        Err(Fail::Wait)
+                    };
+                }
+                let size = pipe
+                    .buffer
+                    .len()
+                    .min(usize::try_from(wanted).unwrap_or(usize::MAX));
+                let bytes = pipe.buffer.drain(..size).collect();
+                self.k.wake += 1;
+                bytes
+            }
+        };
+        let count = self.scatter(segments, &bytes)?;
+        if at.is_none()
+            && let Some(file) = self.k.open.get_mut(id)
+        {
+            file.offset = file.offset.saturating_add(count);
+        }
+        Ok(count)
+    }
+
+    fn write_to(&mut self, id: FileId, bytes: &[u8], at: Option<u64>) -> Answer {
+        let file = self.k.open.get(id).ok_or(Errno::EBADF)?;
+        if file.flags & open::ACCESS == 0 {
+            return Err(Errno::EBADF.into());
+        }
+        let append = file.flags & open::APPEND != 0;
+        let nonblocking = file.flags & open::NONBLOCK != 0;
+        let offset = at.unwrap_or(file.offset);
+        let count = bytes.len() as u64;
+        match file.target {
+            Target::File(ino) => {
+                let size = self.k.tree.bytes(ino).map_or(0, |bytes| bytes.len() as u64);
+                let start = if append { size } else { offset };
+                if count > 0 {
+                    let result = self.k.tree.write(ino, start, bytes);
+                    self.stored(result)?;
+                }
+                if let Some(file) = self.k.open.get_mut(id) {
+                    file.written = Some(file.written.unwrap_or(0).saturating_add(count));
+                    if at.is_none() {
+                        file.offset = start.saturating_add(count);
+                    }
+                }
+                Ok(count)
+            }
+            Target::Output { error } => {
+                let room = self.k.tree.room;
+                if count > room {
+                    let limit = self.k.limits.file_bytes;
+                    self.k.limit("file-bytes", limit);
+                    return Err(Fail::End);
+                }
+                self.k.tree.room = room - count;
+                let output = if error {
+                    &mut self.k.stderr
+                } else {
+                    &mut self.k.stdout
+                };
+                output.extend_from_slice(bytes);
+                Ok(count)
+            }
+            Target::Device(_, Device::Full) if count > 0 => Err(Errno::ENOSPC.into()),
+            Target::Device(..) => Ok(count),
+            Target::PipeWrite(pipe) => {
+                if at.is_some() {
+                    return Err(Errno::ESPIPE.into());
+                }
+                let done = usize::try_from(self.pending.progress)
+                    .unwrap_or(0)
+                    .min(bytes.len());
+                let Some(pipe) = self.k.open.pipe(pipe) else {
+                    return Err(Errno::EBADF.into());
+                };
+                if pipe.readers == 0 {
+                    return self.broken_pipe();
+                }
+                let rest = bytes.get(done..).unwrap_or_default();
+                let room = PIPE_CAPACITY.saturating_sub(pipe.buffer.len());
+                let size = if bytes.len() <= PIPE_BUF && room < rest.len() {
+                    0
+                } else {
+                    room.min(rest.len())
+                };
+                pipe.buffer.extend(rest.iter().take(size));
+                if size > 0 {
+                    self.k.wake += 1;
+                }
+                let done = done + size;
+                if done == bytes.len() {
+                    return Ok(count);
+                }
+                if nonblocking {
+                    return if done > 0 {
+                        Ok(done as u64)
+                    } else {
+                        Err(Errno::EAGAIN.into())
+                    };
+                }
+                self.pending.progress = done as u64;
+                Err(Fail::Wait)
+            }
+            Target::Text(..) => Err(Errno::EACCES.into()),
+            Target::Path(_) | Target::Directory(..) | Target::Input(_) | Target::PipeRead(_) => {
+                Err(Errno::EBADF.into())
+            }
+        }
+    }
+
+    fn broken_pipe(&mut self) -> Answer {
+        let (pid, tid) = (self.pid, self.tid);
+        self.k.tell_signal((pid, tid), pid, Sig::PIPE);
+        self.k.post(pid, Sig::PIPE);
+        Err(Errno::EPIPE.into())
+    }
+
+    /// A position given by the guest.
+    fn position(&self, index: usize) -> Result<u64, Errno> {
+        let offset = self.word(index);
+        if offset.cast_signed() < 0 {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(offset)
+        }
+    }
+
+    /// A position given as two words, the low one first (preadv, pwritev).
+    fn split_position(&self, low: usize) -> Result<u64, Errno> {
+        let position = if self.abi().wide {
+            self.word(low)
+        } else {
+            self.word(low) | self.word(low + 1) << 32
+        };
+        if position.cast_signed() < 0 {
+            Err(Errno::EINVAL)
+        } else {
+            Ok(position)
+        }
+    }
+}
+
+pub(crate) fn read(c: &mut Call<'_>) -> Answer {
+    let id = c.file_id(0)?;
+    c.read_from(id, &[(c.word(1), c.word(2).min(MAX_TRANSFER))], None)
+}
+
+pub(crate) fn write(c: &mut Call<'_>) -> Answer {
+    let id = c.file_id(0)?;
+    let bytes = c.bytes(c.word(1), c.word(2))?;
+    c.write_to(id, &bytes, None)
+}
+
+pub(crate) fn readv(c: &mut Call<'_>) -> Answer {
+    let id = c.file_id(0)?;
+    let segments = c.vector(c.word(1), c.word(2))?;
+    c.read_from(id, &segments, None)
+}
+
+pub(crate) fn writev(c: &mut Call<'_>) -> Answer {
+    let id = c.file_id(0)?;
+    let segments = c.vector(c.word(1), c.word(2))?;
+    let bytes = c.gather(&segments)?;
+    c.write_to(id, &bytes, None)
+}
+
+pub(crate) fn pread(c: &mut Call<'_>) -> Answer {
+    let id = c.file_id(0)?;
+    let at = c.position(3)?;
+    c.read_from(id, &[(c.word(1), c.word(2).min(MAX_TRANSFER))], Some(at))
+}
+
+pub(crate) fn pwrite(c: &mut Call<'_>) -> Answer {
+    let id = c.file_id(0)?;
+    let at = c.position(3)?;
+    let bytes = c.bytes(c.word(1), c.word(2))?;
+    c.write_to(id, &bytes, Some(at))
+}
+
+pub(crate) fn preadv(c: &mut Call<'_>) -> Answer {
+    let id = c.file_id(0)?;
+    let segments = c.vector(c.word(1), c.word(2))?;
+    let at = c.split_position(3)?;
+    c.read_from(id, &segments, Some(at))
+}
+
+pub(crate) fn pwritev(c: &mut Call<'_>) -> Answer {
+    let id = c.file_id(0)?;
+    let segments = c.vector(c.word(1), c.word(2))?;
+    let bytes = c.gather(&segments)?;
+    let at = c.split_position(3)?;
+    c.write_to(id, &bytes, Some(at))
+}
+
+/// Moves bytes from one file to another: sendfile and copy_file_range.
+fn transfer(
+    c: &mut Call<'_>,
+    out: FileId,
+    input: FileId,
+    from: Option<u64>,
+    to: Option<u64>,
+    count: u64,
+) -> Answer {
+    let count = count.min(MAX_TRANSFER);
+    let file = c.k.open.get(input).ok_or(Errno::EBADF)?;
+    let offset = from.unwrap_or(file.offset);
+    let bytes = match &file.target {
+        Target::File(ino) => c.k.tree.bytes(*ino).unwrap_or_default(),
+        Target::Text(_, text) => text,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+    let size = usize::try_from(count)
+        .unwrap_or(usize::MAX)
+        .min(bytes.len() - start);
+    let bytes = bytes.get(start..start + size).unwrap_or_default().to_vec();
+    let written = c.write_to(out, &bytes, to)?;
+    if from.is_none()
+        && let Some(file) = c.k.open.get_mut(input)
+    {
+        file.offset = file.offset.saturating_add(written);
+    }
+    Ok(written)
+}
+
+fn send(c: &mut Call<'_>, wide: bool) -> Answer {
+    let (out, input) = (c.file_id(0)?, c.file_id(1)?);
+    let pointer = c.word(2);
+    let from = match (pointer, wide) {
+        (0, _) => None,
+        (at, true) => Some(c.get_u64(at)?),
+        (at, false) => Some(c.get_word(at)?),
+    };
+    let count = transfer(c, out, input, from, None, c.word(3))?;
+    if let Some(from) = from {
+        let to = from.saturating_add(count);
+        if wide {
+            c.put_u64(pointer, to)?;
+        } else {
+            c.put_word(pointer, to)?;
+        }
+    }
+    Ok(count)
+}
+
+pub(crate) fn sendfile(c: &mut Call<'_>) -> Answer {
+    send(c, false)
+}
+
+pub(crate) fn sendfile64(c: &mut Call<'_>) -> Answer {
+    send(c, true)
+}
+
+pub(crate) fn copy_file_range(c: &mut Call<'_>) -> Answer {
+    let (input, out) = (c.file_id(0)?, c.file_id(2)?);
+    let mut positions = [None; 2];
+    for (place, index) in positions.iter_mut().zip([1, 3]) {
+        if c.word(index) != 0 {
+            *place = Some(c.get_u64(c.word(index))?);
+        }
+    }
+    let [from, to] = positions;
+    let count = transfer(c, out, input, from, to, c.word(4))?;
+    for (place, index) in positions.into_iter().zip([1, 3]) {
+        if let Some(position) = place {
+            c.put_u64(c.word(index), position.saturating_add(count))?;
+        }
+    }
+    Ok(count)
+}

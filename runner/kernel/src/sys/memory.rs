@@ -1,0 +1,331 @@
+//! brk, mmap and their kin.
+
+use hotcell_schema::event::{Memory, MemoryOp, What};
+use hotcell_schema::guest::{Address, text};
+
+use crate::abi::errno::Errno;
+use crate::abi::flags;
+use crate::call::{Answer, Call};
+use crate::fs::open::Target;
+use crate::machine::Protection;
+use crate::space::{Backing, LOWEST};
+
+const MAP_SHARED: u64 = 1;
+const MAP_FIXED: u64 = 0x10;
+const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
+const MAP_KIND: u64 = 0xf;
+
+fn protection(word: u64) -> Protection {
+    Protection((word & 7) as u8)
+}
+
+impl Call<'_> {
+    /// Tells of memory that can be executed.
+    fn tell_executable(
+        &mut self,
+        op: MemoryOp,
+        start: u64,
+        length: u64,
+        protection: Protection,
+        file: Option<String>,
+    ) {
+        if !protection.has(Protection::EXECUTE) {
+            return;
+        }
+        let op = if protection.has(Protection::WRITE) {
+            MemoryOp::WriteExecute
+        } else {
+            op
+        };
+        let letters = Some(protection.letters());
+        self.tell(What::Memory(Memory {
+            op,
+            start: Address(start),
+            length,
+            protection: letters,
+            file,
+        }));
+    }
+}
+
+pub(crate) fn brk(c: &mut Call<'_>) -> Answer {
+    let wanted = c.word(0);
+    let page = c.abi().page;
+    let id = c.task().space;
+    let Some((first, current)) = c.k.spaces.get(&id).map(|space| space.heap) else {
+        return Ok(0);
+    };
+    if wanted < first {
+        return Ok(current);
+    }
+    let up = |value: u64| value.checked_add(page - 1).map(|value| value & !(page - 1));
+    let (Some(old_end), Some(new_end)) = (up(current), up(wanted)) else {
+        return Ok(current);
+    };
+    let result = c.with_space(|space, machine, room| {
+        if new_end > old_end {
+            if new_end > space.search_from || space.overlaps(old_end, new_end - old_end) {
+                return Err(Errno::ENOMEM.into());
+            }
+            let length = new_end - old_end;
+            space.map(
+                machine,
+                room,
+                old_end,
+                length,
+                Protection::READ_WRITE,
+                false,
+                Backing::Heap,
+            )?;
+        } else if new_end < old_end {
+            space.unmap(machine, new_end, old_end - new_end)?;
+        }
+        space.heap.1 = wanted;
+        Ok(())
+    });
+    match result {
+        Ok(()) => Ok(wanted),
+        Err(crate::call::Fail::Errno(_)) => Ok(current),
+        Err(other) => Err(other),
+    }
+}
+
+fn map(c: &mut Call<'_>, offset: u64) -> Answer {
+    let (hint, length, prot, flag_word) = (c.word(0), c.word(1), protection(c.word(2)), c.word(3));
+    let anonymous = flag_word & flags::map_anonymous(c.abi()) != 0;
+    if length == 0 || !matches!(flag_word & MAP_KIND, 1..=3) {
+        return Err(Errno::EINVAL.into());
+    }
+    let length = c.abi().page_up(length).ok_or(Errno::ENOMEM)?;
+    if offset & (c.abi().page - 1) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut content = None;
+    let mut backing = Backing::Anonymous;
+    let mut name = None;
+    if !anonymous {
+        let file = c.file(4)?;
+        let path = file.path.clone();
+        match file.target {
+            Target::File(ino) => {
+                let bytes = c.k.tree.bytes(ino).unwrap_or_default();
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                let count = usize::try_from(length)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len() - start);
+                content = bytes.get(start..start + count).map(<[u8]>::to_vec);
+                name = Some(text(&path));
+                backing = Backing::File {
+                    path: text(&path),
+                    offset,
+                    inode: ino.0,
+                };
+            }
+            Target::Device(_, crate::fs::tree::Device::Zero) => {}
+            _ => return Err(Errno::ENODEV.into()),
+        }
+    }
+    let fixed = flag_word & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0;
+    let keep = flag_word & MAP_FIXED_NOREPLACE != 0;
+    let shared = flag_word & MAP_SHARED != 0;
+    let page = c.abi().page;
+    let start = c.with_space(|space, machine, room| {
+        let start = if fixed {
+            if hint & (page - 1) != 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            if hint < LOWEST {
+                return Err(Errno::EPERM.into());
+            }
+            if keep && space.overlaps(hint, length) {
+                return Err(Errno::EEXIST.into());
+            }
+            hint
+        } else {
+            space.free_range(hint, length).ok_or(Errno::ENOMEM)?
+        };
+        space.map(machine, room, start, length, prot, shared, backing)?;
+        if let Some(bytes) = content.filter(|_| prot != Protection::NONE) {
+            machine.write(start, &bytes).map_err(|_| Errno::ENOMEM)?;
+        }
+        Ok(start)
+    })?;
+    c.tell_executable(MemoryOp::MapExecutable, start, length, prot, name);
+    Ok(start)
+}
+
+/// On i386 and s390x the arguments stand in memory (`old_mmap`).
+pub(crate) fn mmap(c: &mut Call<'_>) -> Answer {
+    use hotcell_schema::arch::AbiFamily;
+    if matches!(c.abi().family, AbiFamily::I386 | AbiFamily::S390x) && c.pending.row.name == "mmap" {
+        let block = c.word(0);
+        let mut words = [0; 8];
+        for (index, word) in words.iter_mut().take(6).enumerate() {
+            *word = c.get_word(block.wrapping_add(c.abi().word() * index as u64))?;
+        }
+        c.pending.words = words;
+        c.pending.args = c.known_args();
+    }
+    map(c, c.word(5))
+}
+
+/// The offset counts 4096 bytes, whatever the page size.
+pub(crate) fn mmap2(c: &mut Call<'_>) -> Answer {
+    map(c, c.word(5).checked_mul(4096).ok_or(Errno::EINVAL)?)
+}
+
+pub(crate) fn munmap(c: &mut Call<'_>) -> Answer {
+    let (start, length) = (c.word(0), c.abi().page_up(c.word(1)).ok_or(Errno::EINVAL)?);
+    c.with_space(|space, machine, _| match space.unmap(machine, start, length) {
+        Err(crate::space::MapError::Errno(_)) => Err(Errno::EINVAL.into()),
+        other => other,
+    })?;
+    Ok(0)
+}
+
+pub(crate) fn mprotect(c: &mut Call<'_>) -> Answer {
+    let (start, length, prot) = (
+        c.word(0),
+        c.abi().page_up(c.word(1)).ok_or(Errno::ENOMEM)?,
+        protection(c.word(2)),
+    );
+    if start & (c.abi().page - 1) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    if length == 0 {
+        return Ok(0);
+    }
+    c.with_space(|space, machine, room| space.protect(machine, room, start, length, prot))?;
+    c.tell_executable(MemoryOp::ProtectExecutable, start, length, prot, None);
+    Ok(0)
+}
+
+/// MADV_DONTNEED empties private memory; other advice changes nothing that a guest can see.
+pub(crate) fn madvise(c: &mut Call<'_>) -> Answer {
+    const DONT_NEED: u64 = 4;
+    let (start, length, advice) = (
+        c.word(0),
+        c.abi().page_up(c.word(1)).ok_or(Errno::EINVAL)?,
+        c.word(2),
+    );
+    if start & (c.abi().page - 1) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    c.with_space(|space, machine, _| {
+        if !space.covers(start, length) {
+            return Err(Errno::ENOMEM.into());
+        }
+        if advice != DONT_NEED {
+            return Ok(());
+        }
+        let zeroes = vec![0; 65_536];
+        let end = start + length;
+        let mut at = start;
+        while at < end {
+            let Some((_, mapping)) = space.find(at) else { break };
+            let until = mapping.end.min(end);
+            if mapping.backing == Backing::Anonymous
+                && !mapping.shared
+                && mapping.protection != Protection::NONE
+            {
+                while at < until {
+                    let size = (until - at).min(zeroes.len() as u64) as usize;
+                    machine
+                        .write(at, zeroes.get(..size).unwrap_or_default())
+                        .map_err(|_| Errno::ENOMEM)?;
+                    at += size as u64;
+                }
+            }
+            at = until;
+        }
+        Ok(())
+    })?;
+    Ok(0)
+}
+
+pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
+    const MAY_MOVE: u64 = 1;
+    let old = c.word(0);
+    let (Some(old_length), Some(length)) = (c.abi().page_up(c.word(1)), c.abi().page_up(c.word(2))) else {
+        return Err(Errno::EINVAL.into());
+    };
+    let flag_word = c.word(3);
+    if old & (c.abi().page - 1) != 0 || length == 0 || flag_word & !MAY_MOVE != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    c.with_space(|space, machine, room| {
+        let (_, mapping) = space.find(old).ok_or(Errno::EFAULT)?;
+        let mapping = mapping.clone();
+        if old_length == 0 || old.checked_add(old_length).is_none_or(|end| end > mapping.end) {
+            return Err(Errno::EFAULT.into());
+        }
+        if length <= old_length {
+            if length < old_length {
+                space.unmap(machine, old + length, old_length - length)?;
+            }
+            return Ok(old);
+        }
+        let more = length - old_length;
+        let after = old + old_length;
+        if !space.overlaps(after, more)
+            && after
+                .checked_add(more)
+                .is_some_and(|end| end <= space.search_from)
+        {
+            space.map(
+                machine,
+                room,
+                after,
+                more,
+                mapping.protection,
+                mapping.shared,
+                mapping.backing,
+            )?;
+            return Ok(old);
+        }
+        if flag_word & MAY_MOVE == 0 {
+            return Err(Errno::ENOMEM.into());
+        }
+        let start = space.free_range(0, length).ok_or(Errno::ENOMEM)?;
+        space.map(
+            machine,
+            room,
+            start,
+            length,
+            mapping.protection,
+            mapping.shared,
+            mapping.backing,
+        )?;
+        let mut chunk = vec![0; 65_536];
+        let mut at = 0;
+        while at < old_length && mapping.protection != Protection::NONE {
+            let size = (old_length - at).min(chunk.len() as u64) as usize;
+            let part = chunk.get_mut(..size).ok_or(Errno::EFAULT)?;
+            machine.read(old + at, part).map_err(|_| Errno::EFAULT)?;
+            machine.write(start + at, part).map_err(|_| Errno::EFAULT)?;
+            at += size as u64;
+        }
+        space.unmap(machine, old, old_length)?;
+        Ok(start)
+    })
+}
+
+/// Calls about memory that is never swapped out and always in step with its file.
+pub(crate) fn mapped_only(c: &mut Call<'_>) -> Answer {
+    let (start, length) = (c.word(0), c.abi().page_up(c.word(1)).ok_or(Errno::EINVAL)?);
+    c.with_space(|space, _, _| {
+        if space.covers(start, length) {
+            Ok(0)
+        } else {
+            Err(Errno::ENOMEM.into())
+        }
+    })
+}
+
+pub(crate) fn mincore(c: &mut Call<'_>) -> Answer {
+    mapped_only(c)?;
+    let pages = c.word(1).div_ceil(c.abi().page).min(1 << 20);
+    let all = vec![1; pages as usize];
+    c.write(c.word(2), &all)?;
+    Ok(0)
+}

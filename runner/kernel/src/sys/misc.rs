@@ -1,0 +1,206 @@
+//! The machine itself, thread pointers, chance, and what is refused.
+
+use crate::abi::errno::Errno;
+use crate::abi::layout::Layout;
+use crate::abi::quirks::{self, arch_prctl as codes};
+use crate::call::{Answer, Call};
+
+/// Size of a field of `struct new_utsname`.
+const NAME: usize = 65;
+
+pub(crate) fn uname(c: &mut Call<'_>) -> Answer {
+    let persona = &c.k.persona;
+    let bytes = Layout::new(c.abi())
+        .text("Linux", NAME)
+        .text(&persona.hostname, NAME)
+        .text(&persona.kernel_release, NAME)
+        .text(&persona.kernel_version, NAME)
+        .text(&c.k.profile.abi.machine, NAME)
+        .text(&persona.domain, NAME)
+        .bytes;
+    c.write(c.word(0), &bytes)?;
+    Ok(0)
+}
+
+pub(crate) fn sethostname(c: &mut Call<'_>) -> Answer {
+    if c.process().uid[1] != 0 {
+        return Err(Errno::EPERM.into());
+    }
+    if c.word(1) >= NAME as u64 {
+        return Err(Errno::EINVAL.into());
+    }
+    let name = c.bytes(c.word(0), c.word(1))?;
+    c.k.persona.hostname = String::from_utf8_lossy(&name).into_owned();
+    Ok(0)
+}
+
+pub(crate) fn sysinfo(c: &mut Call<'_>) -> Answer {
+    let memory = c.k.persona.memory_mib.saturating_mul(1 << 20);
+    let processes = c.k.processes.len() as u16;
+    let wide = c.abi().wide;
+    // A 32-bit word cannot hold more: the unit grows.
+    let unit = if wide || memory < 1 << 32 { 1 } else { 4096 };
+    let layout = Layout::new(c.abi())
+        .word(c.k.time.since_boot() / 1_000_000_000)
+        .word(2048)
+        .word(1536)
+        .word(1024)
+        .word(memory / unit)
+        .word(memory / 4 * 3 / unit)
+        .word(0)
+        .word(memory / 32 / unit)
+        .word(0)
+        .word(0)
+        .u16(processes)
+        .u16(0);
+    let word = c.abi().word() as usize;
+    let layout = layout.align(word).word(0).word(0).low(unit);
+    let bytes = if wide {
+        layout.align(8).bytes
+    } else {
+        layout.pad(8).bytes
+    };
+    c.write(c.word(0), &bytes)?;
+    Ok(0)
+}
+
+pub(crate) fn getrandom(c: &mut Call<'_>) -> Answer {
+    if c.word(2) & !7 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let length = c.word(1).min(32 << 20);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    c.k.chance.guest.fill(&mut bytes);
+    c.write(c.word(0), &bytes)?;
+    Ok(length)
+}
+
+pub(crate) fn getcpu(c: &mut Call<'_>) -> Answer {
+    for index in [0, 1] {
+        if c.word(index) != 0 {
+            c.put_u32(c.word(index), 0)?;
+        }
+    }
+    Ok(0)
+}
+
+pub(crate) fn personality(c: &mut Call<'_>) -> Answer {
+    const ASK: u64 = 0xffff_ffff;
+    match c.word(0) & ASK {
+        ASK | 0 => Ok(0),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+pub(crate) fn syslog(c: &mut Call<'_>) -> Answer {
+    match c.word(0) as u32 {
+        // The buffer is empty, and of the usual size.
+        2..=5 | 9 => Ok(0),
+        10 => Ok(262_144),
+        0 | 1 | 6..=8 => Ok(0),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+pub(crate) fn capget(c: &mut Call<'_>) -> Answer {
+    const VERSION_3: u32 = 0x2008_0522;
+    let (header, data) = (c.word(0), c.word(1));
+    let version = c.get_u32(header)?;
+    if !matches!(version, 0x1998_0330 | 0x2007_1026 | VERSION_3) {
+        c.put_u32(header, VERSION_3)?;
+        return if data == 0 {
+            Ok(0)
+        } else {
+            Err(Errno::EINVAL.into())
+        };
+    }
+    if data == 0 {
+        return Ok(0);
+    }
+    let all: u64 = if c.process().uid[1] == 0 { (1 << 41) - 1 } else { 0 };
+    let low = all as u32;
+    let mut layout = Layout::new(c.abi()).u32(low).u32(low).u32(0);
+    if version != 0x1998_0330 {
+        let high = (all >> 32) as u32;
+        layout = layout.u32(high).u32(high).u32(0);
+    }
+    let bytes = layout.bytes;
+    c.write(data, &bytes)?;
+    Ok(0)
+}
+
+/// Priorities: all are equal. Linux gives 20 minus the nice value.
+pub(crate) fn getpriority(_: &mut Call<'_>) -> Answer {
+    Ok(20)
+}
+
+pub(crate) fn zero(_: &mut Call<'_>) -> Answer {
+    Ok(0)
+}
+
+// Thread pointers.
+
+pub(crate) fn arch_prctl(c: &mut Call<'_>) -> Answer {
+    let (code, value) = (c.word(0), c.word(1));
+    match code {
+        codes::SET_FS => {
+            c.set_thread_pointer(value);
+            Ok(0)
+        }
+        codes::SET_GS => match c.machine.register("gs_base") {
+            Some(register) => {
+                c.machine.set(register, value);
+                Ok(0)
+            }
+            None => Err(Errno::EINVAL.into()),
+        },
+        codes::GET_FS | codes::GET_GS => {
+            let name = if code == codes::GET_FS {
+                "fs_base"
+            } else {
+                "gs_base"
+            };
+            let register = c.machine.register(name).ok_or(Errno::EINVAL)?;
+            let base = c.machine.get(register);
+            c.put_u64(value, base)?;
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// i386: the descriptor's base goes to the one entry there is. mips: the pointer itself.
+pub(crate) fn set_thread_area(c: &mut Call<'_>) -> Answer {
+    if c.abi().is_mips() {
+        let value = c.word(0);
+        c.set_thread_pointer(value);
+        return Ok(0);
+    }
+    let at = c.word(0);
+    let entry = c.get_u32(at.wrapping_add(quirks::USER_DESC_ENTRY))?;
+    let base = c.get_u32(at.wrapping_add(quirks::USER_DESC_BASE))?;
+    if entry != u32::MAX && entry != quirks::FIRST_TLS_ENTRY {
+        return Err(Errno::EINVAL.into());
+    }
+    c.set_thread_pointer(u64::from(base));
+    if entry == u32::MAX {
+        c.put_u32(at.wrapping_add(quirks::USER_DESC_ENTRY), quirks::FIRST_TLS_ENTRY)?;
+    }
+    Ok(0)
+}
+
+/// arm's private call.
+pub(crate) fn set_tls(c: &mut Call<'_>) -> Answer {
+    let value = c.word(0);
+    c.set_thread_pointer(value);
+    Ok(0)
+}
+
+/// Caches are always in step: stores drop what was translated from the bytes they change.
+pub(crate) fn cacheflush(_: &mut Call<'_>) -> Answer {
+    Ok(0)
+}
+
+pub(crate) fn socketcall(c: &mut Call<'_>) -> Answer {
+    c.socket_call()
+}

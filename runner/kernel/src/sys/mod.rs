@@ -1,0 +1,13 @@
+//! Handlers of system calls, by subject. What they need of the guest comes through [`Call`](crate::call::Call).
+
+pub(crate) mod dir;
+pub(crate) mod file;
+pub(crate) mod io;
+pub(crate) mod memory;
+pub(crate) mod misc;
+pub(crate) mod net;
+pub(crate) mod path;
+pub(crate) mod process;
+pub(crate) mod signal;
+pub(crate) mod time;
+pub(crate) mod wait;

@@ -1,0 +1,746 @@
+//! Processes: making, ending, waiting, identity, limits.
+
+use crate::abi::errno::Errno;
+use crate::abi::layout::Layout;
+use crate::abi::signal::Sig;
+use crate::call::{Answer, Call, Deferred, Fail, Fork};
+use crate::task::Ended;
+
+const CLONE_VM: u64 = 0x100;
+const CLONE_VFORK: u64 = 0x4000;
+const CLONE_THREAD: u64 = 0x1_0000;
+/// New namespaces: refused.
+const CLONE_NEW: u64 = 0x7e02_0000;
+
+/// Tells the call that ends its own task, and ends it.
+fn leave(c: &mut Call<'_>, ended: Ended) -> Answer {
+    let pid = c.pid;
+    c.k.end_process(pid, ended);
+    Err(Fail::Gone)
+}
+
+impl Call<'_> {
+    /// The event of a call that does not come back, told before what follows from it.
+    fn tell_now(&mut self) {
+        let pending = self.pending.clone();
+        let tid = self.tid;
+        self.k.tell_call(tid, pending, None);
+    }
+}
+
+pub(crate) fn exit_group(c: &mut Call<'_>) -> Answer {
+    c.tell_now();
+    let code = c.word(0) as u8;
+    let answer = leave(c, Ended::Exited(code));
+    c.k.tell_later();
+    answer
+}
+
+/// Ends the task; the process too when it was the last.
+pub(crate) fn exit(c: &mut Call<'_>) -> Answer {
+    if c.process().tasks.len() <= 1 {
+        return exit_group(c);
+    }
+    c.tell_now();
+    let tid = c.tid;
+    let clear = c.task().clear_tid;
+    let space = c.task().space;
+    if clear != 0 {
+        let _ = c.put_u32(clear, 0);
+        c.k.futex_wake(space, clear, 1);
+    }
+    c.process().tasks.remove(&tid);
+    c.k.tasks.remove(&tid);
+    if let Some(space) = c.k.spaces.get_mut(&space) {
+        space.loaded = None;
+    }
+    c.k.wake += 1;
+    Err(Fail::Gone)
+}
+
+/// fork, vfork and clone come here. A vfork's parent comes again until its child has left.
+fn make(c: &mut Call<'_>, fork: Fork) -> Answer {
+    if c.pending.progress != 0 {
+        let child = c.pending.progress as u32;
+        let released = c.k.processes.get(&child).is_none_or(|process| process.released);
+        return if released {
+            Ok(u64::from(child))
+        } else {
+            Err(Fail::Wait)
+        };
+    }
+    if fork.flags & CLONE_NEW != 0 {
+        return Err(Errno::EPERM.into());
+    }
+    let thread = fork.flags & CLONE_THREAD != 0;
+    if thread && fork.flags & CLONE_VM == 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    Err(Fail::Later(Deferred::Fork(fork)))
+}
+
+pub(crate) fn fork(c: &mut Call<'_>) -> Answer {
+    make(c, Fork::default())
+}
+
+pub(crate) fn vfork(c: &mut Call<'_>) -> Answer {
+    make(
+        c,
+        Fork {
+            flags: CLONE_VFORK,
+            ..Fork::default()
+        },
+    )
+}
+
+/// clone: the thread pointer stands before the child's tid, except where the order is the other way.
+pub(crate) fn clone(c: &mut Call<'_>) -> Answer {
+    use hotcell_schema::arch::AbiFamily;
+    let (flags, stack) = match c.abi().family {
+        AbiFamily::S390x => (c.word(1), c.word(0)),
+        _ => (c.word(0), c.word(1)),
+    };
+    let (thread_pointer, child_tid) = match c.abi().family {
+        AbiFamily::X86_64 | AbiFamily::S390x => (c.word(4), c.word(3)),
+        _ => (c.word(3), c.word(4)),
+    };
+    let mut thread_pointer = thread_pointer;
+    if c.abi().family == AbiFamily::I386 && flags & 0x8_0000 != 0 && c.pending.progress == 0 {
+        // A struct user_desc.
+        thread_pointer =
+            u64::from(c.get_u32(thread_pointer.wrapping_add(crate::abi::quirks::USER_DESC_BASE))?);
+    }
+    make(
+        c,
+        Fork {
+            flags,
+            stack,
+            thread_pointer,
+            parent_tid: c.word(2),
+            child_tid,
+        },
+    )
+}
+
+pub(crate) fn clone3(c: &mut Call<'_>) -> Answer {
+    let (at, size) = (c.word(0), c.word(1));
+    if size < 64 {
+        return Err(Errno::EINVAL.into());
+    }
+    let field = |c: &Call<'_>, index: u64| c.get_u64(at.wrapping_add(8 * index));
+    let (flags, child_tid, parent_tid) = (field(c, 0)?, field(c, 2)?, field(c, 3)?);
+    let (stack, stack_size, mut thread_pointer) = (field(c, 5)?, field(c, 6)?, field(c, 7)?);
+    let stack = if stack == 0 {
+        0
+    } else {
+        stack.wrapping_add(stack_size)
+    };
+    if c.abi().family == hotcell_schema::arch::AbiFamily::I386
+        && flags & 0x8_0000 != 0
+        && c.pending.progress == 0
+    {
+        thread_pointer =
+            u64::from(c.get_u32(thread_pointer.wrapping_add(crate::abi::quirks::USER_DESC_BASE))?);
+    }
+    make(
+        c,
+        Fork {
+            flags,
+            stack,
+            thread_pointer,
+            parent_tid,
+            child_tid,
+        },
+    )
+}
+
+fn exec(c: &mut Call<'_>, at: Option<usize>, path: usize, argv: usize) -> Answer {
+    let name = c.path(path)?;
+    let empty = name.is_empty();
+    let (ino, absolute) = if empty && at.is_some() {
+        let file = c.file(0)?;
+        (file.inode().ok_or(Errno::EACCES)?, file.path.clone())
+    } else {
+        (c.walk(at, &name, true)?.inode()?, c.absolute(at, &name))
+    };
+    let argv_list = c.texts(c.word(argv))?;
+    let env = c.texts(c.word(argv + 1))?;
+    let argv_list = if argv_list.is_empty() {
+        vec![Vec::new()]
+    } else {
+        argv_list
+    };
+    let image = c.k.image(c.pid, ino, absolute, argv_list, env)?;
+    Err(Fail::Later(Deferred::Exec(Box::new(image))))
+}
+
+pub(crate) fn execve(c: &mut Call<'_>) -> Answer {
+    exec(c, None, 0, 1)
+}
+
+pub(crate) fn execveat(c: &mut Call<'_>) -> Answer {
+    exec(c, Some(0), 1, 2)
+}
+
+/// The status word of wait.
+fn status(c: &Call<'_>, ended: Ended) -> u32 {
+    match ended {
+        Ended::Exited(code) => u32::from(code) << 8,
+        Ended::Killed(signal) => signal.number(c.abi().family) as u32 & 0x7f,
+    }
+}
+
+/// A child that has ended and fits, or `None` when one that fits still runs.
+fn ended_child(
+    c: &mut Call<'_>,
+    fits: impl Fn(&crate::task::Process) -> bool,
+) -> Result<Option<(u32, Ended)>, Errno> {
+    let own = c.pid;
+    let mut any = false;
+    for process in
+        c.k.processes
+            .values()
+            .filter(|process| process.parent == own && fits(process))
+    {
+        any = true;
+        if let Some(ended) = process.ended {
+            return Ok(Some((process.pid, ended)));
+        }
+    }
+    if any { Ok(None) } else { Err(Errno::ECHILD) }
+}
+
+fn wait_for(c: &mut Call<'_>, which: i32, at: u64, options: u64, usage: u64) -> Answer {
+    const NO_HANG: u64 = 1;
+    let group = c.process().group;
+    let found = ended_child(c, |process| match which {
+        -1 => true,
+        0 => process.group == group,
+        1.. => process.pid == which.cast_unsigned(),
+        other => process.group == other.unsigned_abs(),
+    })?;
+    let Some((pid, ended)) = found else {
+        return if options & NO_HANG != 0 {
+            Ok(0)
+        } else {
+            Err(Fail::Wait)
+        };
+    };
+    if at != 0 {
+        let status = status(c, ended);
+        c.put_u32(at, status)?;
+    }
+    if usage != 0 {
+        put_usage(c, usage, 0)?;
+    }
+    c.k.reap(pid);
+    Ok(u64::from(pid))
+}
+
+pub(crate) fn wait4(c: &mut Call<'_>) -> Answer {
+    wait_for(c, c.int(0), c.word(1), c.word(2), c.word(3))
+}
+
+pub(crate) fn waitpid(c: &mut Call<'_>) -> Answer {
+    wait_for(c, c.int(0), c.word(1), c.word(2), 0)
+}
+
+pub(crate) fn waitid(c: &mut Call<'_>) -> Answer {
+    const NO_HANG: u64 = 1;
+    const NO_WAIT: u64 = 0x100_0000;
+    let (kind, id, at, options) = (c.word(0), c.word(1) as u32, c.word(2), c.word(3));
+    let found = ended_child(c, |process| match kind {
+        0 => true,
+        1 => process.pid == id,
+        2 => process.group == id,
+        _ => false,
+    })?;
+    let Some((pid, ended)) = found else {
+        if options & NO_HANG == 0 {
+            return Err(Fail::Wait);
+        }
+        if at != 0 {
+            c.write(at, &[0; 128])?;
+        }
+        return Ok(0);
+    };
+    if at != 0 {
+        let family = c.abi().family;
+        let (code, value) = match ended {
+            Ended::Exited(code) => (1, u64::from(code)),
+            Ended::Killed(signal) => (2, signal.number(family)),
+        };
+        let uid = c.k.processes.get(&pid).map_or(0, |process| process.uid[0]);
+        let signal = Sig::CHLD.number(family);
+        let layout = Layout::new(c.abi()).low(signal);
+        // mips has the code before the error number.
+        let layout = if c.abi().is_mips() {
+            layout.u32(code).u32(0)
+        } else {
+            layout.u32(0).u32(code)
+        };
+        let word = c.abi().word() as usize;
+        let mut bytes = layout.align(word).u32(pid).u32(uid).low(value).bytes;
+        bytes.resize(128, 0);
+        c.write(at, &bytes)?;
+    }
+    if options & NO_WAIT == 0 {
+        c.k.reap(pid);
+    }
+    Ok(0)
+}
+
+// Identity.
+
+pub(crate) fn getpid(c: &mut Call<'_>) -> Answer {
+    Ok(u64::from(c.pid))
+}
+
+pub(crate) fn gettid(c: &mut Call<'_>) -> Answer {
+    Ok(u64::from(c.tid))
+}
+
+pub(crate) fn getppid(c: &mut Call<'_>) -> Answer {
+    Ok(u64::from(c.process().parent))
+}
+
+pub(crate) fn getpgrp(c: &mut Call<'_>) -> Answer {
+    Ok(u64::from(c.process().group))
+}
+
+fn other(c: &mut Call<'_>, index: usize) -> Result<u32, Errno> {
+    let pid = c.word(index) as u32;
+    let pid = if pid == 0 { c.pid } else { pid };
+    if c.k.processes.contains_key(&pid) {
+        Ok(pid)
+    } else {
+        Err(Errno::ESRCH)
+    }
+}
+
+pub(crate) fn getpgid(c: &mut Call<'_>) -> Answer {
+    let pid = other(c, 0)?;
+    Ok(c.k
+        .processes
+        .get(&pid)
+        .map_or(0, |process| u64::from(process.group)))
+}
+
+pub(crate) fn getsid(c: &mut Call<'_>) -> Answer {
+    let pid = other(c, 0)?;
+    Ok(c.k
+        .processes
+        .get(&pid)
+        .map_or(0, |process| u64::from(process.session)))
+}
+
+pub(crate) fn setpgid(c: &mut Call<'_>) -> Answer {
+    let pid = other(c, 0)?;
+    let group = if c.word(1) as u32 == 0 {
+        pid
+    } else {
+        c.word(1) as u32
+    };
+    let own = c.pid;
+    let Some(process) = c.k.processes.get_mut(&pid) else {
+        return Err(Errno::ESRCH.into());
+    };
+    if pid != own && process.parent != own {
+        return Err(Errno::ESRCH.into());
+    }
+    if pid != own && process.executed {
+        return Err(Errno::EACCES.into());
+    }
+    if process.session == pid {
+        return Err(Errno::EPERM.into());
+    }
+    process.group = group;
+    Ok(0)
+}
+
+pub(crate) fn setsid(c: &mut Call<'_>) -> Answer {
+    let own = c.pid;
+    if c.k.processes.values().any(|process| process.group == own) {
+        return Err(Errno::EPERM.into());
+    }
+    let process = c.process();
+    process.group = own;
+    process.session = own;
+    Ok(u64::from(own))
+}
+
+pub(crate) fn getuid(c: &mut Call<'_>) -> Answer {
+    Ok(u64::from(c.process().uid[0]))
+}
+
+pub(crate) fn geteuid(c: &mut Call<'_>) -> Answer {
+    Ok(u64::from(c.process().uid[1]))
+}
+
+pub(crate) fn getgid(c: &mut Call<'_>) -> Answer {
+    Ok(u64::from(c.process().gid[0]))
+}
+
+pub(crate) fn getegid(c: &mut Call<'_>) -> Answer {
+    Ok(u64::from(c.process().gid[1]))
+}
+
+/// Sets real, effective and saved numbers; `None` leaves one.
+fn set_ids(c: &mut Call<'_>, group: bool, new: [Option<u32>; 3]) -> Answer {
+    let root = c.process().uid[1] == 0;
+    let process = c.process();
+    let ids = if group { &mut process.gid } else { &mut process.uid };
+    if !root && new.iter().flatten().any(|id| !ids.contains(id)) {
+        return Err(Errno::EPERM.into());
+    }
+    for (id, new) in ids.iter_mut().zip(new) {
+        *id = new.unwrap_or(*id);
+    }
+    Ok(0)
+}
+
+/// A number given, or `None` for -1.
+fn given(c: &Call<'_>, index: usize) -> Option<u32> {
+    let word = c.word(index);
+    if c.half_ids() {
+        return (word as u16 != u16::MAX).then_some(u32::from(word as u16));
+    }
+    (word as u32 != u32::MAX).then_some(word as u32)
+}
+
+fn set_one(c: &mut Call<'_>, group: bool) -> Answer {
+    let id = Some(c.word(0) as u32);
+    let root = c.process().uid[1] == 0;
+    set_ids(c, group, if root { [id; 3] } else { [None, id, None] })
+}
+
+pub(crate) fn setuid(c: &mut Call<'_>) -> Answer {
+    set_one(c, false)
+}
+
+pub(crate) fn setgid(c: &mut Call<'_>) -> Answer {
+    set_one(c, true)
+}
+
+pub(crate) fn setreuid(c: &mut Call<'_>) -> Answer {
+    let new = [given(c, 0), given(c, 1), given(c, 1)];
+    set_ids(c, false, new)
+}
+
+pub(crate) fn setregid(c: &mut Call<'_>) -> Answer {
+    let new = [given(c, 0), given(c, 1), given(c, 1)];
+    set_ids(c, true, new)
+}
+
+pub(crate) fn setresuid(c: &mut Call<'_>) -> Answer {
+    let new = [given(c, 0), given(c, 1), given(c, 2)];
+    set_ids(c, false, new)
+}
+
+pub(crate) fn setresgid(c: &mut Call<'_>) -> Answer {
+    let new = [given(c, 0), given(c, 1), given(c, 2)];
+    set_ids(c, true, new)
+}
+
+impl Call<'_> {
+    /// Whether this is an old call of i386 or arm, with 16-bit user and group numbers.
+    pub(crate) fn half_ids(&self) -> bool {
+        use hotcell_schema::arch::AbiFamily;
+        let old = matches!(self.abi().family, AbiFamily::I386 | AbiFamily::ArmEabi);
+        old && !self.pending.row.name.ends_with("32")
+    }
+
+    fn put_id(&mut self, at: u64, id: u32) -> Result<(), Errno> {
+        if !self.half_ids() {
+            return self.put_u32(at, id);
+        }
+        let bytes = Layout::new(self.abi())
+            .u16(u16::try_from(id).unwrap_or(65_534))
+            .bytes;
+        self.write(at, &bytes)
+    }
+
+    fn id_size(&self) -> u64 {
+        if self.half_ids() { 2 } else { 4 }
+    }
+}
+
+fn put_ids(c: &mut Call<'_>, ids: [u32; 3]) -> Answer {
+    for (index, id) in ids.into_iter().enumerate() {
+        c.put_id(c.word(index), id)?;
+    }
+    Ok(0)
+}
+
+pub(crate) fn getresuid(c: &mut Call<'_>) -> Answer {
+    let ids = c.process().uid;
+    put_ids(c, ids)
+}
+
+pub(crate) fn getresgid(c: &mut Call<'_>) -> Answer {
+    let ids = c.process().gid;
+    put_ids(c, ids)
+}
+
+/// File system ids follow the effective ones.
+pub(crate) fn setfsuid(c: &mut Call<'_>) -> Answer {
+    geteuid(c)
+}
+
+pub(crate) fn setfsgid(c: &mut Call<'_>) -> Answer {
+    getegid(c)
+}
+
+pub(crate) fn getgroups(c: &mut Call<'_>) -> Answer {
+    let groups = c.process().groups.clone();
+    let room = c.int(0);
+    if room != 0 {
+        if room < 0 || (room.cast_unsigned() as usize) < groups.len() {
+            return Err(Errno::EINVAL.into());
+        }
+        for (index, group) in groups.iter().enumerate() {
+            c.put_id(c.word(1).wrapping_add(c.id_size() * index as u64), *group)?;
+        }
+    }
+    Ok(groups.len() as u64)
+}
+
+pub(crate) fn setgroups(c: &mut Call<'_>) -> Answer {
+    if c.process().uid[1] != 0 {
+        return Err(Errno::EPERM.into());
+    }
+    let count = c.word(0);
+    if count > 65_536 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut groups = Vec::new();
+    for index in 0..count {
+        let at = c.word(1).wrapping_add(c.id_size() * index);
+        let mut half = [0; 2];
+        groups.push(if c.half_ids() {
+            c.read(at, &mut half)?;
+            u32::from(c.abi().get_u16(half))
+        } else {
+            c.get_u32(at)?
+        });
+    }
+    c.process().groups = groups;
+    Ok(0)
+}
+
+pub(crate) fn umask(c: &mut Call<'_>) -> Answer {
+    let new = c.word(0) as u32 & 0o777;
+    Ok(u64::from(std::mem::replace(&mut c.process().umask, new)))
+}
+
+// Limits and usage.
+
+const INFINITE: u64 = u64::MAX;
+
+fn limit_of(c: &mut Call<'_>, number: u64) -> Result<(u64, u64), Errno> {
+    if let Some(limits) = c.process().limits.get(&number) {
+        return Ok(*limits);
+    }
+    // mips numbers NOFILE 5, AS 6, RSS 7, NPROC 8, MEMLOCK 9.
+    let mips = c.abi().is_mips();
+    Ok(match number {
+        3 => (8 << 20, INFINITE),
+        4 => (0, INFINITE),
+        5 if mips => (1024, 4096),
+        7 if !mips => (1024, 4096),
+        8 if mips => (7824, 7824),
+        6 if !mips => (7824, 7824),
+        8 | 9 => (8 << 20, 8 << 20),
+        11 => (7824, 7824),
+        12 => (819_200, 819_200),
+        13 | 14 => (0, 0),
+        0..=15 => (INFINITE, INFINITE),
+        _ => return Err(Errno::EINVAL),
+    })
+}
+
+impl Call<'_> {
+    fn infinite(&self) -> u64 {
+        // mips o32 has half of it.
+        if self.abi().wide {
+            INFINITE
+        } else if self.abi().is_mips() {
+            0x7fff_ffff
+        } else {
+            0xffff_ffff
+        }
+    }
+
+    fn put_limit(&mut self, at: u64, limit: (u64, u64)) -> Result<(), Errno> {
+        let most = self.infinite();
+        let word = self.abi().word();
+        self.put_word(at, limit.0.min(most))?;
+        self.put_word(at.wrapping_add(word), limit.1.min(most))
+    }
+
+    fn get_limit(&self, at: u64) -> Result<(u64, u64), Errno> {
+        let most = self.infinite();
+        let word = self.abi().word();
+        let read = |at| {
+            self.get_word(at)
+                .map(|value| if value >= most { INFINITE } else { value })
+        };
+        Ok((read(at)?, read(at.wrapping_add(word))?))
+    }
+
+    fn set_limit(&mut self, number: u64, new: (u64, u64)) -> Result<(), Errno> {
+        let old = limit_of(self, number)?;
+        if new.0 > new.1 {
+            return Err(Errno::EINVAL);
+        }
+        if new.1 > old.1 && self.process().uid[1] != 0 {
+            return Err(Errno::EPERM);
+        }
+        self.process().limits.insert(number, new);
+        Ok(())
+    }
+}
+
+/// getrlimit and ugetrlimit.
+pub(crate) fn getrlimit(c: &mut Call<'_>) -> Answer {
+    let limit = limit_of(c, c.word(0))?;
+    c.put_limit(c.word(1), limit)?;
+    Ok(0)
+}
+
+pub(crate) fn setrlimit(c: &mut Call<'_>) -> Answer {
+    let new = c.get_limit(c.word(1))?;
+    c.set_limit(c.word(0), new)?;
+    Ok(0)
+}
+
+pub(crate) fn prlimit64(c: &mut Call<'_>) -> Answer {
+    let pid = other(c, 0)?;
+    if pid != c.pid {
+        return Err(Errno::EPERM.into());
+    }
+    let old = limit_of(c, c.word(1))?;
+    let (new_at, old_at) = (c.word(2), c.word(3));
+    let new = match new_at {
+        0 => None,
+        at => Some((c.get_u64(at)?, c.get_u64(at.wrapping_add(8))?)),
+    };
+    if old_at != 0 {
+        c.put_u64(old_at, old.0)?;
+        c.put_u64(old_at.wrapping_add(8), old.1)?;
+    }
+    if let Some(new) = new {
+        c.set_limit(c.word(1), new)?;
+    }
+    Ok(0)
+}
+
+fn put_usage(c: &mut Call<'_>, at: u64, used: u64) -> Result<(), Errno> {
+    let (seconds, micro) = (used / 1_000_000_000, used % 1_000_000_000 / 1000);
+    let layout = Layout::new(c.abi())
+        .word(seconds)
+        .word(micro)
+        .word(0)
+        .word(0)
+        .word(2048);
+    let word = c.abi().word() as usize;
+    let bytes = layout.pad(13 * word).bytes;
+    c.write(at, &bytes)
+}
+
+pub(crate) fn getrusage(c: &mut Call<'_>) -> Answer {
+    let used = match c.int(0) {
+        0 | 1 => c.process().used,
+        -1 => 0,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    put_usage(c, c.word(1), used)?;
+    Ok(0)
+}
+
+// Small things of tasks.
+
+pub(crate) fn set_tid_address(c: &mut Call<'_>) -> Answer {
+    let at = c.word(0);
+    c.task().clear_tid = at;
+    Ok(u64::from(c.tid))
+}
+
+pub(crate) fn set_robust_list(c: &mut Call<'_>) -> Answer {
+    let list = (c.word(0), c.word(1));
+    c.task().robust_list = list;
+    Ok(0)
+}
+
+pub(crate) fn sched_yield(c: &mut Call<'_>) -> Answer {
+    // One other turn, by waiting for a moment that has already come.
+    if c.k.tasks.len() > 1 && c.pending.progress == 0 {
+        c.pending.progress = 1;
+        c.pending.deadline = Some(c.k.time.now);
+        c.k.wake += 1;
+        return Err(Fail::Wait);
+    }
+    Ok(0)
+}
+
+pub(crate) fn sched_getaffinity(c: &mut Call<'_>) -> Answer {
+    let word = c.abi().word();
+    let length = c.word(1);
+    if length < word || length % word != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let cpus = c.k.persona.cpus.clamp(1, 32);
+    let mask = if cpus >= 32 {
+        0xffff_ffff
+    } else {
+        (1u64 << cpus) - 1
+    };
+    c.put_word(c.word(2), mask)?;
+    Ok(word)
+}
+
+pub(crate) fn prctl(c: &mut Call<'_>) -> Answer {
+    let argument = c.word(1);
+    match c.word(0) as u32 {
+        // PDEATHSIG
+        1 => Ok(0),
+        2 => {
+            c.put_u32(argument, 0)?;
+            Ok(0)
+        }
+        // DUMPABLE
+        3 => Ok(c.process().dumpable),
+        4 if argument <= 1 => {
+            c.process().dumpable = argument;
+            Ok(0)
+        }
+        // NAME
+        15 => {
+            let bytes = c.bytes(argument, 16).or_else(|_| c.text(argument, 16))?;
+            let name: Vec<u8> = bytes
+                .iter()
+                .copied()
+                .take(15)
+                .take_while(|byte| *byte != 0)
+                .collect();
+            c.process().comm = name;
+            Ok(0)
+        }
+        16 => {
+            let mut name = c.process().comm.clone();
+            name.resize(16, 0);
+            c.write(argument, &name)?;
+            Ok(0)
+        }
+        // SECCOMP, CAPBSET_READ
+        21 => Ok(0),
+        23 if argument <= 40 => Ok(1),
+        // NO_NEW_PRIVS
+        38 if argument == 1 => {
+            c.process().no_new_privileges = true;
+            Ok(0)
+        }
+        39 => Ok(u64::from(c.process().no_new_privileges)),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}

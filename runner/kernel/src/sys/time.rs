@@ -1,0 +1,251 @@
+//! Clocks, sleeps and timers, all of virtual time.
+
+use crate::abi::errno::Errno;
+use crate::abi::layout::Layout;
+use crate::call::{Answer, Call, Fail};
+
+const SECOND: u64 = 1_000_000_000;
+
+impl Call<'_> {
+    /// Bytes of a `timespec` or `timeval`; `wide`: of the 64-bit kind that 32-bit ABIs also have.
+    pub(crate) fn time_size(&self, wide: bool) -> u64 {
+        if wide { 16 } else { 2 * self.abi().word() }
+    }
+
+    /// A `timespec` or `timeval`: two words.
+    pub(crate) fn time_at(&self, address: u64, wide: bool) -> Result<(i64, i64), Errno> {
+        if wide || self.abi().wide {
+            let seconds = self.get_u64(address)?.cast_signed();
+            let rest = self.get_u64(address.wrapping_add(8))?;
+            // On 32-bit ABIs the upper half of tv_nsec is padding.
+            let rest = if self.abi().wide {
+                rest.cast_signed()
+            } else {
+                i64::from((rest as u32).cast_signed())
+            };
+            return Ok((seconds, rest));
+        }
+        let seconds = self.get_u32(address)?.cast_signed();
+        let rest = self.get_u32(address.wrapping_add(4))?.cast_signed();
+        Ok((i64::from(seconds), i64::from(rest)))
+    }
+
+    /// Writes a `timespec` or `timeval`.
+    pub(crate) fn put_time(
+        &mut self,
+        address: u64,
+        seconds: i64,
+        rest: u64,
+        wide: bool,
+    ) -> Result<(), Errno> {
+        let layout = Layout::new(self.abi());
+        let bytes = if wide {
+            layout.u64(seconds.cast_unsigned()).u64(rest).bytes
+        } else {
+            layout.word(seconds.cast_unsigned()).word(rest).bytes
+        };
+        self.write(address, &bytes)
+    }
+
+    /// What a clock shows, in nanoseconds.
+    fn clock(&mut self, clock: u64) -> Result<i64, Errno> {
+        let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        match clock as u32 {
+            0 | 5 | 8 | 11 => Ok(self.k.time.real()),
+            1 | 4 | 6 | 7 | 9 => Ok(signed(self.k.time.since_boot())),
+            2 | 3 => Ok(signed(self.k.time.now)),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// A length of time given by the guest, in nanoseconds.
+    pub(crate) fn duration(&self, (seconds, nanoseconds): (i64, i64)) -> Result<u64, Errno> {
+        if seconds < 0 || !(0..SECOND.cast_signed()).contains(&nanoseconds) {
+            return Err(Errno::EINVAL);
+        }
+        Ok(seconds
+            .cast_unsigned()
+            .saturating_mul(SECOND)
+            .saturating_add(nanoseconds.cast_unsigned()))
+    }
+
+    /// Waits until the deadline; `Ok` once it has passed.
+    fn sleep_until(&mut self, deadline: impl FnOnce(&mut Self) -> Result<u64, Errno>) -> Answer {
+        let at = match self.pending.deadline {
+            Some(at) => at,
+            None => {
+                let at = deadline(self)?;
+                self.pending.deadline = Some(at);
+                at
+            }
+        };
+        if self.k.time.now >= at {
+            Ok(0)
+        } else {
+            Err(Fail::Wait)
+        }
+    }
+}
+
+fn gettime(c: &mut Call<'_>, wide: bool) -> Answer {
+    let now = c.clock(c.word(0))?;
+    let second = SECOND.cast_signed();
+    c.put_time(
+        c.word(1),
+        now.div_euclid(second),
+        now.rem_euclid(second).cast_unsigned(),
+        wide,
+    )?;
+    Ok(0)
+}
+
+pub(crate) fn clock_gettime(c: &mut Call<'_>) -> Answer {
+    gettime(c, false)
+}
+
+pub(crate) fn clock_gettime64(c: &mut Call<'_>) -> Answer {
+    gettime(c, true)
+}
+
+fn getres(c: &mut Call<'_>, wide: bool) -> Answer {
+    c.clock(c.word(0))?;
+    if c.word(1) != 0 {
+        let coarse = matches!(c.word(0), 5 | 6);
+        c.put_time(c.word(1), 0, if coarse { 4_000_000 } else { 1 }, wide)?;
+    }
+    Ok(0)
+}
+
+pub(crate) fn clock_getres(c: &mut Call<'_>) -> Answer {
+    getres(c, false)
+}
+
+pub(crate) fn clock_getres64(c: &mut Call<'_>) -> Answer {
+    getres(c, true)
+}
+
+pub(crate) fn gettimeofday(c: &mut Call<'_>) -> Answer {
+    let now = c.k.time.real();
+    let second = SECOND.cast_signed();
+    if c.word(0) != 0 {
+        c.put_time(
+            c.word(0),
+            now.div_euclid(second),
+            now.rem_euclid(second).cast_unsigned() / 1000,
+            false,
+        )?;
+    }
+    if c.word(1) != 0 {
+        c.write(c.word(1), &[0; 8])?;
+    }
+    Ok(0)
+}
+
+pub(crate) fn time(c: &mut Call<'_>) -> Answer {
+    let now = c.k.time.real().div_euclid(SECOND.cast_signed()).cast_unsigned();
+    if c.word(0) != 0 {
+        c.put_word(c.word(0), now)?;
+    }
+    Ok(c.abi().cut(now))
+}
+
+pub(crate) fn nanosleep(c: &mut Call<'_>) -> Answer {
+    c.sleep_until(|c| {
+        let wanted = c.duration(c.time_at(c.word(0), false)?)?;
+        Ok(c.k.time.now.saturating_add(wanted))
+    })
+}
+
+fn clock_sleep(c: &mut Call<'_>, wide: bool) -> Answer {
+    const ABSOLUTE: u64 = 1;
+    c.sleep_until(|c| {
+        let wanted = c.duration(c.time_at(c.word(2), wide)?)?;
+        if c.word(1) & ABSOLUTE == 0 {
+            return Ok(c.k.time.now.saturating_add(wanted));
+        }
+        let now = c.clock(c.word(0))?.max(0).cast_unsigned();
+        Ok(c.k.time.now.saturating_add(wanted.saturating_sub(now)))
+    })
+}
+
+pub(crate) fn clock_nanosleep(c: &mut Call<'_>) -> Answer {
+    clock_sleep(c, false)
+}
+
+pub(crate) fn clock_nanosleep64(c: &mut Call<'_>) -> Answer {
+    clock_sleep(c, true)
+}
+
+pub(crate) fn times(c: &mut Call<'_>) -> Answer {
+    const TICK: u64 = SECOND / 100;
+    if c.word(0) != 0 {
+        let used = c.process().used / TICK;
+        let bytes = Layout::new(c.abi()).word(used).word(0).word(0).word(0).bytes;
+        c.write(c.word(0), &bytes)?;
+    }
+    Ok(c.abi().cut(c.k.time.since_boot() / TICK))
+}
+
+/// Sets SIGALRM's time; gives what was left of the old one.
+fn arm(c: &mut Call<'_>, after: u64, interval: u64) -> u64 {
+    let now = c.k.time.now;
+    let process = c.process();
+    let left = process.alarm.map_or(0, |at| at.saturating_sub(now));
+    process.alarm = (after > 0).then(|| now.saturating_add(after));
+    process.alarm_interval = interval;
+    if after > 0 {
+        c.k.time.counting = true;
+    }
+    left
+}
+
+pub(crate) fn alarm(c: &mut Call<'_>) -> Answer {
+    let seconds = c.word(0) & 0xffff_ffff;
+    Ok(arm(c, seconds.saturating_mul(SECOND), 0).div_ceil(SECOND))
+}
+
+/// Only ITIMER_REAL.
+pub(crate) fn setitimer(c: &mut Call<'_>) -> Answer {
+    if c.word(0) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let size = c.time_size(false);
+    let microseconds = |c: &Call<'_>, at: u64| -> Result<u64, Errno> {
+        let (seconds, rest) = c.time_at(at, false)?;
+        c.duration((seconds, rest.checked_mul(1000).ok_or(Errno::EINVAL)?))
+    };
+    let at = c.word(1);
+    let (interval, after) = if at == 0 {
+        (0, 0)
+    } else {
+        (microseconds(c, at)?, microseconds(c, at.wrapping_add(size))?)
+    };
+    let old_interval = c.process().alarm_interval;
+    let left = arm(c, after, interval);
+    put_timer(c, c.word(2), old_interval, left)
+}
+
+pub(crate) fn getitimer(c: &mut Call<'_>) -> Answer {
+    let now = c.k.time.now;
+    let process = c.process();
+    let (interval, left) = (
+        process.alarm_interval,
+        process.alarm.map_or(0, |at| at.saturating_sub(now)),
+    );
+    put_timer(c, c.word(1), interval, left)
+}
+
+fn put_timer(c: &mut Call<'_>, at: u64, interval: u64, left: u64) -> Answer {
+    if at != 0 {
+        let size = c.time_size(false);
+        for (place, value) in [(at, interval), (at.wrapping_add(size), left)] {
+            c.put_time(
+                place,
+                (value / SECOND).cast_signed(),
+                value % SECOND / 1000,
+                false,
+            )?;
+        }
+    }
+    Ok(0)
+}

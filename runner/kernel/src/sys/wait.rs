@@ -1,0 +1,307 @@
+//! Waiting for descriptors and for memory: poll, select, futex.
+
+use crate::abi::errno::Errno;
+use crate::abi::layout::Layout;
+use crate::call::{Answer, Call, Fail};
+use crate::fs::open::Target;
+
+const IN: u16 = 1;
+const OUT: u16 = 4;
+const ERROR: u16 = 8;
+const HANG_UP: u16 = 0x10;
+const INVALID: u16 = 0x20;
+
+impl Call<'_> {
+    /// What a descriptor is ready for, as poll says it.
+    fn ready(&mut self, fd: u64) -> u16 {
+        let Ok(descriptor) = self.process().files.get(fd) else {
+            return INVALID;
+        };
+        let Some(file) = self.k.open.get(descriptor.file) else {
+            return INVALID;
+        };
+        match file.target {
+            Target::PipeRead(pipe) => match self.k.open.pipe_ref(pipe) {
+                Some(pipe) => {
+                    let data = if pipe.buffer.is_empty() { 0 } else { IN };
+                    data | if pipe.writers == 0 { HANG_UP } else { 0 }
+                }
+                None => HANG_UP,
+            },
+            Target::PipeWrite(pipe) => match self.k.open.pipe_ref(pipe) {
+                Some(pipe) if pipe.readers == 0 => OUT | ERROR,
+                Some(pipe) if pipe.buffer.len() < crate::fs::open::PIPE_CAPACITY => OUT,
+                _ => 0,
+            },
+            _ => IN | OUT,
+        }
+    }
+
+    /// Sets the deadline of a wait from an optional length of time, once.
+    fn until(&mut self, wait: Option<u64>) {
+        if let Some(wait) = wait
+            && self.pending.deadline.is_none()
+        {
+            self.pending.deadline = Some(self.k.time.now.saturating_add(wait));
+        }
+    }
+
+    fn timed_out(&self) -> bool {
+        self.pending.deadline.is_some_and(|at| self.k.time.now >= at)
+    }
+
+    fn optional_time(&self, address: u64, wide: bool) -> Result<Option<u64>, Errno> {
+        if address == 0 {
+            Ok(None)
+        } else {
+            self.duration(self.time_at(address, wide)?).map(Some)
+        }
+    }
+}
+
+fn poll_for(c: &mut Call<'_>, wait: Option<u64>) -> Answer {
+    const MOST: u64 = 1024;
+    let (list, count) = (c.word(0), c.word(1));
+    if count > MOST {
+        return Err(Errno::EINVAL.into());
+    }
+    c.until(wait);
+    let mut bytes = c.bytes(list, count * 8)?;
+    let mut found = 0;
+    for entry in bytes.chunks_exact_mut(8) {
+        let [a, b, d, e, f, g, ..] = *entry else { continue };
+        let fd = c.abi().get_u32([a, b, d, e]);
+        let wanted = c.abi().get_u16([f, g]);
+        let seen = if fd.cast_signed() < 0 {
+            0
+        } else {
+            c.ready(u64::from(fd)) & (wanted | ERROR | HANG_UP | INVALID)
+        };
+        found += u64::from(seen != 0);
+        let answer = if c.abi().big {
+            seen.to_be_bytes()
+        } else {
+            seen.to_le_bytes()
+        };
+        if let Some(place) = entry.get_mut(6..8) {
+            place.copy_from_slice(&answer);
+        }
+    }
+    if found == 0 && !c.timed_out() {
+        return Err(Fail::Wait);
+    }
+    c.write(list, &bytes)?;
+    Ok(found)
+}
+
+pub(crate) fn poll(c: &mut Call<'_>) -> Answer {
+    let timeout = c.int(2);
+    let wait = (timeout >= 0).then(|| u64::from(timeout.cast_unsigned()).saturating_mul(1_000_000));
+    poll_for(c, wait)
+}
+
+pub(crate) fn ppoll(c: &mut Call<'_>) -> Answer {
+    let wait = c.optional_time(c.word(2), false)?;
+    poll_for(c, wait)
+}
+
+pub(crate) fn ppoll64(c: &mut Call<'_>) -> Answer {
+    let wait = c.optional_time(c.word(2), true)?;
+    poll_for(c, wait)
+}
+
+fn select_for(c: &mut Call<'_>, wait: Option<u64>) -> Answer {
+    let count = c.int(0);
+    if !(0..=1024).contains(&count) {
+        return Err(Errno::EINVAL.into());
+    }
+    c.until(wait);
+    let count = count.cast_unsigned() as usize;
+    let bits = c.abi().word() as usize * 8;
+    let mut answers = Vec::new();
+    let mut found = 0;
+    for (index, wanted) in [(1, IN | HANG_UP | ERROR), (2, OUT | ERROR), (3, 0)] {
+        let at = c.word(index);
+        if at == 0 {
+            continue;
+        }
+        let mut layout = Layout::new(&c.k.abi.clone()).bytes;
+        for word in 0..count.div_ceil(bits) {
+            let place = at.wrapping_add((word * bits / 8) as u64);
+            let asked = c.get_word(place)?;
+            let mut answer = 0u64;
+            for bit in (0..bits).filter(|bit| word * bits + bit < count && asked & (1 << bit) != 0) {
+                let ready = c.ready((word * bits + bit) as u64);
+                if ready & INVALID != 0 {
+                    return Err(Errno::EBADF.into());
+                }
+                if ready & wanted != 0 {
+                    answer |= 1 << bit;
+                    found += 1;
+                }
+            }
+            layout.extend(Layout::new(c.abi()).word(answer).bytes);
+        }
+        answers.push((at, layout));
+    }
+    if found == 0 && !c.timed_out() {
+        return Err(Fail::Wait);
+    }
+    for (at, bytes) in answers {
+        c.write(at, &bytes)?;
+    }
+    Ok(found)
+}
+
+fn microseconds(c: &Call<'_>, address: u64) -> Result<Option<u64>, Errno> {
+    if address == 0 {
+        return Ok(None);
+    }
+    let (seconds, rest) = c.time_at(address, false)?;
+    if seconds < 0 || rest < 0 {
+        return Err(Errno::EINVAL);
+    }
+    let rest = rest.cast_unsigned().saturating_mul(1000);
+    Ok(Some(
+        seconds
+            .cast_unsigned()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(rest),
+    ))
+}
+
+/// On i386 (and on ppc, where the first argument cannot be a count) the arguments stand in memory.
+pub(crate) fn select(c: &mut Call<'_>) -> Answer {
+    let old = match c.abi().family {
+        hotcell_schema::arch::AbiFamily::I386 => c.pending.row.name == "select",
+        _ => c.abi().is_ppc() && c.pending.row.name == "select" && c.word(0) >= 4096,
+    };
+    if old {
+        return old_select(c);
+    }
+    let wait = microseconds(c, c.word(4))?;
+    select_for(c, wait)
+}
+
+fn old_select(c: &mut Call<'_>) -> Answer {
+    let block = c.word(0);
+    let mut words = [0; 8];
+    for (index, word) in words.iter_mut().take(5).enumerate() {
+        *word = c.get_word(block.wrapping_add(4 * index as u64))?;
+    }
+    let before = std::mem::replace(&mut c.pending.words, words);
+    let wait = microseconds(c, words[4])?;
+    let answer = select_for(c, wait);
+    c.pending.words = before;
+    answer
+}
+
+pub(crate) fn pselect6(c: &mut Call<'_>) -> Answer {
+    let wait = c.optional_time(c.word(4), false)?;
+    select_for(c, wait)
+}
+
+pub(crate) fn pselect6_64(c: &mut Call<'_>) -> Answer {
+    let wait = c.optional_time(c.word(4), true)?;
+    select_for(c, wait)
+}
+
+const FUTEX_WAIT: u64 = 0;
+const FUTEX_WAKE: u64 = 1;
+const FUTEX_REQUEUE: u64 = 3;
+const FUTEX_CMP_REQUEUE: u64 = 4;
+const FUTEX_WAKE_OP: u64 = 5;
+const FUTEX_WAIT_BITSET: u64 = 9;
+const FUTEX_WAKE_BITSET: u64 = 10;
+
+fn futex_any(c: &mut Call<'_>, wide: bool) -> Answer {
+    let address = c.word(0);
+    if address & 3 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    match c.word(1) & 0x7f {
+        FUTEX_WAIT | FUTEX_WAIT_BITSET => {
+            // progress: 0 at first, 1 while waiting, 2 when woken.
+            if c.pending.progress == 2 {
+                return Ok(0);
+            }
+            if c.pending.progress == 0 {
+                if c.get_u32(address)? != c.word(2) as u32 {
+                    return Err(Errno::EAGAIN.into());
+                }
+                let wait = c.optional_time(c.word(3), wide)?;
+                if c.word(1) & 0x7f == FUTEX_WAIT {
+                    c.until(wait);
+                } else if let Some(at) = wait {
+                    // Absolute, by the clock that the flag names.
+                    let real = c.word(1) & 0x100 != 0;
+                    let now = if real {
+                        c.k.time.real().max(0).cast_unsigned()
+                    } else {
+                        c.k.time.since_boot()
+                    };
+                    c.until(Some(at.saturating_sub(now)));
+                }
+                c.pending.progress = 1;
+            }
+            if c.timed_out() {
+                Err(Errno::ETIMEDOUT.into())
+            } else {
+                Err(Fail::Wait)
+            }
+        }
+        FUTEX_WAKE | FUTEX_WAKE_BITSET => Ok(wake(c, address, c.word(2))),
+        // Waking all instead of moving them to another futex is allowed: they look again.
+        FUTEX_REQUEUE => Ok(wake(c, address, u64::MAX)),
+        FUTEX_CMP_REQUEUE => {
+            if c.get_u32(address)? != c.word(5) as u32 {
+                return Err(Errno::EAGAIN.into());
+            }
+            Ok(wake(c, address, u64::MAX))
+        }
+        FUTEX_WAKE_OP => {
+            let second = c.word(4);
+            let woken = wake(c, address, c.word(2));
+            Ok(woken + wake(c, second, c.word(3)))
+        }
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}
+
+/// Wakes up to `most` tasks that wait on the address in this space.
+fn wake(c: &mut Call<'_>, address: u64, most: u64) -> u64 {
+    let space = c.task().space;
+    c.k.futex_wake(space, address, most)
+}
+
+impl crate::kernel::Kernel {
+    /// Wakes up to `most` tasks that wait on a futex.
+    pub(crate) fn futex_wake(&mut self, space: crate::machine::SpaceId, address: u64, most: u64) -> u64 {
+        let mut woken = 0;
+        for task in self.tasks.values_mut().filter(|task| task.space == space) {
+            if woken >= most {
+                break;
+            }
+            if let Some(pending) = &mut task.pending
+                && pending.row.name.starts_with("futex")
+                && pending.words[0] == address
+                && pending.progress == 1
+            {
+                pending.progress = 2;
+                woken += 1;
+            }
+        }
+        if woken > 0 {
+            self.wake += 1;
+        }
+        woken
+    }
+}
+
+pub(crate) fn futex(c: &mut Call<'_>) -> Answer {
+    futex_any(c, false)
+}
+
+pub(crate) fn futex64(c: &mut Call<'_>) -> Answer {
+    futex_any(c, true)
+}

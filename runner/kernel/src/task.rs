@@ -1,0 +1,133 @@
+//! Processes and tasks (threads).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hotcell_schema::event::Arg;
+
+use crate::abi::signal::Sig;
+use crate::fs::open::FileTable;
+use crate::fs::tree::Ino;
+use crate::machine::{Context, SpaceId};
+use crate::table::Row;
+
+/// How a process ended, as `wait` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Exited(u8),
+    Killed(Sig),
+}
+
+/// A thread group.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) pid: u32,
+    pub(crate) parent: u32,
+    pub(crate) group: u32,
+    pub(crate) session: u32,
+    /// Real, effective and saved user and group.
+    pub(crate) uid: [u32; 3],
+    pub(crate) gid: [u32; 3],
+    pub(crate) groups: Vec<u32>,
+    pub(crate) umask: u32,
+    /// Working directory.
+    pub(crate) cwd: Ino,
+    pub(crate) files: FileTable,
+    pub(crate) space: SpaceId,
+    /// Path of the executable.
+    pub(crate) image: Vec<u8>,
+    pub(crate) image_ino: Option<Ino>,
+    /// `/proc/PID/comm`.
+    pub(crate) comm: Vec<u8>,
+    pub(crate) argv: Vec<Vec<u8>>,
+    pub(crate) env: Vec<Vec<u8>>,
+    /// What was asked for by sigaction, by signal: the structure as the guest gave it.
+    pub(crate) actions: BTreeMap<Sig, Action>,
+    pub(crate) tasks: BTreeSet<u32>,
+    /// Set when it ended and nobody has waited for it yet.
+    pub(crate) ended: Option<Ended>,
+    /// Virtual time at which it started.
+    pub(crate) started: u64,
+    /// Virtual time used by it, for times and rusage.
+    pub(crate) used: u64,
+    /// When SIGALRM comes.
+    pub(crate) alarm: Option<u64>,
+    /// Interval of a repeating alarm.
+    pub(crate) alarm_interval: u64,
+    /// Soft and hard resource limits that were set, by number.
+    pub(crate) limits: BTreeMap<u64, (u64, u64)>,
+    /// It has executed a program or ended since vfork.
+    pub(crate) released: bool,
+    /// It did execve, so that setpgid by its parent fails.
+    pub(crate) executed: bool,
+    /// Whether it stands still (SIGSTOP).
+    pub(crate) stopped: bool,
+    pub(crate) dumpable: u64,
+    pub(crate) no_new_privileges: bool,
+}
+
+/// What to do on a signal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Action {
+    /// 0: default, 1: ignore, else the handler's address.
+    pub(crate) handler: u64,
+    pub(crate) flags: u64,
+    pub(crate) restorer: u64,
+    pub(crate) mask: u64,
+}
+
+/// A thread.
+pub(crate) struct Task {
+    pub(crate) tid: u32,
+    pub(crate) pid: u32,
+    pub(crate) space: SpaceId,
+    /// Its registers, while the machine holds another task's.
+    pub(crate) context: Option<Context>,
+    /// The call it waits in.
+    pub(crate) pending: Option<Pending>,
+    pub(crate) state: State,
+    /// `set_tid_address`.
+    pub(crate) clear_tid: u64,
+    /// Blocked signals: bit N-1 for generic signal N.
+    pub(crate) mask: u64,
+    /// Signals that wait to be delivered.
+    pub(crate) arrived: u64,
+    /// What the running handlers interrupted.
+    pub(crate) interrupted: Vec<Interrupted>,
+    pub(crate) alternate_stack: (u64, u64, u64),
+    pub(crate) robust_list: (u64, u64),
+}
+
+/// What a signal handler interrupted.
+pub(crate) struct Interrupted {
+    pub(crate) context: Context,
+    pub(crate) mask: u64,
+}
+
+/// Whether a task can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Runnable,
+    /// Its pending call is tried again when the kernel's wake count is past this, or at the deadline.
+    Waiting {
+        tried_at: u64,
+        deadline: Option<u64>,
+    },
+    /// Its pending call needs more than its own machine; done by the next `next`.
+    Deferred,
+}
+
+/// A call that has not come back.
+#[derive(Debug, Clone)]
+pub(crate) struct Pending {
+    pub(crate) row: &'static Row,
+    /// Number as the guest gave it, for the event.
+    pub(crate) number: u64,
+    /// Words by the row's shape.
+    pub(crate) words: [u64; 8],
+    /// What the event will say of the arguments that were known before the call.
+    pub(crate) args: Vec<Arg>,
+    /// How far a call that does its work in parts has come.
+    pub(crate) progress: u64,
+    /// Until when it waits.
+    pub(crate) deadline: Option<u64>,
+}
