@@ -71,11 +71,14 @@ impl Default for Options {
 pub fn inspect(bytes: &[u8], profiles: &[ArchProfile], options: &Options) -> InspectResult {
     let mut findings = Collector::default();
     let mut budget = Budget::of(bytes.len());
-    let mut info = facts(bytes, options);
+    let mut info = facts(bytes);
     if let Some(code) = read_format(bytes, profiles, &mut info, &mut findings, &mut budget)
         && options.disassemble
     {
         disassemble(&code, profiles, &mut info, &mut findings);
+    }
+    if options.max_strings > 0 {
+        info.strings = strings::find(bytes, options.max_strings as usize, &code_ranges(&info));
     }
     if info.packer.packed {
         let offset = info.packer.signs.iter().find_map(|sign| sign.offset);
@@ -90,7 +93,7 @@ pub fn inspect(bytes: &[u8], profiles: &[ArchProfile], options: &Options) -> Ins
 }
 
 /// What holds for any file.
-fn facts(bytes: &[u8], options: &Options) -> ElfInfo {
+fn facts(bytes: &[u8]) -> ElfInfo {
     let (kind, variant) = kind::of(bytes);
     ElfInfo {
         format: ElfInfo::FORMAT.into(),
@@ -119,14 +122,23 @@ fn facts(bytes: &[u8], options: &Options) -> ElfInfo {
         toolchains: Vec::new(),
         hardening: None,
         packer: Packer::default(),
-        strings: if options.max_strings == 0 {
-            Strings::default()
-        } else {
-            strings::find(bytes, options.max_strings as usize)
-        },
+        strings: Strings::default(),
         disassembly: None,
         slices: Vec::new(),
     }
+}
+
+/// Where sections say that instructions are, begin and end in the file, sorted. (Segments tell less: many linkers put
+/// constants into the executable one.)
+fn code_ranges(info: &ElfInfo) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = info
+        .sections
+        .iter()
+        .filter(|section| section.entropy.is_some() && section.flags.iter().any(|flag| flag == "exec"))
+        .map(|section| (section.offset, section.offset.saturating_add(section.size)))
+        .collect();
+    ranges.sort_unstable();
+    ranges
 }
 
 /// Reads what the kind of file has; none where it holds no code.

@@ -8,7 +8,11 @@ use hotcell_cells::cell_side::{CellError, serve};
 use hotcell_inspect::{Options, inspect};
 use hotcell_schema::job::{Job, JobResult};
 
-#[allow(clippy::print_stdout, clippy::print_stderr, reason = "an executable says who it is")]
+#[allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "an executable says who it is"
+)]
 fn main() -> ExitCode {
     match std::env::args_os().nth(1) {
         None => {}
@@ -17,7 +21,9 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Some(_) => {
-            eprintln!("hotcell-inspect is started by `hotcell`; by hand it only knows --version and --identity");
+            eprintln!(
+                "hotcell-inspect is started by `hotcell`; by hand it only knows --version and --identity"
+            );
             return ExitCode::from(2);
         }
     }

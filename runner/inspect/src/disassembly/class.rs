@@ -36,7 +36,10 @@ const X86: &[Row] = &[
             "add", "adc", "sub", "sbb", "inc", "dec", "neg", "cmp", "mul", "imul", "div", "idiv", "xadd",
             "lea",
         ],
-        &["cmpxchg", "scas", "cmps", "adcx", "adox"],
+        &[
+            "cmpxchg", "scas", "cmps", "adcx", "adox", "padd", "psub", "pmul", "pcmp", "pmin", "pmax",
+            "fadd", "fsub", "fmul", "fdiv", "ucomis", "comis",
+        ],
     ),
     (
         Class::Logic,
@@ -51,7 +54,21 @@ const X86: &[Row] = &[
     (
         Class::Move,
         &["xchg", "cdq", "cqo", "cdqe", "cwde", "cbw", "cwd"],
-        &["mov", "cmov", "set"],
+        &[
+            "mov",
+            "cmov",
+            "set",
+            "punpck",
+            "pshuf",
+            "pinsr",
+            "pextr",
+            "pmov",
+            "broadcast",
+            "fld",
+            "fst",
+            "fxch",
+            "cvt",
+        ],
     ),
 ];
 
@@ -246,7 +263,9 @@ pub(crate) fn of(arch: &str, mnemonic: &str, operands: &str, groups: &[u8]) -> C
     if returns(arch, mnemonic, operands) {
         return Class::Return;
     }
-    let by_name = by_name(rows, mnemonic);
+    // AVX: the same names with a `v` before them.
+    let short = mnemonic.strip_prefix('v').filter(|_| arch == "x86");
+    let by_name = by_name(rows, mnemonic).or_else(|| by_name(rows, short?));
     // A system call is one whatever groups say; so is what is named as a call (capstone groups mips `bal` as a jump).
     if matches!(by_name, Some(Class::Syscall | Class::Nop)) {
         return by_name.unwrap_or(Class::Other);

@@ -60,7 +60,7 @@ impl Disassembler {
             "mips" => (Arch::MIPS, 4),
             "ppc" => (Arch::PPC, 4),
             "riscv" => (Arch::RISCV, 2),
-            "sysz" => (Arch::SYSZ, 2),
+            "sysz" | "systemz" => (Arch::SYSZ, 2),
             "sparc" => (Arch::SPARC, 4),
             "m68k" => (Arch::M68K, 2),
             "sh" => (Arch::SH, 2),

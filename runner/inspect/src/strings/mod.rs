@@ -19,9 +19,15 @@ const KEPT: usize = 512;
 /// Greatest number of different strings that are told apart.
 const MAX_DIFFERENT: usize = 100_000;
 
-/// Finds strings and keeps `limit` of them.
-pub(crate) fn find(bytes: &[u8], limit: usize) -> Strings {
-    let mut gathered = Gathered::default();
+/// In code a string of a weak kind that is shorter is a chance row of bytes.
+const LEAST_IN_CODE: usize = 12;
+
+/// Finds strings and keeps `limit` of them. `code`: where instructions are in the file, begin and end, sorted.
+pub(crate) fn find(bytes: &[u8], limit: usize, code: &[(u64, u64)]) -> Strings {
+    let mut gathered = Gathered {
+        code: code.to_vec(),
+        ..Gathered::default()
+    };
     ascii(bytes, &mut gathered);
     wide(bytes, &mut gathered);
     let mut list = gathered.list;
@@ -39,6 +45,8 @@ struct Gathered {
     total: u64,
     by_kind: BTreeMap<StringKind, u64>,
     list: Vec<FoundString>,
+    /// Where instructions are.
+    code: Vec<(u64, u64)>,
     /// Place in `list` of a text; never iterated.
     known: HashMap<(StringEncoding, Vec<u8>), usize>,
 }
@@ -48,10 +56,18 @@ impl Gathered {
         let Ok(characters) = std::str::from_utf8(text) else {
             return;
         };
-        let kind = classify::of(characters);
+        let mut kind = classify::of(characters);
+        let weak = matches!(
+            kind,
+            StringKind::Text | StringKind::Path | StringKind::Format | StringKind::Library
+        );
+        let chance = weak && text.len() < LEAST_IN_CODE && self.in_code(offset as u64);
+        if chance {
+            kind = StringKind::Text;
+        }
         self.total += 1;
         *self.by_kind.entry(kind).or_default() += 1;
-        if kind == StringKind::Text && text.len() < LEAST_KEPT {
+        if chance || (kind == StringKind::Text && text.len() < LEAST_KEPT) {
             return;
         }
         let key = (encoding, text.to_vec());
@@ -79,6 +95,16 @@ impl Gathered {
                 .into(),
             count: 1,
         });
+    }
+}
+
+impl Gathered {
+    fn in_code(&self, offset: u64) -> bool {
+        let after = self.code.partition_point(|range| range.0 <= offset);
+        after
+            .checked_sub(1)
+            .and_then(|last| self.code.get(last))
+            .is_some_and(|range| offset < range.1)
     }
 }
 
@@ -145,7 +171,7 @@ mod tests {
     #[test]
     fn interesting_strings_come_first_and_once() {
         let bytes = b"\x01hello world\0\xffhttp://a.example/x\0abc\0hello world\0/etc/passwd\0";
-        let strings = find(bytes, 10);
+        let strings = find(bytes, 10, &[]);
         assert_eq!(
             texts(&strings),
             [
@@ -156,7 +182,15 @@ mod tests {
         );
         assert_eq!(strings.total, 4);
         assert_eq!(strings.by_kind[&StringKind::Text], 2);
-        assert_eq!(find(bytes, 1).list.len(), 1);
+        assert_eq!(find(bytes, 1, &[]).list.len(), 1);
+    }
+
+    #[test]
+    fn chance_strings_of_code_are_left_out() {
+        let bytes = b"/HcDab$\0/etc/passwd.conf\0/HcDab$";
+        let strings = find(bytes, 10, &[(0, 8), (8, 24)]);
+        assert_eq!(texts(&strings), [(8, "/etc/passwd.conf", 1), (25, "/HcDab$", 1)]);
+        assert_eq!(strings.total, 3);
     }
 
     #[test]
@@ -165,7 +199,7 @@ mod tests {
             let mut bytes = vec![0xff; pad];
             bytes.extend("C:\\Windows\\x.dll".encode_utf16().flat_map(u16::to_le_bytes));
             bytes.extend([0xff, 0xfe]);
-            let strings = find(&bytes, 10);
+            let strings = find(&bytes, 10, &[]);
             assert_eq!(texts(&strings), [(pad as u64, "C:\\Windows\\x.dll", 1)]);
             assert_eq!(strings.list[0].encoding, StringEncoding::Utf16Le);
         }
@@ -174,13 +208,13 @@ mod tests {
     #[test]
     fn long_runs_are_cut() {
         let bytes = vec![b'a'; 3 * LONGEST + 2];
-        let strings = find(&bytes, 10);
+        let strings = find(&bytes, 10, &[]);
         assert_eq!(strings.total, 3);
         assert_eq!(strings.list[0].text.len(), KEPT);
         let mut bytes = Vec::new();
         for _ in 0..3 * LONGEST {
             bytes.extend([b'a', 0]);
         }
-        assert_eq!(find(&bytes, 10).by_kind.values().sum::<u64>(), 3);
+        assert_eq!(find(&bytes, 10, &[]).by_kind.values().sum::<u64>(), 3);
     }
 }
