@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_cells::stop::StopSignal;
 use hotcell_detect::RuleSet;
 use hotcell_plan::profiles::Profiles;
-use hotcell_plan::{Diagnostic, Plan, Severity, load};
+use hotcell_plan::{Diagnostic, Plan, load};
 use hotcell_report::text::{self, Style};
 use hotcell_run::{Engines, Forecast, Options, RunOutcome, execute, forecast};
 use hotcell_schema::outcome::Status;
@@ -68,17 +68,13 @@ impl Planned {
         variants: Vec<String>,
         global: &Global,
     ) -> Result<Option<Self>, Failure> {
-        let mut problems = std::mem::take(&mut loaded.diagnostics);
         let folders: Vec<&Utf8Path> = global.profiles.iter().map(|folder| utf8(folder)).collect::<Result<_, _>>()?;
-        let profiles = Profiles::load(&folders, &mut loaded.sources, &mut problems);
-        let planning = hotcell_plan::plan(&loaded, &profiles);
-        problems.extend(planning.diagnostics);
-        if let Some(plan) = &planning.plan {
-            problems.extend(rule_problems(plan));
-        }
-        diagnostics::print(&problems, &loaded.sources);
-        let usable = !problems.iter().any(|problem| problem.severity == Severity::Error);
-        Ok(planning.plan.filter(|_| usable).map(|plan| Self { plan, places, profiles, variants }))
+        let profiles = Profiles::load(&folders, &mut loaded.sources, &mut loaded.diagnostics);
+        let plan = hotcell_plan::plan(&mut loaded, &profiles);
+        loaded.diagnostics.extend(plan.iter().flat_map(rule_problems));
+        diagnostics::print(&loaded.diagnostics, &loaded.sources);
+        let usable = !loaded.has_errors();
+        Ok(plan.filter(|_| usable).map(|plan| Self { plan, places, profiles, variants }))
     }
 
     /// The name of an instance in paths.
@@ -100,7 +96,8 @@ impl Planned {
         let store = open_store(folder)?;
         let engines = Engines::new(&self.places.libexec);
         let stop = StopSignal::new()?;
-        let options = self.options(&store, &engines, stop, &Defaults::default());
+        let how = Defaults::default();
+        let options = self.options(&store, &engines, stop, &how);
         forecast(&self.plan, &options).map_err(|error| Failure::host(error.to_string()))
     }
 

@@ -92,6 +92,7 @@ fn selects(
                 "family": sample.family,
                 "variant": sample.variant,
                 "label": sample.label,
+                "length": sample.length,
             }),
             None => json!(value),
         };

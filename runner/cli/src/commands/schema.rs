@@ -4,9 +4,6 @@ use crate::args::SchemaArgs;
 use crate::exit::{Exit, Failure};
 use crate::ui;
 
-/// What follows a schema's name in its file name.
-const ENDING: &str = ".schema.json";
-
 pub(crate) fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
     ui::out(text(&args.name)?.trim_end());
     Ok(Exit::Ok)
@@ -14,12 +11,11 @@ pub(crate) fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
 
 /// The schema of that name.
 pub(crate) fn text(name: &str) -> Result<String, Failure> {
-    let all = hotcell_plan::schemas::all();
-    let name = name.strip_suffix(ENDING).unwrap_or(name);
-    match all.iter().find(|(file, _)| file.strip_suffix(ENDING) == Some(name)) {
-        Some((_, schema)) => Ok(ui::json(schema)? + "\n"),
+    let mut all = hotcell_plan::schemas::all();
+    match all.iter().position(|schema| schema.name == name || schema.file_name() == name) {
+        Some(index) => Ok(all.swap_remove(index).text()),
         None => {
-            let names: Vec<&str> = all.iter().filter_map(|(file, _)| file.strip_suffix(ENDING)).collect();
+            let names: Vec<&str> = all.iter().map(|schema| schema.name).collect();
             Err(Failure::usage(format!("there is no schema `{name}`")).help(format!("there are: {}", names.join(", "))))
         }
     }
