@@ -19,6 +19,8 @@ function eventTable(root, run) {
   run.time.forEach((step, place) => { now += step; times[place] = now; });
   const lows = { label: run.labels.map(text => text.toLowerCase()), text: run.texts.map(text => text.toLowerCase()), kind: run.kinds.map(text => text.toLowerCase()) };
   const kindOn = run.kinds.map(() => true);
+  // A short stream needs no tall view.
+  if (total < 20) view.style.height = total * HEIGHT + 'px';
   let shown = new Uint32Array(total);
   let length = 0;
   let chosen = -1;

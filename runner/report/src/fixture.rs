@@ -292,7 +292,7 @@ pub fn dropper() -> Fixture {
         let files = serde_json::json!({"format": "hotcell-files", "version": 1, "files": files});
         let cron = stream.find("/etc/cron.d/.sysupd");
         let connect = stream.find("198.51.100.7:3333");
-        let hide = stream.find("kworkerd");
+        let hide = stream.find("[kworker");
         let mut found = vec![
             finding(
                 "persistence-cron",

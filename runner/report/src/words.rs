@@ -7,6 +7,9 @@ use hotcell_schema::event::{
 /// Greatest length of an event's text in a page, in characters.
 pub const MAX_EVENT_TEXT: usize = 2_000;
 
+/// System calls whose result is an address.
+const ADDRESS_CALLS: [&str; 5] = ["brk", "mmap", "mmap2", "mremap", "shmat"];
+
 /// At most `limit` characters of a text; what was cut is said as `…(+N)`.
 pub fn cut(text: &str, limit: usize) -> String {
     // A character is at least one byte: most texts need no counting.
@@ -175,6 +178,9 @@ fn body(what: &What) -> String {
             line.word(&format!("({})", args.join(", ")));
             match (&call.errno, call.result) {
                 (Some(errno), _) => line.word(&format!("= {errno}")),
+                (None, Some(result)) if ADDRESS_CALLS.contains(&call.name.as_str()) => {
+                    line.word(&format!("= {result:#x}"));
+                }
                 (None, Some(result)) => line.word(&format!("= {result}")),
                 (None, None) => {}
             }

@@ -179,7 +179,10 @@ fn tiles(report: &Report, subjects: &[Subject<'_>], unsupported: usize) -> Vec<T
         "Samples"
     };
     let mut tiles = vec![Tile {
-        value: words::count(subjects.len() as u64),
+        value: words::count(match report.samples.len() {
+            0 => subjects.len() as u64,
+            samples => samples as u64,
+        }),
         label: noun.into(),
         note: match archs.len() {
             0 => String::new(),
@@ -375,14 +378,15 @@ fn findings(report: &Report, subjects: &[Subject<'_>]) -> Vec<FindingRow> {
 }
 
 /// The order in which ATT&CK lists its tactics.
-const TACTICS: [&str; 14] = [
+const TACTICS: [&str; 15] = [
     "reconnaissance",
     "resource-development",
     "initial-access",
     "execution",
     "persistence",
     "privilege-escalation",
-    "defense-evasion",
+    "stealth",
+    "defense-impairment",
     "credential-access",
     "discovery",
     "lateral-movement",
