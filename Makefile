@@ -68,6 +68,7 @@ lint: ## Formatting, clippy, the project's own rules, licences
 	@.ci/install-packages build
 	$(CARGO) fmt --all --check
 	$(XTASK) tidy
+	$(CARGO) run -q -p xtask --features schemas -- schemas --check
 	@$(WITH_UNICORN); echo "$(CARGO) clippy --workspace --all-targets -- -D warnings"; \
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then $(MAKE) deny; \
@@ -82,13 +83,16 @@ bench: $(RELEASE)/.hotcell-built ## Ratios against other emulators, in one run
 	@.ci/install-packages build bench
 	@.ci/fetch-samples $(SAMPLES)
 	@$(WITH_UNICORN); $(CARGO) build --release -p hotcell-unicorn --examples
-	@$(XTASK) bench $(RELEASE)
+	@$(CARGO) run -q -p xtask --features bench -- bench "$(abspath $(RELEASE))"
 
 fuzz: ## Fuzz what reads hostile bytes, FUZZ_SECONDS each (default 60); needs cargo-fuzz and a nightly compiler
-	@$(XTASK) fuzz $${FUZZ_SECONDS:-60}
+	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { echo "fuzz: needs rustup's nightly toolchain and cargo-fuzz" >&2; exit 4; }
+	@for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
+	echo "fuzz: $$target"; \
+	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$${FUZZ_SECONDS:-60}; done
 
 schema: ## Write the JSON schemas again
-	@$(XTASK) schemas
+	@$(CARGO) run -q -p xtask --features schemas -- schemas
 
 docs: ## The crates' documentation
 	@$(WITH_UNICORN); $(CARGO) doc --workspace --no-deps

@@ -5,8 +5,8 @@
 //! | `unicorn-library` | builds the patched Unicorn C library into the cache, prints the folder for `PKG_CONFIG_PATH` |
 //! | `guests` | builds `tests/guests/*` for every target into the cache, each tried under qemu-user, prints the folder |
 //! | `tidy` | checks the project's own rules over the source tree |
-//! | `bench FOLDER` | compares the executables in FOLDER with other emulators, prints ratios |
-//! | `schemas` | writes the JSON schemas (with `--features schemas`) |
+//! | `bench FOLDER` | compares the executables in FOLDER with other emulators, prints ratios (with `--features bench`) |
+//! | `schemas [--check]` | writes the JSON schemas, or says which are out of date (with `--features schemas`) |
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{
@@ -14,6 +14,7 @@ use std::{
     process::ExitCode,
 };
 
+#[cfg(feature = "bench")]
 mod bench;
 mod common;
 mod guests;
@@ -40,13 +41,16 @@ fn main() -> ExitCode {
         "unicorn-library" => unicorn_library::run(&project).map(print_folder),
         "guests" => guests::run(&project).map(print_folder),
         "tidy" => tidy::run(&project),
+        #[cfg(feature = "bench")]
         "bench" => bench::run(&project, &rest),
+        #[cfg(not(feature = "bench"))]
+        "bench" => Err("this task needs `cargo run -p xtask --features bench -- bench`".into()),
         #[cfg(feature = "schemas")]
-        "schemas" => schemas::run(&project),
+        "schemas" => schemas::run(&project, &rest),
         #[cfg(not(feature = "schemas"))]
         "schemas" => Err("this task needs `cargo run -p xtask --features schemas -- schemas`".into()),
         _ => Err(format!(
-            "unknown task `{task}`; tasks: unicorn-library, guests, tidy, bench, schemas"
+            "unknown task `{task}` {rest:?}; tasks: unicorn-library, guests, tidy, bench, schemas"
         )
         .into()),
     };
