@@ -31,6 +31,7 @@ impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.strip_prefix("0x")
+            .filter(|digits| matches!(digits.len(), 1..=16) && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
             .and_then(|digits| u64::from_str_radix(digits, 16).ok())
             .map(Self)
             .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not an address like 0x1000")))
@@ -79,7 +80,7 @@ impl JsonSchema for Hex {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "^([0-9a-fA-F]{2}|\\s)*$", "description": "bytes in hexadecimal; white space is allowed"})
+        json_schema!({"type": "string", "pattern": "^[ \\t\\r\\n]*([0-9a-fA-F][ \\t\\r\\n]*[0-9a-fA-F][ \\t\\r\\n]*)*$", "description": "bytes in hexadecimal; white space is allowed"})
     }
 }
 

@@ -49,5 +49,4 @@ pub use diagnostics::{Code, Diagnostic, Label, Severity};
 pub use load::{Loaded, Options, load, load_text};
 pub use profiles::Profiles;
 pub use resolve::plan;
-pub use schemas::all as schemas;
 pub use sources::{Position, Sources};

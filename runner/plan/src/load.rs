@@ -128,13 +128,14 @@ pub(crate) fn inside(folder: &Utf8Path, path: &str) -> Result<Utf8PathBuf, Strin
     Ok(joined)
 }
 
-/// Joins without a leading `./`.
+/// Joins without a leading `./`. The current folder is `.`.
 pub(crate) fn join(folder: &Utf8Path, path: &Utf8Path) -> Utf8PathBuf {
-    let path: Utf8PathBuf = path
-        .components()
-        .filter(|part| *part != camino::Utf8Component::CurDir)
-        .collect();
-    if folder == "." { path } else { folder.join(path) }
+    let path: Utf8PathBuf = path.components().filter(|part| *part != camino::Utf8Component::CurDir).collect();
+    match (folder.as_str(), path.as_str()) {
+        (_, "") => folder.to_owned(),
+        (".", _) => path,
+        _ => folder.join(path),
+    }
 }
 
 #[derive(Default)]

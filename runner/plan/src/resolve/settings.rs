@@ -219,7 +219,7 @@ impl<'a> Settings<'a> {
                 Some(profile) => read.arch = Some(profile.name.clone()),
                 None if name.is_empty() => problems.push(
                     Diagnostic::error(
-                        Code::MissingKey,
+                        Code::UnknownProfile,
                         node.span,
                         format!("`with` of `{}` does not say the architecture", wired.name),
                     )
