@@ -3,7 +3,7 @@
 use hotcell_schema::event::Event;
 
 use crate::fields::{self, Field};
-use crate::value::{Test, Value};
+use crate::value::{Test, Value, Visit};
 
 /// Tests over fields, combined. `F` says how a field is found.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(crate) enum Predicate<F> {
 
 impl<F> Predicate<F> {
     /// Judge; `values` calls back for each value of a field until one call answers true.
-    pub(crate) fn holds(&self, values: &dyn Fn(&F, &mut dyn FnMut(Value<'_>) -> bool) -> bool) -> bool {
+    pub(crate) fn holds(&self, values: &dyn Fn(&F, &mut Visit<'_>) -> bool) -> bool {
         match self {
             Self::Field(field, test) => test.holds(&|callback| values(field, callback)),
             Self::All(parts) => parts.iter().all(|part| part.holds(values)),

@@ -14,6 +14,9 @@ pub(crate) enum Value<'v> {
     Bool(bool),
 }
 
+/// Looks at one value; true ends the visit.
+pub(crate) type Visit<'v> = dyn FnMut(Value<'_>) -> bool + 'v;
+
 /// What a field is tested for. It holds when some value of the field passes every check and none of `nots` holds.
 #[derive(Debug, Default)]
 pub(crate) struct Test {
@@ -64,7 +67,7 @@ pub(crate) enum Order {
 
 impl Test {
     /// Judge a field: `values` calls back for each of its values until one call answers true.
-    pub(crate) fn holds(&self, values: &dyn Fn(&mut dyn FnMut(Value<'_>) -> bool) -> bool) -> bool {
+    pub(crate) fn holds(&self, values: &dyn Fn(&mut Visit<'_>) -> bool) -> bool {
         if let Some(expected) = self.exists
             && values(&mut |_| true) != expected
         {
