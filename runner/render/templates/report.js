@@ -77,13 +77,23 @@
   }
   by.value = data.columns.length > 16 && axes.length > 1 ? axes[1][0] : 'run';
 
+  const stage = document.getElementById('matrix-stage');
+  const stages = [...new Set(data.columns.map(column => column.stage))];
+  for (const name of ['', ...stages]) {
+    const option = el('option', '', name || 'all');
+    option.value = name;
+    stage.append(option);
+  }
+  document.getElementById('matrix-stage-label').hidden = stages.length < 2;
+
   function groups() {
     const key = by.value;
+    const wanted = data.columns.map((column, place) => [column, place]).filter(([column]) => !stage.value || column.stage === stage.value);
     if (key === 'run') {
-      return data.columns.map((column, place) => ({ name: column.sample, note: [column.architecture, column.stage].filter(Boolean).join(' · '), href: column.href, members: [place] }));
+      return wanted.map(([column, place]) => ({ name: column.sample, note: [column.architecture, column.stage].filter(Boolean).join(' · '), href: column.href, members: [place] }));
     }
     const found = new Map();
-    data.columns.forEach((column, place) => {
+    wanted.forEach(([column, place]) => {
       const name = column[key] || '(none)';
       if (!found.has(name)) found.set(name, { name, note: '', href: '', members: [] });
       found.get(name).members.push(place);
@@ -121,6 +131,7 @@
     for (const row of rows) {
       if (!kinds.get(row.kind).on || !wanted.every(word => row.low.includes(word))) continue;
       const hits = columns.map(column => column.members.filter(place => has[place].has(row.place)).length);
+      if (stage.value && hits.every(hit => hit === 0)) continue;
       const differs = hits.some((hit, place) => hit !== columns[place].members.length);
       if (differ.checked && !differs) continue;
       matched += 1;
@@ -161,6 +172,7 @@
   }
   input.addEventListener('input', redraw);
   by.addEventListener('change', redraw);
+  stage.addEventListener('change', redraw);
   differ.addEventListener('change', redraw);
   more.addEventListener('click', () => { most += page * 10; draw(); });
   draw();

@@ -282,8 +282,18 @@ fn push_errno(text: &mut String, errno: Option<&str>) {
     }
 }
 
-/// A path with process numbers taken out: `/proc/123/task/124/maps` becomes `/proc/PID/task/PID/maps`.
+/// A path with process and inode numbers taken out: `/proc/123/task/124/maps` becomes `/proc/PID/task/PID/maps`,
+/// `/pipe:[3002]` becomes `/pipe:[N]`.
 pub fn steady_path(path: &str) -> String {
+    for kind in ["pipe:[", "socket:["] {
+        let number = path
+            .trim_start_matches('/')
+            .strip_prefix(kind)
+            .and_then(|rest| rest.strip_suffix(']'));
+        if number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit())) {
+            return format!("/{kind}N]");
+        }
+    }
     let Some(rest) = path.strip_prefix("/proc/") else {
         return path.to_owned();
     };

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, Color, ContentArrangement, LineStyle, Table, TableStyle};
 use hotcell_render::visible;
 use hotcell_schema::finding::Severity;
 use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_schema::report::{InstanceReport, Report, RunFacts};
+use indexmap::IndexMap;
 
 use crate::words;
 
@@ -61,19 +62,17 @@ pub fn summary(report: &Report, facts: Option<&RunFacts>, style: Style) -> Strin
             out.push_str(&format!("  … and {} more\n", findings.len() - style.rows));
         }
     }
-    let bad: Vec<&InstanceReport> = report
-        .instances
-        .iter()
-        .filter(|instance| !instance.status.has_outputs())
-        .collect();
+    let bad = troubles(report);
     if !bad.is_empty() {
         out.push_str("\nDid not end well\n");
-        for instance in bad.iter().take(style.rows) {
-            let status = paint(status_word(instance.status), "33", style);
-            let reason = instance.reason.as_deref().unwrap_or("no reason was given");
+        for ((status, stage, reason), names) in bad.iter().take(style.rows) {
+            let which = match names.as_slice() {
+                [name] => format!("{} of {}", visible(stage), words::cut(&visible(name), 60)),
+                _ => format!("{} × {}", visible(stage), names.len()),
+            };
             out.push_str(&format!(
-                "  {status} {}: {}\n",
-                visible(&instance.name),
+                "  {} {which}: {}\n",
+                paint(status_word(*status), "33", style),
                 words::cut(&visible(reason), 200)
             ));
         }
@@ -84,6 +83,26 @@ pub fn summary(report: &Report, facts: Option<&RunFacts>, style: Style) -> Strin
     out.push('\n');
     out.push_str(&totals(report, facts));
     out
+}
+
+/// Instances without outputs, alike ones together: status, stage and reason to what they are about.
+fn troubles(report: &Report) -> BTreeMap<(Status, &str, &str), Vec<&str>> {
+    let mut groups: BTreeMap<(Status, &str, &str), Vec<&str>> = BTreeMap::new();
+    for instance in report
+        .instances
+        .iter()
+        .filter(|instance| !instance.status.has_outputs())
+    {
+        let reason = instance.reason.as_deref().unwrap_or("no reason was given");
+        let about = report
+            .sample_of(instance)
+            .map_or(instance.name.as_str(), |(_, sample)| sample.name.as_str());
+        groups
+            .entry((instance.status, &instance.stage, reason))
+            .or_default()
+            .push(about);
+    }
+    groups
 }
 
 struct Row {
@@ -99,48 +118,57 @@ struct Row {
 /// One row for each run of a sample (an instance with an outcome); one for each sample that was not run.
 fn rows(report: &Report) -> Vec<Row> {
     let mut rows = Vec::new();
-    let mut found: BTreeMap<&str, BTreeMap<Severity, usize>> = BTreeMap::new();
-    let mut ran: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut by_sample: BTreeMap<&str, Vec<&InstanceReport>> = BTreeMap::new();
     for instance in &report.instances {
-        let Some((id, _)) = report.sample_of(instance) else {
-            continue;
-        };
-        for finding in &instance.findings {
-            *found.entry(id).or_default().entry(finding.severity).or_default() += 1;
-        }
-        if instance.outcome.is_some() {
-            *ran.entry(id).or_default() += 1;
+        if let Some((id, _)) = report.sample_of(instance) {
+            by_sample.entry(id).or_default().push(instance);
         }
     }
     for (id, sample) in &report.samples {
-        if !ran.contains_key(id.as_str()) {
+        let instances = by_sample.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
+        let before = rows.len();
+        for instance in instances.iter().filter(|instance| instance.outcome.is_some()) {
+            rows.push(row(
+                instance,
+                sample.name.clone(),
+                severities(instances, &instance.axes),
+            ));
+        }
+        if rows.len() == before {
             rows.push(Row {
                 sample: sample.name.clone(),
                 arch: sample.arch.clone().unwrap_or_default(),
                 stage: String::new(),
                 outcome: "not run".into(),
                 outcome_good: true,
-                severities: found.get(id.as_str()).cloned().unwrap_or_default(),
+                severities: severities(instances, &IndexMap::new()),
                 unsupported: 0,
             });
-            continue;
-        }
-        for instance in report
-            .instances_of(id)
-            .filter(|instance| instance.outcome.is_some())
-        {
-            rows.push(row(instance, sample.name.clone(), found.get(id.as_str())));
         }
     }
     for instance in &report.instances {
         if instance.outcome.is_some() && report.sample_of(instance).is_none() {
-            rows.push(row(instance, "—".into(), None));
+            rows.push(row(instance, "—".into(), severities(&[instance], &instance.axes)));
         }
     }
     rows
 }
 
-fn row(instance: &InstanceReport, sample: String, found: Option<&BTreeMap<Severity, usize>>) -> Row {
+/// Counts the findings of those instances that do not speak of another value of an axis.
+fn severities(instances: &[&InstanceReport], axes: &IndexMap<String, String>) -> BTreeMap<Severity, usize> {
+    let mut counts = BTreeMap::new();
+    for instance in instances {
+        let other = axes
+            .iter()
+            .any(|(axis, value)| instance.axes.get(axis).is_some_and(|found| found != value));
+        for finding in instance.findings.iter().filter(|_| !other) {
+            *counts.entry(finding.severity).or_default() += 1;
+        }
+    }
+    counts
+}
+
+fn row(instance: &InstanceReport, sample: String, severities: BTreeMap<Severity, usize>) -> Row {
     Row {
         sample,
         arch: instance.arch.clone().unwrap_or_default(),
@@ -151,7 +179,7 @@ fn row(instance: &InstanceReport, sample: String, found: Option<&BTreeMap<Severi
             .map(ToString::to_string)
             .unwrap_or_default(),
         outcome_good: matches!(instance.outcome, Some(Outcome::Exited(0) | Outcome::Completed)),
-        severities: found.cloned().unwrap_or_default(),
+        severities,
         unsupported: instance.unsupported.len(),
     }
 }
@@ -173,9 +201,14 @@ pub(crate) fn stage_label(instance: &InstanceReport) -> String {
     }
 }
 
+/// Lines only below the header and at the end.
+const LINES: TableStyle = TableStyle::new()
+    .header_separator(LineStyle::none().fill('─').junction('─'))
+    .bottom_border(LineStyle::none().fill('─').junction('─'));
+
 fn table(rows: &[Row], style: Style) -> String {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(LINES);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(style.width.max(40));
     if style.colour {

@@ -113,6 +113,7 @@ fn process_numbers_ports_and_addresses_are_not_told() {
         kill(4242),
         What::File(File::new(FileOp::Open, "/proc/4242/task/77/maps")),
         What::File(File::new(FileOp::Open, "/proc/self/fd/3")),
+        What::File(File::new(FileOp::Stat, "/pipe:[3002]")),
         What::Network(network(NetworkOp::Connect, "tcp")),
         What::Network(network(NetworkOp::Send, "udp")),
         What::Network(network(NetworkOp::Socket, "raw")),
@@ -129,6 +130,7 @@ fn process_numbers_ports_and_addresses_are_not_told() {
         [
             "file/open /proc/PID/task/PID/maps",
             "file/open /proc/self/fd/3",
+            "file/stat /pipe:[N]",
             "memory/write-execute",
             "network/connect 192.0.2.1:80",
             "network/send 192.0.2.1:80/udp",
