@@ -13,7 +13,7 @@ use std::{
 
 use hotcell_cells::cell_side::{CellError, Connection, Control};
 use hotcell_kernel::{
-    Kernel,
+    Finished, Kernel,
     machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step, Trap},
 };
 use hotcell_schema::{
@@ -199,7 +199,35 @@ impl Machines for Pool {
     }
 }
 
-/// Runs the job to its end.
+/// Where events go while a job runs, and what the runner wants meanwhile.
+pub(crate) trait Outlet {
+    /// Takes events, in order.
+    fn events(&mut self, events: Vec<Event>) -> Result<(), CellError>;
+    /// Hears the runner. An error ends the run.
+    fn look(&mut self) -> Result<(), CellError>;
+}
+
+impl Outlet for Connection {
+    fn events(&mut self, events: Vec<Event>) -> Result<(), CellError> {
+        self.send_events(&events)
+    }
+
+    fn look(&mut self) -> Result<(), CellError> {
+        loop {
+            match self.control()? {
+                Control::GoOn => return Ok(()),
+                Control::Stop => return Err(CellError::Stopped),
+                Control::Asked(message) => {
+                    if let Some(operation) = message.operation() {
+                        self.unsupported(operation)?;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Runs the job of a connection to its end.
 pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResult, CellError> {
     let mut blobs: BTreeMap<u32, Arc<[u8]>> = BTreeMap::new();
     let wanted = [Some(job.program), job.stdin]
@@ -210,16 +238,34 @@ pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResu
         blobs.insert(blob.index, Arc::from(&*connection.blob(blob)?));
     }
     let find = |blob: Blob| blobs.get(&blob.index).cloned();
+    let finished = match execute(connection, job, &find)? {
+        Ok(finished) => finished,
+        Err(reason) => return Ok(unsupported(job, reason)),
+    };
+    connection.send_output("stdout", "", &finished.stdout)?;
+    connection.send_output("stderr", "", &finished.stderr)?;
+    for (digest, content) in &finished.files {
+        connection.send_output("files", &digest.to_string(), content)?;
+    }
+    Ok(JobResult::Linux(finished.result))
+}
+
+/// Runs a job to its end. The inner error says why this engine cannot begin it.
+pub(crate) fn execute(
+    outlet: &mut dyn Outlet,
+    job: &LinuxJob,
+    find: &dyn Fn(Blob) -> Option<Arc<[u8]>>,
+) -> Result<Result<Finished, String>, CellError> {
     let shape = match Shape::new(&job.arch) {
         Ok(shape) => Rc::new(shape),
-        Err(error) => return Ok(unsupported(job, error.to_string())),
+        Err(error) => return Ok(Err(error.to_string())),
     };
     let events: Rc<RefCell<Vec<Event>>> = Rc::default();
     let sink = Rc::clone(&events);
     let sink = Box::new(move |event: Event| sink.borrow_mut().push(event));
-    let kernel = match Kernel::new(job, &find, sink) {
+    let kernel = match Kernel::new(job, find, sink) {
         Ok(kernel) => kernel,
-        Err(error) => return Ok(unsupported(job, error.to_string())),
+        Err(error) => return Ok(Err(error.to_string())),
     };
     let shared = Rc::new(Shared {
         kernel: RefCell::new(kernel),
@@ -235,22 +281,16 @@ pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResu
     };
     {
         let _clocks = clocks_unsafe::activate(Rc::clone(&shared) as Rc<dyn Source>);
-        drive(connection, &shared, &mut pool).map_err(Stopped::into_cell_error)?;
+        drive(outlet, &shared, &mut pool).map_err(Stopped::into_cell_error)?;
     }
     drop(pool);
-    connection.send_events(&events.take())?;
     let kernel = Rc::into_inner(shared)
         .ok_or_else(|| CellError::Job("a machine outlived its run".to_owned()))?
         .kernel
         .into_inner();
     let finished = kernel.finish();
-    connection.send_events(&events.take())?;
-    connection.send_output("stdout", "", &finished.stdout)?;
-    connection.send_output("stderr", "", &finished.stderr)?;
-    for (digest, content) in &finished.files {
-        connection.send_output("files", &digest.to_string(), content)?;
-    }
-    Ok(JobResult::Linux(finished.result))
+    outlet.events(events.take())?;
+    Ok(Ok(finished))
 }
 
 /// The result of a job that this engine cannot begin.
@@ -294,10 +334,10 @@ impl From<CellError> for Stopped {
     }
 }
 
-fn drive(connection: &mut Connection, shared: &Rc<Shared>, pool: &mut Pool) -> Result<(), Stopped> {
+fn drive(outlet: &mut dyn Outlet, shared: &Rc<Shared>, pool: &mut Pool) -> Result<(), Stopped> {
     let busy = || MachineError("the kernel was asked while it was at work".to_owned());
     loop {
-        between(connection, shared)?;
+        between(outlet, shared)?;
         let step = {
             let mut kernel = shared.kernel.try_borrow_mut().map_err(|_| busy())?;
             shared.tell(&mut kernel);
@@ -320,7 +360,7 @@ fn drive(connection: &mut Connection, shared: &Rc<Shared>, pool: &mut Pool) -> R
         loop {
             match machine.run() {
                 Ended::Asked | Ended::Budget => break,
-                Ended::Break => between(connection, shared)?,
+                Ended::Break => between(outlet, shared)?,
                 Ended::Trap(trap) => {
                     let mut kernel = shared.kernel.try_borrow_mut().map_err(|_| busy())?;
                     shared.tell(&mut kernel);
@@ -334,22 +374,12 @@ fn drive(connection: &mut Connection, shared: &Rc<Shared>, pool: &mut Pool) -> R
 }
 
 /// Between two guest instructions: sends what waits, and does what the runner wants.
-fn between(connection: &mut Connection, shared: &Shared) -> Result<(), CellError> {
+fn between(outlet: &mut dyn Outlet, shared: &Shared) -> Result<(), CellError> {
     let waiting = shared.events.take();
     if !waiting.is_empty() {
-        connection.send_events(&waiting)?;
+        outlet.events(waiting)?;
     }
-    loop {
-        match connection.control()? {
-            Control::GoOn => return Ok(()),
-            Control::Stop => return Err(CellError::Stopped),
-            Control::Asked(message) => {
-                if let Some(operation) = message.operation() {
-                    connection.unsupported(operation)?;
-                }
-            }
-        }
-    }
+    outlet.look()
 }
 
 #[cfg(test)]

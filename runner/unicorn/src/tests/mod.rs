@@ -10,6 +10,7 @@ use hotcell_schema::{
 
 mod clocks;
 mod faults;
+mod linux;
 mod machines;
 mod payloads;
 
