@@ -47,7 +47,7 @@ pub(crate) fn facts(path: &Utf8Path) -> Result<Facts, FileError> {
         path: path.to_owned(),
         reason,
     };
-    let metadata = std::fs::metadata(path).map_err(|error| refuse(error.to_string()))?;
+    let metadata = std::fs::metadata(path).map_err(|error| refuse(crate::load::reason(&error)))?;
     if !metadata.is_file() {
         return Err(refuse("it is not a file".into()));
     }
@@ -55,7 +55,7 @@ pub(crate) fn facts(path: &Utf8Path) -> Result<Facts, FileError> {
         return Err(refuse(format!("it is larger than {} GiB", MAX_SAMPLE >> 30)));
     }
     let mut file = std::fs::File::open(path)
-        .map_err(|error| refuse(error.to_string()))?
+        .map_err(|error| refuse(crate::load::reason(&error)))?
         .take(MAX_SAMPLE);
     let mut hash = Sha256::new();
     let mut head = Vec::new();
@@ -66,7 +66,7 @@ pub(crate) fn facts(path: &Utf8Path) -> Result<Facts, FileError> {
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(refuse(error.to_string())),
+            Err(error) => return Err(refuse(crate::load::reason(&error))),
         };
         let bytes = buffer.get(..count).unwrap_or_default();
         hash.update(bytes);
@@ -111,7 +111,7 @@ pub(crate) fn matching(folder: &Utf8Path, pattern: &str) -> Result<Vec<Utf8PathB
     }
     let real_folder = folder.canonicalize_utf8().map_err(|error| FileError::Read {
         path: folder.to_owned(),
-        reason: error.to_string(),
+        reason: crate::load::reason(&error),
     })?;
     if !root
         .canonicalize_utf8()
@@ -132,7 +132,9 @@ pub(crate) fn matching(folder: &Utf8Path, pattern: &str) -> Result<Vec<Utf8PathB
         }
         let entry = entry.map_err(|error| FileError::Read {
             path: root.to_owned(),
-            reason: error.to_string(),
+            reason: error
+                .io_error()
+                .map_or_else(|| error.to_string(), crate::load::reason),
         })?;
         let Ok(relative) = entry.path().strip_prefix(root.as_std_path()) else {
             continue;

@@ -69,10 +69,24 @@ pub fn load_text(path: &Utf8Path, text: &str, options: &Options) -> Loaded {
     loader.finish(path, root, options)
 }
 
+/// What the system says, without its error number.
+pub(crate) fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((text, _)) => text.to_owned(),
+        None => text,
+    }
+}
+
 /// Reads a text file of bounded length.
 pub(crate) fn read_text(path: &Utf8Path) -> Result<String, Diagnostic> {
     let refuse = |code, text: String| Diagnostic::without_place(code, text);
-    let cannot = |error: std::io::Error| refuse(Code::CannotRead, format!("cannot read {path}: {error}"));
+    let cannot = |error: std::io::Error| {
+        refuse(
+            Code::CannotRead,
+            format!("cannot read {path}: {}", reason(&error)),
+        )
+    };
     let metadata = std::fs::metadata(path).map_err(cannot)?;
     if !metadata.is_file() {
         return Err(refuse(
@@ -82,7 +96,7 @@ pub(crate) fn read_text(path: &Utf8Path) -> Result<String, Diagnostic> {
     }
     let mut bytes = Vec::new();
     let limit = u64::try_from(MAX_LENGTH).unwrap_or(u64::MAX).saturating_add(1);
-    fs_err::File::open(path)
+    std::fs::File::open(path)
         .map(|file| file.take(limit))
         .and_then(|mut file| file.read_to_end(&mut bytes))
         .map_err(cannot)?;
@@ -130,7 +144,10 @@ pub(crate) fn inside(folder: &Utf8Path, path: &str) -> Result<Utf8PathBuf, Strin
 
 /// Joins without a leading `./`. The current folder is `.`.
 pub(crate) fn join(folder: &Utf8Path, path: &Utf8Path) -> Utf8PathBuf {
-    let path: Utf8PathBuf = path.components().filter(|part| *part != camino::Utf8Component::CurDir).collect();
+    let path: Utf8PathBuf = path
+        .components()
+        .filter(|part| *part != camino::Utf8Component::CurDir)
+        .collect();
     match (folder.as_str(), path.as_str()) {
         (_, "") => folder.to_owned(),
         (".", _) => path,

@@ -113,7 +113,7 @@ fn build(
         expect: manifest.expect.clone(),
         golden: manifest.golden.clone(),
     };
-    instances::all(&shared, &graph?, &samples.sets, &mut plan, sources, problems);
+    instances::all(&shared, &graph, &samples.sets, &mut plan, sources, problems);
     Some(plan)
 }
 

@@ -504,11 +504,16 @@ fn json_rows(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Vec<(Span
         }
         match serde_json::from_str::<Row>(line) {
             Ok(row) => rows.push((span, row)),
-            Err(error) => problems.push(Diagnostic::error(
-                Code::SampleList,
-                span,
-                format!("this is no row: {error}"),
-            )),
+            Err(error) => {
+                // The parser saw one line, and counts it as the first.
+                let text = error.to_string();
+                let text = text.split(" at line ").next().unwrap_or_default();
+                problems.push(Diagnostic::error(
+                    Code::SampleList,
+                    span,
+                    format!("this is no row: {text}"),
+                ));
+            }
         }
     }
     rows

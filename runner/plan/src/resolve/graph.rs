@@ -29,6 +29,8 @@ pub(super) struct Wired<'a> {
     pub needs: Vec<(String, Span)>,
     /// Stages that `when` reads.
     pub reads: BTreeSet<String>,
+    /// A reference of it has a mistake: its instances are looked at, but not wired.
+    pub broken: bool,
 }
 
 /// What is wired to an input.
@@ -47,8 +49,7 @@ pub(super) enum Reference {
 
 const FORMS: &str = "write `stages.<stage>.out.<port>`, `stages.<stage>[*].out.<port>`, or `${<axis>.file}`";
 
-pub(super) fn build<'a>(shared: &Shared<'a>, problems: &mut Vec<Diagnostic>) -> Option<Graph<'a>> {
-    let before = problems.len();
+pub(super) fn build<'a>(shared: &Shared<'a>, problems: &mut Vec<Diagnostic>) -> Graph<'a> {
     let mut stages = Vec::with_capacity(shared.manifest.stages.len());
     for (name, stage) in &shared.manifest.stages {
         // The schema has told of unknown stage types.
@@ -58,16 +59,17 @@ pub(super) fn build<'a>(shared: &Shared<'a>, problems: &mut Vec<Diagnostic>) -> 
         stages.push(wire(shared, name, stage, stage_type, problems));
     }
     let order = order(&stages, problems);
-    if problems.len() != before {
-        // The order is only needed, and only right, when every reference is.
-        return None;
-    }
     let mut places: Vec<Option<Wired<'a>>> = stages.into_iter().map(Some).collect();
-    let stages = order
+    let mut stages: Vec<Wired<'a>> = order
         .into_iter()
         .filter_map(|index| places.get_mut(index)?.take())
         .collect();
-    Some(Graph { stages })
+    // What is in a circle, or waits for one, has no place in the order.
+    stages.extend(places.into_iter().flatten().map(|wired| Wired {
+        broken: true,
+        ..wired
+    }));
+    Graph { stages }
 }
 
 fn wire<'a>(
@@ -77,6 +79,7 @@ fn wire<'a>(
     stage_type: &'static StageType,
     problems: &mut Vec<Diagnostic>,
 ) -> Wired<'a> {
+    let before = problems.len();
     let mut inputs = Vec::new();
     for (port, wanted) in &stage.inputs {
         // The schema has told of unknown inputs.
@@ -140,6 +143,7 @@ fn wire<'a>(
         inputs,
         needs,
         reads,
+        broken: problems.len() != before,
     }
 }
 

@@ -51,9 +51,8 @@ pub(super) fn all(
             ));
             return;
         };
-        if !axes_fit(shared, wired, &axes, &found, problems) {
-            continue;
-        }
+        // Without its wires, an instance can still be looked at for mistakes of its own.
+        let wirable = !wired.broken && axes_fit(shared, wired, &axes, &found, problems);
         let first = plan.instances.len();
         let mut by_values = HashMap::with_capacity(count);
         let mut slugs = BTreeSet::new();
@@ -63,8 +62,10 @@ pub(super) fn all(
             let axes = combination(&axes, index);
             let mut instance = bare(shared, plan, wired, axes, &mut slugs);
             let own = values_key(plan, &instance, instance.axes.keys());
-            wires(plan, wired, &found, &mut instance, &mut missing, problems);
-            condition(shared, plan, wired, &mut instance, problems);
+            if wirable {
+                wires(plan, wired, &found, &mut instance, &mut missing, problems);
+                condition(shared, plan, wired, &mut instance, problems);
+            }
             if let Some(settled) = settled.as_mut() {
                 fill(
                     shared,
@@ -90,13 +91,15 @@ pub(super) fn all(
                 count,
             },
         );
-        found.insert(
-            wired.name,
-            Found {
-                axes: names,
-                by_values,
-            },
-        );
+        if wirable {
+            found.insert(
+                wired.name,
+                Found {
+                    axes: names,
+                    by_values,
+                },
+            );
+        }
     }
     settings.finish(plan);
 }

@@ -24,8 +24,10 @@ pub fn parse(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Option<No
             |range| place(file, &range),
         );
         let message = error.message().to_owned();
-        // A mistake often breaks several rules of the grammar at once; the first one says most.
-        if told.insert(span.start) {
+        // A mistake often breaks several rules of the grammar at once; the first one of a line says most.
+        let before = text.as_bytes().get(..span.start as usize).unwrap_or_default();
+        let line = before.iter().rposition(|byte| *byte == b'\n');
+        if told.insert(line) {
             let code = if message.contains("duplicate key") {
                 Code::DuplicateKey
             } else {
