@@ -4,6 +4,7 @@
 pub mod fixtures;
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use hotcell_inspect::{Options, inspect};
 use hotcell_schema::arch::ArchProfile;
@@ -25,7 +26,8 @@ pub fn profiles() -> Vec<ArchProfile> {
 
 /// Inspects with the shipped profiles and the default options.
 pub fn look(bytes: &[u8]) -> InspectResult {
-    inspect(bytes, &profiles(), &Options::default())
+    static PROFILES: LazyLock<Vec<ArchProfile>> = LazyLock::new(profiles);
+    inspect(bytes, &PROFILES, &Options::default())
 }
 
 /// Ids of the findings.
