@@ -1,6 +1,7 @@
 //! A plan's instances on worker threads.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -129,9 +130,23 @@ fn worker(shared: &Shared<'_>, state: &Mutex<State>, changed: &Condvar, observer
         };
         note(&mut guard, &Entry::Started { instance: instance.name.clone() });
         drop(guard);
-        observer.started(index, instance);
-        let done = work(shared, instance);
-        observer.ended(index, instance, &done);
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            observer.started(index, instance);
+            let done = catch_unwind(AssertUnwindSafe(|| work(shared, instance))).unwrap_or_else(|panic| {
+                Done::failed("the runner met an error of its own", panic_text(&*panic).to_owned())
+            });
+            observer.ended(index, instance, &done);
+            done
+        }));
+        let done = match done {
+            Ok(done) => done,
+            Err(panic) => {
+                // The others must not wait for this thread.
+                state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+                changed.notify_all();
+                resume_unwind(panic);
+            }
+        };
         guard = state.lock().unwrap_or_else(PoisonError::into_inner);
         note(&mut guard, &Entry::Ended { instance: instance.name.clone(), status: done.status, key: done.key });
         let failed = matches!(done.status, Status::Failed | Status::Interrupted | Status::Refused);
@@ -142,6 +157,11 @@ fn worker(shared: &Shared<'_>, state: &Mutex<State>, changed: &Condvar, observer
         guard.schedule.done(index);
         changed.notify_all();
     }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text")
 }
 
 /// A journal that cannot be written ends the run: what cannot be told must not go on.

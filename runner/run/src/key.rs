@@ -60,7 +60,7 @@ pub fn key(components: &Components) -> Digest {
 }
 
 /// Digest of a value's JSON, in which struct fields stand in their order and maps are sorted.
-fn digest_of(value: &impl Serialize) -> String {
+pub(crate) fn digest_of(value: &impl Serialize) -> String {
     // These types have string keys and no values that JSON lacks, so serialising them cannot fail; if it ever did, the
     // error's text would be the component, and the key would match nothing that succeeded.
     match serde_json::to_vec(value) {

@@ -163,7 +163,7 @@ pub(crate) fn work(shared: &Shared<'_>, instance: &Instance) -> Done {
 fn attempt(shared: &Shared<'_>, instance: &Instance) -> Result<Done, Done> {
     let ready = prepare(shared, instance)?;
     if !shared.options.force
-        && let Some(record) = shared.options.store.record(&ready.key).map_err(store_failed)?
+        && let Some(record) = shared.options.store.whole_record(&ready.key).map_err(store_failed)?
     {
         return Ok(Done {
             status: Status::Cached,
@@ -204,7 +204,11 @@ fn prepare<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<Ready<'a>, Do
         error: Some(error),
         ..Done::without_outputs(Status::Refused, "the engine is not on this host")
     })?;
-    let components = key::components(shared.plan, instance, &digests, &engine);
+    let mut components = key::components(shared.plan, instance, &digests, &engine);
+    if instance.uses == "inspect/elf" {
+        // Inspection is given all profiles: it names the architecture itself.
+        components.insert("profiles".into(), key::digest_of(&shared.options.profiles));
+    }
     let key = key::key(&components);
     Ok(Ready { inputs, components, key })
 }

@@ -67,6 +67,11 @@ pub(super) fn run(
     if let Some(cpu) = instance.limits.cpu {
         limits.cpu_s = Duration::from_nanos(cpu).as_secs().max(1);
     }
+    // A guest must meet its own limits, which are outcomes, before the host's, which interrupt.
+    let guest = &instance.limits.guest;
+    limits.memory = limits.memory.max(guest.memory.saturating_mul(2).saturating_add(1 << 30));
+    limits.address_space =
+        limits.address_space.max(u64::from(guest.tasks).saturating_mul(2 << 30).saturating_add(limits.memory));
     let sealed: Vec<&SealedBlob> = blobs.0.iter().collect();
     let spec = Spec {
         executable: &engine.executable,
