@@ -64,6 +64,20 @@ impl Write for ObjectWriter {
     }
 }
 
+/// Takes bytes into a digest.
+struct Hasher(Sha256);
+
+impl Write for Hasher {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Store {
     /// Begins an object.
     pub fn writer(&self) -> Result<ObjectWriter, StoreError> {
@@ -94,13 +108,35 @@ impl Store {
         // Never more than was promised, whatever the file says of itself; capacity grows with what is really there.
         let mut bytes = Vec::new();
         let read = zstd::Decoder::new(file)
-            .and_then(|decoder| decoder.take(object.length + 1).read_to_end(&mut bytes));
+            .and_then(|decoder| decoder.take(object.length.saturating_add(1)).read_to_end(&mut bytes));
         if read.is_ok() && bytes.len() as u64 == object.length && Digest::of(&bytes) == object.digest {
             return Ok(Some(bytes));
         }
         match fs_err::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
             _ => Ok(None),
+        }
+    }
+
+    /// Reads an object to its end without keeping it: whether it is there and whole. A damaged one is removed.
+    pub fn check(&self, object: &Stored) -> Result<bool, StoreError> {
+        let path = self.path("objects", &object.digest);
+        let file = match fs_err::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let mut hash = Hasher(Sha256::new());
+        let read =
+            zstd::Decoder::new(file).and_then(|decoder| io::copy(&mut decoder.take(object.length.saturating_add(1)), &mut hash));
+        if matches!(read, Ok(length) if length == object.length)
+            && Digest::from_bytes(hash.0.finalize().into()) == object.digest
+        {
+            return Ok(true);
+        }
+        match fs_err::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(false),
         }
     }
 
@@ -147,6 +183,8 @@ mod tests {
             damaged[at] ^= 0x41;
             fs_err::write(&path, &damaged).unwrap();
             // zstd ignores a few bits of its header; then the bytes are right all the same.
+            let whole = store.check(&stored).unwrap();
+            assert_eq!(whole, path.exists(), "byte {at}");
             match store.get(&stored).unwrap() {
                 Some(read) => assert_eq!(read, bytes),
                 None => assert!(!path.exists()),
