@@ -108,7 +108,9 @@ impl ProcessCell {
         let channel = Channel {
             child,
             stop: spec.stop.clone(),
+            ready: false,
             told_to_stop: false,
+            stop_owed: false,
             deadline: started.checked_add(wall.min(GREETING)),
             interruption: None,
             errors: VecDeque::new(),
@@ -165,6 +167,7 @@ impl ProcessCell {
                         .push("no Landlock on this host: seccomp and namespaces hold instead".into());
                 }
                 self.layers.extend(confinement);
+                self.intake.get_mut().ready = true;
                 Ok(())
             }
             Said::Failed(reason) => Err(IntakeError::Sink(io::Error::other(GaveUp(reason)))),
@@ -257,6 +260,9 @@ impl ProcessCell {
     fn after_error(&mut self, error: IntakeError) -> Ending {
         let channel = self.intake.get_mut();
         channel.child.usage();
+        if channel.told_to_stop && matches!(error, IntakeError::Protocol(_)) {
+            channel.interruption.get_or_insert(Interruption::Stopped);
+        }
         if channel.interruption.is_some() {
             return self.interrupted();
         }
@@ -437,7 +443,11 @@ impl Sink for Nothing {
 struct Channel {
     child: Child,
     stop: StopSignal,
+    /// Whether the cell has said that it is ready. Before, a stop request ends it at once.
+    ready: bool,
     told_to_stop: bool,
+    /// Whether the cell must still be told to stop: never within another message.
+    stop_owed: bool,
     deadline: Option<Instant>,
     interruption: Option<Interruption>,
     errors: VecDeque<u8>,
@@ -450,18 +460,15 @@ impl Channel {
         match self.stop.urgency() {
             Urgency::None => {}
             Urgency::Soon if self.told_to_stop => {}
+            Urgency::Soon if !self.ready => return Err(self.interrupt(Interruption::Stopped)),
             Urgency::Soon => {
                 self.told_to_stop = true;
+                self.stop_owed = true;
                 let soon = Instant::now().checked_add(GRACE);
                 self.deadline = match (self.deadline, soon) {
                     (Some(deadline), Some(soon)) => Some(deadline.min(soon)),
                     (deadline, soon) => deadline.or(soon),
                 };
-                // Small enough for an empty socket buffer; if it is full, the deadline holds.
-                let mut frame = Vec::new();
-                if write_message(&mut frame, &ToCell::Stop).is_ok() {
-                    let _ = (&self.child.socket).write(&frame);
-                }
             }
             Urgency::Now => return Err(self.interrupt(Interruption::Stopped)),
         }
@@ -471,6 +478,14 @@ impl Channel {
                 false => Interruption::WallTime,
             })),
             _ => Ok(()),
+        }
+    }
+
+    /// Tells the cell to stop, where that is owed. Small enough for an empty socket buffer; if it is full, the deadline holds.
+    fn pass_stop_on(&mut self) {
+        let mut frame = Vec::new();
+        if std::mem::take(&mut self.stop_owed) && write_message(&mut frame, &ToCell::Stop).is_ok() {
+            let _ = (&self.child.socket).write(&frame);
         }
     }
 
@@ -563,6 +578,7 @@ impl Read for Channel {
         loop {
             // Also for a cell that never leaves us waiting.
             self.check()?;
+            self.pass_stop_on();
             match (&self.child.socket).read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::POLLIN)?,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

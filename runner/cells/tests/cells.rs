@@ -198,6 +198,22 @@ fn a_stop_request_ends_soon_and_a_second_one_now() {
 }
 
 #[test]
+fn a_cell_that_is_made_after_the_stop_request_is_interrupted_not_failed() {
+    let stop = StopSignal::new().unwrap();
+    stop.request();
+    let blob = SealedBlob::of(PAYLOAD).unwrap();
+    let made = ProcessCell::spawn(&Spec {
+        executable: &common::executable(),
+        blobs: &[&blob],
+        limits: HostLimits::default(),
+        bounds: Bounds::default(),
+        sandbox: Sandbox::of_this_host(),
+        stop: &stop,
+    });
+    assert!(matches!(made, Err(CellFault::Interrupted(Interruption::Stopped))), "{made:?}");
+}
+
+#[test]
 fn operations_are_done_or_answered_as_unsupported() {
     let stop = StopSignal::new().unwrap();
     let mut cell = spawn(HostLimits::default(), Bounds::default(), &stop);
