@@ -71,11 +71,11 @@ impl Kernel {
         pid: u32,
         mut ino: Ino,
         mut path: Vec<u8>,
+        executed: Vec<u8>,
         mut argv: Vec<Vec<u8>>,
         env: Vec<Vec<u8>>,
     ) -> Result<Image, Errno> {
         let process = self.processes.get(&pid).ok_or(Errno::ESRCH)?;
-        let executed = path.clone();
         for _ in 0..=MAX_INTERPRETERS {
             let inode = self.tree.get(ino).ok_or(Errno::ENOENT)?;
             if inode.mode & 0o111 == 0 || !matches!(inode.kind, Kind::File(_)) {
@@ -115,7 +115,7 @@ impl Kernel {
             }
             let mut new = vec![interpreter.to_vec()];
             new.extend(argument.map(<[u8]>::to_vec));
-            new.push(path);
+            new.push(executed.clone());
             new.extend(argv.into_iter().skip(1));
             argv = new;
             ino = walk(&self.tree, &self.magic(pid), process.cwd, interpreter, true)?.inode()?;

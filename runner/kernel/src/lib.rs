@@ -34,5 +34,8 @@ mod table;
 mod task;
 mod time;
 
+#[cfg(test)]
+mod tests;
+
 pub use kernel::{EventSink, Finished, Kernel, LoadError};
 pub use load::elf::ElfError;

@@ -157,12 +157,26 @@ pub(crate) fn clone3(c: &mut Call<'_>) -> Answer {
 fn exec(c: &mut Call<'_>, at: Option<usize>, path: usize, argv: usize) -> Answer {
     let name = c.path(path)?;
     let empty = name.is_empty();
-    let (ino, absolute) = if empty && at.is_some() {
+    let (ino, real) = if empty && at.is_some() {
         let file = c.file(0)?;
         (file.inode().ok_or(Errno::EACCES)?, file.path.clone())
     } else {
-        (c.walk(at, &name, true)?.inode()?, c.absolute(at, &name))
+        let place = c.walk(at, &name, true)?;
+        let ino = place.inode()?;
+        // Where it really stands: links followed, `/proc/self/exe` too.
+        let real = if place.name.is_empty() {
+            let own = c.process();
+            if own.image_ino == Some(ino) {
+                own.image.clone()
+            } else {
+                c.absolute(at, &name)
+            }
+        } else {
+            crate::fs::walk::absolute(&c.k.tree.path_of(place.directory), &place.name)
+        };
+        (ino, real)
     };
+    let executed = if empty { real.clone() } else { name };
     let argv_list = c.texts(c.word(argv))?;
     let env = c.texts(c.word(argv + 1))?;
     let argv_list = if argv_list.is_empty() {
@@ -170,7 +184,7 @@ fn exec(c: &mut Call<'_>, at: Option<usize>, path: usize, argv: usize) -> Answer
     } else {
         argv_list
     };
-    let image = c.k.image(c.pid, ino, absolute, argv_list, env)?;
+    let image = c.k.image(c.pid, ino, real, executed, argv_list, env)?;
     Err(Fail::Later(Deferred::Exec(Box::new(image))))
 }
 

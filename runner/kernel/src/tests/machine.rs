@@ -1,0 +1,226 @@
+//! A machine without a processor.
+
+use std::collections::BTreeMap;
+
+use hotcell_schema::arch::{ArchProfile, ErrorStyle};
+
+use crate::abi::Abi;
+use crate::machine::{AccessError, Context, Machine, MachineError, Machines, Protection, Reg, SpaceId};
+
+const PAGE: u64 = 4096;
+
+/// Memory pages and registers by name.
+pub(crate) struct FakeMachine {
+    names: Vec<String>,
+    registers: Vec<u64>,
+    pages: BTreeMap<u64, Box<[u8; PAGE as usize]>>,
+    pc: u64,
+}
+
+impl FakeMachine {
+    fn new(names: Vec<String>) -> Self {
+        Self {
+            registers: vec![0; names.len()],
+            names,
+            pages: BTreeMap::new(),
+            pc: 0,
+        }
+    }
+
+    pub(crate) fn named(&self, name: &str) -> u64 {
+        self.register(name).map_or(0, |register| self.get(register))
+    }
+
+    fn set_named(&mut self, name: &str, value: u64) {
+        if let Some(register) = self.register(name) {
+            self.set(register, value);
+        }
+    }
+
+    /// Registers (and stack) as a guest has them when it makes a call.
+    pub(crate) fn set_call(&mut self, profile: &ArchProfile, number: u64, args: &[u64]) {
+        let abi = &profile.abi;
+        for (index, value) in args.iter().enumerate() {
+            match abi.arguments.get(index) {
+                Some(name) => self.set_named(name, *value),
+                None => {
+                    let offset = u64::from(abi.stack_arguments.unwrap_or(0))
+                        + 4 * (index - abi.arguments.len()) as u64;
+                    let at = self.named(&abi.stack_pointer).wrapping_add(offset);
+                    let value = *value as u32;
+                    let big = profile.elf.byte_order == hotcell_schema::arch::ByteOrder::Big;
+                    let _ = self.write(
+                        at,
+                        &if big {
+                            value.to_be_bytes()
+                        } else {
+                            value.to_le_bytes()
+                        },
+                    );
+                }
+            }
+        }
+        self.set_named(&abi.number, number);
+    }
+
+    /// The result of the last call: negative generic error numbers for errors.
+    pub(crate) fn result(&self, profile: &ArchProfile, abi: &Abi) -> i64 {
+        let value = self.named(&profile.abi.result);
+        let failed = match profile.abi.error {
+            ErrorStyle::Negative => return abi.signed(value),
+            ErrorStyle::MipsA3 => self.named("a3") != 0,
+            ErrorStyle::PpcSummaryOverflow => self.named("cr0") & 1 != 0,
+        };
+        if failed {
+            -abi.signed(value)
+        } else {
+            abi.signed(value)
+        }
+    }
+}
+
+impl Machine for FakeMachine {
+    fn register(&self, name: &str) -> Option<Reg> {
+        self.names
+            .iter()
+            .position(|one| one == name)
+            .map(|index| Reg(index as u32))
+    }
+
+    fn get(&self, register: Reg) -> u64 {
+        self.registers[register.0 as usize]
+    }
+
+    fn set(&mut self, register: Reg, value: u64) {
+        self.registers[register.0 as usize] = value;
+    }
+
+    fn jump(&mut self, address: u64) {
+        self.pc = address;
+    }
+
+    fn program_counter(&self) -> u64 {
+        self.pc
+    }
+
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), AccessError> {
+        for (offset, byte) in into.iter_mut().enumerate() {
+            let at = address
+                .checked_add(offset as u64)
+                .ok_or(AccessError { address })?;
+            let page = self.pages.get(&(at / PAGE)).ok_or(AccessError { address })?;
+            *byte = page[(at % PAGE) as usize];
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, address: u64, from: &[u8]) -> Result<(), AccessError> {
+        for (offset, byte) in from.iter().enumerate() {
+            let at = address
+                .checked_add(offset as u64)
+                .ok_or(AccessError { address })?;
+            let page = self.pages.get_mut(&(at / PAGE)).ok_or(AccessError { address })?;
+            page[(at % PAGE) as usize] = *byte;
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, start: u64, length: u64, _: Protection) -> Result<(), MachineError> {
+        for page in start / PAGE..(start + length) / PAGE {
+            if self.pages.insert(page, Box::new([0; PAGE as usize])).is_some() {
+                return Err(MachineError(format!("page {page:#x} is mapped twice")));
+            }
+        }
+        Ok(())
+    }
+
+    fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError> {
+        for page in start / PAGE..(start + length) / PAGE {
+            if self.pages.remove(&page).is_none() {
+                return Err(MachineError(format!("page {page:#x} is not mapped")));
+            }
+        }
+        Ok(())
+    }
+
+    fn protect(&mut self, start: u64, length: u64, _: Protection) -> Result<(), MachineError> {
+        for page in start / PAGE..(start + length) / PAGE {
+            if !self.pages.contains_key(&page) {
+                return Err(MachineError(format!("page {page:#x} is not mapped")));
+            }
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> Result<Context, MachineError> {
+        Ok(Box::new((self.registers.clone(), self.pc)))
+    }
+
+    fn restore(&mut self, context: &Context) -> Result<(), MachineError> {
+        if let Some((registers, pc)) = context.downcast_ref::<(Vec<u64>, u64)>() {
+            self.registers.clone_from(registers);
+            self.pc = *pc;
+        }
+        Ok(())
+    }
+
+    fn reset_registers(&mut self) -> Result<(), MachineError> {
+        self.registers.fill(0);
+        Ok(())
+    }
+
+    fn set_thread_pointer(&mut self, _: u64) {}
+}
+
+/// Machines with the registers that a profile names.
+pub(crate) struct FakeMachines {
+    names: Vec<String>,
+    machines: BTreeMap<SpaceId, FakeMachine>,
+}
+
+impl FakeMachines {
+    pub(crate) fn new(profile: &ArchProfile) -> Self {
+        let abi = &profile.abi;
+        let mut names: Vec<String> = abi.arguments.clone();
+        names.extend([
+            abi.number.clone(),
+            abi.result.clone(),
+            abi.stack_pointer.clone(),
+            abi.program_counter.clone(),
+        ]);
+        names.extend(abi.second_result.clone());
+        names.extend(abi.at_start.keys().cloned());
+        names.extend(["a3", "cr0", "r2", "lr", "x30", "ra", "r12", "r14", "t9"].map(String::from));
+        Self {
+            names,
+            machines: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn machine(&mut self, space: SpaceId) -> &mut FakeMachine {
+        self.machines.get_mut(&space).expect("the machine is there")
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.machines.len()
+    }
+}
+
+impl Machines for FakeMachines {
+    fn create(&mut self, space: SpaceId) -> Result<(), MachineError> {
+        match self.machines.insert(space, FakeMachine::new(self.names.clone())) {
+            None => Ok(()),
+            Some(_) => Err(MachineError("a machine was made twice".into())),
+        }
+    }
+
+    fn destroy(&mut self, space: SpaceId) {
+        self.machines.remove(&space);
+    }
+
+    fn get(&mut self, space: SpaceId) -> Option<&mut dyn Machine> {
+        self.machines
+            .get_mut(&space)
+            .map(|machine| machine as &mut dyn Machine)
+    }
+}

@@ -1,0 +1,194 @@
+//! Tests of the whole kernel on a processor that does nothing but hold memory and registers.
+
+mod fuzz;
+mod layouts;
+mod machine;
+mod programs;
+mod tree;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::digest::Digest;
+use hotcell_schema::event::Event;
+use hotcell_schema::job::{Blob, GuestFile, GuestLimits, LinuxJob};
+use hotcell_schema::persona::Persona;
+
+use crate::machine::{Flow, Machines as _, Step};
+use crate::{Finished, Kernel, LoadError};
+use machine::FakeMachines;
+
+/// All profiles of the project.
+pub(crate) const PROFILES: [&str; 14] = [
+    include_str!("../../../../arch-profiles/x86_64.toml"),
+    include_str!("../../../../arch-profiles/x86.toml"),
+    include_str!("../../../../arch-profiles/arm.toml"),
+    include_str!("../../../../arch-profiles/armeb.toml"),
+    include_str!("../../../../arch-profiles/aarch64.toml"),
+    include_str!("../../../../arch-profiles/riscv64.toml"),
+    include_str!("../../../../arch-profiles/mips.toml"),
+    include_str!("../../../../arch-profiles/mipsel.toml"),
+    include_str!("../../../../arch-profiles/mips64.toml"),
+    include_str!("../../../../arch-profiles/mips64el.toml"),
+    include_str!("../../../../arch-profiles/ppc.toml"),
+    include_str!("../../../../arch-profiles/ppc64.toml"),
+    include_str!("../../../../arch-profiles/ppc64le.toml"),
+    include_str!("../../../../arch-profiles/s390x.toml"),
+];
+
+/// The profiles, read.
+pub(crate) fn profiles() -> Vec<ArchProfile> {
+    PROFILES
+        .iter()
+        .map(|text| toml::from_str(text).expect("a profile can be read"))
+        .collect()
+}
+
+/// One profile.
+pub(crate) fn profile(name: &str) -> ArchProfile {
+    profiles()
+        .into_iter()
+        .find(|profile| profile.name == name)
+        .expect("the profile is there")
+}
+
+/// A minimal static program for a profile: one segment with 4 KiB of zeroes.
+pub(crate) fn tiny_elf(profile: &ArchProfile) -> Vec<u8> {
+    let big = profile.elf.byte_order == hotcell_schema::arch::ByteOrder::Big;
+    let wide = profile.elf.class == 64;
+    let mut out = b"\x7fELF".to_vec();
+    out.extend([if wide { 2 } else { 1 }, if big { 2 } else { 1 }, 1, 0]);
+    out.resize(16, 0);
+    let half = |out: &mut Vec<u8>, v: u16| out.extend(if big { v.to_be_bytes() } else { v.to_le_bytes() });
+    let word = |out: &mut Vec<u8>, v: u32| out.extend(if big { v.to_be_bytes() } else { v.to_le_bytes() });
+    let long = |out: &mut Vec<u8>, v: u64| {
+        if wide {
+            out.extend(if big { v.to_be_bytes() } else { v.to_le_bytes() });
+        } else {
+            word(out, v as u32);
+        }
+    };
+    let base = 0x40_0000u64;
+    half(&mut out, 2);
+    half(&mut out, profile.elf.machine[0]);
+    word(&mut out, 1);
+    long(&mut out, base + 0x200);
+    long(&mut out, if wide { 64 } else { 52 });
+    long(&mut out, 0);
+    word(&mut out, if profile.name.starts_with("ppc64") { 2 } else { 0 });
+    half(&mut out, if wide { 64 } else { 52 });
+    half(&mut out, if wide { 56 } else { 32 });
+    half(&mut out, 1);
+    half(&mut out, 0);
+    half(&mut out, 0);
+    half(&mut out, 0);
+    word(&mut out, 1);
+    if wide {
+        word(&mut out, 7);
+        for value in [0, base, base, 4096, 8192, 4096] {
+            long(&mut out, value);
+        }
+    } else {
+        for value in [0, base, base, 4096, 8192] {
+            long(&mut out, value);
+        }
+        word(&mut out, 7);
+        long(&mut out, 4096);
+    }
+    out.resize(4096, 0);
+    out
+}
+
+/// A kernel with its machines and what it told.
+pub(crate) struct Bench {
+    pub(crate) kernel: Kernel,
+    pub(crate) machines: FakeMachines,
+    pub(crate) events: Rc<RefCell<Vec<Event>>>,
+}
+
+/// A job around a program.
+pub(crate) fn job(profile: &ArchProfile, program: &[u8], limits: GuestLimits) -> LinuxJob {
+    LinuxJob {
+        cell: "test".into(),
+        arch: profile.clone(),
+        persona: Persona::default(),
+        program: Blob {
+            index: 0,
+            length: program.len() as u64,
+        },
+        path: "/bin/sample".into(),
+        argv: vec!["sample".into(), "one".into()],
+        env: None,
+        cwd: Some("/tmp".into()),
+        files: vec![GuestFile {
+            path: "/tmp/given".into(),
+            mode: 0o644,
+            content: Blob { index: 1, length: 5 },
+        }],
+        stdin: None,
+        seed: Digest::of(b"seed"),
+        limits,
+    }
+}
+
+impl Bench {
+    pub(crate) fn start(
+        profile: &ArchProfile,
+        program: &[u8],
+        limits: GuestLimits,
+    ) -> Result<Self, LoadError> {
+        let events: Rc<RefCell<Vec<Event>>> = Rc::default();
+        let sink = Rc::clone(&events);
+        let blobs: [Arc<[u8]>; 2] = [program.into(), b"hello".as_slice().into()];
+        let kernel = Kernel::new(
+            &job(profile, program, limits),
+            &|blob: Blob| blobs.get(blob.index as usize).cloned(),
+            Box::new(move |event: Event| sink.borrow_mut().push(event)),
+        )?;
+        Ok(Self {
+            kernel,
+            machines: FakeMachines::new(profile),
+            events,
+        })
+    }
+
+    /// Runs until the task that is next wants the processor.
+    pub(crate) fn next(&mut self) -> Step {
+        let step = self
+            .kernel
+            .next(&mut self.machines)
+            .expect("the machine does not fail");
+        if let Step::Run { blocks: Some(_), .. } = step {
+            self.kernel.counted(10, 50);
+        }
+        step
+    }
+
+    /// Makes one call in the task that is next, and answers its result as the guest sees it; `None` when it stopped.
+    pub(crate) fn call(&mut self, name: &str, args: &[u64]) -> Option<i64> {
+        let Step::Run { space, .. } = self.next() else {
+            return None;
+        };
+        let abi = self.kernel.abi.clone();
+        let number = crate::table::table().by_name(name)?.number(abi.family)?;
+        let profile = self.kernel.profile.clone();
+        let machine = self.machines.machine(space);
+        machine.set_call(&profile, number, args);
+        let flow = self.kernel.syscall(machine);
+        if flow == Flow::Stop {
+            // What was deferred is done by the next `next`; the task may then be another one.
+            let Step::Run { space: now, .. } = self.next() else {
+                return None;
+            };
+            return Some(self.machines.machine(now).result(&profile, &abi));
+        }
+        let _ = self.machines.get(space);
+        Some(self.machines.machine(space).result(&profile, &abi))
+    }
+
+    pub(crate) fn finish(self) -> Finished {
+        self.kernel.finish()
+    }
+}

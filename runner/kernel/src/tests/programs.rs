@@ -1,0 +1,285 @@
+//! Small programs made of calls, on every architecture.
+
+use hotcell_schema::event::{FileOp, ProcessOp, What};
+use hotcell_schema::job::GuestLimits;
+use hotcell_schema::outcome::Outcome;
+
+use super::{Bench, profile, profiles, tiny_elf};
+use crate::machine::{Machine as _, Step};
+
+const DATA: u64 = 0x40_0400;
+
+fn bench(profile: &hotcell_schema::arch::ArchProfile, data: &[u8], limits: GuestLimits) -> Bench {
+    let mut program = tiny_elf(profile);
+    program[0x400..0x400 + data.len()].copy_from_slice(data);
+    Bench::start(profile, &program, limits).expect("the program can be loaded")
+}
+
+#[test]
+fn a_program_writes_and_exits_on_every_architecture() {
+    for profile in profiles() {
+        let mut bench = bench(&profile, b"hello\n", GuestLimits::default());
+        assert_eq!(bench.call("write", &[1, DATA, 6]), Some(6), "{}", profile.name);
+        assert_eq!(
+            bench.call("write", &[77, DATA, 6]).map(|errno| errno < 0),
+            Some(true),
+            "{}",
+            profile.name
+        );
+        assert_eq!(bench.call("exit_group", &[3]), None);
+        assert_eq!(bench.next(), Step::Finished);
+        assert_eq!(bench.machines.count(), 0);
+        let kinds: Vec<String> = bench
+            .events
+            .borrow()
+            .iter()
+            .map(|event| event.what.kind().to_owned())
+            .collect();
+        assert_eq!(
+            kinds,
+            ["process", "syscall", "syscall", "syscall", "process"],
+            "{}",
+            profile.name
+        );
+        let finished = bench.finish();
+        assert_eq!(finished.result.outcome, Outcome::Exited(3));
+        assert_eq!(finished.stdout, b"hello\n");
+    }
+}
+
+#[test]
+fn the_stack_holds_what_the_program_is_told() {
+    for profile in profiles() {
+        let mut bench = bench(&profile, b"", GuestLimits::default());
+        let Step::Run { space, .. } = bench.next() else {
+            panic!("it runs")
+        };
+        let abi = bench.kernel.abi.clone();
+        let machine = bench.machines.machine(space);
+        let stack = machine.named(&profile.abi.stack_pointer);
+        assert_eq!(stack % 16, 0, "{}", profile.name);
+        let word = |at: u64| {
+            let mut bytes = [0; 8];
+            if abi.wide {
+                machine.read(at, &mut bytes).unwrap();
+                abi.get_u64(bytes)
+            } else {
+                let mut half = [0; 4];
+                machine.read(at, &mut half).unwrap();
+                u64::from(abi.get_u32(half))
+            }
+        };
+        assert_eq!(word(stack), 2);
+        let mut argument = [0; 7];
+        machine.read(word(stack + abi.word()), &mut argument).unwrap();
+        assert_eq!(&argument, b"sample\0");
+        assert_eq!(machine.program_counter(), 0x40_0200);
+    }
+}
+
+#[test]
+fn files_are_written_and_left_behind() {
+    let profile = profile("mipsel");
+    let mut bench = bench(&profile, b"/tmp/x\0content", GuestLimits::default());
+    // mips: O_WRONLY|O_CREAT|O_TRUNC.
+    let fd = bench.call("open", &[DATA, 0x301, 0o644]).unwrap();
+    assert_eq!(fd, 3);
+    assert_eq!(bench.call("write", &[3, DATA + 7, 7]), Some(7));
+    assert_eq!(bench.call("close", &[3]), Some(0));
+    bench.call("exit_group", &[0]);
+    let events = bench.events.clone();
+    let finished = bench.finish();
+    let operations: Vec<FileOp> = events
+        .borrow()
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::File(file) => Some(file.op),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(operations, [FileOp::Create, FileOp::Written]);
+    let [left] = finished.result.files.as_slice() else {
+        panic!("one file")
+    };
+    assert_eq!((left.path.as_str(), left.mode, left.length), ("/tmp/x", 0o644, 7));
+    assert_eq!(&*finished.files[&left.digest], b"content");
+}
+
+#[test]
+fn a_child_ends_and_its_parent_hears_of_it() {
+    for profile in profiles() {
+        let abi = crate::abi::Abi::new(&profile);
+        let mut bench = bench(&profile, b"", GuestLimits::default());
+        let name = if crate::table::table()
+            .by_name("fork")
+            .unwrap()
+            .number(abi.family)
+            .is_some()
+        {
+            "fork"
+        } else {
+            "clone"
+        };
+        let child = bench
+            .call(name, &[if name == "clone" { 17 } else { 0 }, 0, 0, 0, 0])
+            .unwrap();
+        assert_eq!(child, 1001, "{}", profile.name);
+        // The parent waits; the child then runs and ends; the parent has its status.
+        let Step::Run { space, .. } = bench.next() else {
+            panic!()
+        };
+        let number = crate::table::table()
+            .by_name("wait4")
+            .unwrap()
+            .number(abi.family)
+            .unwrap();
+        let machine = bench.machines.machine(space);
+        machine.set_call(&profile, number, &[u64::MAX, DATA, 0, 0]);
+        bench.kernel.syscall(machine);
+        let Step::Run { space: other, .. } = bench.next() else {
+            panic!()
+        };
+        assert_ne!(space, other, "{}", profile.name);
+        assert_eq!(bench.machines.machine(other).result(&profile, &abi), 0);
+        bench.call("exit_group", &[9]);
+        let Step::Run { space: again, .. } = bench.next() else {
+            panic!()
+        };
+        assert_eq!(again, space);
+        let machine = bench.machines.machine(space);
+        assert_eq!(machine.result(&profile, &abi), 1001, "{}", profile.name);
+        let mut status = [0; 4];
+        machine.read(DATA, &mut status).unwrap();
+        assert_eq!(abi.get_u32(status), 9 << 8);
+        assert_eq!(bench.machines.count(), 1);
+        assert_eq!(bench.kernel.finish().result.tasks, 2);
+    }
+}
+
+#[test]
+fn limits_are_outcomes() {
+    let profile = profile("x86_64");
+    let cases: [(GuestLimits, &str, u64, &[u64], &str); 5] = [
+        (
+            GuestLimits {
+                syscalls: 5,
+                ..GuestLimits::default()
+            },
+            "getpid",
+            6,
+            &[],
+            "syscalls",
+        ),
+        (
+            GuestLimits {
+                events: 5,
+                ..GuestLimits::default()
+            },
+            "getpid",
+            6,
+            &[],
+            "events",
+        ),
+        (
+            GuestLimits {
+                file_bytes: 10,
+                ..GuestLimits::default()
+            },
+            "write",
+            6,
+            &[1, DATA, 6],
+            "file-bytes",
+        ),
+        (
+            GuestLimits {
+                memory: 16 << 20,
+                ..GuestLimits::default()
+            },
+            "brk",
+            2,
+            &[0x4000_0000],
+            "memory",
+        ),
+        (
+            GuestLimits {
+                virtual_time: 1_000_000,
+                ..GuestLimits::default()
+            },
+            "pause",
+            1,
+            &[],
+            "virtual-time",
+        ),
+    ];
+    for (limits, call, times, args, outcome) in cases {
+        let mut bench = bench(&profile, b"hello\n", limits);
+        for _ in 0..times {
+            bench.call(call, args);
+        }
+        assert_eq!(bench.next(), Step::Finished, "{outcome}");
+        let last = bench.events.borrow().last().cloned().expect("an event");
+        assert!(
+            matches!(&last.what, What::Resource(limit) if limit.limit == outcome),
+            "{last:?}"
+        );
+        assert_eq!(bench.finish().result.outcome, Outcome::Limit(outcome.into()));
+    }
+}
+
+#[test]
+fn an_unknown_call_is_told_by_name_and_number() {
+    let profile = profile("x86_64");
+    let mut bench = bench(&profile, b"", GuestLimits::default());
+    assert_eq!(bench.call("io_uring_setup", &[8, DATA]), Some(-38));
+    let Step::Run { space, .. } = bench.next() else {
+        panic!()
+    };
+    let machine = bench.machines.machine(space);
+    machine.set_call(&profile, 9999, &[]);
+    bench.kernel.syscall(machine);
+    assert_eq!(machine.result(&profile, &bench.kernel.abi), -38);
+    let unsupported = bench.finish().result.unsupported;
+    let names: Vec<&str> = unsupported.iter().map(|call| call.name.as_str()).collect();
+    assert_eq!(names, ["io_uring_setup", "syscall_9999"]);
+}
+
+#[test]
+fn a_fault_kills_and_is_told() {
+    use hotcell_schema::outcome::FaultKind;
+    let profile = profile("aarch64");
+    let mut bench = bench(&profile, b"", GuestLimits::default());
+    let Step::Run { space, .. } = bench.next() else {
+        panic!()
+    };
+    let trap = crate::machine::Trap {
+        kind: FaultKind::WriteUnmapped,
+        address: Some(8),
+    };
+    bench.kernel.trap(bench.machines.machine(space), trap);
+    assert_eq!(bench.next(), Step::Finished);
+    let killed = bench
+        .events
+        .borrow()
+        .iter()
+        .any(|event| matches!(&event.what, What::Process(process) if process.op == ProcessOp::Killed));
+    assert!(killed);
+    assert_eq!(
+        bench.finish().result.outcome,
+        Outcome::Signalled("SIGSEGV".into())
+    );
+}
+
+#[test]
+fn two_runs_tell_the_same() {
+    let run = || {
+        let profile = profile("x86_64");
+        let mut bench = bench(&profile, b"/proc/self/maps\0", GuestLimits::default());
+        bench.call("open", &[DATA, 0, 0]);
+        bench.call("read", &[3, DATA + 64, 900]);
+        bench.call("getrandom", &[DATA, 64, 0]);
+        bench.call("exit_group", &[0]);
+        let events = bench.events.borrow().clone();
+        (events, bench.finish().result)
+    };
+    assert_eq!(run(), run());
+}
