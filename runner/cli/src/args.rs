@@ -65,22 +65,32 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  hotcell validate experiment.yaml")]
     Validate(ManifestArgs),
     /// Show what would run, and what is stored already; writes nothing
-    #[command(after_help = "Examples:\n  hotcell plan experiment.toml\n  hotcell plan experiment.toml --json | jq '.instances[].name'")]
+    #[command(
+        after_help = "Examples:\n  hotcell plan experiment.toml\n  hotcell plan experiment.toml --json | jq '.instances[].name'"
+    )]
     Plan(PlanArgs),
     /// Run an experiment and write its report
-    #[command(after_help = "Examples:\n  hotcell run experiment.toml\n  hotcell run experiment.toml -j 1 --fail-fast\n  hotcell run experiment.toml --set seed=8")]
+    #[command(
+        after_help = "Examples:\n  hotcell run experiment.toml\n  hotcell run experiment.toml -j 1 --fail-fast\n  hotcell run experiment.toml --set seed=8"
+    )]
     Run(RunArgs),
     /// Say why an instance ran or did not, and from what its cache key is made
     #[command(after_help = "Example:\n  hotcell explain experiment.toml 'run[sample=3b1f…]'")]
     Explain(ExplainArgs),
     /// Show the report of a run again
-    #[command(after_help = "Examples:\n  hotcell report              the latest run of .hotcell\n  hotcell report RUN --json")]
+    #[command(
+        after_help = "Examples:\n  hotcell report              the latest run of .hotcell\n  hotcell report RUN --json"
+    )]
     Report(ReportArgs),
     /// Run an experiment and compare it with its goldens and expectations
-    #[command(after_help = "Examples:\n  hotcell test experiment.toml\n  hotcell test experiment.toml --accept\n  hotcell test experiment.toml --junit out.xml")]
+    #[command(
+        after_help = "Examples:\n  hotcell test experiment.toml\n  hotcell test experiment.toml --accept\n  hotcell test experiment.toml --junit out.xml"
+    )]
     Test(TestArgs),
     /// Look at files and run them, without a manifest
-    #[command(after_help = "Examples:\n  hotcell analyze ./sample\n  hotcell analyze ./busybox --args sh -c 'id; uname -a'")]
+    #[command(
+        after_help = "Examples:\n  hotcell analyze ./sample\n  hotcell analyze ./busybox --args sh -c 'id; uname -a'"
+    )]
     Analyze(AnalyzeArgs),
     /// Show what this host can do and what is missing
     Doctor(DoctorArgs),

@@ -13,21 +13,38 @@ const SHOWN: usize = 100;
 
 /// Shows all diagnostics on standard error, and a closing line.
 pub(crate) fn print(diagnostics: &[Diagnostic], sources: &Sources) {
-    let renderer = if ui::stderr_is_colored() { Renderer::styled() } else { Renderer::plain() };
+    let renderer = if ui::stderr_is_colored() {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
     for diagnostic in diagnostics.iter().take(SHOWN) {
         ui::say(&render(diagnostic, sources, &renderer));
         ui::say("");
     }
-    let count = |severity| diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+    let count = |severity| {
+        diagnostics
+            .iter()
+            .filter(|diagnostic| diagnostic.severity == severity)
+            .count()
+    };
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let hidden = diagnostics.len().saturating_sub(SHOWN);
-    let more = if hidden > 0 { format!(" ({hidden} more are not shown)") } else { String::new() };
+    let more = if hidden > 0 {
+        format!(" ({hidden} more are not shown)")
+    } else {
+        String::new()
+    };
     let plural = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
     match (errors, warnings) {
         (0, 0) => {}
         (0, warnings) => ui::say(&format!("{}{more}", plural(warnings, "warning"))),
         (errors, 0) => ui::say(&format!("{}{more}", plural(errors, "error"))),
-        (errors, warnings) => ui::say(&format!("{}, {}{more}", plural(errors, "error"), plural(warnings, "warning"))),
+        (errors, warnings) => ui::say(&format!(
+            "{}, {}{more}",
+            plural(errors, "error"),
+            plural(warnings, "warning")
+        )),
     }
 }
 
@@ -39,11 +56,25 @@ fn render(diagnostic: &Diagnostic, sources: &Sources, renderer: &Renderer) -> St
     let title = ui::plain(&diagnostic.title);
     let mut group = Group::with_title(level.primary_title(title).id(diagnostic.code));
     for (index, label) in diagnostic.labels.iter().enumerate() {
-        let Some(source) = sources.get(label.span.file) else { continue };
-        let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
+        let Some(source) = sources.get(label.span.file) else {
+            continue;
+        };
+        let kind = if index == 0 {
+            AnnotationKind::Primary
+        } else {
+            AnnotationKind::Context
+        };
         let annotation = kind.span(range(label.span, &source.text));
-        let annotation = if label.text.is_empty() { annotation } else { annotation.label(ui::plain(&label.text)) };
-        group = group.element(Snippet::source(source.text.as_str()).path(source.path.as_str()).annotation(annotation));
+        let annotation = if label.text.is_empty() {
+            annotation
+        } else {
+            annotation.label(ui::plain(&label.text))
+        };
+        group = group.element(
+            Snippet::source(source.text.as_str())
+                .path(source.path.as_str())
+                .annotation(annotation),
+        );
     }
     if let Some(help) = &diagnostic.help {
         group = group.element(Level::HELP.message(ui::plain(help)));

@@ -41,7 +41,11 @@ pub(crate) struct Failure {
 impl Failure {
     /// A failure without a remedy to name.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), help: None }
+        Self {
+            exit,
+            message: message.into(),
+            help: None,
+        }
     }
 
     /// Adds what to do.

@@ -20,12 +20,18 @@ pub(crate) struct Places {
 impl Places {
     /// The folders for a manifest, or for the current folder where there is none.
     pub(crate) fn find(global: &Global, manifest: Option<&Path>) -> Result<Self, Failure> {
-        let beside = manifest.and_then(Path::parent).filter(|folder| !folder.as_os_str().is_empty());
+        let beside = manifest
+            .and_then(Path::parent)
+            .filter(|folder| !folder.as_os_str().is_empty());
         let state = match &global.state {
             Some(folder) => folder.clone(),
             None => beside.unwrap_or(Path::new(".")).join(".hotcell"),
         };
-        Ok(Self { state, store: store(global)?, libexec: libexec()? })
+        Ok(Self {
+            state,
+            store: store(global)?,
+            libexec: libexec()?,
+        })
     }
 
     /// The folder with all runs.
@@ -42,8 +48,11 @@ impl Places {
                 if folder.join("result").is_dir() {
                     return Ok(folder);
                 }
-                Err(Failure::usage(format!("`{name}` is neither a run's folder nor the id of a run in {}", self.runs().display()))
-                    .help("list the runs with `ls`, or name the folder that holds `result/`"))
+                Err(Failure::usage(format!(
+                    "`{name}` is neither a run's folder nor the id of a run in {}",
+                    self.runs().display()
+                ))
+                .help("list the runs with `ls`, or name the folder that holds `result/`"))
             }
             None => latest(&self.runs()).ok_or_else(|| {
                 Failure::usage(format!("there is no run in {}", self.runs().display()))
@@ -73,7 +82,11 @@ fn store(global: &Global) -> Result<PathBuf, Failure> {
 
 /// hotcell's own folder among the user's caches.
 fn cache() -> Result<PathBuf, Failure> {
-    let folder = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = |name: &str| {
+        env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
     if let Some(cache) = folder("HOTCELL_CACHE") {
         return Ok(cache);
     }
@@ -94,7 +107,9 @@ fn libexec() -> Result<PathBuf, Failure> {
     let own = env::current_exe()?;
     // The link is followed, so that `~/bin/hotcell -> …/target/release/hotcell` finds its cells.
     let own = own.canonicalize().unwrap_or(own);
-    own.parent().map(Path::to_path_buf).ok_or_else(|| Failure::host("the folder of the executable is unknown"))
+    own.parent()
+        .map(Path::to_path_buf)
+        .ok_or_else(|| Failure::host("the folder of the executable is unknown"))
 }
 
 /// Whether this runs in continuous integration (every common service sets `CI`).

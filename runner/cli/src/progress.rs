@@ -24,7 +24,10 @@ impl<'a> Progress<'a> {
         let terminal = std::io::stderr().is_terminal();
         let with_bar = style == ProgressStyle::Auto && terminal;
         let bar = with_bar.then(|| {
-            let bar = ProgressBar::with_draw_target(Some(plan.instances.len() as u64), ProgressDrawTarget::stderr_with_hz(10));
+            let bar = ProgressBar::with_draw_target(
+                Some(plan.instances.len() as u64),
+                ProgressDrawTarget::stderr_with_hz(10),
+            );
             let style = BarStyle::with_template("{bar:30.cyan/dim} {pos}/{len} {elapsed:>4} {msg}");
             bar.set_style(style.unwrap_or_else(|_| BarStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(200));
@@ -77,17 +80,32 @@ impl Observer for Progress<'_> {
     }
 
     fn ended(&self, _: usize, instance: &Instance, done: &Done) {
-        let bad = matches!(done.status, Status::Failed | Status::Interrupted | Status::Refused);
+        let bad = matches!(
+            done.status,
+            Status::Failed | Status::Interrupted | Status::Refused
+        );
         if self.lines || (bad && self.bar.is_some()) {
             let (style, word) = status(done.status);
-            let reason = done.reason.as_deref().map(|reason| format!(": {}", ui::plain(reason))).unwrap_or_default();
+            let reason = done
+                .reason
+                .as_deref()
+                .map(|reason| format!(": {}", ui::plain(reason)))
+                .unwrap_or_default();
             let error = match (&done.error, bad) {
                 (Some(error), true) => format!("\n    {}", ui::plain(error)),
                 _ => String::new(),
             };
-            let time = if done.wall_s >= 0.1 { format!(" {:.1} s", done.wall_s) } else { String::new() };
+            let time = if done.wall_s >= 0.1 {
+                format!(" {:.1} s", done.wall_s)
+            } else {
+                String::new()
+            };
             let title = self.title(instance);
-            self.line(&format!("{} {title}{}{reason}{error}", ui::styled(style, word), ui::styled(ui::DIM, time)));
+            self.line(&format!(
+                "{} {title}{}{reason}{error}",
+                ui::styled(style, word),
+                ui::styled(ui::DIM, time)
+            ));
         }
         if let Some(bar) = &self.bar {
             bar.inc(1);

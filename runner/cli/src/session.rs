@@ -55,8 +55,11 @@ impl Planned {
     /// Loads, checks and plans a manifest. Diagnostics are shown; `None` when they are errors.
     pub(crate) fn from_manifest(args: &ManifestArgs, global: &Global) -> Result<Option<Self>, Failure> {
         let path = utf8(&args.manifest)?;
-        let options =
-            load::Options { variants: args.variant.clone(), set: args.set.clone(), ..load::Options::default() };
+        let options = load::Options {
+            variants: args.variant.clone(),
+            set: args.set.clone(),
+            ..load::Options::default()
+        };
         let places = Places::find(global, Some(&args.manifest))?;
         Self::from_loaded(load::load(path, &options), places, args.variant.clone(), global)
     }
@@ -68,13 +71,22 @@ impl Planned {
         variants: Vec<String>,
         global: &Global,
     ) -> Result<Option<Self>, Failure> {
-        let folders: Vec<&Utf8Path> = global.profiles.iter().map(|folder| utf8(folder)).collect::<Result<_, _>>()?;
+        let folders: Vec<&Utf8Path> = global
+            .profiles
+            .iter()
+            .map(|folder| utf8(folder))
+            .collect::<Result<_, _>>()?;
         let profiles = Profiles::load(&folders, &mut loaded.sources, &mut loaded.diagnostics);
         let plan = hotcell_plan::plan(&mut loaded, &profiles);
         loaded.diagnostics.extend(plan.iter().flat_map(rule_problems));
         diagnostics::print(&loaded.diagnostics, &loaded.sources);
         let usable = !loaded.has_errors();
-        Ok(plan.filter(|_| usable).map(|plan| Self { plan, places, profiles, variants }))
+        Ok(plan.filter(|_| usable).map(|plan| Self {
+            plan,
+            places,
+            profiles,
+            variants,
+        }))
     }
 
     /// The name of an instance in paths.
@@ -144,21 +156,34 @@ impl Planned {
         };
         let id = format!("{}-{}", now.strftime("%Y%m%dT%H%M%S"), self.plan.name);
         let folder = RunFolder::create(&self.places.runs(), &id).map_err(|error| {
-            Failure::host(format!("the run's folder cannot be made: {error}")).help("say where with --state DIR")
+            Failure::host(format!("the run's folder cannot be made: {error}"))
+                .help("say where with --state DIR")
         })?;
         let engines = Engines::new(&self.places.libexec);
         let stop = StopSignal::new()?;
         listen(&stop)?;
         let progress = Progress::new(&self.plan, args.progress);
-        let outcome = execute(&self.plan, &self.options(&store, &engines, stop, &how), &folder, &progress);
+        let outcome = execute(
+            &self.plan,
+            &self.options(&store, &engines, stop, &how),
+            &folder,
+            &progress,
+        );
         progress.finish();
         let outcome = outcome.map_err(|error| {
-            Failure::host(format!("the run cannot go on: {error}"))
-                .help(format!("what was finished is stored; run again to go on. The journal is {}", folder.journal().display()))
+            Failure::host(format!("the run cannot go on: {error}")).help(format!(
+                "what was finished is stored; run again to go on. The journal is {}",
+                folder.journal().display()
+            ))
         })?;
         if outcome.stopped {
-            let (done, all) = (outcome.count(&[Status::Ok, Status::Cached]), outcome.facts.instances.len());
-            ui::say(&format!("stopped: {done} of {all} instances are stored; run again to go on from there"));
+            let (done, all) = (
+                outcome.count(&[Status::Ok, Status::Cached]),
+                outcome.facts.instances.len(),
+            );
+            ui::say(&format!(
+                "stopped: {done} of {all} instances are stored; run again to go on from there"
+            ));
         }
         Ok(Ran { outcome, folder })
     }
@@ -175,13 +200,20 @@ struct Defaults {
 
 impl Default for Defaults {
     fn default() -> Self {
-        Self { jobs: 1, fail_fast: false, force: false, started: String::new(), host: String::new() }
+        Self {
+            jobs: 1,
+            fail_fast: false,
+            force: false,
+            started: String::new(),
+            host: String::new(),
+        }
     }
 }
 
 fn open_store(folder: &Path) -> Result<Store, Failure> {
     Store::open(folder).map_err(|error| {
-        Failure::host(format!("the store cannot be used: {error}")).help("say where it is with --store DIR or HOTCELL_STORE")
+        Failure::host(format!("the store cannot be used: {error}"))
+            .help("say where it is with --store DIR or HOTCELL_STORE")
     })
 }
 
@@ -189,11 +221,17 @@ fn open_store(folder: &Path) -> Result<Store, Failure> {
 fn rule_problems(plan: &Plan) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     for set in plan.rule_sets.values() {
-        let files: Vec<(&str, &str)> = set.files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
+        let files: Vec<(&str, &str)> = set
+            .files
+            .iter()
+            .map(|file| (file.path.as_str(), file.text.as_str()))
+            .collect();
         if let Err(errors) = RuleSet::parse(&files) {
-            problems.extend(errors.iter().map(|error| {
-                Diagnostic::without_place(hotcell_plan::Code::RuleFile, error.to_string())
-            }));
+            problems.extend(
+                errors
+                    .iter()
+                    .map(|error| Diagnostic::without_place(hotcell_plan::Code::RuleFile, error.to_string())),
+            );
         }
     }
     problems
@@ -238,15 +276,29 @@ fn host() -> String {
 /// The summary table, and where the pages are.
 pub(crate) fn print_summary(report: &Report, facts: Option<&RunFacts>, run: &Path) {
     let terminal = console::Term::stdout();
-    let width = terminal.size_checked().map_or(100, |(_, columns)| columns.clamp(40, 240));
+    let width = terminal
+        .size_checked()
+        .map_or(100, |(_, columns)| columns.clamp(40, 240));
     let colour = ui::stdout_is_colored();
-    ui::out(text::summary(report, facts, Style { colour, width, ..Style::default() }).trim_end());
+    ui::out(
+        text::summary(
+            report,
+            facts,
+            Style {
+                colour,
+                width,
+                ..Style::default()
+            },
+        )
+        .trim_end(),
+    );
     ui::out(&format!("report: {}", run.join("report.html").display()));
 }
 
 /// A path as text: manifests and reports hold paths as UTF-8.
 pub(crate) fn utf8(path: &Path) -> Result<&Utf8Path, Failure> {
-    Utf8Path::from_path(path).ok_or_else(|| Failure::usage(format!("the path {} is not UTF-8", path.display())))
+    Utf8Path::from_path(path)
+        .ok_or_else(|| Failure::usage(format!("the path {} is not UTF-8", path.display())))
 }
 
 /// The same for an owned path.

@@ -71,7 +71,8 @@ pub(crate) fn failure(failure: &Failure) {
 pub(crate) fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let turns =
+            matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if character.is_control() || turns {
             out.extend(character.escape_unicode());
         } else {
@@ -83,7 +84,8 @@ pub(crate) fn plain(text: &str) -> String {
 
 /// A value as indented JSON.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(value).map_err(|error| Failure::host(format!("cannot be written as JSON: {error}")))
+    serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::host(format!("cannot be written as JSON: {error}")))
 }
 
 #[cfg(test)]

@@ -17,20 +17,35 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
     let mut samples = Vec::new();
     for file in &args.files {
         if !file.is_file() {
-            return Err(Failure::usage(format!("{} is not a file that can be read", file.display())));
+            return Err(Failure::usage(format!(
+                "{} is not a file that can be read",
+                file.display()
+            )));
         }
-        let path = file.canonicalize().map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+        let path = file
+            .canonicalize()
+            .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
         samples.push((SET.to_owned(), session::utf8_buf(&path)?));
     }
     let mut set = Vec::new();
     if !args.args.is_empty() {
         set.push(format!("stages.run.with.args={}", serde_json::json!(args.args)));
     }
-    let variants = if args.no_run { vec!["look".to_owned()] } else { Vec::new() };
-    let options = load::Options { samples, set, variants: variants.clone() };
+    let variants = if args.no_run {
+        vec!["look".to_owned()]
+    } else {
+        Vec::new()
+    };
+    let options = load::Options {
+        samples,
+        set,
+        variants: variants.clone(),
+    };
     let loaded = load::load_text("analyze.toml".into(), MANIFEST, &options);
     let places = Places::find(global, None)?;
-    let Some(planned) = Planned::from_loaded(loaded, places, variants, global)? else { return Ok(Exit::Usage) };
+    let Some(planned) = Planned::from_loaded(loaded, places, variants, global)? else {
+        return Ok(Exit::Usage);
+    };
     let ran = planned.run(&args.execute)?;
     if args.json {
         ui::out(&ui::json(&ran.outcome.report)?);

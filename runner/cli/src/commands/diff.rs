@@ -37,10 +37,17 @@ pub(crate) fn run(args: &DiffArgs, global: &Global) -> Result<Exit, Failure> {
 pub(crate) fn read_report(run: &Path) -> Result<Report, Failure> {
     let path = run.join("result/report.json");
     let text = fs_err::read_to_string(&path)?;
-    let report: Report = serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())).help("was it made by another version of hotcell?"))?;
+    let report: Report = serde_json::from_str(&text).map_err(|error| {
+        Failure::usage(format!("{}: {error}", path.display()))
+            .help("was it made by another version of hotcell?")
+    })?;
     if report.format != hotcell_schema::report::FORMAT || report.version != hotcell_schema::report::VERSION {
-        return Err(Failure::usage(format!("{}: {} {} is not a format this version reads", path.display(), report.format, report.version)));
+        return Err(Failure::usage(format!(
+            "{}: {} {} is not a format this version reads",
+            path.display(),
+            report.format,
+            report.version
+        )));
     }
     Ok(report)
 }

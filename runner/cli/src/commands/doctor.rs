@@ -43,9 +43,14 @@ enum State {
 pub(crate) fn run(args: &DoctorArgs, global: &Global) -> Result<Exit, Failure> {
     let places = Places::find(global, None)?;
     let probes = probes::all(&places, global);
-    let missing = probes.iter().filter(|probe| probe.state == State::Missing).count();
+    let missing = probes
+        .iter()
+        .filter(|probe| probe.state == State::Missing)
+        .count();
     if args.json {
-        ui::out(&ui::json(&serde_json::json!({"format": "hotcell-doctor", "version": 1, "probes": probes}))?);
+        ui::out(&ui::json(
+            &serde_json::json!({"format": "hotcell-doctor", "version": 1, "probes": probes}),
+        )?);
     } else {
         let width = probes.iter().map(|probe| probe.name.len()).max().unwrap_or(0);
         for probe in &probes {
@@ -57,12 +62,24 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global) -> Result<Exit, Failure> {
             };
             let name = format!("{:width$}", probe.name);
             let serves = ui::styled(ui::DIM, format!("({})", probe.serves));
-            ui::out(&format!("{} {name}  {} {serves}", ui::styled(style, word), ui::plain(&probe.found)));
+            ui::out(&format!(
+                "{} {name}  {} {serves}",
+                ui::styled(style, word),
+                ui::plain(&probe.found)
+            ));
             if let Some(remedy) = probe.remedy.as_ref().filter(|_| probe.state != State::Ok) {
-                ui::out(&format!("        {:width$}  {} {remedy}", "", ui::styled(ui::CYAN, "help:")));
+                ui::out(&format!(
+                    "        {:width$}  {} {remedy}",
+                    "",
+                    ui::styled(ui::CYAN, "help:")
+                ));
             }
         }
-        let verdict = if missing == 0 { "this host can do all that this version offers" } else { "this host lacks something" };
+        let verdict = if missing == 0 {
+            "this host can do all that this version offers"
+        } else {
+            "this host lacks something"
+        };
         ui::out(&format!("\n{verdict}"));
     }
     Ok(if missing == 0 { Exit::Ok } else { Exit::Host })

@@ -15,14 +15,29 @@ use crate::session::Planned;
 use crate::ui;
 
 pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> {
-    let Some(planned) = Planned::from_manifest(&args.manifest, global)? else { return Ok(Exit::Usage) };
+    let Some(planned) = Planned::from_manifest(&args.manifest, global)? else {
+        return Ok(Exit::Usage);
+    };
     let forecasts = planned.forecast()?;
     let last = last_facts(&planned);
-    let wanted = |instance: &Instance| args.instance.as_ref().is_none_or(|name| instance.name.starts_with(name));
-    let chosen: Vec<_> = planned.plan.instances.iter().zip(&forecasts).filter(|(instance, _)| wanted(instance)).collect();
+    let wanted = |instance: &Instance| {
+        args.instance
+            .as_ref()
+            .is_none_or(|name| instance.name.starts_with(name))
+    };
+    let chosen: Vec<_> = planned
+        .plan
+        .instances
+        .iter()
+        .zip(&forecasts)
+        .filter(|(instance, _)| wanted(instance))
+        .collect();
     if chosen.is_empty() {
         let name = args.instance.as_deref().unwrap_or_default();
-        let nearest = hotcell_plan::diagnostics::nearest(name, planned.plan.instances.iter().map(|one| one.name.as_str()));
+        let nearest = hotcell_plan::diagnostics::nearest(
+            name,
+            planned.plan.instances.iter().map(|one| one.name.as_str()),
+        );
         let failure = Failure::usage(format!("no instance's name begins with `{name}`"));
         return Err(match nearest {
             Some(nearest) => failure.help(format!("did you mean `{nearest}`?")),
@@ -30,14 +45,29 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> 
         });
     }
     if args.json {
-        let all: Vec<_> = chosen.iter().map(|(instance, forecast)| as_json(instance, forecast)).collect();
-        ui::out(&ui::json(&json!({"format": "hotcell-explain", "version": 1, "instances": all}))?);
+        let all: Vec<_> = chosen
+            .iter()
+            .map(|(instance, forecast)| as_json(instance, forecast))
+            .collect();
+        ui::out(&ui::json(
+            &json!({"format": "hotcell-explain", "version": 1, "instances": all}),
+        )?);
         return Ok(Exit::Ok);
     }
     for (instance, forecast) in &chosen {
-        let before = last.as_ref().and_then(|facts| facts.instances.get(&instance.name));
-        let stored = before.and_then(|facts| facts.key).and_then(|key| planned.record(&key));
-        explain(instance, forecast, before, stored.as_ref(), args.instance.is_some());
+        let before = last
+            .as_ref()
+            .and_then(|facts| facts.instances.get(&instance.name));
+        let stored = before
+            .and_then(|facts| facts.key)
+            .and_then(|key| planned.record(&key));
+        explain(
+            instance,
+            forecast,
+            before,
+            stored.as_ref(),
+            args.instance.is_some(),
+        );
     }
     Ok(Exit::Ok)
 }
@@ -51,7 +81,11 @@ fn last_facts(planned: &Planned) -> Option<RunFacts> {
 /// Names of the components that differ.
 fn changed<'a>(old: &'a Components, new: &'a Components) -> Vec<&'a str> {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    names.into_iter().filter(|name| old.get(*name) != new.get(*name)).map(String::as_str).collect()
+    names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name))
+        .map(String::as_str)
+        .collect()
 }
 
 fn as_json(instance: &Instance, forecast: &Forecast) -> serde_json::Value {
@@ -78,25 +112,44 @@ fn explain(
     in_full: bool,
 ) {
     let (line, parts) = match forecast {
-        Forecast::Cached { components, .. } => ("is stored: a run would read its outputs".to_owned(), Some(components)),
+        Forecast::Cached { components, .. } => (
+            "is stored: a run would read its outputs".to_owned(),
+            Some(components),
+        ),
         Forecast::Runs { key, components } => {
             let why = match before {
                 None => "would run: it never did in the latest run",
-                Some(facts) if facts.key == Some(*key) => "would run: its outputs are not in the store (any more)",
+                Some(facts) if facts.key == Some(*key) => {
+                    "would run: its outputs are not in the store (any more)"
+                }
                 Some(_) => "would run: something it reads is not what it was in the latest run",
             };
-            let changed = stored.map(|record| changed(&record.components, components)).unwrap_or_default();
-            let why = if changed.is_empty() { why.to_owned() } else { format!("{why}: {}", changed.join(", ")) };
+            let changed = stored
+                .map(|record| changed(&record.components, components))
+                .unwrap_or_default();
+            let why = if changed.is_empty() {
+                why.to_owned()
+            } else {
+                format!("{why}: {}", changed.join(", "))
+            };
             (why, Some(components))
         }
         Forecast::Later { after } => (format!("cannot be said before `{after}` has run"), None),
         Forecast::Ends { reason, .. } => (format!("would not run: {reason}"), None),
     };
-    ui::out(&format!("{} {}", ui::styled(ui::BOLD, ui::plain(&instance.name)), ui::plain(&line)));
+    ui::out(&format!(
+        "{} {}",
+        ui::styled(ui::BOLD, ui::plain(&instance.name)),
+        ui::plain(&line)
+    ));
     if let Some(error) = before.and_then(|facts| facts.error.as_ref()) {
         ui::out(&format!("  in the latest run: {}", ui::plain(error)));
     }
     for (name, value) in parts.into_iter().flatten().filter(|_| in_full) {
-        ui::out(&format!("  {} {}", ui::styled(ui::DIM, format!("{name:12}")), ui::plain(value)));
+        ui::out(&format!(
+            "  {} {}",
+            ui::styled(ui::DIM, format!("{name:12}")),
+            ui::plain(value)
+        ));
     }
 }

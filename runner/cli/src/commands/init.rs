@@ -15,11 +15,18 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, Failure> {
         Some("toml") => TOML,
         Some("yaml" | "yml") => YAML,
         _ => {
-            return Err(Failure::usage(format!("`{}` is neither TOML nor YAML by its name", args.file.display()))
-                .help("end the name in .toml, .yaml or .yml"));
+            return Err(Failure::usage(format!(
+                "`{}` is neither TOML nor YAML by its name",
+                args.file.display()
+            ))
+            .help("end the name in .toml, .yaml or .yml"));
         }
     };
-    let folder = args.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = args
+        .file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let schema = folder.join("hotcell.schema.json");
     write_new(&args.file, text)?;
     if !schema.exists() {
@@ -36,7 +43,8 @@ fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     match opened {
         Ok(mut file) => Ok(file.write_all(text.as_bytes())?),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Err(Failure::usage(format!("{} is there already", path.display())).help("choose another name, or remove it first"))
+            Err(Failure::usage(format!("{} is there already", path.display()))
+                .help("choose another name, or remove it first"))
         }
         Err(error) => Err(error.into()),
     }

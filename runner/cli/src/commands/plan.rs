@@ -22,7 +22,9 @@ struct Line<'a> {
 }
 
 pub(crate) fn run(args: &PlanArgs, global: &Global) -> Result<Exit, Failure> {
-    let Some(planned) = Planned::from_manifest(&args.manifest, global)? else { return Ok(Exit::Usage) };
+    let Some(planned) = Planned::from_manifest(&args.manifest, global)? else {
+        return Ok(Exit::Usage);
+    };
     let forecasts = planned.forecast()?;
     let plan = &planned.plan;
     let lines: Vec<Line<'_>> = plan
@@ -31,11 +33,16 @@ pub(crate) fn run(args: &PlanArgs, global: &Global) -> Result<Exit, Failure> {
         .zip(&forecasts)
         .map(|(instance, forecast)| {
             let (does, why) = words(forecast);
-            Line { instance: &instance.name, does, why }
+            Line {
+                instance: &instance.name,
+                does,
+                why,
+            }
         })
         .collect();
     if args.json {
-        let json = serde_json::json!({"format": "hotcell-forecast", "version": 1, "plan": plan, "forecast": lines});
+        let json =
+            serde_json::json!({"format": "hotcell-forecast", "version": 1, "plan": plan, "forecast": lines});
         ui::out(&ui::json(&json)?);
         return Ok(Exit::Ok);
     }
@@ -45,9 +52,17 @@ pub(crate) fn run(args: &PlanArgs, global: &Global) -> Result<Exit, Failure> {
             "cached" => ui::DIM,
             _ => ui::YELLOW,
         };
-        let why = line.why.as_deref().map(|why| format!(" ({})", ui::plain(why))).unwrap_or_default();
+        let why = line
+            .why
+            .as_deref()
+            .map(|why| format!(" ({})", ui::plain(why)))
+            .unwrap_or_default();
         let title = ui::plain(&title(plan, instance));
-        ui::out(&format!("{} {title}{}", ui::styled(style, format!("{:7}", line.does)), ui::styled(ui::DIM, why)));
+        ui::out(&format!(
+            "{} {title}{}",
+            ui::styled(style, format!("{:7}", line.does)),
+            ui::styled(ui::DIM, why)
+        ));
     }
     if lines.len() > SHOWN {
         ui::out(&format!("… and {} more; --json shows all", lines.len() - SHOWN));

@@ -17,8 +17,9 @@ pub(crate) fn run(args: &ReportArgs, global: &Global) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     // A run's facts are of use, not of need: a copied result has none.
-    let facts: Option<RunFacts> =
-        fs_err::read(run.join("run.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let facts: Option<RunFacts> = fs_err::read(run.join("run.json"))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
     session::print_summary(&report, facts.as_ref(), &run);
     Ok(Exit::Ok)
 }

@@ -6,7 +6,9 @@ use crate::session::{self, Planned};
 use crate::ui;
 
 pub(crate) fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
-    let Some(planned) = Planned::from_manifest(&args.manifest, global)? else { return Ok(Exit::Usage) };
+    let Some(planned) = Planned::from_manifest(&args.manifest, global)? else {
+        return Ok(Exit::Usage);
+    };
     let ran = planned.run(&args.execute)?;
     if args.json {
         ui::out(&ui::json(&ran.outcome.report)?);

@@ -18,16 +18,22 @@ const MAX_OUTPUT: u64 = 64 << 20;
 
 pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
     if args.accept && places::in_ci() {
-        return Err(Failure::usage("--accept is refused where CI is set: goldens are accepted by people")
-            .help("run `hotcell test --accept` on your own machine and commit the golden files"));
+        return Err(
+            Failure::usage("--accept is refused where CI is set: goldens are accepted by people")
+                .help("run `hotcell test --accept` on your own machine and commit the golden files"),
+        );
     }
-    let Some(planned) = Planned::from_manifest(&args.manifest, global)? else { return Ok(Exit::Usage) };
+    let Some(planned) = Planned::from_manifest(&args.manifest, global)? else {
+        return Ok(Exit::Usage);
+    };
     let ran = planned.run(&args.execute)?;
     let report = &ran.outcome.report;
     let slug = |instance: &InstanceReport| planned.slug(&instance.name);
     let goldens = goldens(&planned);
     if let Some(goldens) = goldens.as_ref().filter(|_| args.accept) {
-        let changed = goldens.accept(report, &slug).map_err(|error| Failure::host(error.to_string()))?;
+        let changed = goldens
+            .accept(report, &slug)
+            .map_err(|error| Failure::host(error.to_string()))?;
         for path in &changed {
             ui::say(&format!("accepted {}", path.display()));
         }
@@ -35,7 +41,11 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
     }
     let mut checks = expectations(&planned, &ran, report);
     if let Some(goldens) = &goldens {
-        checks.extend(goldens.check(report, &slug).map_err(|error| Failure::host(error.to_string()))?);
+        checks.extend(
+            goldens
+                .check(report, &slug)
+                .map_err(|error| Failure::host(error.to_string()))?,
+        );
     }
     if let Some(path) = &args.junit {
         let xml = junit::junit(&planned.plan.name, &checks)
@@ -44,7 +54,9 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
     }
     let exit = if args.json {
         let tally = Tally::of(&checks);
-        ui::out(&ui::json(&serde_json::json!({"format": "hotcell-test", "version": 1, "tally": tally, "checks": checks}))?);
+        ui::out(&ui::json(
+            &serde_json::json!({"format": "hotcell-test", "version": 1, "tally": tally, "checks": checks}),
+        )?);
         verdicts::exit(tally)
     } else {
         if goldens.is_none() && planned.plan.expect.is_empty() {
@@ -52,7 +64,10 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
         }
         verdicts::print(&checks)
     };
-    ui::say(&format!("report: {}", ran.folder.path().join("report.html").display()));
+    ui::say(&format!(
+        "report: {}",
+        ran.folder.path().join("report.html").display()
+    ));
     // A stage that failed is worse than what follows from it; a person's stop is neither.
     Ok(match ran.exit() {
         Exit::Ok => exit,
@@ -72,11 +87,23 @@ fn goldens(planned: &Planned) -> Option<Goldens> {
 fn expectations(planned: &Planned, ran: &Ran, report: &Report) -> Vec<Check> {
     let evaluator = Evaluator::default();
     let evaluate = |expression: &str, values: &serde_json::Value| {
-        evaluator.truth(expression, values).map_err(|error| error.to_string())
+        evaluator
+            .truth(expression, values)
+            .map_err(|error| error.to_string())
     };
     let read = |instance: &InstanceReport, port: &str| {
-        let output = instance.outputs.get(port).filter(|output| output.length <= MAX_OUTPUT)?;
+        let output = instance
+            .outputs
+            .get(port)
+            .filter(|output| output.length <= MAX_OUTPUT)?;
         fs_err::read(ran.folder.result().join(&output.path)).ok()
     };
-    expect::check(&planned.plan.expect, report, &expect::Context { evaluate: &evaluate, read: &read })
+    expect::check(
+        &planned.plan.expect,
+        report,
+        &expect::Context {
+            evaluate: &evaluate,
+            read: &read,
+        },
+    )
 }

@@ -6,7 +6,9 @@ use crate::session::Planned;
 use crate::ui;
 
 pub(crate) fn run(args: &ManifestArgs, global: &Global) -> Result<Exit, Failure> {
-    let Some(planned) = Planned::from_manifest(args, global)? else { return Ok(Exit::Usage) };
+    let Some(planned) = Planned::from_manifest(args, global)? else {
+        return Ok(Exit::Usage);
+    };
     let plan = &planned.plan;
     ui::out(&format!(
         "{}: {} samples, {} stages, {} instances",

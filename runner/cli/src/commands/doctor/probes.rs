@@ -10,29 +10,53 @@ use crate::places::Places;
 /// Every probe, in the order in which a run meets what they probe.
 pub(super) fn all(places: &Places, global: &Global) -> Vec<Probe> {
     let mut probes = vec![kernel(), store(places)];
-    for (name, serves) in [("hotcell-unicorn", "unicorn/payload, unicorn/linux"), ("hotcell-inspect", "inspect/elf")] {
+    for (name, serves) in [
+        ("hotcell-unicorn", "unicorn/payload, unicorn/linux"),
+        ("hotcell-inspect", "inspect/elf"),
+    ] {
         probes.push(executable(places, name, serves));
     }
-    probes.push(super::trial::probe(places, global));
-    probes.extend([seccomp(), landlock(), user_namespaces(), cgroups()]);
+    let (trial, layers) = super::trial::probe(places, global);
+    probes.push(trial);
+    probes.extend([seccomp(), landlock(&layers), user_namespaces(), cgroups()]);
     probes.extend([kvm(), qemu_user(), bpf(), libvirt()]);
     probes
 }
 
 fn probe(name: &str, serves: &'static str, state: State, found: impl Into<String>, remedy: &str) -> Probe {
     let remedy = (!remedy.is_empty()).then(|| remedy.to_owned());
-    Probe { name: name.into(), state, found: found.into(), serves, remedy }
+    Probe {
+        name: name.into(),
+        state,
+        found: found.into(),
+        serves,
+        remedy,
+    }
 }
 
 fn read(path: &str) -> Option<String> {
-    fs_err::read_to_string(path).ok().map(|text| text.trim().to_owned())
+    fs_err::read_to_string(path)
+        .ok()
+        .map(|text| text.trim().to_owned())
 }
 
 fn kernel() -> Probe {
     let release = read("/proc/sys/kernel/osrelease");
-    let state = if release.is_some() { State::Ok } else { State::Missing };
-    let found = release.map_or("no /proc/sys/kernel/osrelease".into(), |release| format!("Linux {release}"));
-    probe("kernel", "everything", state, found, "hotcell runs on Linux with /proc mounted")
+    let state = if release.is_some() {
+        State::Ok
+    } else {
+        State::Missing
+    };
+    let found = release.map_or("no /proc/sys/kernel/osrelease".into(), |release| {
+        format!("Linux {release}")
+    });
+    probe(
+        "kernel",
+        "everything",
+        state,
+        found,
+        "hotcell runs on Linux with /proc mounted",
+    )
 }
 
 /// Writes, reads and removes a file in the store.
@@ -43,14 +67,30 @@ fn store(places: &Places) -> Probe {
         fs_err::write(&file, b"hotcell")?;
         let same = fs_err::read(&file)? == b"hotcell";
         fs_err::remove_file(&file)?;
-        if same { Ok(()) } else { Err(std::io::Error::other("a file read back differs from what was written")) }
+        if same {
+            Ok(())
+        } else {
+            Err(std::io::Error::other(
+                "a file read back differs from what was written",
+            ))
+        }
     };
     let serves = "results and the cache";
     match trial() {
-        Ok(()) => probe("store", serves, State::Ok, format!("{} can be written", places.store.display()), ""),
-        Err(error) => {
-            probe("store", serves, State::Missing, error.to_string(), "say where the store is with --store DIR or HOTCELL_STORE")
-        }
+        Ok(()) => probe(
+            "store",
+            serves,
+            State::Ok,
+            format!("{} can be written", places.store.display()),
+            "",
+        ),
+        Err(error) => probe(
+            "store",
+            serves,
+            State::Missing,
+            error.to_string(),
+            "say where the store is with --store DIR or HOTCELL_STORE",
+        ),
     }
 }
 
@@ -60,11 +100,27 @@ fn executable(places: &Places, name: &str, serves: &'static str) -> Probe {
     let remedy = "build it (`make build`), or say where the cell executables are with HOTCELL_LIBEXEC";
     match Command::new(&path).arg("--identity").output() {
         Ok(output) if output.status.success() => {
-            let identity = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned();
+            let identity = String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             probe(name, serves, State::Ok, identity, "")
         }
-        Ok(output) => probe(name, serves, State::Missing, format!("{} ends with {}", path.display(), output.status), remedy),
-        Err(error) => probe(name, serves, State::Missing, format!("{}: {error}", path.display()), remedy),
+        Ok(output) => probe(
+            name,
+            serves,
+            State::Missing,
+            format!("{} ends with {}", path.display(), output.status),
+            remedy,
+        ),
+        Err(error) => probe(
+            name,
+            serves,
+            State::Missing,
+            format!("{}: {error}", path.display()),
+            remedy,
+        ),
     }
 }
 
@@ -72,35 +128,65 @@ fn seccomp() -> Probe {
     let actions = read("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
     let has = actions.split_whitespace().any(|action| action == "kill_process");
     let state = if has { State::Ok } else { State::Missing };
-    let found = if has { format!("filters with {actions}") } else { "no seccomp filters".into() };
-    probe("seccomp", "confinement of cells", state, found, "use a kernel with CONFIG_SECCOMP_FILTER (4.14 or later)")
+    let found = if has {
+        format!("filters with {actions}")
+    } else {
+        "no seccomp filters".into()
+    };
+    probe(
+        "seccomp",
+        "confinement of cells",
+        state,
+        found,
+        "use a kernel with CONFIG_SECCOMP_FILTER (4.14 or later)",
+    )
 }
 
-fn landlock() -> Probe {
-    let modules = read("/sys/kernel/security/lsm").unwrap_or_default();
-    let has = modules.split(',').any(|module| module == "landlock");
-    let state = if has { State::Ok } else { State::Limited };
-    let found = if has { "among the kernel's security modules".into() } else { format!("security modules: `{modules}`") };
-    probe("landlock", "confinement of cells", state, found, "boot with `lsm=landlock,…` (kernel 5.13 or later); without it seccomp alone keeps cells from files")
+/// Whether the trial cell could lock itself in.
+fn landlock(layers: &[String]) -> Probe {
+    let has = layers.iter().any(|layer| layer.starts_with("landlock"));
+    let (state, found) = match has {
+        true => (State::Ok, "the cell locked itself in"),
+        false => (State::Limited, "the cell could not lock itself in"),
+    };
+    let remedy = "boot with `lsm=landlock,…` (kernel 5.13 or later); without it seccomp and namespaces keep cells from files";
+    probe("landlock", "confinement of cells", state, found, remedy)
 }
 
 fn user_namespaces() -> Probe {
-    let most: u64 = read("/proc/sys/user/max_user_namespaces").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let most: u64 = read("/proc/sys/user/max_user_namespaces")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     let barred = read("/proc/sys/kernel/unprivileged_userns_clone").as_deref() == Some("0");
     let (state, found) = match (most, barred) {
         (0, _) => (State::Limited, "none allowed".to_owned()),
         (_, true) => (State::Limited, "only for root".to_owned()),
         (most, false) => (State::Ok, format!("up to {most}")),
     };
-    probe("user namespaces", "confinement of cells", state, found, "sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces=10000")
+    probe(
+        "user namespaces",
+        "confinement of cells",
+        state,
+        found,
+        "sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces=10000",
+    )
 }
 
 fn cgroups() -> Probe {
     let mounts = read("/proc/self/mountinfo").unwrap_or_default();
-    let kind = |line: &&str, kind: &str| line.split(" - ").nth(1).is_some_and(|rest| rest.split(' ').next() == Some(kind));
-    let v2 = mounts.lines().find(|line| kind(line, "cgroup2")).and_then(|line| line.split(' ').nth(4));
+    let kind = |line: &&str, kind: &str| {
+        line.split(" - ")
+            .nth(1)
+            .is_some_and(|rest| rest.split(' ').next() == Some(kind))
+    };
+    let v2 = mounts
+        .lines()
+        .find(|line| kind(line, "cgroup2"))
+        .and_then(|line| line.split(' ').nth(4));
     let v1 = mounts.lines().filter(|line| kind(line, "cgroup")).count();
-    let controllers = v2.and_then(|mount| read(&format!("{mount}/cgroup.controllers"))).unwrap_or_default();
+    let controllers = v2
+        .and_then(|mount| read(&format!("{mount}/cgroup.controllers")))
+        .unwrap_or_default();
     let (state, found) = match (v1, v2) {
         (0, None) => (State::Limited, "none mounted".to_owned()),
         (0, Some(_)) if controllers.is_empty() => (State::Limited, "v2 without controllers".to_owned()),
@@ -108,13 +194,29 @@ fn cgroups() -> Probe {
         (count, None) => (State::Ok, format!("v1, {count} hierarchies")),
         (count, Some(_)) => (State::Ok, format!("hybrid, {count} v1 hierarchies")),
     };
-    probe("cgroups", "limits on memory and processes of cells", state, found, "mount cgroup2 on /sys/fs/cgroup")
+    probe(
+        "cgroups",
+        "limits on memory and processes of cells",
+        state,
+        found,
+        "mount cgroup2 on /sys/fs/cgroup",
+    )
 }
 
 fn kvm() -> Probe {
     let has = Path::new("/dev/kvm").exists();
-    let found = if has { "/dev/kvm is there (whether a guest runs is not known before one was booted)" } else { "no /dev/kvm" };
-    probe("kvm", "qemu-system/linux, in a later version", State::Absent, found, "")
+    let found = if has {
+        "/dev/kvm is there (whether a guest runs is not known before one was booted)"
+    } else {
+        "no /dev/kvm"
+    };
+    probe(
+        "kvm",
+        "qemu-system/linux, in a later version",
+        State::Absent,
+        found,
+        "",
+    )
 }
 
 fn qemu_user() -> Probe {
@@ -125,8 +227,18 @@ fn qemu_user() -> Probe {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.starts_with("qemu-aarch64") || name.starts_with("qemu-mipsel"))
         .collect();
-    let found = if found.is_empty() { "no qemu-user executables".into() } else { found.join(", ") };
-    probe("qemu-user", "qemu-user/linux, in a later version", State::Absent, found, "")
+    let found = if found.is_empty() {
+        "no qemu-user executables".into()
+    } else {
+        found.join(", ")
+    };
+    probe(
+        "qemu-user",
+        "qemu-user/linux, in a later version",
+        State::Absent,
+        found,
+        "",
+    )
 }
 
 fn bpf() -> Probe {
@@ -141,16 +253,30 @@ fn bpf() -> Probe {
             None => "unknown",
         }
     );
-    probe("bpf", "qemu-user/linux, in a later version", State::Absent, found, "")
+    probe(
+        "bpf",
+        "qemu-user/linux, in a later version",
+        State::Absent,
+        found,
+        "",
+    )
 }
 
 fn libvirt() -> Probe {
     let sockets = ["/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"];
     let found = sockets.iter().find(|path| Path::new(path).exists());
     let found = found.map_or("no libvirt socket".to_owned(), |path| format!("{path} is there"));
-    probe("libvirt", "host manifests, in a later version", State::Absent, found, "")
+    probe(
+        "libvirt",
+        "host manifests, in a later version",
+        State::Absent,
+        found,
+        "",
+    )
 }
 
 fn path_folders() -> Vec<PathBuf> {
-    std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default()
+    std::env::var_os("PATH")
+        .map(|path| std::env::split_paths(&path).collect())
+        .unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 
 use hotcell_plan::load;
 use hotcell_schema::outcome::Status;
+use hotcell_schema::report::RunFacts;
 
 use super::{Probe, State};
 use crate::args::{ExecuteArgs, Global, ProgressStyle};
@@ -18,21 +19,31 @@ with = { arch = "x86_64", code = "b800000000 b964000000 01c8 ffc9 75fa", want-re
 limits = { wall = "30s" }
 "#;
 
-pub(super) fn probe(places: &Places, global: &Global) -> Probe {
-    let (state, found) = match trial(places, global) {
-        Ok(layers) => (State::Ok, format!("a cell ran within {layers}")),
-        Err(error) => (State::Missing, error),
+/// The probe, and the layers of confinement that held.
+pub(super) fn probe(places: &Places, global: &Global) -> (Probe, Vec<String>) {
+    let (state, found, layers) = match trial(places, global) {
+        Ok(facts) => {
+            let layers = facts.confinement.join(", ");
+            let but = if facts.fallbacks.is_empty() {
+                String::new()
+            } else {
+                format!("; but {}", facts.fallbacks.join("; "))
+            };
+            (State::Ok, format!("ran within {layers}{but}"), facts.confinement)
+        }
+        Err(error) => (State::Missing, error, Vec::new()),
     };
-    Probe {
+    let probe = Probe {
         name: "a cell".into(),
         state,
         found,
         serves: "everything that runs a sample",
         remedy: (state != State::Ok).then(|| "see the probes around this one".into()),
-    }
+    };
+    (probe, layers)
 }
 
-fn trial(places: &Places, global: &Global) -> Result<String, String> {
+fn trial(places: &Places, global: &Global) -> Result<RunFacts, String> {
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let places = Places {
         state: folder.path().join("state"),
@@ -43,20 +54,34 @@ fn trial(places: &Places, global: &Global) -> Result<String, String> {
     let planned = Planned::from_loaded(loaded, places, Vec::new(), global)
         .map_err(|failure| failure.message)?
         .ok_or("the trial's manifest is refused; see above")?;
-    let how = ExecuteArgs { jobs: Some(1), fail_fast: false, force: true, progress: ProgressStyle::None };
+    let how = ExecuteArgs {
+        jobs: Some(1),
+        fail_fast: false,
+        force: true,
+        progress: ProgressStyle::None,
+    };
     let ran = planned.run(&how).map_err(|failure| failure.message)?;
     let facts = ran.outcome.facts;
-    if let Some(instance) = facts.instances.values().find(|instance| instance.status != Status::Ok) {
-        return Err(instance.error.clone().unwrap_or_else(|| format!("it ended {:?}", instance.status)));
+    if let Some(instance) = facts
+        .instances
+        .values()
+        .find(|instance| instance.status != Status::Ok)
+    {
+        return Err(instance
+            .error
+            .clone()
+            .unwrap_or_else(|| format!("it ended {:?}", instance.status)));
     }
-    let result = ran.folder.result().join("stages/sum/sum/result.json");
+    let outputs = ran
+        .outcome
+        .report
+        .instances
+        .first()
+        .and_then(|instance| instance.outputs.get("result"));
+    let result = ran.folder.result().join(&outputs.ok_or("it has no result")?.path);
     let sum = fs_err::read_to_string(&result).map_err(|error| error.to_string())?;
     if !sum.contains("\"0x13ba\"") {
         return Err("1+2+…+100 did not give 5050".into());
     }
-    let layers = facts.confinement.join(", ");
-    match facts.fallbacks.as_slice() {
-        [] => Ok(layers),
-        fallbacks => Ok(format!("{layers}; but {}", fallbacks.join("; "))),
-    }
+    Ok(facts)
 }
