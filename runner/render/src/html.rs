@@ -171,15 +171,15 @@ mod tests {
 
     #[test]
     fn data_cannot_end_its_script_block() {
-        let json = script_json(&["</script><!--", "\u{202e}\u{2028}&'", "\u{e0041}"]).unwrap();
+        let json = script_json(&["</script><!--", "\u{202e}\u{2028}&'", "\u{e0041}"]).expect("plain data");
         assert!(!json.contains(['<', '>', '&', '\'', '\u{202e}', '\u{2028}']));
-        let back: Vec<String> = serde_json::from_str(&json).unwrap();
+        let back: Vec<String> = serde_json::from_str(&json).expect("valid JSON");
         assert_eq!(back, ["</script><!--", "\u{202e}\u{2028}&'", "\u{e0041}"]);
     }
 
     #[test]
     fn an_undefined_name_is_an_error() {
-        let error = html("report.html", &context! {}, &()).unwrap_err();
+        let error = html("report.html", &context! {}, &()).expect_err("no context");
         assert_eq!(error.source.kind(), ErrorKind::UndefinedError);
     }
 

@@ -81,3 +81,71 @@ pub(crate) fn read(
             source,
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use hotcell_schema::outcome::Status;
+    use hotcell_schema::report::{InstanceReport, OutputReport};
+    use indexmap::IndexMap;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_gives_what_the_report_names_and_nothing_beside_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = camino::Utf8Path::from_path(folder.path()).expect("a UTF-8 path");
+        fs_err::create_dir_all(root.join("result/stages")).expect("writable");
+        fs_err::write(root.join("secret"), "no").expect("writable");
+        fs_err::write(root.join("result/stages/stdout"), "yes").expect("writable");
+        let absolute = root.join("secret").into_string();
+        let ports = [
+            ("in", "stages/stdout"),
+            ("gone", "stages/stderr"),
+            ("out", "../secret"),
+            ("absolute", absolute.as_str()),
+        ];
+        let outputs: IndexMap<String, OutputReport> = ports
+            .iter()
+            .map(|(port, path)| {
+                let output = OutputReport {
+                    path: (*path).into(),
+                    digest: Digest::of(b"yes"),
+                    length: 3,
+                };
+                ((*port).to_owned(), output)
+            })
+            .collect();
+        let report = Report {
+            instances: vec![InstanceReport {
+                name: "run".into(),
+                stage: "run".into(),
+                uses: "unicorn/linux".into(),
+                axes: IndexMap::new(),
+                arch: None,
+                status: Status::Ok,
+                reason: None,
+                outcome: None,
+                outputs,
+                findings: Vec::new(),
+                unsupported: Vec::new(),
+                behaviour: Vec::new(),
+            }],
+            format: hotcell_schema::report::FORMAT.into(),
+            version: hotcell_schema::report::VERSION,
+            name: "x".into(),
+            manifest: Digest::of(b"x"),
+            seed: 0,
+            hotcell: "0".into(),
+            variants: Vec::new(),
+            engines: IndexMap::new(),
+            samples: IndexMap::new(),
+            attack: IndexMap::new(),
+        };
+        let found = Folder::new(root.join("result"), &report);
+        let read = |port| found.read("run", port).expect("readable");
+        assert_eq!(read("in").as_deref(), Some(&b"yes"[..]));
+        for port in ["gone", "out", "absolute", "unknown"] {
+            assert_eq!(read(port), None, "{port}");
+        }
+    }
+}

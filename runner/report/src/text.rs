@@ -217,17 +217,7 @@ fn table(rows: &[Row], style: Style) -> String {
         table.force_no_tty();
     }
     let bold = |text: &str| Cell::new(text).add_attribute(Attribute::Bold);
-    table.set_header(
-        [
-            "Sample",
-            "Architecture",
-            "Stage",
-            "Outcome",
-            "Findings",
-            "Unsupported",
-        ]
-        .map(bold),
-    );
+    table.set_header(["Sample", "Arch", "Stage", "Outcome", "Findings", "Unsupported"].map(bold));
     for row in rows.iter().take(style.rows) {
         let outcome = Cell::new(words::cut(&visible(&row.outcome), 60));
         let worst = row.severities.last_key_value().map(|(severity, _)| *severity);

@@ -1,5 +1,6 @@
 //! `report.html`: the whole run on one page.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hotcell_schema::finding::Severity;
@@ -338,15 +339,15 @@ fn link(subject: &Subject<'_>) -> Link {
     }
 }
 
+/// Technique ids, and places of subjects.
+type Group<'a> = (BTreeSet<&'a String>, BTreeSet<usize>);
+
 fn findings(report: &Report, subjects: &[Subject<'_>]) -> Vec<FindingRow> {
-    let mut groups: BTreeMap<
-        (std::cmp::Reverse<Severity>, &str, &str),
-        (BTreeSet<&String>, BTreeSet<usize>),
-    > = BTreeMap::new();
+    let mut groups: BTreeMap<(Reverse<Severity>, &str, &str), Group<'_>> = BTreeMap::new();
     for (place, subject) in subjects.iter().enumerate() {
         for (_, finding) in subject.findings() {
             let key = (
-                std::cmp::Reverse(finding.severity),
+                Reverse(finding.severity),
                 finding.rule.as_str(),
                 finding.title.as_str(),
             );
