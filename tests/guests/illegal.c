@@ -13,7 +13,7 @@ int guest(int argc, char **argv) {
 #elif defined(__aarch64__)
   __asm__ volatile(".inst 0"); // udf #0
 #elif defined(__mips__)
-  __asm__ volatile(".word 0x00000015"); // SPECIAL with a function that is reserved
+  __asm__ volatile(".word 0xec000000"); // an opcode that is reserved before release 6
 #elif defined(__sparc__)
   __asm__ volatile("unimp 0");
 #elif defined(__riscv)

@@ -201,3 +201,46 @@ fn newest_guests() -> Option<PathBuf> {
     folders.sort_by_key(|path| path.metadata().and_then(|data| data.modified()).ok());
     folders.pop()
 }
+
+/// CPU seconds of this process so far (proc(5): fields 14 and 15 of /proc/self/stat, in ticks of 10 ms).
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("procfs");
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let ticks = |index: usize| {
+        fields
+            .get(index)
+            .and_then(|field| field.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// Prints what programs cost here; `examples/bare.rs` is what to hold it against.
+#[test]
+#[ignore = "measures, asserts nothing about time"]
+fn what_it_costs() {
+    let four = vec![b'a'; 4 << 20];
+    for (arch, path) in busyboxes() {
+        let start = cpu_seconds();
+        for _ in 0..20 {
+            assert_eq!(
+                linux(arch, &path, &["busybox", "echo", "hello"], b"").stdout(),
+                "hello\n"
+            );
+        }
+        let echo = (cpu_seconds() - start) / 20.0;
+        let start = cpu_seconds();
+        let run = linux(arch, &path, &["busybox", "sha256sum"], &four);
+        let sum = cpu_seconds() - start;
+        eprintln!(
+            "{arch}: echo {:.1} ms, sha256sum of 4 MiB {sum:.2} s, {} calls",
+            echo * 1e3,
+            run.finished.result.syscalls
+        );
+    }
+}
