@@ -42,6 +42,17 @@ pub(crate) struct Code<'a> {
 }
 
 impl<'a> Code<'a> {
+    /// Whether an address is in what is executable. Parts must be sorted.
+    pub(crate) fn executable(&self, address: u64) -> bool {
+        let after = self.parts.partition_point(|part| part.address <= address);
+        self.parts
+            .get(after.saturating_sub(4)..after)
+            .is_some_and(|near| {
+                near.iter()
+                    .any(|part| address - part.address < part.bytes.len() as u64)
+            })
+    }
+
     /// The bytes from an address on.
     pub(crate) fn at(&self, address: u64) -> Option<&'a [u8]> {
         let after = self.maps.partition_point(|part| part.address <= address);

@@ -521,11 +521,7 @@ fn symbols(
                 imports.pop_last();
             }
         }
-        let function = defined
-            && code
-                .parts
-                .iter()
-                .any(|part| address >= part.address && address - part.address < part.bytes.len() as u64);
+        let function = defined && code.executable(address);
         if function {
             info.symbols.functions += 1;
             code.functions_total += 1;

@@ -2,19 +2,16 @@
 
 use hotcell_schema::elf::{ElfInfo, Linkage, Packer, PackerSign};
 
-use crate::bytes::{clip, find};
+use crate::bytes::find;
 use crate::elf::code_address;
 use crate::elf::dynamic::Dynamic;
 use crate::elf::tables::{LOAD, Tables};
-use crate::entropy::entropy;
 
 /// Code above this entropy (bits per byte) is compressed or encrypted. Measured on Debian's busybox: 6.0 (mips), 6.1
 /// (arm), 6.5 (x86_64), 7.2 (thumb, the densest); what UPX writes is above 7.8.
 const HIGH: f64 = 7.6;
 /// Less code than this tells nothing by its entropy.
-const ENOUGH: usize = 1024;
-/// Bytes of a part whose entropy is measured.
-const MEASURED: u64 = 16 << 20;
+const ENOUGH: u64 = 1024;
 
 /// Signs in an ELF file.
 pub(crate) fn elf(tables: &Tables<'_>, info: &ElfInfo, dynamic: &Dynamic) -> Packer {
@@ -28,15 +25,19 @@ pub(crate) fn elf(tables: &Tables<'_>, info: &ElfInfo, dynamic: &Dynamic) -> Pac
     let entry = code_address(&tables.header, tables.header.e_entry);
     let loads = || tables.segments.iter().filter(|segment| segment.p_type == LOAD);
     let mut dense = false;
-    for segment in loads() {
-        let bytes = clip(tables.bytes, segment.p_offset, segment.p_filesz.min(MEASURED));
+    // The segments of `info` are those of the table, with their entropies already counted within the file's budget.
+    for (segment, described) in tables.segments.iter().zip(&info.segments) {
+        if segment.p_type != LOAD {
+            continue;
+        }
         let executable = segment.p_flags & 1 != 0;
-        if executable && bytes.len() >= ENOUGH && entropy(bytes) >= HIGH {
+        let entropy = described.entropy.unwrap_or(0.0);
+        if executable && segment.p_filesz >= ENOUGH && entropy >= HIGH {
             dense = true;
             signs.add(
                 "high-entropy-code",
                 Some(segment.p_offset),
-                format!("an executable segment of {:.3} bits per byte", entropy(bytes)),
+                format!("an executable segment of {entropy:.3} bits per byte"),
             );
         }
         if executable && segment.p_filesz == 0 && segment.p_memsz > 0 {
@@ -93,12 +94,12 @@ pub(crate) fn sections(bytes: &[u8], info: &ElfInfo) -> Packer {
     let entry = info.header.as_ref().map_or(0, |header| header.entry.0);
     for section in &info.sections {
         let has = |flag: &str| section.flags.iter().any(|name| name == flag);
-        let measured = clip(bytes, section.offset, section.size.min(MEASURED));
-        if has("exec") && measured.len() >= ENOUGH && entropy(measured) >= HIGH {
+        let entropy = section.entropy.unwrap_or(0.0);
+        if has("exec") && section.size >= ENOUGH && entropy >= HIGH {
             signs.add(
                 "high-entropy-code",
                 Some(section.offset),
-                format!("{} has {:.3} bits per byte", section.name, entropy(measured)),
+                format!("{} has {entropy:.3} bits per byte", section.name),
             );
         }
         if has("exec") && section.size == 0 {
