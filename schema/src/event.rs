@@ -548,6 +548,7 @@ impl JsonSchema for What {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -347,7 +347,6 @@ fn ten_thousand_stages_are_planned_in_linear_time() {
     };
     time(100);
     let (small, large) = (time(1_000), time(10_000));
-    println!("1,000 stages: {small:?}, 10,000 stages: {large:?}");
     // Ten times the stages may take up to forty times as long on a loaded machine; quadratic would be a hundred times.
     assert!(
         large < small * 40,

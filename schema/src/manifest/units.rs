@@ -49,7 +49,7 @@ fn write(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::
     let (name, factor) = units
         .iter()
         .rev()
-        .find(|(_, factor)| value != 0 && value % factor == 0)
+        .find(|(_, factor)| value != 0 && value.is_multiple_of(*factor))
         .copied()
         .unwrap_or(("", 1));
     let name = if name.is_empty() {
