@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`machine`] | the border to the processor |
 //! | `kernel` | the door ([`Kernel`]), the scheduler, limits |
-//! | `call` | a system call from registers to handler to result and events |
+//! | `call`, `guest` | a system call from registers to handler to result and events; what handlers read and write |
 //! | `table` | one row per system call: numbers, shape, support level, handler |
 //! | `sys` | the handlers, by subject |
 //! | `abi` | structures, flags, errors, signals by architecture; `abi/quirks.rs` has the real exceptions |
@@ -24,6 +24,7 @@ mod chance;
 mod deliver;
 mod exec;
 mod fs;
+mod guest;
 mod kernel;
 mod life;
 mod load;

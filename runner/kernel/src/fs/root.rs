@@ -6,7 +6,7 @@ use hotcell_schema::persona::Persona;
 
 use crate::abi::errno::Errno;
 use crate::fs::proc::{MACHINE_FILES, PROCESS_FILES, ProcFile, ProcLink, ProcessFile};
-use crate::fs::tree::{Data, Device, Ino, Kind, Tree};
+use crate::fs::tree::{DEV_DEVICE, Data, Device, Ino, Kind, PROC_DEVICE, SYS_DEVICE, Tree};
 
 const DIRECTORIES: &[(&str, u32)] = &[
     ("/bin", 0o755),
@@ -46,6 +46,9 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("/var/spool/cron", 0o755),
     ("/var/tmp", 0o1777),
 ];
+
+/// Where other file systems begin.
+const MOUNTS: &[(&str, u64)] = &[("/dev", DEV_DEVICE), ("/proc", PROC_DEVICE), ("/sys", SYS_DEVICE)];
 
 const DEVICES: &[(&str, Device, u32)] = &[
     ("console", Device::Console, 0o600),
@@ -149,6 +152,9 @@ pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
         let ino = directories(tree, path, *mode).map_err(blame(path))?;
         if let Some(inode) = tree.get_mut(ino) {
             inode.mode = *mode;
+            if let Some((_, device)) = MOUNTS.iter().find(|(mount, _)| mount == path) {
+                inode.device = *device;
+            }
         }
     }
     let hosts = format!(
@@ -310,7 +316,7 @@ pub(crate) fn add_process(tree: &mut Tree, pid: u32, owner: (u32, u32)) -> Resul
     ] {
         tree.add(own, name.as_bytes(), Kind::ProcLink(link), 0o777, owner)?;
     }
-    tree.add(own, b"fd", Kind::ProcFds(pid), 0o500, owner)?;
+    tree.add(own, b"fd", Kind::ProcFds { pid, parent: own }, 0o500, owner)?;
     let tasks = tree.add(own, b"task", Tree::directory(), 0o555, owner)?;
     let task = tree.add(tasks, name.as_bytes(), Tree::directory(), 0o555, owner)?;
     for (name, what) in PROCESS_FILES

@@ -91,7 +91,10 @@ pub(crate) enum Kind {
     /// A link of `/proc`, resolved when it is followed.
     ProcLink(ProcLink),
     /// `/proc/PID/fd`.
-    ProcFds(u32),
+    ProcFds {
+        pid: u32,
+        parent: Ino,
+    },
 }
 
 /// One inode.
@@ -107,6 +110,8 @@ pub(crate) struct Inode {
     pub(crate) times: [i64; 3],
     /// Made or changed by the guest.
     pub(crate) touched: bool,
+    /// Number of the file system it is on.
+    pub(crate) device: u64,
 }
 
 /// Kinds of file in `st_mode`.
@@ -123,10 +128,11 @@ pub(crate) mod mode {
 
 /// Greatest number of inodes.
 const MAX_INODES: usize = 200_000;
-/// Device number of the root file system and of `/proc`, as stat says them.
+/// Device numbers of the file systems, as stat says them.
 pub(crate) const ROOT_DEVICE: u64 = 0x801;
-const PROC_DEVICE: u64 = 0x15;
-const DEV_DEVICE: u64 = 0x6;
+pub(crate) const PROC_DEVICE: u64 = 0x15;
+pub(crate) const DEV_DEVICE: u64 = 0x6;
+pub(crate) const SYS_DEVICE: u64 = 0x16;
 
 /// Why bytes could not be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +188,7 @@ impl Tree {
                 links: 2,
                 times: [now; 3],
                 touched: false,
+                device: ROOT_DEVICE,
             },
         );
         tree
@@ -224,7 +231,7 @@ impl Tree {
     /// The directory above.
     pub(crate) fn parent(&self, directory: Ino) -> Ino {
         match self.inodes.get(&directory).map(|inode| &inode.kind) {
-            Some(Kind::Directory { parent, .. }) => *parent,
+            Some(Kind::Directory { parent, .. } | Kind::ProcFds { parent, .. }) => *parent,
             _ => self.root,
         }
     }
@@ -257,13 +264,17 @@ impl Tree {
         }
         let ino = Ino(self.next);
         self.next += 1;
-        let is_directory = matches!(kind, Kind::Directory { .. } | Kind::ProcFds(_));
-        if let Kind::Directory { parent, .. } = &mut kind {
+        let is_directory = matches!(kind, Kind::Directory { .. } | Kind::ProcFds { .. });
+        if let Kind::Directory { parent, .. } | Kind::ProcFds { parent, .. } = &mut kind {
             *parent = directory;
         }
         self.entries_mut(directory)?.insert(name.to_vec(), ino);
         let links = if is_directory { 2 } else { 1 };
         let times = [self.now; 3];
+        let device = self
+            .inodes
+            .get(&directory)
+            .map_or(ROOT_DEVICE, |above| above.device);
         let inode = Inode {
             kind,
             mode,
@@ -272,6 +283,7 @@ impl Tree {
             links,
             times,
             touched: false,
+            device,
         };
         self.inodes.insert(ino, inode);
         if is_directory && let Some(above) = self.inodes.get_mut(&directory) {
@@ -314,7 +326,7 @@ impl Tree {
         let now = self.now;
         let inode = self.inodes.get_mut(&target).ok_or(Errno::ENOENT)?;
         match inode.kind {
-            Kind::Directory { .. } | Kind::ProcFds(_) => return Err(Errno::EPERM),
+            Kind::Directory { .. } | Kind::ProcFds { .. } => return Err(Errno::EPERM),
             Kind::Proc(_) | Kind::ProcLink(_) => return Err(Errno::EXDEV),
             _ => {}
         }
@@ -331,7 +343,7 @@ impl Tree {
         self.removable(directory)?;
         let now = self.now;
         let inode = self.inodes.get_mut(&ino).ok_or(Errno::ENOENT)?;
-        if matches!(inode.kind, Kind::Directory { .. } | Kind::ProcFds(_)) {
+        if matches!(inode.kind, Kind::Directory { .. } | Kind::ProcFds { .. }) {
             return Err(Errno::EISDIR);
         }
         inode.links = inode.links.saturating_sub(1);
@@ -564,7 +576,7 @@ impl Tree {
     pub(crate) fn stat(&self, ino: Ino) -> Option<Stat> {
         let inode = self.inodes.get(&ino)?;
         let mut stat = Stat {
-            device: ROOT_DEVICE,
+            device: inode.device,
             inode: ino.0,
             mode: inode.mode & 0o7777,
             links: inode.links,
@@ -588,7 +600,6 @@ impl Tree {
                 mode::SYMLINK
             }
             Kind::Device(device) => {
-                stat.device = DEV_DEVICE;
                 stat.special = device.number();
                 mode::CHARACTER
             }
@@ -597,18 +608,9 @@ impl Tree {
                 stat.special = *number;
                 *mode & mode::KIND
             }
-            Kind::Proc(_) => {
-                stat.device = PROC_DEVICE;
-                mode::REGULAR
-            }
-            Kind::ProcLink(_) => {
-                stat.device = PROC_DEVICE;
-                mode::SYMLINK
-            }
-            Kind::ProcFds(_) => {
-                stat.device = PROC_DEVICE;
-                mode::DIRECTORY
-            }
+            Kind::Proc(_) => mode::REGULAR,
+            Kind::ProcLink(_) => mode::SYMLINK,
+            Kind::ProcFds { .. } => mode::DIRECTORY,
         };
         if matches!(stat.mode & mode::KIND, mode::REGULAR | mode::DIRECTORY) && stat.device == ROOT_DEVICE {
             stat.blocks = stat.size.div_ceil(4096) * 8;

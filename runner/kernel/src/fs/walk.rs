@@ -148,7 +148,7 @@ fn walk_on(
 fn is_directory(tree: &Tree, ino: Ino) -> bool {
     matches!(
         tree.get(ino).map(|inode| &inode.kind),
-        Some(Kind::Directory { .. } | Kind::ProcFds(_))
+        Some(Kind::Directory { .. } | Kind::ProcFds { .. })
     )
 }
 
@@ -159,11 +159,11 @@ fn step(tree: &Tree, at: Ino, part: &[u8]) -> Result<Option<Found>, Errno> {
     }
     let inode = tree.get(at).ok_or(Errno::ENOENT)?;
     match (&inode.kind, part) {
-        (Kind::Directory { .. } | Kind::ProcFds(_), b".") => Ok(Some(Found::Inode(at))),
+        (Kind::Directory { .. } | Kind::ProcFds { .. }, b".") => Ok(Some(Found::Inode(at))),
         (Kind::Directory { parent, .. }, b"..") => Ok(Some(Found::Inode(*parent))),
         (Kind::Directory { entries, .. }, name) => Ok(entries.get(name).copied().map(Found::Inode)),
-        (Kind::ProcFds(_), b"..") => Err(Errno::ENOENT),
-        (Kind::ProcFds(pid), name) => {
+        (Kind::ProcFds { parent, .. }, b"..") => Ok(Some(Found::Inode(*parent))),
+        (Kind::ProcFds { pid, .. }, name) => {
             let number = std::str::from_utf8(name).ok().and_then(|text| text.parse().ok());
             Ok(number.map(|fd| Found::Descriptor { pid: *pid, fd }))
         }

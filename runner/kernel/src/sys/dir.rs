@@ -25,7 +25,7 @@ impl Call<'_> {
                 kind: DIRECTORY,
             })
             .collect();
-        if let Some(Kind::ProcFds(pid)) = self.k.tree.get(directory).map(|inode| &inode.kind) {
+        if let Some(Kind::ProcFds { pid, .. }) = self.k.tree.get(directory).map(|inode| &inode.kind) {
             let fds = self
                 .k
                 .processes

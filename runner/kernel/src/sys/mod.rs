@@ -1,7 +1,9 @@
 //! Handlers of system calls, by subject. What they need of the guest comes through [`Call`](crate::call::Call).
 
+pub(crate) mod attributes;
 pub(crate) mod dir;
 pub(crate) mod file;
+pub(crate) mod identity;
 pub(crate) mod io;
 pub(crate) mod memory;
 pub(crate) mod misc;

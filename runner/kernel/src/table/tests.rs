@@ -7,8 +7,10 @@ fn known() -> Vec<(AbiFamily, &'static str, Vec<(&'static str, u64)>)> {
             (
                 $family,
                 stringify!($module),
+                // Its iterator leaves out the last one.
                 syscalls::$module::Sysno::iter()
-                    .map(|call| (call.name(), call.id() as u64))
+                    .chain([syscalls::$module::Sysno::last()])
+                    .map(|call| (call.name().trim_start_matches("r#"), call.id() as u64))
                     .collect(),
             )
         };

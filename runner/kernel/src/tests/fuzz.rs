@@ -29,10 +29,10 @@ enum Act {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let arguments = prop::array::uniform6(argument());
+    let arguments = || prop::array::uniform6(argument());
     prop_oneof![
-        30 => (any::<prop::sample::Index>(), arguments.clone()).prop_map(|(row, args)| Act::Call(row, args)),
-        2 => (0u64..6000, arguments).prop_map(|(number, args)| Act::Number(number, args)),
+        30 => (any::<prop::sample::Index>(), arguments()).prop_map(|(row, args)| Act::Call(row, args)),
+        2 => (0u64..6000, arguments()).prop_map(|(number, args)| Act::Number(number, args)),
         1 => any::<u64>().prop_map(Act::Trap),
     ]
 }

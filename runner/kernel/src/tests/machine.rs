@@ -9,10 +9,24 @@ use crate::machine::{AccessError, Context, Machine, MachineError, Machines, Prot
 
 const PAGE: u64 = 4096;
 
+/// The parts of a range by page: page number, offset inside it, and where the part stands in the range.
+fn each_page(address: u64, length: usize, mut work: impl FnMut(u64, usize, std::ops::Range<usize>)) {
+    let mut done = 0;
+    while done < length {
+        let at = address + done as u64;
+        let size = ((PAGE - at % PAGE) as usize).min(length - done);
+        work(at / PAGE, (at % PAGE) as usize, done..done + size);
+        done += size;
+    }
+}
+
 /// Memory pages and registers by name.
 pub(crate) struct FakeMachine {
     names: Vec<String>,
     registers: Vec<u64>,
+    /// Ranges that are mapped: first address and the one past the end.
+    ranges: Vec<(u64, u64)>,
+    /// Pages that were written.
     pages: BTreeMap<u64, Box<[u8; PAGE as usize]>>,
     pc: u64,
 }
@@ -22,9 +36,22 @@ impl FakeMachine {
         Self {
             registers: vec![0; names.len()],
             names,
+            ranges: Vec::new(),
             pages: BTreeMap::new(),
             pc: 0,
         }
+    }
+
+    fn check(&self, address: u64, length: usize) -> Result<(), AccessError> {
+        let end = address
+            .checked_add(length as u64)
+            .ok_or(AccessError { address })?;
+        let mut at = address;
+        while at < end {
+            let range = self.ranges.iter().find(|(from, to)| *from <= at && at < *to);
+            at = range.ok_or(AccessError { address: at })?.1;
+        }
+        Ok(())
     }
 
     pub(crate) fn named(&self, name: &str) -> u64 {
@@ -104,52 +131,57 @@ impl Machine for FakeMachine {
     }
 
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), AccessError> {
-        for (offset, byte) in into.iter_mut().enumerate() {
-            let at = address
-                .checked_add(offset as u64)
-                .ok_or(AccessError { address })?;
-            let page = self.pages.get(&(at / PAGE)).ok_or(AccessError { address })?;
-            *byte = page[(at % PAGE) as usize];
-        }
+        self.check(address, into.len())?;
+        each_page(address, into.len(), |page, inside, range| {
+            let part = &mut into[range];
+            match self.pages.get(&page) {
+                Some(bytes) => part.copy_from_slice(&bytes[inside..inside + part.len()]),
+                None => part.fill(0),
+            }
+        });
         Ok(())
     }
 
     fn write(&mut self, address: u64, from: &[u8]) -> Result<(), AccessError> {
-        for (offset, byte) in from.iter().enumerate() {
-            let at = address
-                .checked_add(offset as u64)
-                .ok_or(AccessError { address })?;
-            let page = self.pages.get_mut(&(at / PAGE)).ok_or(AccessError { address })?;
-            page[(at % PAGE) as usize] = *byte;
-        }
+        self.check(address, from.len())?;
+        each_page(address, from.len(), |page, inside, range| {
+            let bytes = self
+                .pages
+                .entry(page)
+                .or_insert_with(|| Box::new([0; PAGE as usize]));
+            bytes[inside..inside + range.len()].copy_from_slice(&from[range]);
+        });
         Ok(())
     }
 
     fn map(&mut self, start: u64, length: u64, _: Protection) -> Result<(), MachineError> {
-        for page in start / PAGE..(start + length) / PAGE {
-            if self.pages.insert(page, Box::new([0; PAGE as usize])).is_some() {
-                return Err(MachineError(format!("page {page:#x} is mapped twice")));
-            }
+        let end = start + length;
+        if self.ranges.iter().any(|(from, to)| *from < end && start < *to) {
+            return Err(MachineError(format!("{start:#x} is mapped twice")));
         }
+        self.ranges.push((start, end));
         Ok(())
     }
 
     fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError> {
-        for page in start / PAGE..(start + length) / PAGE {
-            if self.pages.remove(&page).is_none() {
-                return Err(MachineError(format!("page {page:#x} is not mapped")));
+        self.protect(start, length, Protection::NONE)?;
+        let end = start + length;
+        let old = std::mem::take(&mut self.ranges);
+        for (from, to) in old {
+            for (from, to) in [(from, to.min(start)), (from.max(end), to)] {
+                if from < to {
+                    self.ranges.push((from, to));
+                }
             }
         }
+        self.pages
+            .retain(|page, _| !(start / PAGE..end / PAGE).contains(page));
         Ok(())
     }
 
     fn protect(&mut self, start: u64, length: u64, _: Protection) -> Result<(), MachineError> {
-        for page in start / PAGE..(start + length) / PAGE {
-            if !self.pages.contains_key(&page) {
-                return Err(MachineError(format!("page {page:#x} is not mapped")));
-            }
-        }
-        Ok(())
+        self.check(start, length as usize)
+            .map_err(|_| MachineError(format!("{start:#x} is not mapped throughout")))
     }
 
     fn save(&self) -> Result<Context, MachineError> {

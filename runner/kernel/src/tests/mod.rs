@@ -8,7 +8,7 @@ mod tree;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
@@ -38,12 +38,16 @@ pub(crate) const PROFILES: [&str; 14] = [
     include_str!("../../../../arch-profiles/s390x.toml"),
 ];
 
-/// The profiles, read.
-pub(crate) fn profiles() -> Vec<ArchProfile> {
+static READ: LazyLock<Vec<ArchProfile>> = LazyLock::new(|| {
     PROFILES
         .iter()
         .map(|text| toml::from_str(text).expect("a profile can be read"))
         .collect()
+});
+
+/// The profiles, read.
+pub(crate) fn profiles() -> Vec<ArchProfile> {
+    READ.clone()
 }
 
 /// One profile.
