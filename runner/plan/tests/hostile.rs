@@ -57,9 +57,9 @@ stages:
     for-each: {sample: {over: [samples.droppers, samples.clean]}}
     in: {file: "${sample.file}"}
     with:
-      args: [a, 'b', "c\n", |
+      args: [a, 'b', "c\n"]
+      cwd: |
         text
-        ]
 expect:
   - { where: "sample.set == 'clean'", hits: { severity-below: medium } }
 "#;
@@ -210,9 +210,6 @@ fn bombs_are_refused_quickly() {
 #[test]
 fn the_bases_of_mutation_are_right_but_for_missing_files() {
     assert_eq!(codes(&whole("m.toml", TOML, &Options::default())), ["E0302"]);
-    let yaml = YAML.replace("|\n        text\n        ]", "d]");
-    assert_eq!(
-        codes(&whole("m.yaml", &yaml, &Options::default())),
-        ["E0302", "E0302"]
-    );
+    // The alias is a copy with the anchor's place, so one mistake is told once.
+    assert_eq!(codes(&whole("m.yaml", YAML, &Options::default())), ["E0302"]);
 }
