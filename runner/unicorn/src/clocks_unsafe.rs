@@ -1,15 +1,13 @@
 //! The host's clocks and randomness, as Unicorn's C code asks for them, answered from the kernel's virtual time.
 //!
 //! Every instruction that reads a clock ends in one of a few C functions: `qemu_clock_get_ns` (aarch64 CNTVCT and
-//! CNTPCT, arm generic timer, s390x CPU timer), `cpu_get_ticks_x86_64`
-//! (RDTSC, RDTSCP), `riscv_csrrw_riscv64` (cycle, time, instret),
-//! `helper_mfc0_count*` and `helper_rdhwr_cc*` (MIPS Count, which the C library keeps at zero), `helper_stck` (s390x
+//! CNTPCT, arm generic timer, s390x CPU timer), `cpu_get_ticks_x86_64` (RDTSC, RDTSCP), `riscv_csrrw_riscv64` (cycle,
+//! time, instret), `helper_mfc0_count*` and `helper_rdhwr_cc*` (MIPS Count, which the C library keeps at zero), `helper_stck` (s390x
 //! STCK) and `qemu_guest_getrandom` (RDRAND, RDSEED, RNDR, DARN). The linker replaces them (`build.rs`).
 //! The PowerPC timebase is not there at all: the C library reads it as zero.
 //!
 //! In: a call in the middle of a guest instruction. Out: a value of the [`Source`] that is active on this thread
-//! while a guest runs; outside a run, zero. `tests/clocks.rs` reads them all on every
-//! architecture.
+//! while a guest runs; outside a run, zero. `src/tests/clocks.rs` reads them all on every architecture.
 #![allow(unsafe_code)]
 
 use std::{

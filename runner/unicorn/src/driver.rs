@@ -82,7 +82,7 @@ impl Shared {
             .is_ok_and(|events| events.len() >= EVENTS_WAITING);
         let why = match flow {
             Flow::Stop => Some(Stop::Asked),
-            Flow::Continue if full || calls % CALLS_BETWEEN_LOOKS == 0 => Some(Stop::Break),
+            Flow::Continue if full || calls.is_multiple_of(CALLS_BETWEEN_LOOKS) => Some(Stop::Break),
             // The program counter stands at the instruction; only a new start moves it past.
             Flow::Continue if svc && uc.get_data().stop.is_none() => Some(Stop::Jump),
             Flow::Continue => None,
@@ -95,19 +95,10 @@ impl Shared {
     }
 
     fn interrupt(&self, uc: &mut Unicorn<'_, Guest>, number: u32) {
-        let shape = Rc::clone(&uc.get_data().shape);
-        if shape.syscall == SyscallTrap::Interrupt(number) {
+        if uc.get_data().shape.syscall == SyscallTrap::Interrupt(number) {
             return self.syscall(uc);
         }
-        let at = uc
-            .reg_read(shape.pc)
-            .unwrap_or(0)
-            .wrapping_sub(traps::overshoot(shape.arch));
-        uc.get_data_mut().resume = Some(at);
-        let trap = Trap {
-            kind: traps::from_interrupt(shape.arch, number),
-            address: None,
-        };
+        let trap = trap_of(uc, number);
         UnicornMachine::of(uc).stop(Stop::Trap(trap));
     }
 }

@@ -1,4 +1,7 @@
 //! Tests over the real emulator, for every architecture of the profiles.
+//!
+//! What this host or build cannot do is skipped with a line on standard error.
+#![allow(clippy::print_stderr)]
 
 use std::{collections::BTreeMap, path::PathBuf};
 
