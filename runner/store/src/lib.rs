@@ -11,6 +11,8 @@
 //! | [`journal`] | what a run did, line by line; survives `kill -9` at any moment |
 //! | [`runs`] | a run's folder, and how its `result/` comes into being at once |
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod journal;
 pub mod objects;
 pub mod records;
