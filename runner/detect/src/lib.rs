@@ -42,3 +42,11 @@ pub use evaluate::Evaluation;
 pub use ruleset::{MAX_FILE_SIZE, MAX_FILES, Rule, RuleSet, SelfTest, TestFailure};
 pub use schema::rule_schema;
 pub use shipped::shipped_rules;
+
+/// Who the rule engine is, for cache keys: its version and a digest of its sources.
+pub const IDENTITY: &str = concat!(
+    "hotcell-detect ",
+    env!("CARGO_PKG_VERSION"),
+    " ",
+    env!("HOTCELL_DETECT_SOURCES")
+);

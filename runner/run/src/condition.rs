@@ -23,8 +23,14 @@ pub(crate) fn check(shared: &Shared<'_>, instance: &Instance) -> Result<(), Done
     };
     match value {
         Ok(true) => Ok(()),
-        Ok(false) => Err(Done::without_outputs(Status::Skipped, format!("`when` is false: {}", when.expression))),
-        Err(error) => Err(Done::failed(format!("`when` cannot be evaluated: {error}"), when.expression.clone())),
+        Ok(false) => Err(Done::without_outputs(
+            Status::Skipped,
+            format!("`when` is false: {}", when.expression),
+        )),
+        Err(error) => Err(Done::failed(
+            format!("`when` cannot be evaluated: {error}"),
+            when.expression.clone(),
+        )),
     }
 }
 
@@ -33,13 +39,26 @@ fn results(shared: &Shared<'_>, instance: &Instance, expression: &str) -> Result
     let mut stages: Map<String, Json> = Map::new();
     let reads = reads(expression);
     for (stage, index) in instance.when.iter().flat_map(|when| &when.reads) {
-        let (Some(read), Some(done)) = (shared.plan.instances.get(*index), shared.of(*index)) else { continue };
+        let (Some(read), Some(done)) = (shared.plan.instances.get(*index), shared.of(*index)) else {
+            continue;
+        };
         let mut out = Map::new();
-        for port in reads.iter().filter(|read| read.stage == *stage).filter_map(|read| read.port.as_deref()) {
+        for port in reads
+            .iter()
+            .filter(|read| read.stage == *stage)
+            .filter_map(|read| read.port.as_deref())
+        {
             let is_json = StageType::find(&read.uses)
                 .and_then(|stage_type| stage_type.output(port))
-                .is_some_and(|output| matches!(output.port, PortType::Json(_) | PortType::Findings | PortType::Files));
-            let Some(stored) = done.outputs.get(port).filter(|_| is_json) else { continue };
+                .is_some_and(|output| {
+                    matches!(
+                        output.port,
+                        PortType::Json(_) | PortType::Findings | PortType::Files
+                    )
+                });
+            let Some(stored) = done.outputs.get(port).filter(|_| is_json) else {
+                continue;
+            };
             let bytes = shared.read(&Input::Stored(*stored))?;
             let value = serde_json::from_slice(&bytes)
                 .map_err(|error| Done::failed("a result that `when` reads is no JSON", error.to_string()))?;

@@ -32,7 +32,11 @@ pub struct Engines {
 impl Engines {
     /// Engines whose executables stand in a folder.
     pub fn new(libexec: &Path) -> Self {
-        Self { libexec: libexec.to_owned(), unicorn: OnceLock::new(), inspect: OnceLock::new() }
+        Self {
+            libexec: libexec.to_owned(),
+            unicorn: OnceLock::new(),
+            inspect: OnceLock::new(),
+        }
     }
 
     /// The engine of a stage type; `None` for stage types that run in the runner itself. The error says what to do.
@@ -42,13 +46,17 @@ impl Engines {
             "inspect" => (&self.inspect, "hotcell-inspect"),
             _ => return None,
         };
-        Some(cell.get_or_init(|| open(&self.libexec.join(name))).as_ref().map_err(String::as_str))
+        Some(
+            cell.get_or_init(|| open(&self.libexec.join(name)))
+                .as_ref()
+                .map_err(String::as_str),
+        )
     }
 
     /// What a stage type's engine contributes to cache keys.
     pub fn key(&self, uses: &str) -> Result<String, String> {
         match self.of(uses) {
-            None => Ok(concat!("hotcell ", env!("CARGO_PKG_VERSION")).to_owned()),
+            None => Ok(hotcell_detect::IDENTITY.to_owned()),
             Some(Ok(engine)) => Ok(format!("{} {}", engine.identity, engine.digest)),
             Some(Err(error)) => Err(error.to_owned()),
         }
@@ -56,8 +64,11 @@ impl Engines {
 }
 
 fn open(path: &Path) -> Result<Engine, String> {
-    let remedy = "build it beside `hotcell`, or say where it is with HOTCELL_LIBEXEC; `hotcell doctor` tells more";
-    let broken = |error: &dyn std::fmt::Display| format!("the engine {} cannot be used: {error}; {remedy}", path.display());
+    let remedy =
+        "build it beside `hotcell`, or say where it is with HOTCELL_LIBEXEC; `hotcell doctor` tells more";
+    let broken = |error: &dyn std::fmt::Display| {
+        format!("the engine {} cannot be used: {error}; {remedy}", path.display())
+    };
     let executable = Executable::open(path).map_err(|error| broken(&error))?;
     let bytes = executable.read().map_err(|error| broken(&error))?;
     let output = Command::new(path)
@@ -71,5 +82,9 @@ fn open(path: &Path) -> Result<Engine, String> {
     }
     let said = output.stdout.get(..MAX_IDENTITY).unwrap_or(&output.stdout);
     let identity = String::from_utf8_lossy(said).trim().replace('\n', ", ");
-    Ok(Engine { executable, identity, digest: Digest::of(&bytes) })
+    Ok(Engine {
+        executable,
+        identity,
+        digest: Digest::of(&bytes),
+    })
 }

@@ -67,7 +67,11 @@ pub struct RunOutcome {
 impl RunOutcome {
     /// How many instances ended in each of the given ways.
     pub fn count(&self, statuses: &[Status]) -> usize {
-        self.facts.instances.values().filter(|facts| statuses.contains(&facts.status)).count()
+        self.facts
+            .instances
+            .values()
+            .filter(|facts| statuses.contains(&facts.status))
+            .count()
     }
 }
 
@@ -113,7 +117,11 @@ pub fn execute(
     }
     let (report, facts) = finish::finish(&shared, folder, began.elapsed().as_secs_f64(), workers)?;
     state.journal.write(&Entry::Finished)?;
-    Ok(RunOutcome { report, facts, stopped })
+    Ok(RunOutcome {
+        report,
+        facts,
+        stopped,
+    })
 }
 
 fn worker(shared: &Shared<'_>, state: &Mutex<State>, changed: &Condvar, observer: &dyn Observer) {
@@ -123,17 +131,28 @@ fn worker(shared: &Shared<'_>, state: &Mutex<State>, changed: &Condvar, observer
             changed.notify_all();
             return;
         }
-        let Some((index, instance)) = guard.schedule.take().and_then(|index| Some((index, shared.plan.instances.get(index)?)))
+        let Some((index, instance)) = guard
+            .schedule
+            .take()
+            .and_then(|index| Some((index, shared.plan.instances.get(index)?)))
         else {
             guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
             continue;
         };
-        note(&mut guard, &Entry::Started { instance: instance.name.clone() });
+        note(
+            &mut guard,
+            &Entry::Started {
+                instance: instance.name.clone(),
+            },
+        );
         drop(guard);
         let done = catch_unwind(AssertUnwindSafe(|| {
             observer.started(index, instance);
             let done = catch_unwind(AssertUnwindSafe(|| work(shared, instance))).unwrap_or_else(|panic| {
-                Done::failed("the runner met an error of its own", panic_text(&*panic).to_owned())
+                Done::failed(
+                    "the runner met an error of its own",
+                    panic_text(&*panic).to_owned(),
+                )
             });
             observer.ended(index, instance, &done);
             done
@@ -148,8 +167,18 @@ fn worker(shared: &Shared<'_>, state: &Mutex<State>, changed: &Condvar, observer
             }
         };
         guard = state.lock().unwrap_or_else(PoisonError::into_inner);
-        note(&mut guard, &Entry::Ended { instance: instance.name.clone(), status: done.status, key: done.key });
-        let failed = matches!(done.status, Status::Failed | Status::Interrupted | Status::Refused);
+        note(
+            &mut guard,
+            &Entry::Ended {
+                instance: instance.name.clone(),
+                status: done.status,
+                key: done.key,
+            },
+        );
+        let failed = matches!(
+            done.status,
+            Status::Failed | Status::Interrupted | Status::Refused
+        );
         if let Some(slot) = shared.done.get(index) {
             let _ = slot.set(done);
         }
@@ -161,7 +190,8 @@ fn worker(shared: &Shared<'_>, state: &Mutex<State>, changed: &Condvar, observer
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text")
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a text")
 }
 
 /// A journal that cannot be written ends the run: what cannot be told must not go on.
@@ -176,11 +206,16 @@ fn note(state: &mut State, entry: &Entry) {
 fn close(shared: &Shared<'_>, schedule: &mut Schedule, stopped: bool, observer: &dyn Observer) {
     let (status, reason) = match stopped {
         true => (Status::Interrupted, "the run was stopped before it began"),
-        false => (Status::Skipped, "another instance failed before it began (--fail-fast)"),
+        false => (
+            Status::Skipped,
+            "another instance failed before it began (--fail-fast)",
+        ),
     };
     let all: BTreeSet<usize> = schedule.drain().into_iter().collect();
     for index in all {
-        let (Some(instance), Some(slot)) = (shared.plan.instances.get(index), shared.done.get(index)) else { continue };
+        let (Some(instance), Some(slot)) = (shared.plan.instances.get(index), shared.done.get(index)) else {
+            continue;
+        };
         if slot.get().is_none() {
             let done = Done::without_outputs(status, reason);
             observer.ended(index, instance, &done);

@@ -67,13 +67,21 @@ struct Objects<'a> {
 
 impl<'a> Objects<'a> {
     fn new(shared: &Shared<'a>) -> Self {
-        let mut objects = Self { store: shared.options.store, outputs: HashMap::new(), named: BTreeMap::new() };
+        let mut objects = Self {
+            store: shared.options.store,
+            outputs: HashMap::new(),
+            named: BTreeMap::new(),
+        };
         for (index, instance) in shared.plan.instances.iter().enumerate() {
             let Some(done) = shared.of(index) else { continue };
             for (port, stored) in &done.outputs {
-                objects.outputs.insert((instance.name.clone(), port.clone()), *stored);
+                objects
+                    .outputs
+                    .insert((instance.name.clone(), port.clone()), *stored);
             }
-            objects.named.extend(done.objects.iter().map(|stored| (stored.digest, *stored)));
+            objects
+                .named
+                .extend(done.objects.iter().map(|stored| (stored.digest, *stored)));
         }
         objects
     }
@@ -98,7 +106,9 @@ impl Outputs for Objects<'_> {
 
 /// Path of an output within `result/`.
 fn output_path(instance: &Instance, port: &str) -> String {
-    let port_type = StageType::find(&instance.uses).and_then(|stage| stage.output(port)).map(|output| output.port);
+    let port_type = StageType::find(&instance.uses)
+        .and_then(|stage| stage.output(port))
+        .map(|output| output.port);
     let ending = match port_type {
         Some(PortType::Events) => ".jsonl",
         Some(PortType::Json(_) | PortType::Findings | PortType::Files) => ".json",
@@ -111,7 +121,12 @@ fn folder_of(instance: &Instance) -> String {
     format!("stages/{}/{}", instance.stage, instance.slug)
 }
 
-fn write_outputs(store: &Store, writer: &ResultWriter, instance: &Instance, done: &Done) -> Result<(), RunError> {
+fn write_outputs(
+    store: &Store,
+    writer: &ResultWriter,
+    instance: &Instance,
+    done: &Done,
+) -> Result<(), RunError> {
     let gone = |stored: &Stored| RunError::Host {
         doing: format!("writing the result of {}", instance.name),
         source: io::Error::other(format!(
@@ -125,7 +140,10 @@ fn write_outputs(store: &Store, writer: &ResultWriter, instance: &Instance, done
     }
     for stored in &done.objects {
         let bytes = store.get(stored)?.ok_or_else(|| gone(stored))?;
-        writer.write(&format!("{}/files/{}", folder_of(instance), stored.digest), &bytes)?;
+        writer.write(
+            &format!("{}/files/{}", folder_of(instance), stored.digest),
+            &bytes,
+        )?;
     }
     Ok(())
 }
@@ -133,7 +151,14 @@ fn write_outputs(store: &Store, writer: &ResultWriter, instance: &Instance, done
 fn instance_report(plan: &Plan, instance: &Instance, done: &Done) -> InstanceReport {
     let outputs = done.outputs.iter().map(|(port, stored)| {
         let path = output_path(instance, port);
-        (port.clone(), OutputReport { path, digest: stored.digest, length: stored.length })
+        (
+            port.clone(),
+            OutputReport {
+                path,
+                digest: stored.digest,
+                length: stored.length,
+            },
+        )
     });
     InstanceReport {
         name: instance.name.clone(),
@@ -141,7 +166,11 @@ fn instance_report(plan: &Plan, instance: &Instance, done: &Done) -> InstanceRep
         uses: instance.uses.clone(),
         axes: plan.axis_texts(instance),
         arch: instance.arch.clone(),
-        status: if done.status == Status::Cached { Status::Ok } else { done.status },
+        status: if done.status == Status::Cached {
+            Status::Ok
+        } else {
+            done.status
+        },
         reason: done.reason.clone(),
         outcome: None,
         outputs: outputs.collect(),
@@ -168,7 +197,12 @@ fn sample_report(sample: &hotcell_plan::Sample) -> (String, SampleReport) {
 
 /// Who ran, by the first part of `uses`. Only what is the same on every machine with the same build.
 fn engines(shared: &Shared<'_>) -> IndexMap<String, String> {
-    let used: BTreeSet<&str> = shared.plan.stages.values().map(|stage| stage.uses.as_str()).collect();
+    let used: BTreeSet<&str> = shared
+        .plan
+        .stages
+        .values()
+        .map(|stage| stage.uses.as_str())
+        .collect();
     let mut engines = IndexMap::new();
     for uses in used {
         if let Some(Ok(engine)) = shared.options.engines.of(uses) {

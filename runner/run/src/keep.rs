@@ -32,15 +32,29 @@ pub(crate) struct Kept {
 impl Kept {
     /// The first output of a port.
     pub(crate) fn output(&self, port: &str) -> Option<Stored> {
-        self.outputs.iter().find(|(name, _)| name == port).map(|(_, stored)| *stored)
+        self.outputs
+            .iter()
+            .find(|(name, _)| name == port)
+            .map(|(_, stored)| *stored)
     }
 }
 
 impl<'a> Keeper<'a> {
     /// Keeps outputs of the given ports, and events where a header is given.
-    pub(crate) fn new(store: &'a Store, ports: &'static [&'static str], header: Option<&Header>) -> io::Result<Self> {
-        let mut keeper =
-            Self { store, ports, events: None, line: Vec::new(), open: None, kept: Vec::new(), violation: None };
+    pub(crate) fn new(
+        store: &'a Store,
+        ports: &'static [&'static str],
+        header: Option<&Header>,
+    ) -> io::Result<Self> {
+        let mut keeper = Self {
+            store,
+            ports,
+            events: None,
+            line: Vec::new(),
+            open: None,
+            kept: Vec::new(),
+            violation: None,
+        };
         if let Some(header) = header {
             let mut writer = store.writer().map_err(into_io)?;
             serde_json::to_writer(&mut writer, header)?;
@@ -56,14 +70,18 @@ impl<'a> Keeper<'a> {
             return Ok(Err(violation));
         }
         let events = self.events.map(ObjectWriter::finish).transpose()?;
-        Ok(Ok(Kept { events, outputs: self.kept }))
+        Ok(Ok(Kept {
+            events,
+            outputs: self.kept,
+        }))
     }
 }
 
 impl Sink for Keeper<'_> {
     fn events(&mut self, events: Vec<Event>) -> io::Result<()> {
         let Some(writer) = &mut self.events else {
-            self.violation.get_or_insert_with(|| "it sent events, and its stage type has none".into());
+            self.violation
+                .get_or_insert_with(|| "it sent events, and its stage type has none".into());
             return Ok(());
         };
         for event in &events {
@@ -79,7 +97,9 @@ impl Sink for Keeper<'_> {
         if self.ports.contains(&port) {
             self.open = Some((port.to_owned(), self.store.writer().map_err(into_io)?));
         } else {
-            self.violation.get_or_insert_with(|| format!("it sent an output `{port}`, which its stage type does not have"));
+            self.violation.get_or_insert_with(|| {
+                format!("it sent an output `{port}`, which its stage type does not have")
+            });
         }
         Ok(())
     }

@@ -16,7 +16,12 @@ const VERSION: &str = "hotcell-key 1";
 pub type Components = BTreeMap<String, String>;
 
 /// Makes the components of an instance's key. `inputs` are the digests of what is wired to it, by port, in order.
-pub fn components(plan: &Plan, instance: &Instance, inputs: &BTreeMap<String, Vec<Digest>>, engine: &str) -> Components {
+pub fn components(
+    plan: &Plan,
+    instance: &Instance,
+    inputs: &BTreeMap<String, Vec<Digest>>,
+    engine: &str,
+) -> Components {
     let mut components = Components::new();
     let mut add = |name: String, value: String| {
         components.insert(name, value);
@@ -55,7 +60,9 @@ pub fn components(plan: &Plan, instance: &Instance, inputs: &BTreeMap<String, Ve
 
 /// The key itself.
 pub fn key(components: &Components) -> Digest {
-    let parts = components.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+    let parts = components
+        .iter()
+        .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
     Digest::of_parts(std::iter::once(VERSION.as_bytes()).chain(parts))
 }
 

@@ -49,7 +49,9 @@ impl Schedule {
                 schedule.edge(before, index);
             }
         }
-        schedule.ready = (0..instances).filter(|index| schedule.waits_for.get(*index) == Some(&0)).collect();
+        schedule.ready = (0..instances)
+            .filter(|index| schedule.waits_for.get(*index) == Some(&0))
+            .collect();
         // A stage without instances is a barrier that nothing will ever pass: it is passed at once.
         for barrier in instances..schedule.waits_for.len() {
             if schedule.waits_for.get(barrier) == Some(&0) {
@@ -63,7 +65,12 @@ impl Schedule {
         let barrier = self.waits_for.len();
         self.waits_for.push(0);
         self.waiting.push(Vec::new());
-        for instance in plan.stages.get(stage).map(|stage| stage.instances()).unwrap_or_default() {
+        for instance in plan
+            .stages
+            .get(stage)
+            .map(|stage| stage.instances())
+            .unwrap_or_default()
+        {
             self.edge(instance, barrier);
         }
         barrier
@@ -104,7 +111,9 @@ impl Schedule {
         let mut passed = vec![node];
         while let Some(node) = passed.pop() {
             for after in self.waiting.get_mut(node).map(std::mem::take).unwrap_or_default() {
-                let Some(count) = self.waits_for.get_mut(after) else { continue };
+                let Some(count) = self.waits_for.get_mut(after) else {
+                    continue;
+                };
                 *count = count.saturating_sub(1);
                 if *count == 0 {
                     match after < self.instances {
@@ -137,6 +146,10 @@ pub(crate) fn dependencies(instance: &Instance) -> BTreeSet<Dependency<'_>> {
         After::Instance(index) => Dependency::Instance(*index),
         After::Stage(stage) => Dependency::Stage(stage),
     });
-    let reads = instance.when.iter().flat_map(|when| when.reads.values()).map(|index| Dependency::Instance(*index));
+    let reads = instance
+        .when
+        .iter()
+        .flat_map(|when| when.reads.values())
+        .map(|index| Dependency::Instance(*index));
     wires.chain(needs).chain(reads).collect()
 }

@@ -20,7 +20,10 @@ pub(crate) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         "unicorn/payload" => payload::run(shared, instance, inputs),
         "unicorn/linux" => linux::run(shared, instance, inputs),
         "detect/rules" => rules::run(shared, instance, inputs),
-        other => Err(Done::without_outputs(Status::Refused, format!("this version cannot run `{other}`"))),
+        other => Err(Done::without_outputs(
+            Status::Refused,
+            format!("this version cannot run `{other}`"),
+        )),
     }
 }
 
@@ -37,7 +40,8 @@ fn only<'i, 'a>(inputs: &'i Inputs<'a>, port: &str) -> Option<&'i Input<'a>> {
 
 /// The thing wired to a port that must be wired.
 fn required<'i, 'a>(inputs: &'i Inputs<'a>, port: &str) -> Result<&'i Input<'a>, Done> {
-    only(inputs, port).ok_or_else(|| Done::failed("the plan lacks an input", format!("nothing is wired to `{port}`")))
+    only(inputs, port)
+        .ok_or_else(|| Done::failed("the plan lacks an input", format!("nothing is wired to `{port}`")))
 }
 
 /// The arch profile an instance runs on.
@@ -47,9 +51,15 @@ fn profile<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<&'a ArchProfi
         .arch
         .as_ref()
         .ok_or_else(|| refused("no arch profile fits the file's header; say one with `with.arch`".into()))?;
-    let profile = shared.plan.profiles.get(name).ok_or_else(|| refused(format!("there is no arch profile `{name}`")))?;
+    let profile = shared
+        .plan
+        .profiles
+        .get(name)
+        .ok_or_else(|| refused(format!("there is no arch profile `{name}`")))?;
     if profile.unicorn.is_none() {
-        return Err(refused(format!("Unicorn cannot run `{name}`; the QEMU engines will, in a later version")));
+        return Err(refused(format!(
+            "Unicorn cannot run `{name}`; the QEMU engines will, in a later version"
+        )));
     }
     Ok(profile)
 }

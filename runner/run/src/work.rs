@@ -66,12 +66,20 @@ impl Done {
 
     /// The machinery broke: the reason is the same everywhere, the details are the host's.
     pub(crate) fn failed(reason: impl Into<String>, error: impl Into<String>) -> Self {
-        Self { error: Some(error.into()), ..Self::without_outputs(Status::Failed, reason) }
+        Self {
+            error: Some(error.into()),
+            ..Self::without_outputs(Status::Failed, reason)
+        }
     }
 
     /// An instance with outputs.
     pub(crate) fn ok(outputs: IndexMap<String, Stored>, objects: Vec<Stored>) -> Self {
-        Self { reason: None, outputs, objects, ..Self::without_outputs(Status::Ok, "") }
+        Self {
+            reason: None,
+            outputs,
+            objects,
+            ..Self::without_outputs(Status::Ok, "")
+        }
     }
 }
 
@@ -109,7 +117,12 @@ pub(crate) struct Shared<'a> {
 impl<'a> Shared<'a> {
     pub(crate) fn new(plan: &'a Plan, options: &'a Options<'a>) -> Self {
         let done = plan.instances.iter().map(|_| OnceLock::new()).collect();
-        Self { plan, options, done, rules: stages::rules::Compiled::default() }
+        Self {
+            plan,
+            options,
+            done,
+            rules: stages::rules::Compiled::default(),
+        }
     }
 
     /// How an instance ended, if it did.
@@ -125,7 +138,10 @@ impl<'a> Shared<'a> {
                 Ok(Some(bytes)) => Ok(bytes),
                 Ok(None) => Err(Done::failed(
                     "a stored input is gone or damaged",
-                    format!("object {} was removed from the store; run again, and it is made again", stored.digest),
+                    format!(
+                        "object {} was removed from the store; run again, and it is made again",
+                        stored.digest
+                    ),
                 )),
                 Err(error) => Err(Done::failed("the store cannot be read", error.to_string())),
             },
@@ -135,13 +151,19 @@ impl<'a> Shared<'a> {
     fn read_sample(&self, sample: &Sample) -> Result<Vec<u8>, Done> {
         let path = self.plan.sample_path(sample);
         if sample.length > MAX_SAMPLE {
-            return Err(Done::without_outputs(Status::Refused, format!("the sample is larger than {MAX_SAMPLE} bytes")));
+            return Err(Done::without_outputs(
+                Status::Refused,
+                format!("the sample is larger than {MAX_SAMPLE} bytes"),
+            ));
         }
         let bytes = fs_err::read(path.as_std_path())
             .map_err(|error| Done::failed("the sample's file cannot be read", error.to_string()))?;
         if Digest::of(&bytes) != sample.digest {
             let error = format!("{path} is not what it was when the run was planned; run again");
-            return Err(Done::failed("the sample's file changed while the run went on", error));
+            return Err(Done::failed(
+                "the sample's file changed while the run went on",
+                error,
+            ));
         }
         Ok(bytes)
     }
@@ -152,7 +174,8 @@ pub(crate) fn work(shared: &Shared<'_>, instance: &Instance) -> Done {
     let began = Instant::now();
     let mut done = attempt(shared, instance).unwrap_or_else(|ended| ended);
     let mut retries = instance.retries;
-    while done.status == Status::Interrupted && retries > 0 && shared.options.stop.urgency() == Urgency::None {
+    while done.status == Status::Interrupted && retries > 0 && shared.options.stop.urgency() == Urgency::None
+    {
         retries -= 1;
         done = attempt(shared, instance).unwrap_or_else(|ended| ended);
     }
@@ -163,7 +186,11 @@ pub(crate) fn work(shared: &Shared<'_>, instance: &Instance) -> Done {
 fn attempt(shared: &Shared<'_>, instance: &Instance) -> Result<Done, Done> {
     let ready = prepare(shared, instance)?;
     if !shared.options.force
-        && let Some(record) = shared.options.store.whole_record(&ready.key).map_err(store_failed)?
+        && let Some(record) = shared
+            .options
+            .store
+            .whole_record(&ready.key)
+            .map_err(store_failed)?
     {
         return Ok(Done {
             status: Status::Cached,
@@ -174,9 +201,16 @@ fn attempt(shared: &Shared<'_>, instance: &Instance) -> Result<Done, Done> {
     let mut done = stages::run(shared, instance, &ready.inputs).unwrap_or_else(|ended| ended);
     done.key = Some(ready.key);
     if done.status == Status::Ok {
-        let record =
-            Record { components: ready.components, outputs: done.outputs.clone(), objects: done.objects.clone() };
-        shared.options.store.put_record(&ready.key, &record).map_err(store_failed)?;
+        let record = Record {
+            components: ready.components,
+            outputs: done.outputs.clone(),
+            objects: done.objects.clone(),
+        };
+        shared
+            .options
+            .store
+            .put_record(&ready.key, &record)
+            .map_err(store_failed)?;
     }
     Ok(done)
 }
@@ -210,7 +244,11 @@ fn prepare<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<Ready<'a>, Do
         components.insert("profiles".into(), key::digest_of(&shared.options.profiles));
     }
     let key = key::key(&components);
-    Ok(Ready { inputs, components, key })
+    Ok(Ready {
+        inputs,
+        components,
+        key,
+    })
 }
 
 /// Everything before must have ended well; what was not wanted is left out where all of a stage is waited for.
@@ -219,7 +257,10 @@ fn check_dependencies(shared: &Shared<'_>, instance: &Instance) -> Result<(), Do
     let optional: Vec<usize> = reads.collect();
     let check = |index: usize, all_of_stage: bool| -> Result<(), Done> {
         let (Some(before), Some(done)) = (shared.plan.instances.get(index), shared.of(index)) else {
-            return Err(Done::failed("the plan waits for an instance that never ran", format!("instance {index}")));
+            return Err(Done::failed(
+                "the plan waits for an instance that never ran",
+                format!("instance {index}"),
+            ));
         };
         match done.status {
             Status::Ok | Status::Cached => Ok(()),
@@ -228,7 +269,10 @@ fn check_dependencies(shared: &Shared<'_>, instance: &Instance) -> Result<(), Do
             _ if optional.contains(&index) && !feeds(instance, index) => Ok(()),
             status => {
                 let status = serde_json::to_string(&status).unwrap_or_default();
-                Err(Done::without_outputs(Status::Skipped, format!("`{}` is {}", before.name, status.trim_matches('"'))))
+                Err(Done::without_outputs(
+                    Status::Skipped,
+                    format!("`{}` is {}", before.name, status.trim_matches('"')),
+                ))
             }
         }
     };
@@ -236,7 +280,12 @@ fn check_dependencies(shared: &Shared<'_>, instance: &Instance) -> Result<(), Do
         match dependency {
             Dependency::Instance(index) => check(index, false)?,
             Dependency::Stage(stage) => {
-                let range = shared.plan.stages.get(stage).map(|stage| stage.instances()).unwrap_or_default();
+                let range = shared
+                    .plan
+                    .stages
+                    .get(stage)
+                    .map(|stage| stage.instances())
+                    .unwrap_or_default();
                 range.clone().try_for_each(|index| check(index, true))?;
             }
         }
@@ -246,7 +295,9 @@ fn check_dependencies(shared: &Shared<'_>, instance: &Instance) -> Result<(), Do
 
 fn feeds(instance: &Instance, index: usize) -> bool {
     let wired = instance.inputs.values().flatten();
-    wired.into_iter().any(|wire| matches!(wire, Wire::Output { instance, .. } if *instance == index))
+    wired
+        .into_iter()
+        .any(|wire| matches!(wire, Wire::Output { instance, .. } if *instance == index))
 }
 
 fn inputs<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<Inputs<'a>, Done> {
@@ -257,7 +308,12 @@ fn inputs<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<Inputs<'a>, Do
             match wire {
                 Wire::Sample(index) => match shared.plan.samples.get(*index) {
                     Some(sample) => wired.push(Input::Sample(sample)),
-                    None => return Err(Done::failed("the plan names a sample it does not have", format!("sample {index}"))),
+                    None => {
+                        return Err(Done::failed(
+                            "the plan names a sample it does not have",
+                            format!("sample {index}"),
+                        ));
+                    }
                 },
                 Wire::Output { instance, port } => match output(shared, *instance, port) {
                     Some(stored) => wired.push(Input::Stored(stored)),
@@ -267,8 +323,17 @@ fn inputs<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<Inputs<'a>, Do
                     }
                 },
                 Wire::All { stage, port } => {
-                    let range = shared.plan.stages.get(stage).map(|stage| stage.instances()).unwrap_or_default();
-                    wired.extend(range.filter_map(|index| output(shared, index, port)).map(Input::Stored));
+                    let range = shared
+                        .plan
+                        .stages
+                        .get(stage)
+                        .map(|stage| stage.instances())
+                        .unwrap_or_default();
+                    wired.extend(
+                        range
+                            .filter_map(|index| output(shared, index, port))
+                            .map(Input::Stored),
+                    );
                 }
             }
         }
@@ -320,7 +385,10 @@ pub fn forecast(plan: &Plan, options: &Options<'_>) -> Result<Vec<Forecast>, Sto
         let forecast = foresee(&shared, instance)?;
         let done = match &forecast {
             Forecast::Cached { key, .. } => match options.store.record(key)? {
-                Some(record) => Some(Done { status: Status::Cached, ..Done::ok(record.outputs, record.objects) }),
+                Some(record) => Some(Done {
+                    status: Status::Cached,
+                    ..Done::ok(record.outputs, record.objects)
+                }),
                 None => None,
             },
             Forecast::Ends { status, reason } => Some(Done::without_outputs(*status, reason.clone())),
@@ -335,15 +403,24 @@ pub fn forecast(plan: &Plan, options: &Options<'_>) -> Result<Vec<Forecast>, Sto
 }
 
 fn foresee(shared: &Shared<'_>, instance: &Instance) -> Result<Forecast, StoreError> {
-    let missing = dependencies(instance).into_iter().find_map(|dependency| match dependency {
-        Dependency::Instance(index) => shared.of(index).is_none().then_some(index),
-        Dependency::Stage(stage) => {
-            let mut range = shared.plan.stages.get(stage).map(|stage| stage.instances()).unwrap_or_default();
-            range.find(|index| shared.of(*index).is_none())
-        }
-    });
+    let missing = dependencies(instance)
+        .into_iter()
+        .find_map(|dependency| match dependency {
+            Dependency::Instance(index) => shared.of(index).is_none().then_some(index),
+            Dependency::Stage(stage) => {
+                let mut range = shared
+                    .plan
+                    .stages
+                    .get(stage)
+                    .map(|stage| stage.instances())
+                    .unwrap_or_default();
+                range.find(|index| shared.of(*index).is_none())
+            }
+        });
     if let Some(before) = missing.and_then(|index| shared.plan.instances.get(index)) {
-        return Ok(Forecast::Later { after: before.name.clone() });
+        return Ok(Forecast::Later {
+            after: before.name.clone(),
+        });
     }
     Ok(match prepare(shared, instance) {
         Err(done) => Forecast::Ends {
@@ -353,8 +430,14 @@ fn foresee(shared: &Shared<'_>, instance: &Instance) -> Result<Forecast, StoreEr
         Ok(ready) => {
             let stored = !shared.options.force && shared.options.store.record(&ready.key)?.is_some();
             match stored {
-                true => Forecast::Cached { key: ready.key, components: ready.components },
-                false => Forecast::Runs { key: ready.key, components: ready.components },
+                true => Forecast::Cached {
+                    key: ready.key,
+                    components: ready.components,
+                },
+                false => Forecast::Runs {
+                    key: ready.key,
+                    components: ready.components,
+                },
             }
         }
     })

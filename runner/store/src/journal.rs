@@ -83,7 +83,7 @@ impl Journal {
         Ok(self.file.write_all(&line)?)
     }
 
-    /// Reads a journal, up to the first line that is torn or unknown.
+    /// Reads a journal, up to the first line that is torn or unknown. A file of another format or version gives nothing.
     pub fn read(path: &Path) -> Result<Vec<Entry>, StoreError> {
         let bytes = match fs_err::read(path) {
             Ok(bytes) => bytes,
@@ -100,7 +100,8 @@ impl Journal {
                 Err(_) => break,
             }
         }
-        Ok(entries)
+        let known = matches!(entries.first(), Some(Entry::Journal { format, version, .. }) if format == FORMAT && *version == VERSION);
+        Ok(if known { entries } else { Vec::new() })
     }
 }
 

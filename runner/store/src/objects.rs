@@ -107,8 +107,11 @@ impl Store {
         };
         // Never more than was promised, whatever the file says of itself; capacity grows with what is really there.
         let mut bytes = Vec::new();
-        let read = zstd::Decoder::new(file)
-            .and_then(|decoder| decoder.take(object.length.saturating_add(1)).read_to_end(&mut bytes));
+        let read = zstd::Decoder::new(file).and_then(|decoder| {
+            decoder
+                .take(object.length.saturating_add(1))
+                .read_to_end(&mut bytes)
+        });
         if read.is_ok() && bytes.len() as u64 == object.length && Digest::of(&bytes) == object.digest {
             return Ok(Some(bytes));
         }
@@ -127,8 +130,8 @@ impl Store {
             Err(error) => return Err(error.into()),
         };
         let mut hash = Hasher(Sha256::new());
-        let read =
-            zstd::Decoder::new(file).and_then(|decoder| io::copy(&mut decoder.take(object.length.saturating_add(1)), &mut hash));
+        let read = zstd::Decoder::new(file)
+            .and_then(|decoder| io::copy(&mut decoder.take(object.length.saturating_add(1)), &mut hash));
         if matches!(read, Ok(length) if length == object.length)
             && Digest::from_bytes(hash.0.finalize().into()) == object.digest
         {

@@ -23,9 +23,13 @@ impl Blobs {
     pub(super) fn add(&mut self, bytes: &[u8]) -> Result<Blob, Done> {
         let index = u32::try_from(self.0.len())
             .map_err(|_| Done::without_outputs(Status::Refused, "more files than a cell can be given"))?;
-        let sealed = SealedBlob::of(bytes).map_err(|error| Done::failed("the host cannot seal bytes", error.to_string()))?;
+        let sealed = SealedBlob::of(bytes)
+            .map_err(|error| Done::failed("the host cannot seal bytes", error.to_string()))?;
         self.0.push(sealed);
-        Ok(Blob { index, length: bytes.len() as u64 })
+        Ok(Blob {
+            index,
+            length: bytes.len() as u64,
+        })
     }
 }
 
@@ -58,20 +62,32 @@ pub(super) fn run(
     let engine = match shared.options.engines.of(&instance.uses) {
         Some(Ok(engine)) => engine,
         Some(Err(error)) => return Err(Done::failed("the engine is not on this host", error)),
-        None => return Err(Done::failed("the stage type has no engine", instance.uses.clone())),
+        None => {
+            return Err(Done::failed(
+                "the stage type has no engine",
+                instance.uses.clone(),
+            ));
+        }
     };
     let mut limits = HostLimits::default();
     if let Some(wall) = instance.limits.wall {
-        limits.wall_ms = u64::try_from(Duration::from_nanos(wall).as_millis()).unwrap_or(u64::MAX).max(1);
+        limits.wall_ms = u64::try_from(Duration::from_nanos(wall).as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
     }
     if let Some(cpu) = instance.limits.cpu {
         limits.cpu_s = Duration::from_nanos(cpu).as_secs().max(1);
     }
     // A guest must meet its own limits, which are outcomes, before the host's, which interrupt.
     let guest = &instance.limits.guest;
-    limits.memory = limits.memory.max(guest.memory.saturating_mul(2).saturating_add(1 << 30));
-    limits.address_space =
-        limits.address_space.max(u64::from(guest.tasks).saturating_mul(2 << 30).saturating_add(limits.memory));
+    limits.memory = limits
+        .memory
+        .max(guest.memory.saturating_mul(2).saturating_add(1 << 30));
+    limits.address_space = limits.address_space.max(
+        u64::from(guest.tasks)
+            .saturating_mul(2 << 30)
+            .saturating_add(limits.memory),
+    );
     let sealed: Vec<&SealedBlob> = blobs.0.iter().collect();
     let spec = Spec {
         executable: &engine.executable,
@@ -100,11 +116,17 @@ pub(super) fn run(
     let result = match ending {
         Ending::Done(result) => *result,
         Ending::Interrupted(why) => {
-            return Err(with_facts(Done::without_outputs(Status::Interrupted, why.to_string())));
+            return Err(with_facts(Done::without_outputs(
+                Status::Interrupted,
+                why.to_string(),
+            )));
         }
         Ending::Failed(why) => return Err(with_facts(Done::failed("the cell failed", why))),
         Ending::Host(error) => {
-            return Err(with_facts(Done::failed("what the cell said could not be kept", error.to_string())));
+            return Err(with_facts(Done::failed(
+                "what the cell said could not be kept",
+                error.to_string(),
+            )));
         }
     };
     let kept = match keeper.finish().map_err(|error| with_facts(store_failed(error)))? {

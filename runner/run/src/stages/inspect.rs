@@ -21,11 +21,27 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         max_strings: with.max_strings,
         disassemble: with.disassemble,
     });
-    let allowed = Allowed { ports: &[], header: None, bounds: Bounds { events: 0, outputs: 0, ..Bounds::default() } };
+    let allowed = Allowed {
+        ports: &[],
+        header: None,
+        bounds: Bounds {
+            events: 0,
+            outputs: 0,
+            ..Bounds::default()
+        },
+    };
     let finished = cell::run(shared, instance, &job, &blobs, &allowed)?;
-    let JobResult::Inspect(result) = finished.result else { return Err(cell::wrong_result(finished.done)) };
+    let JobResult::Inspect(result) = finished.result else {
+        return Err(cell::wrong_result(finished.done));
+    };
     let mut outputs = IndexMap::new();
     outputs.insert("info".to_owned(), super::put_json(shared, &result.info)?);
-    outputs.insert("findings".to_owned(), super::put_json(shared, &Findings::new(result.findings))?);
-    Ok(Done { outputs, ..finished.done })
+    outputs.insert(
+        "findings".to_owned(),
+        super::put_json(shared, &Findings::new(result.findings))?,
+    );
+    Ok(Done {
+        outputs,
+        ..finished.done
+    })
 }

@@ -36,7 +36,12 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         let reason = "`network = \"sink\"` needs the simulated internet, which comes in a later version";
         return Err(Done::without_outputs(Status::Refused, reason));
     }
-    let persona = instance.persona.as_ref().and_then(|name| shared.plan.personas.get(name)).cloned().unwrap_or_default();
+    let persona = instance
+        .persona
+        .as_ref()
+        .and_then(|name| shared.plan.personas.get(name))
+        .cloned()
+        .unwrap_or_default();
     let mut blobs = Blobs::default();
     let program = blobs.add(&shared.read(required(inputs, "file")?)?)?;
     let stdin = match only(inputs, "stdin") {
@@ -45,7 +50,11 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     };
     let mut files = Vec::new();
     for (path, text) in &with.files {
-        files.push(GuestFile { path: path.clone(), mode: 0o644, content: blobs.add(text.as_bytes())? });
+        files.push(GuestFile {
+            path: path.clone(),
+            mode: 0o644,
+            content: blobs.add(text.as_bytes())?,
+        });
     }
     let path = with.path.unwrap_or_else(|| PROGRAM.to_owned());
     let argv0 = with.argv0.unwrap_or_else(|| path.clone());
@@ -70,9 +79,15 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         seed: instance.seed,
         limits: guest,
     }));
-    let allowed = Allowed { ports: &["stdout", "stderr", "files"], header: Some(&header), bounds };
+    let allowed = Allowed {
+        ports: &["stdout", "stderr", "files"],
+        header: Some(&header),
+        bounds,
+    };
     let finished = cell::run(shared, instance, &job, &blobs, &allowed)?;
-    let JobResult::Linux(result) = finished.result else { return Err(cell::wrong_result(finished.done)) };
+    let JobResult::Linux(result) = finished.result else {
+        return Err(cell::wrong_result(finished.done));
+    };
 
     let given: HashMap<_, Stored> = finished
         .kept
@@ -89,7 +104,10 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
                 return Err(Done {
                     status: Status::Failed,
                     reason: Some("the cell failed".into()),
-                    error: Some(format!("it names a left file {} that it did not hand over", file.digest)),
+                    error: Some(format!(
+                        "it names a left file {} that it did not hand over",
+                        file.digest
+                    )),
                     ..finished.done
                 });
             }
@@ -97,7 +115,11 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     }
     objects.sort_by_key(|stored| stored.digest);
     objects.dedup();
-    let files = FilesPort { format: "hotcell-files", version: 1, files: result.files.clone() };
+    let files = FilesPort {
+        format: "hotcell-files",
+        version: 1,
+        files: result.files.clone(),
+    };
     let mut outputs = IndexMap::new();
     if let Some(events) = finished.kept.events {
         outputs.insert("events".to_owned(), events);
@@ -111,5 +133,9 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         outputs.insert(port.to_owned(), stored);
     }
     outputs.insert("files".to_owned(), put_json(shared, &files)?);
-    Ok(Done { outputs, objects, ..finished.done })
+    Ok(Done {
+        outputs,
+        objects,
+        ..finished.done
+    })
 }

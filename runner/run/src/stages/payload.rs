@@ -21,10 +21,16 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         (Some(input), None) => blobs.add(&shared.read(input)?)?,
         (None, Some(code)) => blobs.add(&code.0)?,
         (Some(_), Some(_)) => {
-            return Err(Done::without_outputs(Status::Refused, "both `in.code` and `with.code` are there; one is needed"));
+            return Err(Done::without_outputs(
+                Status::Refused,
+                "both `in.code` and `with.code` are there; one is needed",
+            ));
         }
         (None, None) => {
-            return Err(Done::without_outputs(Status::Refused, "neither `in.code` nor `with.code` is there"));
+            return Err(Done::without_outputs(
+                Status::Refused,
+                "neither `in.code` nor `with.code` is there",
+            ));
         }
     };
     let job = Job::Payload(Box::new(PayloadJob {
@@ -40,9 +46,24 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         instructions: instance.limits.guest.instructions.unwrap_or(DEFAULT_INSTRUCTIONS),
         trace: with.trace,
     }));
-    let allowed = Allowed { ports: &[], header: None, bounds: Bounds { events: 0, outputs: 0, ..Bounds::default() } };
+    let allowed = Allowed {
+        ports: &[],
+        header: None,
+        bounds: Bounds {
+            events: 0,
+            outputs: 0,
+            ..Bounds::default()
+        },
+    };
     let finished = cell::run(shared, instance, &job, &blobs, &allowed)?;
-    let JobResult::Payload(result) = finished.result else { return Err(cell::wrong_result(finished.done)) };
-    let outputs = [("result".to_owned(), put_json(shared, &result)?)].into_iter().collect();
-    Ok(Done { outputs, ..finished.done })
+    let JobResult::Payload(result) = finished.result else {
+        return Err(cell::wrong_result(finished.done));
+    };
+    let outputs = [("result".to_owned(), put_json(shared, &result)?)]
+        .into_iter()
+        .collect();
+    Ok(Done {
+        outputs,
+        ..finished.done
+    })
 }

@@ -29,10 +29,17 @@ impl Compiled {
             .rule_sets
             .get(name)
             .ok_or_else(|| Done::failed("the plan names a rule set it does not have", name.to_owned()))?;
-        let files: Vec<(&str, &str)> = set.files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
+        let files: Vec<(&str, &str)> = set
+            .files
+            .iter()
+            .map(|file| (file.path.as_str(), file.text.as_str()))
+            .collect();
         let compiled = RuleSet::parse(&files).map_err(|errors| {
             let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            Done { error: Some(all.join("\n")), ..Done::without_outputs(Status::Refused, "a rule file cannot be read") }
+            Done {
+                error: Some(all.join("\n")),
+                ..Done::without_outputs(Status::Refused, "a rule file cannot be read")
+            }
         })?;
         let compiled = Arc::new(compiled);
         sets.insert(name.to_owned(), Arc::clone(&compiled));
@@ -46,7 +53,10 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         .as_deref()
         .ok_or_else(|| Done::failed("the plan names no rules", instance.name.clone()))?;
     let rules = shared.rules.get(shared, name)?;
-    let events = only(inputs, "events").map(|input| shared.read(input)).transpose()?.unwrap_or_default();
+    let events = only(inputs, "events")
+        .map(|input| shared.read(input))
+        .transpose()?
+        .unwrap_or_default();
     let info = match only(inputs, "info") {
         Some(input) => {
             let bytes = shared.read(input)?;
@@ -61,9 +71,14 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     let mut evaluation = rules.start(&header);
     let bad = stream.for_each(|event| evaluation.event(&event));
     if bad > 0 {
-        return Err(Done::failed("the event stream cannot be read", format!("{bad} lines are no events")));
+        return Err(Done::failed(
+            "the event stream cannot be read",
+            format!("{bad} lines are no events"),
+        ));
     }
     let findings = Findings::new(evaluation.finish(info.as_ref()));
-    let outputs = [("findings".to_owned(), put_json(shared, &findings)?)].into_iter().collect();
+    let outputs = [("findings".to_owned(), put_json(shared, &findings)?)]
+        .into_iter()
+        .collect();
     Ok(Done::ok(outputs, Vec::new()))
 }
