@@ -143,7 +143,7 @@ impl Kernel {
         if self.over() { Flow::Stop } else { Flow::Continue }
     }
 
-    /// A waiting task's call, once more.
+    /// A waiting task's call, once more; if it still waits, a signal may interrupt it.
     pub(crate) fn try_again(&mut self, tid: u32, machine: &mut dyn Machine) {
         let Some(task) = self.tasks.get_mut(&tid) else {
             return;
@@ -151,17 +151,34 @@ impl Kernel {
         let Some(pending) = task.pending.take() else {
             return;
         };
-        if task.arrived & !task.mask != 0 && self.interrupts(tid) {
-            self.finish_call(machine, tid, pending, Err(Errno::EINTR));
+        task.state = State::Runnable;
+        let running = std::mem::replace(&mut self.current, tid);
+        self.attempt(machine, tid, pending);
+        self.current = running;
+        let interrupted = self.interrupts(tid);
+        let Some(task) = self.tasks.get_mut(&tid) else {
+            return;
+        };
+        if !matches!(task.state, State::Waiting { .. }) || task.arrived & !task.mask == 0 {
             return;
         }
-        if let Some(task) = self.tasks.get_mut(&tid) {
-            task.state = State::Runnable;
+        // The parent of a vfork waits whatever comes.
+        if task.pending.as_ref().is_none_or(|pending| pending.row.is_fork()) {
+            return;
         }
-        let flow_to = self.current;
-        self.current = tid;
-        self.attempt(machine, tid, pending);
-        self.current = flow_to;
+        let (Some(restart), Some(pending)) = (interrupted, task.pending.take_if(|_| interrupted.is_some()))
+        else {
+            return;
+        };
+        if pending.progress > 0 && pending.row.name.contains("write") {
+            let done = pending.progress;
+            self.finish_call(machine, tid, pending, Ok(done));
+        } else if restart && pending.row.restarts() {
+            task.restart = Some(pending);
+            task.state = State::Runnable;
+        } else {
+            self.finish_call(machine, tid, pending, Err(Errno::EINTR));
+        }
     }
 
     fn attempt(&mut self, machine: &mut dyn Machine, tid: u32, mut pending: Pending) -> Flow {
@@ -465,6 +482,16 @@ pub(crate) const MAX_TRANSFER: u64 = 64 << 20;
 pub(crate) type Names = HashMap<&'static str, usize>;
 
 impl Row {
+    /// Whether the call makes tasks.
+    fn is_fork(&self) -> bool {
+        matches!(self.name, "fork" | "vfork" | "clone" | "clone3")
+    }
+
+    /// Whether the call is made again after a handler with SA_RESTART (`signal(7)`).
+    fn restarts(&self) -> bool {
+        self.name.starts_with("read") || self.name.starts_with("write") || self.name.starts_with("wait")
+    }
+
     /// Argument names that hold values only after the call.
     pub(crate) fn has_results(&self) -> bool {
         self.params.iter().any(|param| matches!(param.kind, Kind::Out))

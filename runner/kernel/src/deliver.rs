@@ -12,7 +12,7 @@ use crate::abi::signal::{DefaultAction, Sig};
 use crate::kernel::Kernel;
 use crate::machine::{Machine, MachineError, Machines, Protection};
 use crate::space::Backing;
-use crate::task::{Action, Interrupted, Pending, State};
+use crate::task::{Action, Interrupted, Pending, State, Task};
 
 const ON_STACK: u64 = 0x0800_0000;
 const NO_MASK: u64 = 0x4000_0000;
@@ -49,6 +49,11 @@ impl Kernel {
                 self.load_registers(tid, machines)?;
                 self.enter_handler(tid, machines, signal, action)?;
             }
+        }
+        // No handler took it over: the interrupted call goes on.
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            let restart = task.restart.take();
+            task.wait_again(restart);
         }
         self.tell_later();
         Ok(true)
@@ -140,7 +145,12 @@ impl Kernel {
         machine.set(registers.stack, abi.cut(stack));
         machine.jump(abi.cut(action.handler));
         if let Some(task) = self.tasks.get_mut(&tid) {
-            task.interrupted.push(Interrupted { context, mask });
+            let restart = task.restart.take();
+            task.interrupted.push(Interrupted {
+                context,
+                mask,
+                restart,
+            });
             task.mask |= action.mask;
             if action.flags & NO_MASK == 0 {
                 task.mask |= 1 << (signal.0 - 1);
@@ -205,12 +215,26 @@ impl Kernel {
         if let Some(interrupted) = task.interrupted.pop() {
             task.mask = interrupted.mask;
             task.state = State::Runnable;
+            task.wait_again(interrupted.restart);
             if let Some(machine) = machines.get(task.space) {
                 machine.restore(&interrupted.context)?;
             }
         }
         self.tell_call(tid, pending, None::<Result<u64, Errno>>);
         Ok(())
+    }
+}
+
+impl Task {
+    /// Makes an interrupted call be tried again.
+    fn wait_again(&mut self, restart: Option<Pending>) {
+        if let Some(pending) = restart {
+            self.state = State::Waiting {
+                tried_at: u64::MAX,
+                deadline: pending.deadline,
+            };
+            self.pending = Some(pending);
+        }
     }
 }
 

@@ -88,6 +88,7 @@ impl Task {
             clear_tid: 0,
             mask: 0,
             arrived: 0,
+            restart: None,
             interrupted: Vec::new(),
             alternate_stack: (0, 2, 0),
             robust_list: (0, 0),
@@ -480,20 +481,23 @@ impl Kernel {
         self.wake += 1;
     }
 
-    /// Whether an arrived signal interrupts a waiting call.
-    pub(crate) fn interrupts(&self, tid: u32) -> bool {
-        let Some(task) = self.tasks.get(&tid) else {
-            return false;
-        };
-        let Some(process) = self.processes.get(&task.pid) else {
-            return false;
-        };
+    /// Whether an arrived signal interrupts a waiting call, and then whether its handler wants the call made again.
+    pub(crate) fn interrupts(&self, tid: u32) -> Option<bool> {
+        const RESTART: u64 = 0x1000_0000;
+        let task = self.tasks.get(&tid)?;
+        let process = self.processes.get(&task.pid)?;
         (1..=64u8)
             .filter(|number| task.arrived & !task.mask & (1 << (number - 1)) != 0)
-            .any(|number| {
+            .find_map(|number| {
                 let signal = Sig(number);
-                let handler = process.actions.get(&signal).map_or(0, |action| action.handler);
-                handler > 1 || handler == 0 && matches!(signal.default_action(), DefaultAction::Terminate)
+                let action = process.actions.get(&signal).copied().unwrap_or_default();
+                match (action.handler, signal.default_action()) {
+                    (0, DefaultAction::Terminate) => Some(false),
+                    // Standing still and going on again leaves the call as it is.
+                    (0, DefaultAction::Stop) => Some(true),
+                    (0 | 1, _) => None,
+                    _ => Some(action.flags & RESTART != 0),
+                }
             })
     }
 

@@ -91,6 +91,8 @@ pub(crate) struct Task {
     pub(crate) mask: u64,
     /// Signals that wait to be delivered.
     pub(crate) arrived: u64,
+    /// A call that a signal interrupted, to be made again.
+    pub(crate) restart: Option<Pending>,
     /// What the running handlers interrupted.
     pub(crate) interrupted: Vec<Interrupted>,
     pub(crate) alternate_stack: (u64, u64, u64),
@@ -101,6 +103,8 @@ pub(crate) struct Task {
 pub(crate) struct Interrupted {
     pub(crate) context: Context,
     pub(crate) mask: u64,
+    /// A call to be made again after it.
+    pub(crate) restart: Option<Pending>,
 }
 
 /// Whether a task can run.
