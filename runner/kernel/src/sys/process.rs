@@ -458,7 +458,7 @@ pub(crate) fn sched_yield(c: &mut Call<'_>) -> Answer {
 pub(crate) fn sched_getaffinity(c: &mut Call<'_>) -> Answer {
     let word = c.abi().word();
     let length = c.word(1);
-    if length < word || length % word != 0 {
+    if length < word || !length.is_multiple_of(word) {
         return Err(Errno::EINVAL.into());
     }
     let cpus = c.k.persona.cpus.clamp(1, 32);

@@ -1,7 +1,10 @@
 use super::*;
 
-/// Every number that the crate `syscalls` knows, by family: name and number.
-fn known() -> Vec<(AbiFamily, &'static str, Vec<(&'static str, u64)>)> {
+/// A family, the list's module, and its calls: name and number.
+type Known = (AbiFamily, &'static str, Vec<(&'static str, u64)>);
+
+/// Every number that the crate `syscalls` knows.
+fn known() -> Vec<Known> {
     macro_rules! list {
         ($family:expr, $module:ident) => {
             (
