@@ -18,6 +18,8 @@
 //! | `fs` | the file tree, paths, the built-in root, `/proc`, open files |
 //! | `time`, `chance` | the virtual clock, seeded randomness |
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod abi;
 mod call;
 mod chance;
