@@ -16,10 +16,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
         hotcell run experiment.toml               run an experiment\n  \
         hotcell test experiment.toml              run it and compare with its goldens and expectations\n\n\
         Exit codes:\n  \
-        0  all well                    3  a stage failed\n  \
-        1  an expectation or golden    4  this host cannot do it\n     \
-           is not met                  5  something was not judged\n  \
-        2  bad manifest or usage      10  host changes are pending"
+        0  all well                     4  this host cannot do it\n  \
+        1  an expectation or golden     5  something was not judged\n     \
+           is not met; runs differ     10  host changes are pending\n  \
+        2  bad manifest or usage      130  stopped by Ctrl-C\n  \
+        3  a stage failed"
 )]
 pub(crate) struct Cli {
     /// What to do.
@@ -75,7 +76,7 @@ pub(crate) enum Command {
     )]
     Run(RunArgs),
     /// Say why an instance ran or did not, and from what its cache key is made
-    #[command(after_help = "Example:\n  hotcell explain experiment.toml 'run[sample=3b1f…]'")]
+    #[command(after_help = "Example:\n  hotcell explain experiment.toml -i 'run[sample=3b1f'")]
     Explain(ExplainArgs),
     /// Show the report of a run again
     #[command(

@@ -39,6 +39,29 @@ impl Places {
         self.state.join("runs")
     }
 
+    /// The newest run with a result that is wanted, by the time its result was written.
+    pub(crate) fn latest(&self, wanted: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
+        let mut folders: Vec<_> = fs_err::read_dir(self.runs())
+            .ok()?
+            .filter_map(|entry| {
+                let folder = entry.ok()?.path();
+                let written = folder
+                    .join("result/report.json")
+                    .metadata()
+                    .ok()?
+                    .modified()
+                    .ok()?;
+                Some((written, folder))
+            })
+            .collect();
+        folders.sort();
+        folders
+            .into_iter()
+            .rev()
+            .map(|(_, folder)| folder)
+            .find(|folder| wanted(folder))
+    }
+
     /// A run by its folder, its id, or the latest.
     pub(crate) fn run(&self, name: Option<&str>) -> Result<PathBuf, Failure> {
         match name {
@@ -48,13 +71,18 @@ impl Places {
                 if folder.join("result").is_dir() {
                     return Ok(folder);
                 }
+                for folder in [folder, PathBuf::from(name)] {
+                    if folder.join("journal.jsonl").is_file() {
+                        return Err(unfinished(&folder));
+                    }
+                }
                 Err(Failure::usage(format!(
                     "`{name}` is neither a run's folder nor the id of a run in {}",
                     self.runs().display()
                 ))
                 .help("list the runs with `ls`, or name the folder that holds `result/`"))
             }
-            None => latest(&self.runs()).ok_or_else(|| {
+            None => self.latest(&|_| true).ok_or_else(|| {
                 Failure::usage(format!("there is no run in {}", self.runs().display()))
                     .help("run an experiment first: hotcell run MANIFEST; or say where with --state DIR")
             }),
@@ -62,15 +90,18 @@ impl Places {
     }
 }
 
-/// The newest run with a result: ids sort by time.
-fn latest(runs: &Path) -> Option<PathBuf> {
-    let mut folders: Vec<PathBuf> = fs_err::read_dir(runs)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|folder| folder.join("result/report.json").is_file())
-        .collect();
-    folders.sort();
-    folders.pop()
+/// A run that was killed before its result was written: how far it came.
+fn unfinished(folder: &Path) -> Failure {
+    let entries = hotcell_store::Journal::read(&folder.join("journal.jsonl")).unwrap_or_default();
+    let ended = entries
+        .iter()
+        .filter(|entry| matches!(entry, hotcell_store::Entry::Ended { .. }))
+        .count();
+    Failure::usage(format!(
+        "{} has no result: the run ended after {ended} instances",
+        folder.display()
+    ))
+    .help("what was finished is stored: run the manifest again, and it goes on from there")
 }
 
 fn store(global: &Global) -> Result<PathBuf, Failure> {

@@ -1,14 +1,16 @@
 //! From a manifest's path to a plan, and from a plan to a run.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_cells::stop::StopSignal;
-use hotcell_detect::RuleSet;
+use hotcell_detect::{RuleError, RuleSet};
 use hotcell_plan::profiles::Profiles;
-use hotcell_plan::{Diagnostic, Plan, load};
+use hotcell_plan::{Code, Diagnostic, Plan, Sources, load};
 use hotcell_report::text::{self, Style};
 use hotcell_run::{Engines, Forecast, Options, RunOutcome, execute, forecast};
+use hotcell_schema::manifest::Span;
 use hotcell_schema::outcome::Status;
 use hotcell_schema::report::{Report, RunFacts};
 use hotcell_store::{Record, RunFolder, Store};
@@ -38,6 +40,12 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    /// Whether an instance was refused: for what this host lacks, or for what its sample is.
+    fn refused(&self, by_host: bool) -> bool {
+        let mut facts = self.outcome.facts.instances.values();
+        facts.any(|facts| facts.status == Status::Refused && facts.error.is_some() == by_host)
+    }
+
     /// The exit code for the statuses of a run.
     pub(crate) fn exit(&self) -> Exit {
         let any = |status| self.outcome.count(&[status]) > 0;
@@ -45,7 +53,8 @@ impl Ran {
             () if self.outcome.stopped => Exit::Interrupted,
             () if any(Status::Failed) => Exit::Failed,
             () if any(Status::Interrupted) => Exit::Failed,
-            () if any(Status::Refused) => Exit::Host,
+            () if self.refused(true) => Exit::Host,
+            () if self.refused(false) => Exit::NotJudged,
             () => Exit::Ok,
         }
     }
@@ -78,7 +87,11 @@ impl Planned {
             .collect::<Result<_, _>>()?;
         let profiles = Profiles::load(&folders, &mut loaded.sources, &mut loaded.diagnostics);
         let plan = hotcell_plan::plan(&mut loaded, &profiles);
-        loaded.diagnostics.extend(plan.iter().flat_map(rule_problems));
+        if let Some(plan) = &plan {
+            loaded
+                .diagnostics
+                .extend(rule_problems(plan, &mut loaded.sources));
+        }
         diagnostics::print(&loaded.diagnostics, &loaded.sources);
         let usable = !loaded.has_errors();
         Ok(plan.filter(|_| usable).map(|plan| Self {
@@ -217,24 +230,72 @@ fn open_store(folder: &Path) -> Result<Store, Failure> {
     })
 }
 
-/// Rule files are read by another crate than manifests; to people they are one.
-fn rule_problems(plan: &Plan) -> Vec<Diagnostic> {
+/// Rule files are read by another crate than manifests; to people they are one. Rules that `expect` names must be there.
+fn rule_problems(plan: &Plan, sources: &mut Sources) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
+    let mut known = BTreeSet::new();
     for set in plan.rule_sets.values() {
         let files: Vec<(&str, &str)> = set
             .files
             .iter()
             .map(|file| (file.path.as_str(), file.text.as_str()))
             .collect();
-        if let Err(errors) = RuleSet::parse(&files) {
-            problems.extend(
-                errors
-                    .iter()
-                    .map(|error| Diagnostic::without_place(hotcell_plan::Code::RuleFile, error.to_string())),
-            );
+        match RuleSet::parse(&files) {
+            Ok(rules) => known.extend(rules.rules().map(|rule| rule.id.clone())),
+            Err(errors) => {
+                problems.extend(errors.iter().map(|error| rule_problem(error, &files, sources)));
+                return problems;
+            }
+        }
+    }
+    for (index, expectation) in plan.expect.iter().enumerate() {
+        let Some(hits) = &expectation.hits else { continue };
+        for rule in hits.all.iter().chain(&hits.none).chain(&hits.any) {
+            // Checks of static inspection have a `/` in their names.
+            if known.contains(rule) || rule.contains('/') {
+                continue;
+            }
+            let title = format!("expect[{index}] names the rule `{rule}`, which no stage has");
+            let span = expectation
+                .filter
+                .as_ref()
+                .or(expectation.stage.as_ref())
+                .map(|text| text.span);
+            let problem = match span {
+                Some(span) => Diagnostic::error(Code::RuleFile, span, title),
+                None => Diagnostic::without_place(Code::RuleFile, title),
+            };
+            problems.push(problem.did_you_mean(rule, known.iter().map(String::as_str)));
         }
     }
     problems
+}
+
+/// A mistake in a rule file, with its place.
+fn rule_problem(error: &RuleError, files: &[(&str, &str)], sources: &mut Sources) -> Diagnostic {
+    let text = files
+        .iter()
+        .find(|(path, _)| *path == error.file)
+        .map_or("", |(_, text)| *text);
+    let lines = (error.line as usize).saturating_sub(1);
+    let before: usize = text.split_inclusive('\n').take(lines).map(str::len).sum();
+    let line = text.get(before..).unwrap_or_default();
+    let column: usize = line
+        .chars()
+        .take((error.column as usize).saturating_sub(1))
+        .map(char::len_utf8)
+        .sum();
+    let start = u32::try_from(before + column).unwrap_or(u32::MAX);
+    let span = Span {
+        file: sources.add(error.file.as_str(), text.to_owned()),
+        start,
+        end: start,
+    };
+    let problem = Diagnostic::error(Code::RuleFile, span, error.message.as_str());
+    match &error.help {
+        Some(help) => problem.help(help.as_str()),
+        None => problem,
+    }
 }
 
 /// The first Ctrl-C (or SIGTERM) asks to stop, the second one insists. What a handler does is async-signal-safe.

@@ -1,6 +1,7 @@
 //! Everything that is printed goes through here: results to standard output, everything else to standard error.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
 
@@ -39,11 +40,25 @@ pub(crate) fn stdout_is_colored() -> bool {
     !matches!(anstream::stdout().current_choice(), anstream::ColorChoice::Never)
 }
 
-/// A piece of the result, to standard output. A reader that went away (`| head`) is no error.
+/// Whether the reader of standard output went away (`| head`): nothing more is written, and the command goes on to its
+/// own exit code.
+static UNHEARD: AtomicBool = AtomicBool::new(false);
+
+/// A piece of the result, to standard output.
 pub(crate) fn out(text: &str) {
+    if UNHEARD.load(Ordering::Relaxed) {
+        return;
+    }
     let mut stdout = anstream::stdout().lock();
-    if writeln!(stdout, "{text}").and_then(|()| stdout.flush()).is_err() {
-        std::process::exit(Exit::Ok as i32);
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => UNHEARD.store(true, Ordering::Relaxed),
+        Err(error) => {
+            failure(&Failure::host(format!(
+                "standard output cannot be written: {error}"
+            )));
+            std::process::exit(Exit::Host as i32);
+        }
     }
 }
 
@@ -60,9 +75,10 @@ pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
 
 /// A command's failure.
 pub(crate) fn failure(failure: &Failure) {
-    say(&format!("{} {}", styled(RED, "error:"), failure.message));
+    let lines = |text: &str| text.lines().map(plain).collect::<Vec<_>>().join("\n");
+    say(&format!("{} {}", styled(RED, "error:"), lines(&failure.message)));
     if let Some(help) = &failure.help {
-        say(&format!("{} {help}", styled(CYAN, " help:")));
+        say(&format!("{} {}", styled(CYAN, " help:"), lines(help)));
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn print(checks: &[Check]) -> Exit {
                 ui::out(&format!(
                     "{} {}{}",
                     ui::styled(ui::RED, "not met"),
-                    check.name,
+                    ui::plain(&check.name),
                     ui::styled(ui::DIM, subject)
                 ));
                 for one in changes {
@@ -48,7 +48,7 @@ pub(crate) fn print(checks: &[Check]) -> Exit {
             Verdict::NotJudged(reason) => ui::out(&format!(
                 "{} {}{}: {}",
                 ui::styled(ui::YELLOW, "not judged"),
-                check.name,
+                ui::plain(&check.name),
                 ui::styled(ui::DIM, subject),
                 ui::plain(reason)
             )),

@@ -27,12 +27,17 @@ pub fn check(expectations: &[Expectation], report: &Report, context: &Context<'_
         };
         let mut chosen = 0;
         for instance in &report.instances {
-            if !is_about(expectation, instance) {
+            let parts = Parts::of(expectation, instance);
+            let wanted = expectation
+                .stage
+                .as_ref()
+                .is_none_or(|stage| stage.value == instance.stage);
+            if !wanted || !parts.any() {
                 continue;
             }
             let verdict = match selects(expectation, report, instance, context) {
                 Ok(false) => continue,
-                Ok(true) => judge(expectation, instance, context),
+                Ok(true) => judge(expectation, parts, instance, context),
                 Err(error) => Verdict::NotMet(vec![Change::added("where", error)]),
             };
             chosen += 1;
@@ -54,21 +59,37 @@ pub fn check(expectations: &[Expectation], report: &Report, context: &Context<'_
     checks
 }
 
-/// Whether the stage is one that the expectation speaks of.
-fn is_about(expectation: &Expectation, instance: &InstanceReport) -> bool {
-    if let Some(stage) = &expectation.stage {
-        return stage.value == instance.stage;
+/// The parts of an expectation that a stage type can answer. `hits` speaks of rules: of stages that judge, not of
+/// inspection, unless `stage` names one that gives findings.
+#[derive(Debug, Clone, Copy)]
+struct Parts {
+    hits: bool,
+    outcome: bool,
+    behaviour: bool,
+    stdout: bool,
+}
+
+impl Parts {
+    fn of(expectation: &Expectation, instance: &InstanceReport) -> Self {
+        let stage_type = StageType::find(&instance.uses);
+        let gives = |port: PortType| {
+            stage_type.is_some_and(|stage| stage.outputs.iter().any(|output| output.port == port))
+        };
+        let judges = gives(PortType::Findings)
+            && (expectation.stage.is_some() || instance.uses.starts_with("detect/"));
+        let runs = gives(PortType::Events);
+        Self {
+            hits: expectation.hits.is_some() && judges,
+            outcome: expectation.outcome.is_some() && (runs || gives(PortType::Json("payload-result"))),
+            behaviour: expectation.behaviour.is_some() && runs,
+            stdout: expectation.stdout.is_some()
+                && stage_type.is_some_and(|stage| stage.output("stdout").is_some()),
+        }
     }
-    let gives = |port: PortType| {
-        StageType::find(&instance.uses)
-            .is_some_and(|stage| stage.outputs.iter().any(|output| output.port == port))
-    };
-    let of_a_run =
-        expectation.outcome.is_some() || expectation.behaviour.is_some() || expectation.stdout.is_some();
-    let runs_samples = gives(PortType::Events) || gives(PortType::Json("payload-result"));
-    // Inspection gives findings too, but `hits` speaks of rules: a stage that judges events or facts.
-    let judges = gives(PortType::Findings) && instance.uses.starts_with("detect/");
-    (of_a_run && runs_samples) || (expectation.hits.is_some() && judges)
+
+    fn any(self) -> bool {
+        self.hits || self.outcome || self.behaviour || self.stdout
+    }
 }
 
 fn selects(
@@ -103,7 +124,12 @@ fn selects(
     (context.evaluate)(&filter.value, &Json::Object(values))
 }
 
-fn judge(expectation: &Expectation, instance: &InstanceReport, context: &Context<'_>) -> Verdict {
+fn judge(
+    expectation: &Expectation,
+    parts: Parts,
+    instance: &InstanceReport,
+    context: &Context<'_>,
+) -> Verdict {
     if instance.status != Status::Ok {
         let reason = instance
             .reason
@@ -112,7 +138,7 @@ fn judge(expectation: &Expectation, instance: &InstanceReport, context: &Context
         return Verdict::NotJudged(reason);
     }
     let mut changes = Vec::new();
-    if let Some(wanted) = &expectation.outcome {
+    if let Some(wanted) = expectation.outcome.as_ref().filter(|_| parts.outcome) {
         let outcome = instance.outcome.as_ref();
         let fits = outcome.is_some_and(|outcome| outcome.kind() == wanted || outcome.to_string() == *wanted);
         if !fits {
@@ -124,19 +150,16 @@ fn judge(expectation: &Expectation, instance: &InstanceReport, context: &Context
             });
         }
     }
-    if let Some(hits) = &expectation.hits {
+    if let Some(hits) = expectation.hits.as_ref().filter(|_| parts.hits) {
         judge_hits(hits, instance, &mut changes);
     }
-    if let Some(behaviour) = &expectation.behaviour {
+    if let Some(behaviour) = expectation.behaviour.as_ref().filter(|_| parts.behaviour) {
         judge_behaviour(behaviour, instance, &mut changes);
     }
-    if let Some(stdout) = &expectation.stdout {
+    if let Some(stdout) = expectation.stdout.as_ref().filter(|_| parts.stdout) {
         match (context.read)(instance, "stdout") {
-            Some(bytes) => judge_text(stdout, &hotcell_schema::guest::text(&bytes), &mut changes),
-            None => changes.push(Change::removed(
-                "stdout",
-                "the stage has no output of this name, or it cannot be read",
-            )),
+            Some(bytes) => judge_text(stdout, &bytes, &mut changes),
+            None => changes.push(Change::removed("stdout", "it cannot be read")),
         }
     }
     if changes.is_empty() {
@@ -185,18 +208,19 @@ fn judge_behaviour(wanted: &Presence, instance: &InstanceReport, changes: &mut V
     changes.extend(unwanted.map(|line| Change::added("behaviour.absent", line.as_str())));
 }
 
-fn judge_text(wanted: &TextExpectation, text: &str, changes: &mut Vec<Change>) {
-    if let Some(equals) = wanted.equals.as_ref().filter(|equals| *equals != text) {
+/// Bytes are compared, text is shown.
+fn judge_text(wanted: &TextExpectation, bytes: &[u8], changes: &mut Vec<Change>) {
+    if let Some(equals) = wanted.equals.as_ref().filter(|equals| equals.as_bytes() != bytes) {
+        let new = hotcell_schema::guest::text_up_to(bytes, 400);
         changes.push(Change {
             what: "stdout.equals".into(),
             old: Some(equals.clone()),
-            new: Some(text.chars().take(400).collect()),
+            new: Some(new),
         });
     }
-    let missing = wanted
-        .contains
-        .iter()
-        .filter(|part| !text.contains(part.as_str()));
+    let has =
+        |part: &String| part.is_empty() || bytes.windows(part.len()).any(|window| window == part.as_bytes());
+    let missing = wanted.contains.iter().filter(|part| !has(part));
     changes.extend(missing.map(|part| Change::removed("stdout.contains", part.as_str())));
 }
 

@@ -84,7 +84,7 @@ impl Goldens {
             let path = self.path(instance, slug);
             let known = stale.remove(&path);
             let verdict = match Facts::of(instance, &self.select) {
-                None if !known => continue,
+                None if !known && instance.status == Status::Ok => continue,
                 None if instance.status == Status::Ok => Verdict::NotMet(vec![Change::removed(
                     "golden",
                     "the stage has none of the selected facts any more",
@@ -117,11 +117,12 @@ impl Goldens {
     }
 
     /// Makes what came out the new goldens: writes those that differ, removes those of instances that are no longer
-    /// planned. Instances that did not run to their end keep theirs. Answers with the paths that changed.
+    /// planned, unless this is not the `whole` experiment. Instances that did not run to their end keep theirs. Answers with the paths that changed.
     pub fn accept(
         &self,
         report: &Report,
         slug: &dyn Fn(&InstanceReport) -> String,
+        whole: bool,
     ) -> Result<Vec<PathBuf>, GoldenError> {
         let mut changed = Vec::new();
         let mut stale = self.files()?;
@@ -154,7 +155,7 @@ impl Goldens {
                 changed.push(path);
             }
         }
-        for path in stale {
+        for path in stale.into_iter().filter(|_| whole) {
             fs_err::remove_file(&path)?;
             changed.push(path);
         }
@@ -162,7 +163,11 @@ impl Goldens {
     }
 
     fn covers(&self, instance: &InstanceReport) -> bool {
-        self.stages.is_empty() || self.stages.contains(&instance.stage)
+        self.has_stage(&instance.stage)
+    }
+
+    fn has_stage(&self, stage: &str) -> bool {
+        self.stages.is_empty() || self.stages.iter().any(|one| one == stage)
     }
 
     fn path(&self, instance: &InstanceReport, slug: &dyn Fn(&InstanceReport) -> String) -> PathBuf {
@@ -188,7 +193,11 @@ impl Goldens {
         }
         for stage in fs_err::read_dir(&self.folder)? {
             let stage = stage?.path();
-            if !stage.is_dir() {
+            let name = stage
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            if !stage.is_dir() || !self.has_stage(name) {
                 continue;
             }
             for file in fs_err::read_dir(stage)? {

@@ -39,7 +39,11 @@ fn report() -> Report {
         title: "Wrote where cron looks for jobs".into(),
         severity: Severity::High,
         attack: vec!["T1053.003".into()],
-        evidence: vec![Evidence { event: Some(7), offset: None, text: "wrote /etc/cron.d/x".into() }],
+        evidence: vec![Evidence {
+            event: Some(7),
+            offset: None,
+            text: "wrote /etc/cron.d/x".into(),
+        }],
     }];
     Report {
         format: "hotcell-report".into(),
@@ -65,10 +69,24 @@ fn a_golden_is_new_then_met_then_says_what_changed() {
     let folder = tempfile::tempdir().unwrap();
     let goldens = Goldens::new(folder.path().join("golden/test"), Vec::new(), Vec::new());
     let mut report = report();
-    assert_eq!(Tally::of(&goldens.check(&report, &slug).unwrap()).not_met, 2, "no golden yet is not a success");
-    assert_eq!(goldens.accept(&report, &slug).unwrap().len(), 2);
-    assert_eq!(Tally::of(&goldens.check(&report, &slug).unwrap()), Tally { met: 2, not_met: 0, not_judged: 0 });
-    assert!(goldens.accept(&report, &slug).unwrap().is_empty(), "accepting the same changes nothing");
+    assert_eq!(
+        Tally::of(&goldens.check(&report, &slug).unwrap()).not_met,
+        2,
+        "no golden yet is not a success"
+    );
+    assert_eq!(goldens.accept(&report, &slug, true).unwrap().len(), 2);
+    assert_eq!(
+        Tally::of(&goldens.check(&report, &slug).unwrap()),
+        Tally {
+            met: 2,
+            not_met: 0,
+            not_judged: 0
+        }
+    );
+    assert!(
+        goldens.accept(&report, &slug, true).unwrap().is_empty(),
+        "accepting the same changes nothing"
+    );
 
     report.instances[0].behaviour[0] = "file/written /etc/cron.d/y".into();
     report.instances[0].outcome = Some(Outcome::Signalled("SIGSEGV".into()));
@@ -98,12 +116,16 @@ fn what_did_not_run_is_not_judged_and_keeps_its_golden() {
     let folder = tempfile::tempdir().unwrap();
     let goldens = Goldens::new(folder.path().to_owned(), Vec::new(), vec!["run".into()]);
     let mut report = report();
-    assert_eq!(goldens.accept(&report, &slug).unwrap().len(), 1, "only the chosen stage");
+    assert_eq!(
+        goldens.accept(&report, &slug, true).unwrap().len(),
+        1,
+        "only the chosen stage"
+    );
     report.instances[0].status = Status::Interrupted;
     report.instances[0].reason = Some("the limit of wall time was met".into());
     let checks = goldens.check(&report, &slug).unwrap();
     assert!(matches!(&checks[0].verdict, Verdict::NotJudged(reason) if reason.contains("wall time")));
-    assert!(goldens.accept(&report, &slug).unwrap().is_empty());
+    assert!(goldens.accept(&report, &slug, true).unwrap().is_empty());
     report.instances[0].status = Status::Ok;
     assert_eq!(Tally::of(&goldens.check(&report, &slug).unwrap()).met, 1);
 }
@@ -113,14 +135,28 @@ fn a_golden_without_an_instance_and_a_damaged_one_are_changes() {
     let folder = tempfile::tempdir().unwrap();
     let goldens = Goldens::new(folder.path().to_owned(), Vec::new(), Vec::new());
     let mut report = report();
-    let paths = goldens.accept(&report, &slug).unwrap();
+    let paths = goldens.accept(&report, &slug, true).unwrap();
     fs_err::write(&paths[0], "{").unwrap();
-    assert_eq!(Tally::of(&goldens.check(&report, &slug).unwrap()), Tally { met: 1, not_met: 1, not_judged: 0 });
+    assert_eq!(
+        Tally::of(&goldens.check(&report, &slug).unwrap()),
+        Tally {
+            met: 1,
+            not_met: 1,
+            not_judged: 0
+        }
+    );
     report.instances.pop();
     let tally = Tally::of(&goldens.check(&report, &slug).unwrap());
     assert_eq!(tally.not_met, 2, "one damaged, one stale");
-    goldens.accept(&report, &slug).unwrap();
-    assert_eq!(Tally::of(&goldens.check(&report, &slug).unwrap()), Tally { met: 1, not_met: 0, not_judged: 0 });
+    goldens.accept(&report, &slug, true).unwrap();
+    assert_eq!(
+        Tally::of(&goldens.check(&report, &slug).unwrap()),
+        Tally {
+            met: 1,
+            not_met: 0,
+            not_judged: 0
+        }
+    );
 }
 
 #[test]
@@ -130,24 +166,51 @@ fn expectations_choose_and_judge() {
         evaluate: &|expression, values| Ok(expression == "scene == 'a'" && values["scene"] == "a"),
         read: &|_, _| None,
     };
-    let filter = |text: &str| Some(Spanned { value: text.to_owned(), span: Default::default() });
+    let filter = |text: &str| {
+        Some(Spanned {
+            value: text.to_owned(),
+            span: Default::default(),
+        })
+    };
     let met = Expectation {
         filter: filter("scene == 'a'"),
-        hits: Some(Hits { all: vec!["persistence-cron".into()], ..Hits::default() }),
+        hits: Some(Hits {
+            all: vec!["persistence-cron".into()],
+            ..Hits::default()
+        }),
         ..Expectation::default()
     };
     let not_met = Expectation {
         outcome: Some("signalled".into()),
-        behaviour: Some(Presence { present: vec!["network/*".into()], absent: vec!["*cron*".into()] }),
+        behaviour: Some(Presence {
+            present: vec!["network/*".into()],
+            absent: vec!["*cron*".into()],
+        }),
         ..Expectation::default()
     };
-    let chooses_nothing = Expectation { filter: filter("no"), outcome: Some("exited".into()), ..Expectation::default() };
+    let chooses_nothing = Expectation {
+        filter: filter("no"),
+        outcome: Some("exited".into()),
+        ..Expectation::default()
+    };
     let checks = check(&[met, not_met, chooses_nothing], &report, &context);
-    assert_eq!(Tally::of(&checks), Tally { met: 1, not_met: 1, not_judged: 1 });
-    let Verdict::NotMet(changes) = &checks[1].verdict else { panic!("{checks:?}") };
+    assert_eq!(
+        Tally::of(&checks),
+        Tally {
+            met: 1,
+            not_met: 1,
+            not_judged: 1
+        }
+    );
+    let Verdict::NotMet(changes) = &checks[1].verdict else {
+        panic!("{checks:?}")
+    };
     assert_eq!(changes.len(), 3);
     let xml = junit::junit("test", &checks).unwrap();
-    assert!(xml.contains("failures=\"1\"") && xml.contains("not judged: it chooses no instance"), "{xml}");
+    assert!(
+        xml.contains("failures=\"1\"") && xml.contains("not judged: it chooses no instance"),
+        "{xml}"
+    );
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod subject;
 mod summary;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use camino::Utf8Path;
@@ -122,7 +122,18 @@ fn subjects(report: &Report) -> Vec<Subject<'_>> {
             }),
         }
     }
-    by_sample.into_values().chain(alone).collect()
+    let mut subjects: Vec<Subject<'_>> = by_sample.into_values().chain(alone).collect();
+    // Short digests can be made to collide; no page may stand for another.
+    let mut taken = BTreeSet::new();
+    for subject in &mut subjects {
+        if !taken.insert(subject.path.clone()) {
+            let whole = subject
+                .sample
+                .map_or_else(|| Digest::of(subject.name.as_bytes()), |sample| sample.digest);
+            subject.path = format!("samples/{whole}.html");
+        }
+    }
+    subjects
 }
 
 /// A count beside a severity's name.

@@ -1,7 +1,7 @@
 //! `when`, with the results of other stages that it reads.
 
-use hotcell_plan::Instance;
 use hotcell_plan::expression::{Evaluator, context_name, reads};
+use hotcell_plan::{Instance, When};
 use hotcell_schema::outcome::Status;
 use hotcell_schema::stage::{PortType, StageType};
 use serde_json::{Map, Value as Json, json};
@@ -27,11 +27,25 @@ pub(crate) fn check(shared: &Shared<'_>, instance: &Instance) -> Result<(), Done
             Status::Skipped,
             format!("`when` is false: {}", when.expression),
         )),
+        // What a condition reads of a stage that did not end well is not there; that is no mistake of the manifest.
+        Err(_) if let Some((stage, status)) = without_outputs(shared, when) => Err(Done::without_outputs(
+            Status::Skipped,
+            format!("`when` reads `{stage}`, which is {status}"),
+        )),
         Err(error) => Err(Done::failed(
             format!("`when` cannot be evaluated: {error}"),
             when.expression.clone(),
         )),
     }
+}
+
+/// The first stage a condition reads that has no outputs, and how it ended.
+fn without_outputs<'a>(shared: &Shared<'_>, when: &'a When) -> Option<(&'a str, String)> {
+    when.reads.iter().find_map(|(stage, index)| {
+        let status = shared.of(*index)?.status;
+        let word = serde_json::to_string(&status).unwrap_or_default();
+        (!status.has_outputs()).then(|| (stage.as_str(), word.trim_matches('"').to_owned()))
+    })
 }
 
 /// `stages.<name>.out.<port>`, for the outputs that the expression reads and that are JSON.

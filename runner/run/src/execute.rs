@@ -110,7 +110,12 @@ pub fn execute(
     if let Some(trouble) = state.trouble {
         return Err(trouble);
     }
-    let stopped = options.stop.urgency() != Urgency::None;
+    // A request that came when everything was done stopped nothing.
+    let stopped = options.stop.urgency() != Urgency::None
+        && shared
+            .done
+            .iter()
+            .any(|slot| slot.get().is_none_or(|done| done.status == Status::Interrupted));
     close(&shared, &mut state.schedule, stopped, observer);
     if stopped {
         state.journal.write(&Entry::StopRequested)?;

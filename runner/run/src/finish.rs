@@ -39,7 +39,7 @@ pub(crate) fn finish(
         hotcell: shared.options.hotcell.to_owned(),
         variants: shared.options.variants.to_vec(),
         engines: engines(shared),
-        samples: plan.samples.iter().map(sample_report).collect(),
+        samples: samples(plan),
         instances,
     };
     let report = assemble(assembly, &objects)?;
@@ -178,6 +178,16 @@ fn instance_report(plan: &Plan, instance: &Instance, done: &Done) -> InstanceRep
         unsupported: Vec::new(),
         behaviour: Vec::new(),
     }
+}
+
+/// Samples by their digest. The same bytes can stand in several sets: the first one names them, as in the plan.
+fn samples(plan: &Plan) -> IndexMap<String, SampleReport> {
+    let mut samples = IndexMap::new();
+    for sample in &plan.samples {
+        let (id, report) = sample_report(sample);
+        samples.entry(id).or_insert(report);
+    }
+    samples
 }
 
 fn sample_report(sample: &hotcell_plan::Sample) -> (String, SampleReport) {

@@ -62,6 +62,13 @@ impl Store {
         let path = folder.join("version");
         match fs_err::read_to_string(&path) {
             Ok(found) if found.trim() == VERSION => {}
+            // An empty file is what a power cut leaves of a new store.
+            Ok(found) if found.is_empty() => {
+                let store = Self {
+                    folder: folder.to_owned(),
+                };
+                store.place(format!("{VERSION}\n").as_bytes(), &path)?;
+            }
             Ok(found) => {
                 let found = found.trim().chars().take(80).collect();
                 return Err(StoreError::Version { path, found });

@@ -29,7 +29,13 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
     }
     let mut set = Vec::new();
     if !args.args.is_empty() {
-        set.push(format!("stages.run.with.args={}", serde_json::json!(args.args)));
+        // The list goes through `--set`: what a manifest would evaluate is meant literally here, and TOML reads all of
+        // JSON's texts but one character.
+        let literal: Vec<String> = args.args.iter().map(|arg| arg.replace("${", "$${")).collect();
+        let list = serde_json::json!(literal)
+            .to_string()
+            .replace('\u{7f}', "\\u007f");
+        set.push(format!("stages.run.with.args={list}"));
     }
     let variants = if args.no_run {
         vec!["look".to_owned()]
@@ -54,7 +60,7 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
     }
     // A file that no engine runs here (another kind of program) is an answer, not a failure of `analyze`.
     Ok(match ran.exit() {
-        Exit::Host => Exit::Ok,
+        Exit::NotJudged => Exit::Ok,
         other => other,
     })
 }

@@ -36,8 +36,8 @@ enum State {
     Limited,
     /// Not there, and what it serves cannot be done.
     Missing,
-    /// Not there, and nothing of this version needs it.
-    Absent,
+    /// Nothing of this version needs it; told for those who plan ahead.
+    Unused,
 }
 
 pub(crate) fn run(args: &DoctorArgs, global: &Global) -> Result<Exit, Failure> {
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global) -> Result<Exit, Failure> {
                 State::Ok => (ui::GREEN, "ok     "),
                 State::Limited => (ui::YELLOW, "limited"),
                 State::Missing => (ui::RED, "missing"),
-                State::Absent => (ui::DIM, "absent "),
+                State::Unused => (ui::DIM, "unused "),
             };
             let name = format!("{:width$}", probe.name);
             let serves = ui::styled(ui::DIM, format!("({})", probe.serves));
@@ -75,10 +75,16 @@ pub(crate) fn run(args: &DoctorArgs, global: &Global) -> Result<Exit, Failure> {
                 ));
             }
         }
-        let verdict = if missing == 0 {
-            "this host can do all that this version offers"
-        } else {
-            "this host lacks something"
+        let limited = probes
+            .iter()
+            .filter(|probe| probe.state == State::Limited)
+            .count();
+        let verdict = match (missing, limited) {
+            (0, 0) => "this host can do all that this version offers".to_owned(),
+            (0, limited) => format!(
+                "this host can do all that this version offers, {limited} things with less than is wanted"
+            ),
+            (missing, _) => format!("this host lacks {missing} things that are needed"),
         };
         ui::out(&format!("\n{verdict}"));
     }

@@ -1,6 +1,7 @@
 //! `hotcell explain`: why an instance ran or did not, and from what its cache key is made.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use hotcell_plan::Instance;
 use hotcell_run::Forecast;
@@ -9,6 +10,7 @@ use hotcell_schema::report::{InstanceFacts, RunFacts};
 use hotcell_store::Record;
 use serde_json::json;
 
+use super::diff::read_report;
 use crate::args::{ExplainArgs, Global};
 use crate::exit::{Exit, Failure};
 use crate::session::Planned;
@@ -72,9 +74,10 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> 
     Ok(Exit::Ok)
 }
 
-/// Facts of the latest run of this manifest's folder.
+/// Facts of the latest run of this experiment.
 fn last_facts(planned: &Planned) -> Option<RunFacts> {
-    let run = planned.places.run(None).ok()?;
+    let same = |run: &Path| read_report(run).is_ok_and(|report| report.name == planned.plan.name);
+    let run = planned.places.latest(&same)?;
     serde_json::from_slice(&fs_err::read(run.join("run.json")).ok()?).ok()
 }
 

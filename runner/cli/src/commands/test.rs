@@ -30,9 +30,11 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
     let report = &ran.outcome.report;
     let slug = |instance: &InstanceReport| planned.slug(&instance.name);
     let goldens = goldens(&planned);
+    // A variant or a `--set` may leave out what the experiment as it is written has.
+    let whole = args.manifest.variant.is_empty() && args.manifest.set.is_empty();
     if let Some(goldens) = goldens.as_ref().filter(|_| args.accept) {
         let changed = goldens
-            .accept(report, &slug)
+            .accept(report, &slug, whole)
             .map_err(|error| Failure::host(error.to_string()))?;
         for path in &changed {
             ui::say(&format!("accepted {}", path.display()));
@@ -68,11 +70,12 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
         "report: {}",
         ran.folder.path().join("report.html").display()
     ));
-    // A stage that failed is worse than what follows from it; a person's stop is neither.
-    Ok(match ran.exit() {
-        Exit::Ok => exit,
-        other if exit == Exit::NotMet && other == Exit::Failed => Exit::NotMet,
-        other => other,
+    // What was judged as not met is told first, whatever else could not be judged; a person's stop is neither.
+    Ok(match (ran.exit(), exit) {
+        (Exit::Interrupted, _) => Exit::Interrupted,
+        (_, Exit::NotMet) => Exit::NotMet,
+        (Exit::Ok, judged) => judged,
+        (other, _) => other,
     })
 }
 

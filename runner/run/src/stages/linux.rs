@@ -63,6 +63,8 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     let bounds = Bounds {
         events: guest.events.saturating_add(CLOSING_EVENTS),
         output_bytes: guest.file_bytes.saturating_mul(2).saturating_add(1 << 20),
+        // Each left file is an output; the kernel keeps at most 200,000.
+        outputs: 250_000,
         ..Bounds::default()
     };
     let job = Job::Linux(Box::new(LinuxJob {

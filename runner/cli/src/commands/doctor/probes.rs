@@ -97,7 +97,7 @@ fn store(places: &Places) -> Probe {
 /// Asks a cell executable who it is.
 fn executable(places: &Places, name: &str, serves: &'static str) -> Probe {
     let path = places.libexec.join(name);
-    let remedy = "build it (`make build`), or say where the cell executables are with HOTCELL_LIBEXEC";
+    let remedy = "build it (`make demo` does), or say where the cell executables are with HOTCELL_LIBEXEC";
     match Command::new(&path).arg("--identity").output() {
         Ok(output) if output.status.success() => {
             let identity = String::from_utf8_lossy(&output.stdout)
@@ -213,7 +213,7 @@ fn kvm() -> Probe {
     probe(
         "kvm",
         "qemu-system/linux, in a later version",
-        State::Absent,
+        State::Unused,
         found,
         "",
     )
@@ -235,7 +235,7 @@ fn qemu_user() -> Probe {
     probe(
         "qemu-user",
         "qemu-user/linux, in a later version",
-        State::Absent,
+        State::Unused,
         found,
         "",
     )
@@ -256,7 +256,7 @@ fn bpf() -> Probe {
     probe(
         "bpf",
         "qemu-user/linux, in a later version",
-        State::Absent,
+        State::Unused,
         found,
         "",
     )
@@ -269,7 +269,7 @@ fn libvirt() -> Probe {
     probe(
         "libvirt",
         "host manifests, in a later version",
-        State::Absent,
+        State::Unused,
         found,
         "",
     )
