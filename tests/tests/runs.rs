@@ -128,9 +128,18 @@ fn a_second_run_is_answered_from_the_store() {
     let third = lab.run("runs.yaml", &["--progress", "none", "--force"]);
     assert_eq!(third.statuses(), [("ok".to_owned(), count)].into());
     assert_eq!(first.result(), third.result());
-    // Another seed is another experiment for what draws on chance, and the same for what only looks.
+    // With another seed every sample runs again; looking at them does not depend on it. Rules are judged again only where
+    // the events differ.
     let other = lab.run("runs.yaml", &["--progress", "none", "--set", "seed=12"]);
-    assert_eq!(other.statuses().get("cached"), Some(&5), "{:?}", other.statuses());
+    for (name, facts) in &other.facts.instances {
+        if !name.starts_with("hits[") {
+            assert_eq!(
+                facts.status == Status::Cached,
+                name.starts_with("look["),
+                "{name}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -141,7 +150,7 @@ fn a_plan_writes_nothing() {
     let before = files_below(&lab.path(""));
     let (stdout, _) = lab.expect(0, ["plan", "runs.yaml", "--json"]);
     let plan: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!(plan["instances"].as_array().unwrap().len(), 35);
+    assert_eq!(plan["plan"]["instances"].as_array().unwrap().len(), 35);
     lab.expect(0, ["validate", "runs.yaml"]);
     assert_eq!(before, files_below(&lab.path("")));
 }
@@ -188,11 +197,15 @@ fn start_endless(lab: &Lab, all: &[Busybox]) -> (Child, i32) {
         .spawn()
         .unwrap();
     let done = |lab: &Lab| {
-        let journals = files_below(&lab.path(""));
-        journals
-            .iter()
-            .filter(|(name, _)| name.ends_with("journal.jsonl"))
-            .any(|(_, bytes)| String::from_utf8_lossy(bytes).contains("short"))
+        let runs = fs::read_dir(lab.path(".hotcell/runs"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut journals = runs.filter_map(|run| fs::read_to_string(run.path().join("journal.jsonl")).ok());
+        journals.any(|text| {
+            text.lines()
+                .any(|line| line.contains("\"ended\"") && line.contains("run[") && line.contains("short"))
+        })
     };
     wait_until("the short script ends", || done(lab));
     let mut cell = 0;
@@ -243,14 +256,15 @@ fn a_cell_that_dies_takes_nothing_with_it() {
     let Some(all) = busybox() else { return };
     let lab = Lab::with_own_executables();
     let (child, cell) = start_endless(&lab, &all[1..2]);
-    kill(Pid::from_raw(cell), Signal::SIGSEGV).unwrap();
+    // The first process of a process namespace takes no signal but this one from outside.
+    kill(Pid::from_raw(cell), Signal::SIGKILL).unwrap();
     let output = child.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{stderr}");
     let run = lab.latest();
     for instance in run.stage("run") {
         let wanted = if instance.axes["script"] == "endless" {
-            Status::Failed
+            Status::Interrupted
         } else {
             Status::Ok
         };
