@@ -20,9 +20,9 @@ use hotcell_schema::{
     arch::SyscallTrap,
     event::Event,
     job::{Blob, JobResult, LinuxJob, LinuxResult},
-    outcome::Outcome,
+    outcome::{FaultKind, Outcome},
 };
-use unicorn_engine::{RegisterS390X, Unicorn, X86Insn};
+use unicorn_engine::{Arch, RegisterS390X, Unicorn, X86Insn};
 
 use crate::{
     clocks_unsafe::{self, Source},
@@ -45,9 +45,36 @@ struct Shared {
     counting: Cell<bool>,
     events: Rc<RefCell<Vec<Event>>>,
     calls: Cell<u32>,
+    /// The machine that runs now: what reads a clock must be able to stop it.
+    running: RefCell<Option<UnicornMachine<'static>>>,
 }
 
 impl Shared {
+    /// Runs a machine until the kernel must be asked.
+    fn run(&self, outlet: &mut dyn Outlet, machine: &mut UnicornMachine<'static>) -> Result<(), Stopped> {
+        // Hooks hold this structure: a handle left in it would keep the instance alive for ever.
+        self.running.replace(Some(machine.clone()));
+        let result = self.run_on(outlet, machine);
+        self.running.replace(None);
+        result
+    }
+
+    fn run_on(&self, outlet: &mut dyn Outlet, machine: &mut UnicornMachine<'static>) -> Result<(), Stopped> {
+        loop {
+            match machine.run() {
+                Ended::Asked | Ended::Budget => return Ok(()),
+                Ended::Break => between(outlet, self)?,
+                Ended::Trap(trap) => {
+                    let mut kernel = self.kernel.try_borrow_mut().map_err(|_| busy())?;
+                    self.tell(&mut kernel);
+                    if kernel.trap(machine, trap) == Flow::Stop {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
     /// Tells the kernel what ran, where it wants to know.
     fn tell(&self, kernel: &mut Kernel) {
         if self.counting.get() {
@@ -107,14 +134,27 @@ impl Source for Shared {
     fn read(&self, clock: Clock) -> u64 {
         // While the kernel itself works, no guest instruction runs: what reads a clock then is a register access
         // inside the C library, which nothing of the guest sees.
-        match self.kernel.try_borrow_mut() {
+        let (value, over) = match self.kernel.try_borrow_mut() {
             Ok(mut kernel) => {
                 self.tell(&mut kernel);
-                kernel.clock(clock)
+                (kernel.clock(clock), kernel.is_over())
             }
-            Err(_) => 0,
+            Err(_) => return 0,
+        };
+        // A program that waits in a loop of such reads makes no system call that would end it.
+        if over
+            && let Ok(mut running) = self.running.try_borrow_mut()
+            && let Some(machine) = running.as_mut()
+            && machine.uc.get_data().stop.is_none()
+        {
+            machine.stop(Stop::Asked);
         }
+        value
     }
+}
+
+fn busy() -> MachineError {
+    MachineError("the kernel was asked while it was at work".to_owned())
 }
 
 /// In the hook of another exception: what it means. The program counter is put back on the instruction.
@@ -129,6 +169,16 @@ fn trap_of(uc: &mut Unicorn<'_, Guest>, number: u32) -> Trap {
         kind: traps::from_interrupt(shape.arch, number),
         address: None,
     }
+}
+
+/// In the hook of an instruction for system calls that this architecture's Linux programs do not make.
+fn refuse(uc: &mut Unicorn<'_, Guest>) {
+    let at = uc.reg_read(uc.get_data().shape.pc).unwrap_or(0);
+    uc.get_data_mut().resume = Some(at);
+    UnicornMachine::of(uc).stop(Stop::Trap(Trap {
+        kind: FaultKind::IllegalInstruction,
+        address: None,
+    }));
 }
 
 /// In the hook of a system call: the address behind the instruction.
@@ -171,6 +221,19 @@ impl Machines for Pool {
             let shared = Rc::clone(&self.shared);
             uc.add_insn_sys_hook(X86Insn::SYSCALL, 1, 0, move |uc| shared.syscall(uc))
                 .map_err(failed("hooking system calls"))?;
+        }
+        if self.shape.arch == Arch::X86 {
+            // Unhooked, the C library passes over these two. A real processor refuses `syscall` in 32-bit code
+            // (Intel SDM volume 2B); Linux programs of 64 bits do not use `sysenter`, those of 32 only in the vDSO.
+            for (instruction, own) in [
+                (X86Insn::SYSCALL, self.shape.syscall == SyscallTrap::Instruction),
+                (X86Insn::SYSENTER, false),
+            ] {
+                if !own {
+                    uc.add_insn_sys_hook(instruction, 1, 0, refuse)
+                        .map_err(failed("hooking foreign system calls"))?;
+                }
+            }
         }
         let shared = Rc::clone(&self.shared);
         uc.add_intr_hook(move |uc, number| shared.interrupt(uc, number))
@@ -264,6 +327,7 @@ pub(crate) fn execute(
         counting: Cell::new(false),
         events: Rc::clone(&events),
         calls: Cell::new(0),
+        running: RefCell::new(None),
     });
     let mut pool = Pool {
         shape,
@@ -326,7 +390,6 @@ impl From<CellError> for Stopped {
 }
 
 fn drive(outlet: &mut dyn Outlet, shared: &Rc<Shared>, pool: &mut Pool) -> Result<(), Stopped> {
-    let busy = || MachineError("the kernel was asked while it was at work".to_owned());
     loop {
         between(outlet, shared)?;
         let step = {
@@ -348,19 +411,7 @@ fn drive(outlet: &mut dyn Outlet, shared: &Rc<Shared>, pool: &mut Pool) -> Resul
         }
         // An instance that counts keeps its hook; without a budget it must not stop.
         shared.counts.budget.set(blocks.unwrap_or(u64::MAX));
-        loop {
-            match machine.run() {
-                Ended::Asked | Ended::Budget => break,
-                Ended::Break => between(outlet, shared)?,
-                Ended::Trap(trap) => {
-                    let mut kernel = shared.kernel.try_borrow_mut().map_err(|_| busy())?;
-                    shared.tell(&mut kernel);
-                    if kernel.trap(&mut machine, trap) == Flow::Stop {
-                        break;
-                    }
-                }
-            }
-        }
+        shared.run(outlet, &mut machine)?;
     }
 }
 

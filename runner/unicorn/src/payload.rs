@@ -16,7 +16,7 @@ use hotcell_schema::{
     job::{MemoryIn, PayloadJob, PayloadResult, TracedInstruction},
     outcome::{Fault, FaultKind, Outcome},
 };
-use unicorn_engine::{Arch, Mode, Unicorn};
+use unicorn_engine::{Arch, Mode, Unicorn, X86Insn};
 
 use crate::{
     clocks_unsafe::{self, Source},
@@ -242,6 +242,20 @@ pub(crate) fn run(job: &PayloadJob, code: &[u8]) -> Result<PayloadResult, Payloa
         UnicornMachine::of(uc).stop(Stop::Asked);
     })
     .map_err(failed("hooking exceptions"))?;
+    if arch == Arch::X86 {
+        // No exceptions for the C library: unhooked, it passes over them.
+        for instruction in [X86Insn::SYSCALL, X86Insn::SYSENTER] {
+            let seen = Rc::clone(&ended);
+            uc.add_insn_sys_hook(instruction, 1, 0, move |uc| {
+                seen.set(Some(Trap {
+                    kind: FaultKind::Exception,
+                    address: None,
+                }));
+                UnicornMachine::of(uc).stop(Stop::Asked);
+            })
+            .map_err(failed("hooking system calls"))?;
+        }
+    }
     uc.ctl_exits_disable()
         .map_err(failed("switching the end address on"))?;
 
@@ -279,13 +293,12 @@ pub(crate) fn run(job: &PayloadJob, code: &[u8]) -> Result<PayloadResult, Payloa
 
 /// Whether the run stopped at its end address, and not at an instruction that halts.
 fn at_end(machine: &UnicornMachine<'_>, trace: &Trace, until: u64) -> bool {
-    let pc = machine.program_counter();
-    // MIPS leaves the program counter behind when the end lies inside a block.
-    pc == until
-        || machine.uc.get_arch() == Arch::MIPS
-            && trace.last.get().wrapping_add(8) >= until
-            && trace.last.get() < until
-        || machine.uc.get_arch() == Arch::MIPS && pc != trace.last.get()
+    if machine.program_counter() == until {
+        return true;
+    }
+    // MIPS leaves the program counter behind when the end lies inside a block: then the last instruction is the one
+    // before the end.
+    machine.uc.get_arch() == Arch::MIPS && trace.last.get().wrapping_add(4) == until
 }
 
 fn faulted(machine: &UnicornMachine<'_>, trap: Trap, last: u64, arch: Arch) -> Outcome {

@@ -142,6 +142,54 @@ fn division_by_zero_and_halting() {
     );
 }
 
+/// There is no kernel: what calls one ends the run, on x86 too, where the C library would pass over it.
+#[test]
+fn system_calls() {
+    let kind = FaultKind::Exception;
+    for call in ["0f05", "0f34"] {
+        for arch in ["x86_64", "x86"] {
+            check(arch, &format!("90{call}90"), &[], kind, CODE + 1, None);
+        }
+    }
+    check("x86", "90cd8090", &[], kind, CODE + 1, None);
+    check("aarch64", "1f2003d5010000d41f2003d5", &[], kind, CODE + 4, None);
+}
+
+/// `wait` stops a MIPS processor; that is not the end of the code, however near that is.
+#[test]
+fn mips_halts_and_ends() {
+    let kind = FaultKind::Exception;
+    for (arch, nop, wait, jump) in [
+        ("mips", "00000000", "42000020", "00a00008"),
+        ("mipsel", "00000000", "20000042", "0800a000"),
+        ("mips64", "00000000", "42000020", "00a00008"),
+        ("mips64el", "00000000", "20000042", "0800a000"),
+    ] {
+        for behind in 1..4 {
+            let code = format!("{nop}{wait}{}", nop.repeat(behind));
+            check(arch, &code, &[], kind, CODE + 4, None);
+        }
+        // jr a1 with its delay slot, to the end: from the last place and from farther off.
+        for behind in 0..3 {
+            let bytes = hex::decode(format!("{nop}{jump}{nop}{}", nop.repeat(behind))).expect("hexadecimal");
+            let result = run(arch, &bytes, &[("a1", CODE + bytes.len() as u64)], |_| {});
+            assert_eq!(
+                (result.outcome, result.instructions),
+                (Outcome::Completed, 3),
+                "{arch}"
+            );
+        }
+        // The end in the middle of a block.
+        let bytes = hex::decode(nop.repeat(8)).expect("hexadecimal");
+        let result = run(arch, &bytes, &[], |job| job.until = Some(Address(CODE + 16)));
+        assert_eq!(
+            (result.outcome, result.instructions),
+            (Outcome::Completed, 4),
+            "{arch}"
+        );
+    }
+}
+
 /// The three defects of the plain library that `patches/` mends; each one crashed the process.
 #[test]
 fn mips_defects_are_mended() {

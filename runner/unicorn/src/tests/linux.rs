@@ -43,14 +43,50 @@ impl Run {
 }
 
 fn linux(arch: &str, program: &Path, argv: &[&str], stdin: &[u8]) -> Run {
-    let blobs: BTreeMap<u32, Arc<[u8]>> = [
-        (
-            0,
-            Arc::from(std::fs::read(program).expect("the program is there")),
-        ),
-        (1, Arc::from(stdin)),
-    ]
-    .into();
+    let program = std::fs::read(program).expect("the program is there");
+    linux_bytes(arch, &program, argv, stdin, GuestLimits::default())
+}
+
+/// An executable of x86 or x86_64 with one segment, all of it `code` (System V ABI, chapter 4).
+fn elf(arch: &str, code: &[u8], flags: u32) -> Vec<u8> {
+    let wide = arch == "x86_64";
+    let (header, entry): (u16, u16) = if wide { (64, 56) } else { (52, 32) };
+    let start = u64::from(header + entry);
+    let base = 0x40_0000u64;
+    let all = start + code.len() as u64;
+    let mut out = vec![0x7f, b'E', b'L', b'F', 1 + u8::from(wide), 1, 1];
+    out.resize(16, 0);
+    let word = |out: &mut Vec<u8>, value: u64| {
+        let bytes = value.to_le_bytes();
+        out.extend_from_slice(if wide { &bytes } else { &bytes[..4] });
+    };
+    let half = |out: &mut Vec<u8>, values: &[u16]| {
+        values.iter().for_each(|value| out.extend(value.to_le_bytes()));
+    };
+    half(&mut out, &[2, if wide { 62 } else { 3 }]);
+    out.extend(1u32.to_le_bytes());
+    word(&mut out, base + start);
+    word(&mut out, u64::from(header));
+    word(&mut out, 0);
+    out.extend(0u32.to_le_bytes());
+    half(&mut out, &[header, entry, 1, 0, 0, 0]);
+    out.extend(1u32.to_le_bytes());
+    if wide {
+        out.extend(flags.to_le_bytes());
+    }
+    for value in [0, base, base, all, all] {
+        word(&mut out, value);
+    }
+    if !wide {
+        out.extend(flags.to_le_bytes());
+    }
+    word(&mut out, 0x1000);
+    out.extend_from_slice(code);
+    out
+}
+
+fn linux_bytes(arch: &str, program: &[u8], argv: &[&str], stdin: &[u8], limits: GuestLimits) -> Run {
+    let blobs: BTreeMap<u32, Arc<[u8]>> = [(0, Arc::from(program)), (1, Arc::from(stdin))].into();
     let blob = |index: u32| Blob {
         index,
         length: blobs.get(&index).map_or(0, |bytes| bytes.len() as u64),
@@ -67,7 +103,7 @@ fn linux(arch: &str, program: &Path, argv: &[&str], stdin: &[u8]) -> Run {
         files: Vec::new(),
         stdin: Some(blob(1)),
         seed: Digest::of(b"test"),
-        limits: GuestLimits::default(),
+        limits,
     };
     let mut record = Record::default();
     let finished = execute(&mut record, &job, &|blob| blobs.get(&blob.index).cloned())
@@ -190,6 +226,43 @@ fn guests_do_what_they_say() {
         wrong.len(),
         wrong.join("\n")
     );
+}
+
+/// Linux programs of 64 bits do not use `sysenter`, and those of 32 neither.
+#[test]
+fn foreign_system_calls_are_refused() {
+    for (arch, call) in [("x86_64", "0f34"), ("x86", "0f34"), ("x86", "0f05")] {
+        // The call, then exit(7).
+        let exit = if arch == "x86_64" {
+            "b83c000000bf070000000f05"
+        } else {
+            "b801000000bb07000000cd80"
+        };
+        let code = hex::decode(format!("{call}{exit}")).expect("hexadecimal");
+        let run = linux_bytes(arch, &elf(arch, &code, 5), &["it"], b"", GuestLimits::default());
+        let outcome = run.finished.result.outcome;
+        assert_eq!(outcome, Outcome::Signalled("SIGILL".into()), "{arch} {call}");
+        let code = hex::decode(exit).expect("hexadecimal");
+        let run = linux_bytes(arch, &elf(arch, &code, 5), &["it"], b"", GuestLimits::default());
+        assert_eq!(run.finished.result.outcome, Outcome::Exited(7), "{arch}");
+    }
+}
+
+/// A program that only reads the clock ends with the time that it is allowed, at the same read every time.
+#[test]
+fn a_loop_of_clock_reads_ends() {
+    // rdtsc; jmp
+    let program = elf("x86_64", &[0x0f, 0x31, 0xeb, 0xfc], 5);
+    let limits = || GuestLimits {
+        virtual_time: 1_000_000,
+        ..GuestLimits::default()
+    };
+    let run = || linux_bytes("x86_64", &program, &["it"], b"", limits());
+    let first = run();
+    let result = &first.finished.result;
+    assert_eq!(result.outcome, Outcome::Limit("virtual-time".into()));
+    assert_eq!(result.virtual_time, 1_000_000);
+    assert_eq!(*result, run().finished.result);
 }
 
 fn newest_guests() -> Option<PathBuf> {
