@@ -215,7 +215,7 @@ impl Kernel {
         }
         space.map(
             machine,
-            room,
+            room.saturating_sub(space.backed()),
             top - stack,
             stack,
             protection,
@@ -288,16 +288,18 @@ fn map_segment(
         .checked_add(segment.memory)
         .and_then(|end| abi.page_up(end))
         .ok_or(Errno::ENOMEM)?;
+    // The space is not among the kernel's yet: what it has already is taken off here.
+    let left = |space: &AddressSpace| room.saturating_sub(space.backed());
     let mut start = abi.page_down(address);
-    let mut protection = segment.protection;
-    // Two segments may share a page: it gets the access of both.
+    let protection = segment.protection;
+    // Two segments may share pages: they get the access of both.
     while start < end
         && let Some((_, mapping)) = space.find(start)
     {
-        protection = Protection(protection.0 | mapping.protection.0);
-        space.protect(machine, u64::MAX, start, abi.page, protection)?;
-        start += abi.page;
-        protection = segment.protection;
+        let until = mapping.end.min(end);
+        let both = Protection(protection.0 | mapping.protection.0);
+        space.protect(machine, left(space), start, until - start, both)?;
+        start = until;
     }
     if start < end {
         let file_end = address
@@ -311,12 +313,12 @@ fn map_segment(
             inode: image.ino.0,
         };
         if file_end > start {
-            space.map(machine, room, start, file_end - start, protection, false, backing)?;
+            space.map(machine, left(space), start, file_end - start, protection, false, backing)?;
         }
         if end > file_end {
             space.map(
                 machine,
-                room,
+                left(space),
                 file_end,
                 end - file_end,
                 protection,

@@ -289,9 +289,11 @@ impl Kernel {
         Flow::Stop
     }
 
-    /// Answers an instruction that reads a clock or source of chance.
+    /// Answers an instruction that reads a clock or source of chance. Such an instruction takes time: ask
+    /// [`Kernel::is_over`] afterwards, so that a loop of them ends with the time allowed.
     pub fn clock(&mut self, clock: Clock) -> u64 {
         self.time.clock_read();
+        self.check_time();
         match clock {
             Clock::Cycles => self.time.cycles(),
             Clock::Timer { hertz } => self.time.ticks(hertz),
@@ -532,8 +534,13 @@ impl Kernel {
         }
     }
 
-    pub(crate) fn over(&self) -> bool {
+    /// Whether a limit was met: the machine is to stop and [`Kernel::next`] to be called, which says `Finished`.
+    pub fn is_over(&self) -> bool {
         self.end.is_some()
+    }
+
+    pub(crate) fn over(&self) -> bool {
+        self.is_over()
     }
 
     fn check_time(&mut self) {

@@ -190,7 +190,8 @@ impl AddressSpace {
         }
         let mut upper = mapping.clone();
         if let Backing::File { offset, .. } = &mut upper.backing {
-            *offset += address - start;
+            // An offset is the guest's own number: mremap may grow a mapping past the last one.
+            *offset = offset.wrapping_add(address - start);
         }
         if let Some(lower) = self.mappings.get_mut(&start) {
             lower.end = address;

@@ -100,6 +100,7 @@ fn map(c: &mut Call<'_>, offset: u64) -> Answer {
     if offset & (c.abi().page - 1) != 0 {
         return Err(Errno::EINVAL.into());
     }
+    offset.checked_add(length).ok_or(Errno::EOVERFLOW)?;
     let mut content = None;
     let mut backing = Backing::Anonymous;
     let mut name = None;
