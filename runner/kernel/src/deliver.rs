@@ -100,7 +100,14 @@ impl Kernel {
         let ucontext = info.wrapping_add(128);
         let restorer = self.return_address(space_id, machine, &action)?;
         let mut stack = frame;
-        let mut fits = machine.write(abi.cut(info), &bytes).is_ok();
+        let writable = |kernel: &Self, at: u64, length: usize| {
+            kernel
+                .spaces
+                .get(&space_id)
+                .is_some_and(|space| space.allows(at, length as u64, true))
+        };
+        let mut fits =
+            writable(self, abi.cut(info), bytes.len()) && machine.write(abi.cut(info), &bytes).is_ok();
         match abi.family {
             AbiFamily::I386 => {
                 stack = (frame & !15).wrapping_sub(20);
@@ -109,13 +116,15 @@ impl Kernel {
                 for word in words {
                     layout = layout.word(word);
                 }
-                fits &= machine.write(abi.cut(stack), &layout.bytes).is_ok();
+                fits &= writable(self, abi.cut(stack), layout.bytes.len())
+                    && machine.write(abi.cut(stack), &layout.bytes).is_ok();
             }
             AbiFamily::X86_64 => {
                 stack = frame.wrapping_sub(8);
-                fits &= machine
-                    .write(stack, &Layout::new(&abi).u64(restorer).bytes)
-                    .is_ok();
+                fits &= writable(self, stack, 8)
+                    && machine
+                        .write(stack, &Layout::new(&abi).u64(restorer).bytes)
+                        .is_ok();
             }
             _ => {
                 if let Some(link) =

@@ -27,7 +27,7 @@ pub(crate) struct Image {
 }
 
 /// Bytes of the stack.
-const STACK: u64 = 8 << 20;
+pub(crate) const STACK: u64 = 8 << 20;
 /// Deepest chain of `#!` (fs/exec.c).
 const MAX_INTERPRETERS: u32 = 4;
 
@@ -130,6 +130,7 @@ impl Kernel {
         self.next_pid += 1;
         self.tasks_ever = 1;
         let cwd = crate::fs::root::directories(&mut self.tree, cwd, 0o755).unwrap_or(self.tree.root);
+        self.tree.hold(cwd);
         let (uid, gid) = (self.persona.uid, self.persona.gid);
         let mut process = Process::new(pid, 1, cwd, [uid; 3], [gid; 3]);
         self.standard_files(&mut process.files);

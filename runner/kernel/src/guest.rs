@@ -51,11 +51,30 @@ impl Call<'_> {
 
     // Memory.
 
+    /// Whether the guest itself could make this access: its mappings say so, not the machine, which also holds pages
+    /// that are the processor's own.
+    fn allowed(&self, address: u64, length: u64, write: bool) -> Result<(), Errno> {
+        /// The page with the helpers of the kernel (Documentation/arch/arm/kernel_user_helpers.rst).
+        const ARM_HELPERS: std::ops::Range<u64> = 0xffff_0000..0xffff_1000;
+        let space = self.k.task_space(self.tid).ok_or(Errno::EFAULT)?;
+        let helpers = || {
+            self.abi().family == hotcell_schema::arch::AbiFamily::ArmEabi
+                && !write
+                && ARM_HELPERS.contains(&address)
+                && length <= ARM_HELPERS.end - address
+        };
+        if space.allows(address, length, write) || helpers() {
+            Ok(())
+        } else {
+            Err(Errno::EFAULT)
+        }
+    }
+
     pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
         if into.is_empty() {
             return Ok(());
         }
-        address.checked_add(into.len() as u64).ok_or(Errno::EFAULT)?;
+        self.allowed(address, into.len() as u64, false)?;
         self.machine.read(address, into).map_err(|_| Errno::EFAULT)
     }
 
@@ -63,7 +82,7 @@ impl Call<'_> {
         if bytes.is_empty() {
             return Ok(());
         }
-        address.checked_add(bytes.len() as u64).ok_or(Errno::EFAULT)?;
+        self.allowed(address, bytes.len() as u64, true)?;
         self.machine.write(address, bytes).map_err(|_| Errno::EFAULT)
     }
 

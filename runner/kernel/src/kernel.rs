@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::arch::{AbiFamily, ArchProfile};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::event::{self, Event, Process as ProcessEvent, ProcessOp, Resource, What, Witness};
 use hotcell_schema::guest::{Address, Hex, text};
@@ -18,7 +18,7 @@ use crate::chance::Chance;
 use crate::exec::Image;
 use crate::fs::open::OpenFiles;
 use crate::fs::root;
-use crate::fs::tree::Tree;
+use crate::fs::tree::{Ino, Tree};
 use crate::load::elf::ElfError;
 use crate::machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step, Trap};
 use crate::space::AddressSpace;
@@ -66,6 +66,14 @@ pub struct Finished {
 
 /// Blocks that a task runs before another has its turn.
 const SLICE: u64 = 20_000;
+/// Greatest number of unsupported calls told apart by number; more are counted as `syscall_other`.
+const MAX_UNSUPPORTED: usize = 1024;
+/// Greatest number of files left behind, and of bytes in all their paths together and in one of them.
+const MAX_LEFT: usize = 10_000;
+const MAX_LEFT_PATHS: usize = 2 << 20;
+const MAX_LEFT_PATH: usize = 4096;
+/// Bytes of all events together, about as they are written down.
+const MAX_EVENT_BYTES: u64 = 1 << 30;
 /// Number of the first process.
 pub(crate) const FIRST_PID: u32 = 1000;
 
@@ -73,6 +81,10 @@ pub(crate) const FIRST_PID: u32 = 1000;
 pub struct Kernel {
     sink: Box<dyn EventSink>,
     sequence: u64,
+    /// Bytes of closed files that were digested.
+    pub(crate) digested: u64,
+    /// Bytes of the events sent, as [`weight`] has it.
+    event_bytes: u64,
     pub(crate) profile: ArchProfile,
     pub(crate) abi: Abi,
     pub(crate) registers: Option<Registers>,
@@ -88,7 +100,7 @@ pub struct Kernel {
     /// The task that runs, or ran last.
     pub(crate) current: u32,
     /// Blocks left of its turn.
-    slice: u64,
+    pub(crate) slice: u64,
     pub(crate) next_pid: u32,
     pub(crate) next_space: u32,
     /// Counts what may let a waiting call go on.
@@ -156,6 +168,8 @@ impl Kernel {
         let mut kernel = Self {
             sink,
             sequence: 0,
+            digested: 0,
+            event_bytes: 0,
             profile: job.arch.clone(),
             abi,
             registers: None,
@@ -213,6 +227,8 @@ impl Kernel {
             self.do_deferred(machines)?;
             self.drop_doomed(machines);
             if self.end.is_some() || self.tasks.is_empty() {
+                self.tell_later();
+                self.bound_left();
                 for id in std::mem::take(&mut self.spaces).into_keys() {
                     machines.destroy(id);
                 }
@@ -279,6 +295,12 @@ impl Kernel {
         self.emit(task, What::Fault(fault));
         let signal = match kind {
             FaultKind::Unaligned => Sig::BUS,
+            // On x86 these are general protection faults: HLT, INT N and other instructions of the system.
+            FaultKind::Exception
+                if matches!(self.abi.family, AbiFamily::X86_64 | AbiFamily::I386) =>
+            {
+                Sig::SEGV
+            }
             FaultKind::IllegalInstruction | FaultKind::Exception | FaultKind::HostClock => Sig::ILL,
             FaultKind::Breakpoint => Sig::TRAP,
             FaultKind::Arithmetic => Sig::FPE,
@@ -337,13 +359,15 @@ impl Kernel {
     pub fn finish(self) -> Finished {
         let mut files = BTreeMap::new();
         let mut left = Vec::new();
-        for (path, ino) in self.tree.left() {
+        // A file with many names is read once.
+        let mut digests = BTreeMap::new();
+        for (path, ino) in self.left_within().0 {
             let Some((inode, bytes)) = self.tree.get(ino).zip(self.tree.bytes(ino)) else {
                 continue;
             };
-            let digest = Digest::of(bytes);
+            let digest = *digests.entry(ino).or_insert_with(|| Digest::of(bytes));
             left.push(LeftFile {
-                path: text(&path),
+                path,
                 mode: inode.mode,
                 length: bytes.len() as u64,
                 digest,
@@ -366,6 +390,39 @@ impl Kernel {
             stdout: self.stdout,
             stderr: self.stderr,
             files,
+        }
+    }
+
+    /// The files left behind as far as the limits allow, by path as a report names it, and the limit that was met.
+    fn left_within(&self) -> (Vec<(String, Ino)>, Option<(&'static str, u64)>) {
+        let mut kept = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut paths = 0;
+        let mut content = 0u64;
+        for (path, ino) in self.tree.left(MAX_LEFT + 1, MAX_LEFT_PATHS) {
+            let path = text(&path);
+            paths += path.len();
+            if kept.len() >= MAX_LEFT || path.len() > MAX_LEFT_PATH || paths > MAX_LEFT_PATHS {
+                return (kept, Some(("files", MAX_LEFT as u64)));
+            }
+            if seen.insert(ino) {
+                let length = self.tree.bytes(ino).map_or(0, |bytes| bytes.len() as u64);
+                content = content.saturating_add(length);
+            }
+            if content > self.limits.file_bytes {
+                return (kept, Some(("file-bytes", self.limits.file_bytes)));
+            }
+            kept.push((path, ino));
+        }
+        (kept, None)
+    }
+
+    /// More files left behind than can be handed over is a limit met.
+    fn bound_left(&mut self) {
+        if self.end.is_none()
+            && let (_, Some((name, value))) = self.left_within()
+        {
+            self.limit(name, value);
         }
     }
 
@@ -558,10 +615,17 @@ impl Kernel {
             self.limit("events", self.limits.events);
             return;
         }
+        if self.event_bytes >= MAX_EVENT_BYTES {
+            self.limit("event-bytes", MAX_EVENT_BYTES);
+            return;
+        }
         self.send(task, what);
     }
 
     fn send(&mut self, task: event::Task, what: What) {
+        self.event_bytes = self
+            .event_bytes
+            .saturating_add(weight(&task, &what));
         let event = Event {
             seq: self.sequence,
             time: self.time.now,
@@ -583,6 +647,11 @@ impl Kernel {
 
     /// Notes that a call without full support was made.
     pub(crate) fn note_unsupported(&mut self, name: &str, support: event::Support, note: &str) {
+        // Names of known calls are few; numbers without a name are as many as the guest likes.
+        let full = self.unsupported.len() >= MAX_UNSUPPORTED
+            && name.starts_with("syscall_")
+            && !self.unsupported.contains_key(name);
+        let name = if full { "syscall_other" } else { name };
         let entry = self
             .unsupported
             .entry(name.to_owned())
@@ -623,4 +692,31 @@ impl Kernel {
             .fold(0u64, u64::saturating_add);
         self.limits.memory.saturating_sub(used)
     }
+}
+
+/// About how many bytes an event is when written down.
+fn weight(task: &event::Task, what: &What) -> u64 {
+    use event::ArgValue::{Address, Fd, Flags, Int, Name, Path, Socket, Text, Texts};
+    const EACH: usize = 200;
+    let list = |texts: &[String]| texts.iter().map(|text| text.len() + 4).sum::<usize>();
+    let option = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let own = match what {
+        What::Syscall(call) => call
+            .args
+            .iter()
+            .map(|arg| {
+                let value = match &arg.value {
+                    Int(_) | Address(_) | Fd(_) => 20,
+                    Path(text) | Text(text) | Name(text) | Socket(text) => text.len(),
+                    Texts(texts) | Flags(texts) => list(texts),
+                };
+                arg.name.len() + value + 30
+            })
+            .sum(),
+        What::Process(process) => option(&process.path) + list(&process.argv),
+        What::File(file) => file.path.len() + option(&file.to),
+        What::Memory(memory) => option(&memory.file),
+        _ => EACH,
+    };
+    (EACH + task.image.len() + own) as u64
 }

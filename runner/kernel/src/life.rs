@@ -26,6 +26,9 @@ const CLONE_PARENT_SETTID: u64 = 0x10_0000;
 const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
 const CLONE_CHILD_SETTID: u64 = 0x100_0000;
 
+/// Bytes of closed files that events tell the digests of; later events have none.
+const MAX_DIGESTED: u64 = 4 << 30;
+
 impl Process {
     pub(crate) fn new(pid: u32, parent: u32, cwd: Ino, uid: [u32; 3], gid: [u32; 3]) -> Self {
         Self {
@@ -175,7 +178,12 @@ impl Kernel {
             self.wake += 1;
         }
         if let (Some(bytes), Target::File(ino)) = (file.written, &file.target) {
-            let digest = self.tree.bytes(*ino).map(Digest::of);
+            // A guest may close one large file for ever.
+            let length = self.tree.bytes(*ino).map_or(0, <[u8]>::len) as u64;
+            self.digested = self.digested.saturating_add(length);
+            let digest = (self.digested <= MAX_DIGESTED)
+                .then(|| self.tree.bytes(*ino).map(Digest::of))
+                .flatten();
             let what = File {
                 bytes: Some(bytes),
                 digest,
@@ -219,7 +227,8 @@ impl Kernel {
         mut pending: Pending,
         fork: Fork,
     ) -> Result<(), MachineError> {
-        if self.tasks.len() as u64 >= u64::from(self.limits.tasks) {
+        // Children that nobody has waited for count too.
+        if self.tasks.len().max(self.processes.len()) as u64 >= u64::from(self.limits.tasks) {
             let limit = u64::from(self.limits.tasks);
             self.limit("processes", limit);
             return self.finish_deferred(machines, tid, pending, Err(Errno::EAGAIN));
@@ -282,7 +291,13 @@ impl Kernel {
                 value.to_le_bytes()
             }
         };
-        if fork.flags & CLONE_CHILD_SETTID != 0 {
+        let writable = |kernel: &Self, at: u64| {
+            kernel
+                .spaces
+                .get(&from)
+                .is_some_and(|space| space.allows(at, 4, true))
+        };
+        if fork.flags & CLONE_CHILD_SETTID != 0 && writable(self, fork.child_tid) {
             let _ = machine.write(fork.child_tid, &number(child));
         }
         let mut task = Task::new(child, if thread { pid } else { child }, space);
@@ -308,6 +323,7 @@ impl Kernel {
             self.duplicate_process(pid, child, space);
         }
         if fork.flags & CLONE_PARENT_SETTID != 0
+            && writable(self, fork.parent_tid)
             && let Some(machine) = machines.get(from)
         {
             let _ = machine.write(fork.parent_tid, &number(child));
@@ -359,6 +375,7 @@ impl Kernel {
         for (_, descriptor) in process.files.all() {
             self.open.share(descriptor.file);
         }
+        self.tree.hold(process.cwd);
         self.processes.insert(child, process);
         let _ = crate::fs::root::add_process(&mut self.tree, child, owner);
     }
@@ -374,6 +391,9 @@ impl Kernel {
         process.ended = Some(ended);
         process.released = true;
         process.alarm = None;
+        process.argv = Vec::new();
+        process.env = Vec::new();
+        let cwd = process.cwd;
         let parent = process.parent;
         let space = process.space;
         let tasks = std::mem::take(&mut process.tasks);
@@ -391,6 +411,7 @@ impl Kernel {
         for descriptor in descriptors {
             self.close_file(pid, descriptor.file);
         }
+        self.tree.release(cwd);
         for tid in tasks {
             self.tasks.remove(&tid);
             self.deferred.remove(&tid);

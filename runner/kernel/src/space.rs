@@ -66,6 +66,8 @@ impl From<MachineError> for MapError {
 
 /// Greatest number of mappings (`vm.max_map_count`).
 const MAX_MAPPINGS: usize = 65_530;
+/// Greatest number of regions of a machine. An emulator numbers them with 16 bits, some more than once.
+const MAX_REGIONS: usize = 16_000;
 /// Lowest address given (`vm.mmap_min_addr`).
 pub(crate) const LOWEST: u64 = 0x1_0000;
 
@@ -75,6 +77,8 @@ pub(crate) struct AddressSpace {
     page: u64,
     top: u64,
     mappings: BTreeMap<u64, Mapping>,
+    /// The machine's regions, start to end. They are cut where a change begins or ends, and never join again.
+    regions: BTreeMap<u64, u64>,
     /// First address of the program break's area, and the break itself.
     pub(crate) heap: (u64, u64),
     /// Where the search for free addresses starts, downwards.
@@ -92,6 +96,7 @@ impl AddressSpace {
             page,
             top,
             mappings: BTreeMap::new(),
+            regions: BTreeMap::new(),
             heap: (0, 0),
             search_from: top,
             backed: 0,
@@ -101,8 +106,11 @@ impl AddressSpace {
 
     /// The same mappings, for fork.
     pub(crate) fn duplicate(&self) -> Self {
+        // The copy's machine has one region for each mapping.
+        let backed = self.mappings.iter().filter(|(_, mapping)| mapping.backed);
         Self {
             loaded: None,
+            regions: backed.map(|(start, mapping)| (*start, mapping.end)).collect(),
             ..self.clone()
         }
     }
@@ -155,6 +163,23 @@ impl AddressSpace {
         true
     }
 
+    /// Whether the kernel may read or write the range for the guest. As on most processors, memory with any access
+    /// at all can be read.
+    pub(crate) fn allows(&self, start: u64, length: u64, write: bool) -> bool {
+        let Some(end) = start.checked_add(length) else {
+            return false;
+        };
+        let mut at = start;
+        while at < end {
+            match self.find(at) {
+                Some((_, mapping)) if write && mapping.protection.has(Protection::WRITE) => at = mapping.end,
+                Some((_, mapping)) if !write && mapping.protection != Protection::NONE => at = mapping.end,
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// A free range, from the top downwards; tries `hint` first.
     pub(crate) fn free_range(&self, hint: u64, length: u64) -> Option<u64> {
         let hint = hint & !(self.page - 1);
@@ -199,6 +224,26 @@ impl AddressSpace {
         self.mappings.insert(address, upper);
     }
 
+    /// Cuts the machine's regions where a change of the range will cut them.
+    fn cut_regions(&mut self, start: u64, end: u64) {
+        for at in [start, end] {
+            if let Some((_, until)) = self.regions.range_mut(..at).next_back()
+                && *until > at
+            {
+                let rest = std::mem::replace(until, at);
+                self.regions.insert(at, rest);
+            }
+        }
+    }
+
+    /// Refuses a change that makes up to `more` regions when there are too many.
+    fn regions_left(&self, more: usize) -> Result<(), MapError> {
+        if self.regions.len().saturating_add(more) > MAX_REGIONS {
+            return Err(Errno::ENOMEM.into());
+        }
+        Ok(())
+    }
+
     fn starts(&self, start: u64, end: u64) -> Vec<u64> {
         self.mappings.range(start..end).map(|(start, _)| *start).collect()
     }
@@ -234,9 +279,11 @@ impl AddressSpace {
         if backed && length > room {
             return Err(MapError::Limit);
         }
+        self.regions_left(3)?;
         self.unmap(machine, start, length)?;
         if backed {
             machine.map(start, length, protection)?;
+            self.regions.insert(start, end);
             self.backed += length;
         }
         self.mappings.insert(
@@ -302,6 +349,9 @@ impl AddressSpace {
         length: u64,
     ) -> Result<(), MapError> {
         let end = self.check(start, length)?;
+        self.regions_left(2)?;
+        self.cut_regions(start, end);
+        self.regions.retain(|at, _| !(start..end).contains(at));
         self.split(start);
         self.split(end);
         for at in self.starts(start, end) {
@@ -328,6 +378,11 @@ impl AddressSpace {
         if !self.covers(start, length) {
             return Err(Errno::ENOMEM.into());
         }
+        self.regions_left(self.starts(start, end).len() + 3)?;
+        if self.mappings.len() >= MAX_MAPPINGS {
+            return Err(Errno::ENOMEM.into());
+        }
+        self.cut_regions(start, end);
         self.split(start);
         self.split(end);
         let mut room = room;
@@ -341,6 +396,7 @@ impl AddressSpace {
             } else if protection != Protection::NONE {
                 room = room.checked_sub(size).ok_or(MapError::Limit)?;
                 machine.map(at, size, protection)?;
+                self.regions.insert(at, mapping.end);
                 mapping.backed = true;
                 self.backed += size;
             }

@@ -618,18 +618,30 @@ impl Tree {
         Some(stat)
     }
 
-    /// Regular files made or changed by the guest that still have a name, by path.
-    pub(crate) fn left(&self) -> Vec<(Vec<u8>, Ino)> {
+    /// Regular files made or changed by the guest that still have a name, by path: `most` of them, and no more once
+    /// the paths are longer than `bytes` together.
+    pub(crate) fn left(&self, most: usize, bytes: usize) -> Vec<(Vec<u8>, Ino)> {
         let mut found = Vec::new();
-        self.collect(self.root, &mut Vec::new(), 0, &mut found);
+        let mut room = (most, bytes);
+        self.collect(self.root, &mut Vec::new(), 0, &mut room, &mut found);
         found
     }
 
-    fn collect(&self, directory: Ino, path: &mut Vec<u8>, depth: u32, found: &mut Vec<(Vec<u8>, Ino)>) {
+    fn collect(
+        &self,
+        directory: Ino,
+        path: &mut Vec<u8>,
+        depth: u32,
+        room: &mut (usize, usize),
+        found: &mut Vec<(Vec<u8>, Ino)>,
+    ) {
         let Ok(entries) = self.entries(directory) else {
             return;
         };
         for (name, ino) in entries {
+            if room.0 == 0 || room.1 == 0 {
+                return;
+            }
             let length = path.len();
             path.push(b'/');
             path.extend(name);
@@ -638,12 +650,15 @@ impl Tree {
                     kind: Kind::File(_),
                     touched: true,
                     ..
-                }) => found.push((path.clone(), *ino)),
+                }) => {
+                    *room = (room.0.saturating_sub(1), room.1.saturating_sub(path.len()));
+                    found.push((path.clone(), *ino));
+                }
                 Some(Inode {
                     kind: Kind::Directory { .. },
                     ..
                 }) if depth < MAX_DEPTH => {
-                    self.collect(*ino, path, depth + 1, found);
+                    self.collect(*ino, path, depth + 1, room, found);
                 }
                 _ => {}
             }

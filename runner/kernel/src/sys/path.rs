@@ -6,7 +6,7 @@ use hotcell_schema::guest::text;
 use crate::abi::errno::Errno;
 use crate::abi::flags::{self, open};
 use crate::call::{Answer, Call};
-use crate::fs::open::{OpenFile, Target};
+use crate::fs::open::{Descriptor, OpenFile, Target};
 use crate::fs::tree::{Data, Device, Ino, Kind, Tree, mode};
 use crate::fs::walk::{self, Found, Place};
 
@@ -225,6 +225,17 @@ fn reopen(c: &mut Call<'_>, at: Option<usize>, path: &[u8], how: u64) -> Option<
                 let target = c.k.open.get(file)?;
                 if target.inode().is_some() {
                     return None;
+                }
+                if matches!(target.target, Target::Input(_)) && how & open::ACCESS == 0 {
+                    // What was read through one descriptor is gone for the other, as with a pipe.
+                    let fd = match c.process().files.free(0) {
+                        Ok(fd) => fd,
+                        Err(errno) => return Some(Err(errno.into())),
+                    };
+                    c.k.open.share(file);
+                    let close_on_exec = how & open::CLOSE_ON_EXEC != 0;
+                    c.process().files.set(fd, Descriptor { file, close_on_exec });
+                    return Some(Ok(u64::from(fd)));
                 }
                 let new = OpenFile::new(
                     target.target.clone(),

@@ -22,7 +22,7 @@ fn leave(c: &mut Call<'_>, ended: Ended) -> Answer {
 
 impl Call<'_> {
     /// The event of a call that does not come back, told before what follows from it.
-    fn tell_now(&mut self) {
+    pub(crate) fn tell_now(&mut self) {
         let pending = self.pending.clone();
         let tid = self.tid;
         self.k.tell_call(tid, pending, None);
@@ -186,6 +186,12 @@ fn exec(c: &mut Call<'_>, at: Option<usize>, path: usize, argv: usize) -> Answer
         argv_list
     };
     let image = c.k.image(c.pid, ino, real, executed, argv_list, env)?;
+    // Said before the old program is gone: what the stack's first quarter cannot hold.
+    let word = c.abi().word();
+    let size = |texts: &[Vec<u8>]| texts.iter().map(|text| text.len() as u64 + 1 + word).sum::<u64>();
+    if size(&image.argv) + size(&image.env) + image.executed.len() as u64 + 4096 > crate::exec::STACK / 4 {
+        return Err(Errno::E2BIG.into());
+    }
     Err(Fail::Later(Deferred::Exec(Box::new(image))))
 }
 
@@ -445,10 +451,11 @@ pub(crate) fn set_robust_list(c: &mut Call<'_>) -> Answer {
 }
 
 pub(crate) fn sched_yield(c: &mut Call<'_>) -> Answer {
-    // One other turn, by waiting for a moment that has already come.
+    // The turn is over, and the call comes back at once: the next in order runs.
     if c.k.tasks.len() > 1 && c.pending.progress == 0 {
         c.pending.progress = 1;
         c.pending.deadline = Some(c.k.time.now);
+        c.k.slice = 0;
         c.k.wake += 1;
         return Err(Fail::Wait);
     }

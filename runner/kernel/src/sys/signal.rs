@@ -6,6 +6,9 @@ use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Deferred, Fail};
 use crate::task::Action;
 
+/// Signals that no mask holds back.
+const NEVER_BLOCKED: u64 = 1 << (Sig::KILL.0 - 1) | 1 << (Sig::STOP.0 - 1);
+
 impl Call<'_> {
     /// Bytes of a signal set.
     fn set_size(&self) -> u64 {
@@ -64,7 +67,7 @@ fn get_action(c: &Call<'_>, at: u64) -> Result<Action, Errno> {
     if c.abi().is_mips() {
         let flags = u64::from(c.get_u32(at)?);
         let handler = c.get_word(at.wrapping_add(word))?;
-        let mask = c.set_at(at.wrapping_add(2 * word))?;
+        let mask = c.set_at(at.wrapping_add(2 * word))? & !NEVER_BLOCKED;
         return Ok(Action {
             handler,
             flags,
@@ -80,7 +83,7 @@ fn get_action(c: &Call<'_>, at: u64) -> Result<Action, Errno> {
     } else {
         0
     };
-    let mask = c.set_at(at.wrapping_add(if has_restorer { 3 } else { 2 } * word))?;
+    let mask = c.set_at(at.wrapping_add(if has_restorer { 3 } else { 2 } * word))? & !NEVER_BLOCKED;
     Ok(Action {
         handler,
         flags,
@@ -155,7 +158,6 @@ pub(crate) fn rt_sigprocmask(c: &mut Call<'_>) -> Answer {
         at => Some(c.set_at(at)?),
     };
     let old = c.task().mask;
-    let never = 1 << (Sig::KILL.0 - 1) | 1 << (Sig::STOP.0 - 1);
     if let Some(new) = new {
         let mask = match (c.word(0) & 0xffff_ffff).wrapping_sub(first) {
             0 => old | new,
@@ -163,7 +165,7 @@ pub(crate) fn rt_sigprocmask(c: &mut Call<'_>) -> Answer {
             2 => new,
             _ => return Err(Errno::EINVAL.into()),
         };
-        c.task().mask = mask & !never;
+        c.task().mask = mask & !NEVER_BLOCKED;
     }
     if c.word(2) != 0 {
         c.put_set(c.word(2), old)?;
@@ -182,7 +184,7 @@ pub(crate) fn rt_sigpending(c: &mut Call<'_>) -> Answer {
 pub(crate) fn rt_sigsuspend(c: &mut Call<'_>) -> Answer {
     if c.pending.progress == 0 {
         let mask = c.set_at(c.word(0))?;
-        c.task().mask = mask & !(1 << (Sig::KILL.0 - 1) | 1 << (Sig::STOP.0 - 1));
+        c.task().mask = mask & !NEVER_BLOCKED;
         c.pending.progress = 1;
     }
     Err(Fail::Wait)
@@ -230,7 +232,9 @@ pub(crate) fn rt_sigreturn(c: &mut Call<'_>) -> Answer {
     if c.task().interrupted.is_empty() {
         // A frame that the kernel never made.
         let pid = c.pid;
+        c.tell_now();
         c.k.kill_process(pid, Sig::SEGV);
+        c.k.tell_later();
         return Err(Fail::Gone);
     }
     Err(Fail::Later(Deferred::SignalReturn))
