@@ -12,7 +12,7 @@ use crate::abi::signal::{DefaultAction, Sig};
 use crate::kernel::Kernel;
 use crate::machine::{Machine, MachineError, Machines, Protection};
 use crate::space::Backing;
-use crate::task::{Action, Interrupted, Pending, State, Task};
+use crate::task::{Action, Change, Interrupted, Pending, State, Task};
 
 const ON_STACK: u64 = 0x0800_0000;
 const NO_MASK: u64 = 0x4000_0000;
@@ -39,7 +39,10 @@ impl Kernel {
         let action = process.actions.get(&signal).copied().unwrap_or_default();
         match (action.handler, signal.default_action()) {
             (0, DefaultAction::Terminate) => self.kill_process(pid, signal),
-            (0, DefaultAction::Stop) => process.stopped = true,
+            (0, DefaultAction::Stop) => {
+                process.stopped = true;
+                self.tell_parent(pid, Change::Stopped(signal));
+            }
             (0 | 1, _) => {}
             _ if depth >= MAX_NESTED => self.kill_process(pid, Sig::SEGV),
             _ => {

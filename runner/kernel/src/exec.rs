@@ -314,7 +314,15 @@ fn map_segment(
             inode: image.ino.0,
         };
         if file_end > start {
-            space.map(machine, left(space), start, file_end - start, protection, false, backing)?;
+            space.map(
+                machine,
+                left(space),
+                start,
+                file_end - start,
+                protection,
+                false,
+                backing,
+            )?;
         }
         if end > file_end {
             space.map(

@@ -296,9 +296,7 @@ impl Kernel {
         let signal = match kind {
             FaultKind::Unaligned => Sig::BUS,
             // On x86 these are general protection faults: HLT, INT N and other instructions of the system.
-            FaultKind::Exception
-                if matches!(self.abi.family, AbiFamily::X86_64 | AbiFamily::I386) =>
-            {
+            FaultKind::Exception if matches!(self.abi.family, AbiFamily::X86_64 | AbiFamily::I386) => {
                 Sig::SEGV
             }
             FaultKind::IllegalInstruction | FaultKind::Exception | FaultKind::HostClock => Sig::ILL,
@@ -623,9 +621,7 @@ impl Kernel {
     }
 
     fn send(&mut self, task: event::Task, what: What) {
-        self.event_bytes = self
-            .event_bytes
-            .saturating_add(weight(&task, &what));
+        self.event_bytes = self.event_bytes.saturating_add(weight(&task, &what));
         let event = Event {
             seq: self.sequence,
             time: self.time.now,

@@ -17,7 +17,7 @@ use crate::fs::walk::Magic;
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
 use crate::space::Pages;
-use crate::task::{Ended, Pending, Process, State, Task};
+use crate::task::{Change, Ended, Pending, Process, State, Task};
 
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_THREAD: u64 = 0x1_0000;
@@ -59,6 +59,7 @@ impl Process {
             released: false,
             executed: false,
             stopped: false,
+            change: None,
             dumpable: 1,
             no_new_privileges: false,
         }
@@ -483,8 +484,9 @@ impl Kernel {
         }
         let handler = process.actions.get(&signal).map_or(0, |action| action.handler);
         let default = signal.default_action();
+        let mut continued = false;
         match (signal, handler) {
-            (Sig::CONT, _) => process.stopped = false,
+            (Sig::CONT, _) => continued = std::mem::replace(&mut process.stopped, false),
             (Sig::KILL, _) => process.stopped = false,
             (_, 0) if default == DefaultAction::Ignore => return,
             (_, 1) => return,
@@ -498,6 +500,28 @@ impl Kernel {
             .find(|tid| self.tasks.get(tid).is_some_and(|task| task.mask & bit == 0));
         if let Some(task) = open.or(tids.first()).and_then(|tid| self.tasks.get_mut(tid)) {
             task.arrived |= bit;
+        }
+        self.wake += 1;
+        if continued {
+            self.tell_parent(pid, Change::Continued);
+        }
+    }
+
+    /// A process stands still or goes on: its parent may wait for that, and gets a signal unless it does not want it.
+    pub(crate) fn tell_parent(&mut self, pid: u32, change: Change) {
+        const NO_CHILD_STOP: u64 = 1;
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
+        process.change = Some(change);
+        let parent = process.parent;
+        let wanted = self
+            .processes
+            .get(&parent)
+            .and_then(|parent| parent.actions.get(&Sig::CHLD))
+            .is_none_or(|action| action.flags & NO_CHILD_STOP == 0);
+        if wanted {
+            self.post(parent, Sig::CHLD);
         }
         self.wake += 1;
     }

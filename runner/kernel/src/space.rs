@@ -236,6 +236,13 @@ impl AddressSpace {
         }
     }
 
+    fn is_inside_region(&self, address: u64) -> bool {
+        self.regions
+            .range(..address)
+            .next_back()
+            .is_some_and(|(_, until)| *until > address)
+    }
+
     /// Refuses a change that makes up to `more` regions when there are too many.
     fn regions_left(&self, more: usize) -> Result<(), MapError> {
         if self.regions.len().saturating_add(more) > MAX_REGIONS {
@@ -349,9 +356,18 @@ impl AddressSpace {
         length: u64,
     ) -> Result<(), MapError> {
         let end = self.check(start, length)?;
-        self.regions_left(2)?;
+        let cuts = [start, end]
+            .iter()
+            .filter(|at| self.is_inside_region(**at))
+            .count();
+        if cuts > 0 {
+            self.regions_left(cuts)?;
+        }
         self.cut_regions(start, end);
-        self.regions.retain(|at, _| !(start..end).contains(at));
+        let gone: Vec<u64> = self.regions.range(start..end).map(|(at, _)| *at).collect();
+        for at in gone {
+            self.regions.remove(&at);
+        }
         self.split(start);
         self.split(end);
         for at in self.starts(start, end) {

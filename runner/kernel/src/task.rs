@@ -17,6 +17,13 @@ pub(crate) enum Ended {
     Killed(Sig),
 }
 
+/// What became of a process that has not ended, as `wait` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Stopped(Sig),
+    Continued,
+}
+
 /// A thread group.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -61,6 +68,8 @@ pub(crate) struct Process {
     pub(crate) executed: bool,
     /// Whether it stands still (SIGSTOP).
     pub(crate) stopped: bool,
+    /// What a parent that asks for it (WUNTRACED, WCONTINUED) has not heard yet.
+    pub(crate) change: Option<Change>,
     pub(crate) dumpable: u64,
     pub(crate) no_new_privileges: bool,
 }

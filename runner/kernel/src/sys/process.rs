@@ -5,7 +5,7 @@ use crate::abi::layout::Layout;
 use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Deferred, Fail, Fork};
 use crate::sys::identity::other;
-use crate::task::Ended;
+use crate::task::{Change, Ended};
 
 const CLONE_VM: u64 = 0x100;
 const CLONE_VFORK: u64 = 0x4000;
@@ -231,30 +231,57 @@ fn ended_child(
     if any { Ok(None) } else { Err(Errno::ECHILD) }
 }
 
+/// A child that stands still or goes on again, not told yet and asked for by the options, with its status word.
+fn changed_child(
+    c: &Call<'_>,
+    options: u64,
+    fits: impl Fn(&crate::task::Process) -> bool,
+) -> Option<(u32, u32)> {
+    const UNTRACED: u64 = 2;
+    const CONTINUED: u64 = 8;
+    let own = c.pid;
+    let family = c.abi().family;
+    c.k.processes
+        .values()
+        .filter(|process| process.parent == own && fits(process))
+        .find_map(|process| match process.change? {
+            Change::Stopped(signal) if options & UNTRACED != 0 => {
+                Some((process.pid, (signal.number(family) as u32) << 8 | 0x7f))
+            }
+            Change::Continued if options & CONTINUED != 0 => Some((process.pid, 0xffff)),
+            _ => None,
+        })
+}
+
 fn wait_for(c: &mut Call<'_>, which: i32, at: u64, options: u64, usage: u64) -> Answer {
     const NO_HANG: u64 = 1;
     let group = c.process().group;
-    let found = ended_child(c, |process| match which {
+    let fits = |process: &crate::task::Process| match which {
         -1 => true,
         0 => process.group == group,
         1.. => process.pid == which.cast_unsigned(),
         other => process.group == other.unsigned_abs(),
-    })?;
-    let Some((pid, ended)) = found else {
-        return if options & NO_HANG != 0 {
-            Ok(0)
-        } else {
-            Err(Fail::Wait)
-        };
+    };
+    let found = ended_child(c, fits)?;
+    let (pid, status) = match found {
+        Some((pid, ended)) => (pid, status(c, ended)),
+        None => match changed_child(c, options, fits) {
+            Some(found) => found,
+            None if options & NO_HANG != 0 => return Ok(0),
+            None => return Err(Fail::Wait),
+        },
     };
     if at != 0 {
-        let status = status(c, ended);
         c.put_u32(at, status)?;
     }
     if usage != 0 {
-        put_usage(c, usage, 0)?;
+        let used = c.k.processes.get(&pid).map_or(0, |process| process.used);
+        put_usage(c, usage, used)?;
     }
-    c.k.reap(pid);
+    match c.k.processes.get_mut(&pid) {
+        Some(process) if process.ended.is_none() => process.change = None,
+        _ => c.k.reap(pid),
+    }
     Ok(u64::from(pid))
 }
 

@@ -180,7 +180,21 @@ pub(crate) fn select(c: &mut Call<'_>) -> Answer {
         return old_select(c);
     }
     let wait = microseconds(c, c.word(4))?;
-    select_for(c, wait)
+    let found = select_for(c, wait)?;
+    time_left(c, c.word(4));
+    Ok(found)
+}
+
+/// select says how long it did not wait (`select(2)`, "the Linux system call modifies timeout"); in vain on memory that
+/// cannot be written.
+fn time_left(c: &mut Call<'_>, at: u64) {
+    if at != 0
+        && let Some(deadline) = c.pending.deadline
+    {
+        let left = deadline.saturating_sub(c.k.time.now);
+        let seconds = i64::try_from(left / 1_000_000_000).unwrap_or(i64::MAX);
+        let _ = c.put_time(at, seconds, left % 1_000_000_000 / 1000, false);
+    }
 }
 
 fn old_select(c: &mut Call<'_>) -> Answer {
@@ -192,6 +206,9 @@ fn old_select(c: &mut Call<'_>) -> Answer {
     let before = std::mem::replace(&mut c.pending.words, words);
     let wait = microseconds(c, words[4])?;
     let answer = select_for(c, wait);
+    if answer.is_ok() {
+        time_left(c, words[4]);
+    }
     c.pending.words = before;
     answer
 }
@@ -261,11 +278,49 @@ fn futex_any(c: &mut Call<'_>, wide: bool) -> Answer {
         }
         FUTEX_WAKE_OP => {
             let second = c.word(4);
+            let also = wake_operation(c, second, c.word(5) as u32)?;
             let woken = wake(c, address, c.word(2));
-            Ok(woken + wake(c, second, c.word(3)))
+            Ok(woken + if also { wake(c, second, c.word(3)) } else { 0 })
         }
         _ => Err(Errno::ENOSYS.into()),
     }
+}
+
+/// Changes the second futex as FUTEX_WAKE_OP says, and compares what it was (`futex(2)`).
+fn wake_operation(c: &mut Call<'_>, address: u64, code: u32) -> Result<bool, Errno> {
+    if address & 3 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    // Four bits of operation, four of comparison, then two signed numbers of 12 bits.
+    let signed = |bits: u32| (bits << 20).cast_signed() >> 20;
+    let (operation, comparison) = (code >> 28, code >> 24 & 15);
+    let (argument, other) = (signed(code >> 12), signed(code));
+    let argument = if operation & 8 != 0 {
+        1 << (argument & 31)
+    } else {
+        argument.cast_unsigned()
+    };
+    let old = c.get_u32(address)?;
+    let new = match operation & 7 {
+        0 => argument,
+        1 => old.wrapping_add(argument),
+        2 => old | argument,
+        3 => old & !argument,
+        4 => old ^ argument,
+        _ => return Err(Errno::ENOSYS),
+    };
+    let was = old.cast_signed();
+    let holds = match comparison {
+        0 => was == other,
+        1 => was != other,
+        2 => was < other,
+        3 => was <= other,
+        4 => was > other,
+        5 => was >= other,
+        _ => return Err(Errno::ENOSYS),
+    };
+    c.put_u32(address, new)?;
+    Ok(holds)
 }
 
 /// Wakes up to `most` tasks that wait on the address in this space.

@@ -1,5 +1,6 @@
 //! Tests of the whole kernel on a processor that does nothing but hold memory and registers.
 
+mod bounds;
 mod fuzz;
 mod layouts;
 mod machine;
