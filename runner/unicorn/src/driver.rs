@@ -47,6 +47,8 @@ struct Shared {
     calls: Cell<u32>,
     /// The machine that runs now: what reads a clock must be able to stop it.
     running: RefCell<Option<UnicornMachine<'static>>>,
+    /// The space that ran last: a new one may be its copy.
+    last: Cell<Option<SpaceId>>,
 }
 
 impl Shared {
@@ -89,6 +91,7 @@ impl Shared {
         let after = after_call(uc);
         uc.get_data_mut().after = Some(after);
         let lent = if svc { lend_number(uc, at) } else { None };
+        uc.get_data_mut().written.get_mut().guest_ran();
         let flow = match self.kernel.try_borrow_mut() {
             Ok(mut kernel) => {
                 self.tell(&mut kernel);
@@ -118,6 +121,23 @@ impl Shared {
         if let Some(why) = why {
             uc.get_data_mut().resume = after;
             UnicornMachine::of(uc).stop(why);
+        }
+    }
+
+    /// A block was translated and is about to run for the first time.
+    fn block(&self, uc: &mut Unicorn<'_, Guest>, address: u64, size: u64) {
+        if !uc.get_data().written.borrow().asks(address, size) {
+            return;
+        }
+        let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
+        if uc.mem_read(address, &mut bytes).is_err()
+            || !uc.get_data_mut().written.get_mut().first(address, &bytes)
+        {
+            return;
+        }
+        if let Ok(mut kernel) = self.kernel.try_borrow_mut() {
+            self.tell(&mut kernel);
+            kernel.written_then_executed(address, size);
         }
     }
 
@@ -238,6 +258,20 @@ impl Machines for Pool {
         let shared = Rc::clone(&self.shared);
         uc.add_intr_hook(move |uc, number| shared.interrupt(uc, number))
             .map_err(failed("hooking exceptions"))?;
+        let shared = Rc::clone(&self.shared);
+        uc.add_edge_gen_hook(1, 0, move |uc, block, _| {
+            shared.block(uc, block.pc, u64::from(block.size));
+        })
+        .map_err(failed("hooking new blocks"))?;
+        uc.get_data_mut().parent = self
+            .shared
+            .last
+            .get()
+            .and_then(|last| self.machines.get(&last))
+            .map(|parent| {
+                let written = parent.uc.get_data().written.borrow().inherited();
+                (parent.mapped(), written)
+            });
         self.machines.insert(space, machine);
         Ok(())
     }
@@ -328,6 +362,7 @@ pub(crate) fn execute(
         events: Rc::clone(&events),
         calls: Cell::new(0),
         running: RefCell::new(None),
+        last: Cell::new(None),
     });
     let mut pool = Pool {
         shape,
@@ -411,6 +446,7 @@ fn drive(outlet: &mut dyn Outlet, shared: &Rc<Shared>, pool: &mut Pool) -> Resul
         }
         // An instance that counts keeps its hook; without a budget it must not stop.
         shared.counts.budget.set(blocks.unwrap_or(u64::MAX));
+        shared.last.set(Some(space));
         shared.run(outlet, &mut machine)?;
     }
 }

@@ -1,6 +1,10 @@
 //! One Unicorn instance as the kernel's [`Machine`].
 
-use std::{any::Any, cell::Cell, rc::Rc};
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
 
 use hotcell_kernel::machine::{AccessError, Context, Machine, MachineError, Protection, Reg, Trap};
 use unicorn_engine::{Arch, HookType, Prot, RegisterARM, TlbType, TranslationBlock, Unicorn, uc_error};
@@ -11,6 +15,7 @@ use crate::{
     registers,
     shape::Shape,
     traps,
+    written::Written,
 };
 
 /// What goes with an instance through its hooks.
@@ -31,7 +36,16 @@ pub(crate) struct Guest {
     pub(crate) counting: bool,
     /// What ran, shared with the driver.
     pub(crate) counts: Rc<Counts>,
+    /// Which memory the guest wrote.
+    pub(crate) written: RefCell<Written>,
+    /// A new machine: the mappings and knowledge of the one that ran before, whose copy this may be.
+    pub(crate) parent: Option<(Vec<Mapped>, Written)>,
+    /// Whether it turned out to be a copy that has not run yet.
+    pub(crate) copying: bool,
 }
+
+/// A range of mapped memory: start, last address, protection.
+pub(crate) type Mapped = (u64, u64, u32);
 
 /// What ran since the kernel was told last. Only counted once the kernel asks for it.
 #[derive(Debug, Default)]
@@ -104,6 +118,9 @@ impl<'a> UnicornMachine<'a> {
             executable: Vec::new(),
             counting: false,
             counts,
+            written: RefCell::default(),
+            parent: None,
+            copying: false,
         };
         let mut uc =
             Unicorn::new_with_data(shape.arch, shape.mode, guest).map_err(failed("making an instance"))?;
@@ -197,6 +214,8 @@ impl<'a> UnicornMachine<'a> {
             let guest = self.uc.get_data_mut();
             guest.stop = None;
             guest.access = None;
+            guest.written.get_mut().guest_ran();
+            guest.copying = false;
             let result = self.uc.emu_start(begin, 0, 0, 0);
             let guest = self.uc.get_data_mut();
             guest.after = None;
@@ -343,6 +362,53 @@ impl<'a> UnicornMachine<'a> {
         }
     }
 
+    /// All mapped memory, neighbours of equal protection joined.
+    pub(crate) fn mapped(&self) -> Vec<Mapped> {
+        let mut all: Vec<Mapped> = Vec::new();
+        let mut regions = self.uc.mem_regions().unwrap_or_default();
+        regions.sort_by_key(|region| region.begin);
+        for region in regions {
+            match all.last_mut() {
+                Some((_, last, protection))
+                    if last.checked_add(1) == Some(region.begin) && *protection == region.perms =>
+                {
+                    *last = region.end;
+                }
+                _ => all.push((region.begin, region.end, region.perms)),
+            }
+        }
+        all
+    }
+
+    /// The first write into a new machine: for a copy of its parent (fork), all is mapped by then; for a new program
+    /// (execve), only the first segment is.
+    fn take_after_parent(&mut self) {
+        if let Some((mapped, written)) = self.uc.get_data_mut().parent.take()
+            && self.mapped() == mapped
+        {
+            self.uc.get_data_mut().written.replace(written);
+            self.uc.get_data_mut().copying = true;
+        }
+    }
+
+    /// Keeps what stands in memory that becomes writable.
+    fn open(&mut self, start: u64, end: u64) {
+        let gaps = self.uc.get_data_mut().written.get_mut().opened(start, end);
+        let mut page = vec![0; 0x1000];
+        for (first, last) in gaps {
+            let mut at = first;
+            while at < last {
+                let length = (last - at).min(0x1000 - (at & 0xfff));
+                if let Some(part) = page.get_mut(..length as usize)
+                    && self.uc.mem_read(at, part).is_ok()
+                {
+                    self.uc.get_data_mut().written.get_mut().filled(at, part);
+                }
+                at += length;
+            }
+        }
+    }
+
     /// The end of an access, if its address does not wrap.
     fn end(address: u64, length: usize) -> Result<u64, AccessError> {
         let length = u64::try_from(length).map_err(|_| AccessError { address })?;
@@ -481,6 +547,8 @@ impl Machine for UnicornMachine<'_> {
 
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), AccessError> {
         Self::end(address, into.len())?;
+        // What is written after this may be a copy of the guest's own memory (mremap), not of a file.
+        self.uc.get_data().written.borrow_mut().guest_ran();
         self.uc
             .mem_read(address, into)
             .map_err(|_| AccessError { address })
@@ -488,6 +556,11 @@ impl Machine for UnicornMachine<'_> {
 
     fn write(&mut self, address: u64, from: &[u8]) -> Result<(), AccessError> {
         let end = Self::end(address, from.len())?;
+        self.take_after_parent();
+        let guest = self.uc.get_data_mut();
+        if !guest.copying {
+            guest.written.get_mut().write(address, from);
+        }
         self.uc
             .mem_write(address, from)
             .map_err(|_| AccessError { address })?;
@@ -500,6 +573,12 @@ impl Machine for UnicornMachine<'_> {
         if protection.has(Protection::EXECUTE) {
             self.note_executable(start, end);
         }
+        let writable = protection.has(Protection::WRITE);
+        self.uc
+            .get_data_mut()
+            .written
+            .get_mut()
+            .mapped(start, end, writable);
         let protection = unicorn_protection(self.uc.get_data().shape.arch, protection);
         self.uc
             .mem_map(start, length, protection)
@@ -507,7 +586,9 @@ impl Machine for UnicornMachine<'_> {
     }
 
     fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError> {
-        self.drop_translations(start, range_end(start, length)?);
+        let end = range_end(start, length)?;
+        self.drop_translations(start, end);
+        self.uc.get_data_mut().written.get_mut().unmapped(start, end);
         self.uc
             .mem_unmap(start, length)
             .map_err(failed("unmapping memory"))
@@ -519,6 +600,9 @@ impl Machine for UnicornMachine<'_> {
             self.note_executable(start, end);
         } else {
             self.drop_translations(start, end);
+        }
+        if protection.has(Protection::WRITE) {
+            self.open(start, end);
         }
         let protection = unicorn_protection(self.uc.get_data().shape.arch, protection);
         self.uc

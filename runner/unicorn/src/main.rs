@@ -9,6 +9,7 @@
 //! | `driver` | Linux programs: the loop between the emulated kernel and its machines |
 //! | `payload` | raw code: registers and memory in and out, trace |
 //! | `machine` | one Unicorn instance as the kernel's `Machine` |
+//! | `written` | which bytes the guest wrote before it runs them |
 //! | `shape` | the `[unicorn]` part of an arch profile, read |
 //! | `registers`, `traps` | Unicorn's numbers for registers and exceptions |
 //! | `quirks` | named exceptions: what a profile's data cannot say |
@@ -32,6 +33,7 @@ mod quirks;
 mod registers;
 mod shape;
 mod traps;
+mod written;
 
 #[cfg(test)]
 mod tests;

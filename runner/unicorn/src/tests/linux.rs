@@ -6,7 +6,7 @@ use hotcell_cells::cell_side::CellError;
 use hotcell_kernel::Finished;
 use hotcell_schema::{
     digest::Digest,
-    event::Event,
+    event::{Event, MemoryOp, What},
     job::{Blob, GuestLimits, LinuxJob},
     outcome::Outcome,
     persona::Persona,
@@ -209,6 +209,10 @@ fn guests_do_what_they_say() {
             Some(signal) => Outcome::Signalled(signal.to_owned()),
             None => Outcome::Exited(guest["exit"].as_i64().unwrap_or(0) as i32),
         };
+        let written = written_then_executed(&run);
+        if (written.len(), name) != (1, "written-then-run") && (written.len(), name) != (0, name) {
+            wrong.push(format!("{}: written and run at {written:x?}", guest["path"]));
+        }
         let stdout = guest["stdout"].as_str();
         if run.finished.result.outcome != wanted || stdout.is_some_and(|stdout| stdout != run.stdout()) {
             wrong.push(format!(
@@ -226,6 +230,58 @@ fn guests_do_what_they_say() {
         wrong.len(),
         wrong.join("\n")
     );
+}
+
+/// Where a program ran bytes that it had written.
+fn written_then_executed(run: &Run) -> Vec<u64> {
+    let event = |event: &Event| match &event.what {
+        What::Memory(memory) if memory.op == MemoryOp::WrittenThenExecuted => Some(memory.start.0),
+        _ => None,
+    };
+    run.events.iter().filter_map(event).collect()
+}
+
+/// One segment that is writable and executable is no finding; a byte of it changed before it runs is. Every
+/// program ends with exit(7).
+#[test]
+fn only_changed_bytes_are_written_ones() {
+    let exit = "b83c000000bf070000000f05";
+    let cases = [
+        // jmp over nothing; exit
+        (7, format!("eb00{exit}"), 0),
+        (5, format!("eb00{exit}"), 0),
+        // movb $7,[rip to the exit status]; jmp; mov $60,%eax; mov $0,%edi; syscall
+        (7, "c6050800000007eb00b83c000000bf000000000f05".to_owned(), 1),
+        // fork; jmp; the same store; jmp: parent and child each have their own
+        (
+            7,
+            "b8390000000f05eb00c6050800000007eb00b83c000000bf000000000f05".to_owned(),
+            2,
+        ),
+        // the store; jmp; fork; jmp; exit: both run what one wrote
+        (
+            7,
+            "c6051100000007eb00b8390000000f05eb00b83c000000bf000000000f05".to_owned(),
+            2,
+        ),
+    ];
+    for (flags, code, wanted) in cases {
+        let code = hex::decode(code).expect("hexadecimal");
+        let run = linux_bytes(
+            "x86_64",
+            &elf("x86_64", &code, flags),
+            &["it"],
+            b"",
+            GuestLimits::default(),
+        );
+        assert_eq!(
+            run.finished.result.outcome,
+            Outcome::Exited(7),
+            "{:?}",
+            run.events
+        );
+        assert_eq!(written_then_executed(&run).len(), wanted, "{code:x?}");
+    }
 }
 
 /// Linux programs of 64 bits do not use `sysenter`, and those of 32 neither.

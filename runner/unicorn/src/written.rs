@@ -1,0 +1,269 @@
+//! Which bytes of a guest's memory the guest wrote itself, asked when they are about to run.
+//!
+//! In: every change of memory that the kernel makes. Out: for a newly translated block, whether its bytes are other
+//! than those that came with the memory. Memory that was never writable is never asked about; of the rest, what the
+//! kernel filled in the same call that mapped it (a program's segments, a file mapping) is kept to compare with, and
+//! else zeros. So a program with one writable and executable segment is no finding, but one that unpacks, patches or
+//! reads code into memory is. The guest's own stores are not watched: that would cost every program.
+//!
+//! A page is told once as long as it is mapped. Not told: the first block that an instance ever runs; code equal to
+//! what was there at first; memory filled beyond [`MAX_KEPT`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
+const PAGE: u64 = 0x1000;
+/// Bytes kept to compare with, for one address space. Beyond them, what is filled is not asked about.
+const MAX_KEPT: usize = 64 << 20;
+/// Pieces kept, likewise.
+const MAX_PIECES: usize = 4096;
+
+/// Disjoint ranges of addresses: start and end.
+#[derive(Debug, Clone, Default)]
+struct Ranges(BTreeMap<u64, u64>);
+
+impl Ranges {
+    fn overlaps(&self, start: u64, end: u64) -> bool {
+        let before = self.0.range(..end).next_back();
+        start < end && before.is_some_and(|(_, last)| start < *last)
+    }
+
+    fn contains(&self, start: u64, end: u64) -> bool {
+        let before = self.0.range(..=start).next_back();
+        before.is_some_and(|(_, last)| end <= *last)
+    }
+
+    fn remove(&mut self, start: u64, end: u64) {
+        while let Some((first, last)) = self.last_over(start, end) {
+            self.0.remove(&first);
+            if first < start {
+                self.0.insert(first, start);
+            }
+            if end < last {
+                self.0.insert(end, last);
+            }
+        }
+    }
+
+    fn insert(&mut self, start: u64, end: u64) {
+        if start >= end || self.contains(start, end) {
+            return;
+        }
+        let (mut start, mut end) = (start, end);
+        // Neighbours that only touch join too.
+        while let Some((first, last)) = self.last_over(start.saturating_sub(1), end.saturating_add(1)) {
+            self.0.remove(&first);
+            start = start.min(first);
+            end = end.max(last);
+        }
+        self.0.insert(start, end);
+    }
+
+    fn last_over(&self, start: u64, end: u64) -> Option<(u64, u64)> {
+        let (first, last) = self.0.range(..end).next_back()?;
+        (start < *last).then_some((*first, *last))
+    }
+
+    /// What of a range is not in here.
+    fn gaps(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let mut rest = Self::default();
+        rest.insert(start, end);
+        let from = self
+            .0
+            .range(..=start)
+            .next_back()
+            .map_or(start, |(first, _)| *first);
+        for (first, last) in self.0.range(from..end) {
+            rest.remove(*first, *last);
+        }
+        rest.0.into_iter().collect()
+    }
+}
+
+/// What is known of one address space.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Written {
+    /// Mapped since the guest ran last.
+    fresh: Ranges,
+    /// Is or was writable since it was mapped, or was filled on the guest's behalf.
+    open: Ranges,
+    /// What stood in open memory at first, in order; elsewhere zeros.
+    pieces: Vec<(u64, Rc<[u8]>)>,
+    kept: usize,
+    /// Pages that were told.
+    told: BTreeSet<u64>,
+}
+
+impl Written {
+    /// The same for a copy of the address space, in which nothing was told yet.
+    pub(crate) fn inherited(&self) -> Self {
+        Self {
+            fresh: Ranges::default(),
+            told: BTreeSet::new(),
+            ..self.clone()
+        }
+    }
+
+    /// What the kernel writes from now on is the guest's doing, where it was not mapped in the same go.
+    pub(crate) fn guest_ran(&mut self) {
+        self.fresh.0.clear();
+    }
+
+    /// Memory was mapped.
+    pub(crate) fn mapped(&mut self, start: u64, end: u64, writable: bool) {
+        self.fresh.insert(start, end);
+        if writable {
+            self.open.insert(start, end);
+        }
+    }
+
+    /// Memory is gone.
+    pub(crate) fn unmapped(&mut self, start: u64, end: u64) {
+        self.fresh.remove(start, end);
+        self.open.remove(start, end);
+        while let Some(page) = self.told.range(start..end).next().copied() {
+            self.told.remove(&page);
+        }
+        let over = |at: u64, piece: &Rc<[u8]>| at < end && start < at.saturating_add(piece.len() as u64);
+        if !self.pieces.iter().any(|(at, piece)| over(*at, piece)) {
+            return;
+        }
+        for (at, piece) in std::mem::take(&mut self.pieces) {
+            if !over(at, &piece) {
+                self.pieces.push((at, piece));
+                continue;
+            }
+            self.kept = self.kept.saturating_sub(piece.len());
+            let before = start.saturating_sub(at) as usize;
+            let behind = (end.saturating_sub(at) as usize).min(piece.len());
+            self.keep(at, piece.get(..before).unwrap_or_default());
+            self.keep(
+                at.saturating_add(behind as u64),
+                piece.get(behind..).unwrap_or_default(),
+            );
+        }
+    }
+
+    /// Memory becomes writable: what of it must be told to [`Written::filled`] first.
+    pub(crate) fn opened(&mut self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let gaps = self.open.gaps(start, end);
+        self.open.insert(start, end);
+        gaps
+    }
+
+    /// What stands in memory that was just opened, before the guest can write there.
+    pub(crate) fn filled(&mut self, start: u64, bytes: &[u8]) {
+        if bytes.iter().any(|byte| *byte != 0) {
+            self.keep(start, bytes);
+        }
+    }
+
+    /// The kernel writes.
+    pub(crate) fn write(&mut self, start: u64, bytes: &[u8]) {
+        let end = start.saturating_add(bytes.len() as u64);
+        if !self.fresh.overlaps(start, end) {
+            self.open.insert(start, end);
+        } else if self.open.overlaps(start, end) {
+            self.keep(start, bytes);
+        }
+    }
+
+    fn keep(&mut self, start: u64, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let kept = self.kept.saturating_add(bytes.len());
+        if kept > MAX_KEPT || self.pieces.len() >= MAX_PIECES {
+            self.open.remove(start, start.saturating_add(bytes.len() as u64));
+            return;
+        }
+        self.kept = kept;
+        self.pieces.push((start, Rc::from(bytes)));
+    }
+
+    /// Whether a block may have been written at all, and its page was not told.
+    pub(crate) fn asks(&self, start: u64, length: u64) -> bool {
+        self.open.overlaps(start, start.saturating_add(length)) && !self.told.contains(&(start & !(PAGE - 1)))
+    }
+
+    /// Whether the guest wrote any of these bytes, told once for a page.
+    pub(crate) fn first(&mut self, start: u64, bytes: &[u8]) -> bool {
+        let mut expected = vec![0; bytes.len()];
+        for (at, piece) in &self.pieces {
+            // The part of the piece that lies in the block.
+            let skip = start.saturating_sub(*at) as usize;
+            let into = at.saturating_sub(start) as usize;
+            if let (Some(from), Some(to)) = (piece.get(skip..), expected.get_mut(into..)) {
+                let length = from.len().min(to.len());
+                if let (Some(from), Some(to)) = (from.get(..length), to.get_mut(..length)) {
+                    to.copy_from_slice(from);
+                }
+            }
+        }
+        let written = (start..)
+            .zip(bytes.iter().zip(&expected))
+            .any(|(at, (is, was))| is != was && self.open.contains(at, at.saturating_add(1)));
+        written && self.told.insert(start & !(PAGE - 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_with_the_memory_is_not_written() {
+        let mut written = Written::default();
+        written.mapped(0x1000, 0x3000, true);
+        written.write(0x1ffe, &[1, 2, 3, 4]);
+        assert!(!written.first(0x1ffe, &[1, 2, 3, 4, 0]));
+        assert!(!written.first(0x1fff, &[2, 3]));
+        assert!(written.first(0x1fff, &[2, 9]));
+        assert!(!written.asks(0x1000, 4));
+        assert!(written.asks(0x2000, 4));
+        // Read from a file after the guest ran.
+        written.guest_ran();
+        written.write(0x2100, &[7]);
+        assert!(written.first(0x2100, &[7]));
+        // New memory at the same place.
+        written.unmapped(0x2000, 0x3000);
+        assert!(!written.asks(0x2000, 4));
+        written.mapped(0x2000, 0x3000, true);
+        assert!(written.asks(0x2000, 4));
+        assert!(!written.first(0x2000, &[0, 0]));
+        assert!(
+            !written.first(0x1ffe, &[1, 2, 0, 0]),
+            "the rest of the piece is gone"
+        );
+    }
+
+    #[test]
+    fn what_was_never_writable_is_not_asked_about() {
+        let mut written = Written::default();
+        written.mapped(0x1000, 0x2000, false);
+        written.write(0x1000, &[1, 2]);
+        assert!(!written.asks(0x1000, 2));
+        written.guest_ran();
+        assert_eq!(written.opened(0x1000, 0x2000), [(0x1000, 0x2000)]);
+        written.filled(0x1000, &[1, 2]);
+        assert_eq!(written.opened(0x1000, 0x2000), []);
+        assert!(!written.first(0x1000, &[1, 2]));
+        assert!(written.first(0x1000, &[1, 3]));
+        assert!(written.inherited().asks(0x1000, 2));
+    }
+
+    #[test]
+    fn ranges_join_and_split() {
+        let mut ranges = Ranges::default();
+        ranges.insert(10, 20);
+        ranges.insert(20, 30);
+        ranges.insert(50, 60);
+        assert_eq!(ranges.0, [(10, 30), (50, 60)].into());
+        ranges.remove(15, 55);
+        assert_eq!(ranges.0, [(10, 15), (55, 60)].into());
+        assert_eq!(ranges.gaps(0, 100), [(0, 10), (15, 55), (60, 100)]);
+        assert!(ranges.overlaps(14, 16) && !ranges.overlaps(15, 55) && ranges.contains(10, 15));
+    }
+}
