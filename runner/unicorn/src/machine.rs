@@ -95,8 +95,8 @@ pub(crate) struct UnicornMachine<'a> {
 
 /// Saved registers.
 enum Saved {
-    /// All of the processor's state, as Unicorn copies it.
-    Context(unicorn_engine::Context),
+    /// All of the processor's state, as Unicorn copies it; on 32-bit x86 with the thread's own descriptor.
+    Context(unicorn_engine::Context, Option<[u8; 8]>),
     /// By number, where Unicorn's copy holds pointers of the instance it was made from.
     Registers(Vec<(i32, u64)>),
 }
@@ -275,11 +275,14 @@ impl<'a> UnicornMachine<'a> {
         }
     }
 
-    fn thumb(&self) -> bool {
+    /// Whether an ARM processor is in its other instruction set; of another processor, no.
+    pub(crate) fn thumb(&self) -> bool {
         // CPSR.T, bit 5 (ARM ARM, section B1.3.3).
-        self.uc
-            .reg_read(RegisterARM::CPSR as i32)
-            .is_ok_and(|value| value & 1 << 5 != 0)
+        self.uc.get_data().shape.arch == Arch::ARM
+            && self
+                .uc
+                .reg_read(RegisterARM::CPSR as i32)
+                .is_ok_and(|value| value & 1 << 5 != 0)
     }
 
     fn snapshot(&self) -> Result<Saved, MachineError> {
@@ -300,19 +303,24 @@ impl<'a> UnicornMachine<'a> {
             }
             return Ok(Saved::Registers(values));
         }
-        self.uc
-            .context_init()
-            .map(Saved::Context)
-            .map_err(failed("saving registers"))
+        let gdt = shape.quirks.contains(&Quirk::X86Gdt);
+        let descriptor = gdt.then(|| quirks::thread_descriptor(&self.uc)).flatten();
+        let context = self.uc.context_init().map_err(failed("saving registers"))?;
+        Ok(Saved::Context(context, descriptor))
     }
 
     fn apply(&mut self, saved: &Saved) -> Result<(), MachineError> {
         self.uc.get_data_mut().resume = None;
         match saved {
-            Saved::Context(context) => self
-                .uc
-                .context_restore(context)
-                .map_err(failed("restoring registers")),
+            Saved::Context(context, descriptor) => {
+                self.uc
+                    .context_restore(context)
+                    .map_err(failed("restoring registers"))?;
+                if let Some(descriptor) = descriptor {
+                    quirks::set_thread_descriptor(&mut self.uc, *descriptor);
+                }
+                Ok(())
+            }
             Saved::Registers(values) => {
                 for (number, value) in values {
                     self.uc

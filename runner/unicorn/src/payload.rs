@@ -51,7 +51,8 @@ pub(crate) enum PayloadError {
     Job(String),
 }
 
-/// Clocks of raw code count its instructions; chance is a fixed sequence.
+/// Clocks of raw code count its instructions. Chance (RDRAND and its like) is one fixed sequence for every job, from
+/// zero: raw code has no seed, so that the same job always gives the same result.
 struct Counted {
     instructions: Rc<Cell<u64>>,
     random: Cell<u64>,
@@ -85,6 +86,8 @@ struct Trace {
     limited: Cell<bool>,
     last: Cell<u64>,
     disassembler: Option<Disassembler>,
+    /// ARM's other instruction set.
+    thumb: Option<Disassembler>,
     instructions: RefCell<Vec<TracedInstruction>>,
     disagreements: Cell<u64>,
 }
@@ -107,11 +110,13 @@ impl Trace {
             if uc.mem_read(address, &mut bytes).is_err() {
                 bytes.clear();
             }
-            let decoded = self
-                .disassembler
-                .as_ref()
-                .and_then(|one| one.one(&bytes, address));
-            if self.disassembler.is_some()
+            let disassembler = if UnicornMachine::of(uc).thumb() {
+                self.thumb.as_ref()
+            } else {
+                self.disassembler.as_ref()
+            };
+            let decoded = disassembler.and_then(|one| one.one(&bytes, address));
+            if disassembler.is_some()
                 && decoded.as_ref().map(|(length, _)| *length as u64) != Some(u64::from(size))
             {
                 self.disagreements.set(self.disagreements.get() + 1);
@@ -223,7 +228,10 @@ pub(crate) fn run(job: &PayloadJob, code: &[u8]) -> Result<PayloadResult, Payloa
         executed: Rc::clone(&executed),
         limited: Cell::new(false),
         last: Cell::new(start),
-        disassembler: Disassembler::new(&job.arch, thumb, big_endian_code),
+        disassembler: Disassembler::new(&job.arch, false, big_endian_code),
+        thumb: (shape.arch == Arch::ARM)
+            .then(|| Disassembler::new(&job.arch, true, big_endian_code))
+            .flatten(),
         instructions: RefCell::default(),
         disagreements: Cell::new(0),
     });

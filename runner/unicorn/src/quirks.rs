@@ -104,6 +104,18 @@ pub(crate) fn set_thread_segment(uc: &mut Unicorn<'_, Guest>, base: u32) {
     }
 }
 
+/// The thread segment's descriptor, which no register holds: part of what belongs to a thread.
+pub(crate) fn thread_descriptor(uc: &Unicorn<'_, Guest>) -> Option<[u8; 8]> {
+    let mut bytes = [0; 8];
+    uc.mem_read(GDT + GDT_THREAD * 8, &mut bytes).ok()?;
+    Some(bytes)
+}
+
+/// Puts a thread segment's descriptor back, for the next time that the guest loads it.
+pub(crate) fn set_thread_descriptor(uc: &mut Unicorn<'_, Guest>, descriptor: [u8; 8]) {
+    let _ = uc.mem_write(GDT + GDT_THREAD * 8, &descriptor);
+}
+
 /// Eight identity entries of two 256 MiB pages each: 4 GiB to 8 GiB. Unicorn offers no access to the TLB, so a
 /// short program of the guest's own instructions fills it, in a page that is gone afterwards.
 fn fill_tlb(uc: &mut Unicorn<'_, Guest>, order: ByteOrder) -> Result<(), MachineError> {

@@ -249,6 +249,30 @@ fn thread_pointers_reach_the_guest() {
     }
 }
 
+/// 32-bit x86: the descriptor stands in memory, but goes with the thread, into a copy and between threads.
+#[test]
+fn a_thread_keeps_its_descriptor() {
+    // mov $0x63,%eax; mov %eax,%gs; mov %gs:0,%eax; int $0x80
+    let code = bytes("b8630000008ee865a100000000cd80");
+    let mut first = machine("x86", &code);
+    let mut copy = machine("x86", &code);
+    let places = [DATA, DATA + 16].map(|place| {
+        for machine in [&mut first, &mut copy] {
+            machine.write(place, &place.to_le_bytes()).expect("written");
+        }
+        first.set_thread_pointer(place);
+        (place, first.save().expect("saved"))
+    });
+    for (place, saved) in &places {
+        for machine in [&mut first, &mut copy] {
+            machine.restore(saved).expect("restored");
+            machine.jump(CODE);
+            assert_eq!(machine.run(), Ended::Asked);
+            assert_eq!(result(machine, "x86"), *place);
+        }
+    }
+}
+
 #[test]
 fn arm_has_the_kernels_helpers() {
     // r0 = old, r1 = new, r2 = where: ldr r3,=0xffff0fc0; blx r3; svc 0

@@ -70,6 +70,29 @@ sums! {
     riscv64: "riscv64" "riscv64", "a0" at "a1", 3 * 100 + 3, false;
 }
 
+/// The trace follows a change of ARM's instruction set, both ways.
+#[test]
+fn arm_and_thumb_in_one_trace() {
+    // add r0,pc,#1; bx r0 — Thumb: movs r2,#7; bx pc; nop — ARM: mov r3,#9
+    let bytes =
+        hex::decode("01008fe210ff2fe1 0722 c046 7847 c046 0930a0e3".replace(' ', "")).expect("hexadecimal");
+    let result = run("arm", &bytes, &[], |job| job.trace = 100);
+    assert_eq!(result.outcome, Outcome::Completed);
+    assert_eq!((register(&result, "r2"), register(&result, "r3")), (7, 9));
+    let words: Vec<&str> = result
+        .trace
+        .iter()
+        .filter_map(|one| one.text.split(' ').next())
+        .collect();
+    assert_eq!(
+        words,
+        ["add", "bx", "movs", "mov", "bx", "mov"],
+        "{:?}",
+        result.trace
+    );
+    assert_eq!(result.disagreements, 0);
+}
+
 #[test]
 fn the_instruction_limit_is_exact() {
     for (arch, name, memory) in [
