@@ -49,6 +49,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every kind, as [`Outcome::kind`] says it.
+    pub const KINDS: [&'static str; 6] = [
+        "exited",
+        "signalled",
+        "faulted",
+        "limit",
+        "unsupported",
+        "completed",
+    ];
+
     /// The kind in one word: `exited`, `signalled`, `faulted`, `limit`, `unsupported`, `completed`.
     pub fn kind(&self) -> &'static str {
         match self {

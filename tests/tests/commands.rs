@@ -167,7 +167,7 @@ fn a_file_is_analyzed_without_a_manifest() {
     assert!(run.folder.join("report.html").is_file());
     // A file that is no program is looked at, and is not our failure.
     lab.write("text", "just text\n");
-    lab.expect(0, ["analyze", "text", "--progress", "none"]);
+    lab.expect(5, ["analyze", "text", "--progress", "none"]);
     lab.expect(2, ["analyze", "not-there"]);
 }
 

@@ -11,7 +11,7 @@ use hotcell_plan::{Code, Diagnostic, Plan, Sources, load};
 use hotcell_report::text::{self, Style};
 use hotcell_run::{Engines, Forecast, Options, RunOutcome, execute, forecast};
 use hotcell_schema::manifest::Span;
-use hotcell_schema::outcome::Status;
+use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_schema::report::{Report, RunFacts};
 use hotcell_store::{Record, RunFolder, Store};
 
@@ -230,7 +230,8 @@ fn open_store(folder: &Path) -> Result<Store, Failure> {
     })
 }
 
-/// Rule files are read by another crate than manifests; to people they are one. Rules that `expect` names must be there.
+/// Rule files are read by another crate than manifests; to people they are one. What `expect` names must be
+/// there: a verdict that rests on a slip of the pen is worse than none.
 fn rule_problems(plan: &Plan, sources: &mut Sources) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     let mut known = BTreeSet::new();
@@ -249,6 +250,19 @@ fn rule_problems(plan: &Plan, sources: &mut Sources) -> Vec<Diagnostic> {
         }
     }
     for (index, expectation) in plan.expect.iter().enumerate() {
+        if let Some(outcome) = &expectation.outcome {
+            let kind = outcome.split(' ').next().unwrap_or_default();
+            if !Outcome::KINDS.contains(&kind) {
+                let title =
+                    format!("expect[{index}] names the outcome `{outcome}`, which no sample can have");
+                let problem =
+                    Diagnostic::without_place(Code::WrongValue, title).did_you_mean(kind, Outcome::KINDS);
+                problems.push(match problem.help {
+                    Some(_) => problem,
+                    None => problem.help(format!("it begins with one of: {}", Outcome::KINDS.join(", "))),
+                });
+            }
+        }
         let Some(hits) = &expectation.hits else { continue };
         for rule in hits.all.iter().chain(&hits.none).chain(&hits.any) {
             // Checks of static inspection have a `/` in their names.

@@ -58,9 +58,5 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
     } else {
         session::print_summary(&ran.outcome.report, Some(&ran.outcome.facts), ran.folder.path());
     }
-    // A file that no engine runs here (another kind of program) is an answer, not a failure of `analyze`.
-    Ok(match ran.exit() {
-        Exit::NotJudged => Exit::Ok,
-        other => other,
-    })
+    Ok(ran.exit())
 }

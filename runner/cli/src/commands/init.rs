@@ -33,7 +33,10 @@ pub(crate) fn run(args: &InitArgs) -> Result<Exit, Failure> {
         fs_err::write(&schema, crate::commands::schema::text("manifest")?)?;
     }
     ui::say(&format!("wrote {} and {}", args.file.display(), schema.display()));
-    ui::say("put a program into samples/ and try: hotcell plan, then hotcell run");
+    let file = ui::plain(&args.file.display().to_string());
+    ui::say(&format!(
+        "put a static program into samples/ beside it and try: hotcell plan {file}, then hotcell run {file}"
+    ));
     Ok(Exit::Ok)
 }
 

@@ -37,7 +37,8 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
             .accept(report, &slug, whole)
             .map_err(|error| Failure::host(error.to_string()))?;
         for path in &changed {
-            ui::say(&format!("accepted {}", path.display()));
+            let did = if path.exists() { "accepted" } else { "removed" };
+            ui::say(&format!("{did} {}", path.display()));
         }
         ui::say(&format!("{} golden files changed", changed.len()));
     }

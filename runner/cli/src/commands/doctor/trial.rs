@@ -29,7 +29,12 @@ pub(super) fn probe(places: &Places, global: &Global) -> (Probe, Vec<String>) {
             } else {
                 format!("; but {}", facts.fallbacks.join("; "))
             };
-            (State::Ok, format!("ran within {layers}{but}"), facts.confinement)
+            let state = if facts.fallbacks.is_empty() {
+                State::Ok
+            } else {
+                State::Limited
+            };
+            (state, format!("ran within {layers}{but}"), facts.confinement)
         }
         Err(error) => (State::Missing, error, Vec::new()),
     };
