@@ -13,12 +13,13 @@ use hotcell_schema::persona::Persona;
 
 use crate::abi::signal::Sig;
 use crate::abi::{Abi, Registers};
+use crate::bounds::weight;
 use crate::call::Deferred;
 use crate::chance::Chance;
 use crate::exec::Image;
 use crate::fs::open::OpenFiles;
 use crate::fs::root;
-use crate::fs::tree::{Ino, Tree};
+use crate::fs::tree::Tree;
 use crate::load::elf::ElfError;
 use crate::machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step, Trap};
 use crate::space::AddressSpace;
@@ -68,10 +69,6 @@ pub struct Finished {
 const SLICE: u64 = 20_000;
 /// Greatest number of unsupported calls told apart by number; more are counted as `syscall_other`.
 const MAX_UNSUPPORTED: usize = 1024;
-/// Greatest number of files left behind, and of bytes in all their paths together and in one of them.
-const MAX_LEFT: usize = 10_000;
-const MAX_LEFT_PATHS: usize = 2 << 20;
-const MAX_LEFT_PATH: usize = 4096;
 /// Bytes of all events together, about as they are written down.
 const MAX_EVENT_BYTES: u64 = 1 << 30;
 /// Number of the first process.
@@ -391,39 +388,6 @@ impl Kernel {
         }
     }
 
-    /// The files left behind as far as the limits allow, by path as a report names it, and the limit that was met.
-    fn left_within(&self) -> (Vec<(String, Ino)>, Option<(&'static str, u64)>) {
-        let mut kept = Vec::new();
-        let mut seen = BTreeSet::new();
-        let mut paths = 0;
-        let mut content = 0u64;
-        for (path, ino) in self.tree.left(MAX_LEFT + 1, MAX_LEFT_PATHS) {
-            let path = text(&path);
-            paths += path.len();
-            if kept.len() >= MAX_LEFT || path.len() > MAX_LEFT_PATH || paths > MAX_LEFT_PATHS {
-                return (kept, Some(("files", MAX_LEFT as u64)));
-            }
-            if seen.insert(ino) {
-                let length = self.tree.bytes(ino).map_or(0, |bytes| bytes.len() as u64);
-                content = content.saturating_add(length);
-            }
-            if content > self.limits.file_bytes {
-                return (kept, Some(("file-bytes", self.limits.file_bytes)));
-            }
-            kept.push((path, ino));
-        }
-        (kept, None)
-    }
-
-    /// More files left behind than can be handed over is a limit met.
-    fn bound_left(&mut self) {
-        if self.end.is_none()
-            && let (_, Some((name, value))) = self.left_within()
-        {
-            self.limit(name, value);
-        }
-    }
-
     // Scheduling.
 
     fn boot(&mut self, machines: &mut dyn Machines, image: Image) -> Result<(), MachineError> {
@@ -688,31 +652,4 @@ impl Kernel {
             .fold(0u64, u64::saturating_add);
         self.limits.memory.saturating_sub(used)
     }
-}
-
-/// About how many bytes an event is when written down.
-fn weight(task: &event::Task, what: &What) -> u64 {
-    use event::ArgValue::{Address, Fd, Flags, Int, Name, Path, Socket, Text, Texts};
-    const EACH: usize = 200;
-    let list = |texts: &[String]| texts.iter().map(|text| text.len() + 4).sum::<usize>();
-    let option = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let own = match what {
-        What::Syscall(call) => call
-            .args
-            .iter()
-            .map(|arg| {
-                let value = match &arg.value {
-                    Int(_) | Address(_) | Fd(_) => 20,
-                    Path(text) | Text(text) | Name(text) | Socket(text) => text.len(),
-                    Texts(texts) | Flags(texts) => list(texts),
-                };
-                arg.name.len() + value + 30
-            })
-            .sum(),
-        What::Process(process) => option(&process.path) + list(&process.argv),
-        What::File(file) => file.path.len() + option(&file.to),
-        What::Memory(memory) => option(&memory.file),
-        _ => EACH,
-    };
-    (EACH + task.image.len() + own) as u64
 }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`machine`] | the border to the processor |
 //! | `kernel` | the door ([`Kernel`]), the scheduler, limits |
+//! | `bounds` | how much a run may hand over |
 //! | `call`, `guest` | a system call from registers to handler to result and events; what handlers read and write |
 //! | `table` | one row per system call: numbers, shape, support level, handler |
 //! | `sys` | the handlers, by subject |
@@ -21,6 +22,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod abi;
+mod bounds;
 mod call;
 mod chance;
 mod deliver;

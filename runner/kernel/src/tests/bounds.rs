@@ -119,29 +119,22 @@ fn children_that_ended_count_until_waited_for() {
         ..GuestLimits::default()
     };
     let mut bench = bench("x86_64", b"", limits);
-    for _ in 0..20 {
-        // The parent or the child has the result; the child ends at once.
-        match bench.call("fork", &[]) {
-            Some(child) if child > 0 => {
-                bench.call("sched_yield", &[]);
-            }
-            Some(0) => {
-                bench.call("exit_group", &[0]);
-            }
-            _ => break,
-        }
-        // The child's turn.
-        bench.call("exit_group", &[0]);
-        if bench
-            .kernel
-            .processes
-            .get(&1000)
-            .is_none_or(|first| first.ended.is_some())
-        {
+    // The parent makes children and lets them run; each of them ends at once.
+    for turn in 0..60 {
+        if bench.next() == Step::Finished {
             break;
         }
+        let name = match (bench.kernel.current, turn % 2) {
+            (1000, 0) => "fork",
+            (1000, _) => "sched_yield",
+            _ => "exit_group",
+        };
+        bench.call(name, &[]);
     }
-    assert!(bench.kernel.processes.len() <= 4);
+    assert_eq!(bench.next(), Step::Finished);
+    let result = bench.finish().result;
+    assert_eq!(result.outcome, Outcome::Limit("processes".into()));
+    assert_eq!(result.tasks, 4);
 }
 
 #[test]
