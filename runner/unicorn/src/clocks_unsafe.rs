@@ -4,7 +4,8 @@
 //! CNTPCT, arm generic timer, s390x CPU timer), `cpu_get_ticks_x86_64` (RDTSC, RDTSCP), `riscv_csrrw_riscv64` (cycle,
 //! time, instret), `helper_mfc0_count*` and `helper_rdhwr_cc*` (MIPS Count, which the C library keeps at zero), `helper_stck` (s390x
 //! STCK) and `qemu_guest_getrandom` (RDRAND, RDSEED, RNDR, DARN). The linker replaces them (`build.rs`).
-//! The PowerPC timebase is not there at all: the C library reads it as zero.
+//! The PowerPC timebase is not there at all: the C library compiles its reading out and copies a register that stays
+//! zero, so that no function is called which could be replaced.
 //!
 //! In: a call in the middle of a guest instruction. Out: a value of the [`Source`] that is active on this thread
 //! while a guest runs; outside a run, zero. `src/tests/clocks.rs` reads them all on every architecture.
