@@ -167,8 +167,11 @@ fn run(lab: &Lab, all: &[Busybox], commands: &[(&str, &[&str])]) -> Run {
     lab.run("busybox.yaml", &["--progress", "none"])
 }
 
-/// Outcome, standard output and standard error of each command on each architecture.
-fn results(run: &Run) -> BTreeMap<(String, String), (String, String, String)> {
+/// Outcome, standard output, standard error.
+type Answer = (String, String, String);
+
+/// The answer to each command on each architecture.
+fn results(run: &Run) -> BTreeMap<(String, String), Answer> {
     let mut all = BTreeMap::new();
     for instance in run.stage("run") {
         let text = |port| String::from_utf8_lossy(&run.output(instance, port)).into_owned();
@@ -236,7 +239,7 @@ fn says_what_is_written_down() {
     for (name, words) in OWN {
         let mut text = format!("$ {}\n", words.join(" "));
         // Architectures that say the same stand together.
-        let mut said: Vec<((String, String, String), Vec<&str>)> = Vec::new();
+        let mut said: Vec<(Answer, Vec<&str>)> = Vec::new();
         for one in &all {
             let answer = &ours[&((*name).to_owned(), one.debian.to_owned())];
             match said.iter_mut().find(|(known, _)| known == answer) {
