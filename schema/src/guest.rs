@@ -31,7 +31,9 @@ impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         text.strip_prefix("0x")
-            .filter(|digits| matches!(digits.len(), 1..=16) && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            .filter(|digits| {
+                matches!(digits.len(), 1..=16) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+            })
             .and_then(|digits| u64::from_str_radix(digits, 16).ok())
             .map(Self)
             .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not an address like 0x1000")))

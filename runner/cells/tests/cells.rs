@@ -210,7 +210,10 @@ fn a_cell_that_is_made_after_the_stop_request_is_interrupted_not_failed() {
         sandbox: Sandbox::of_this_host(),
         stop: &stop,
     });
-    assert!(matches!(made, Err(CellFault::Interrupted(Interruption::Stopped))), "{made:?}");
+    assert!(
+        matches!(made, Err(CellFault::Interrupted(Interruption::Stopped))),
+        "{made:?}"
+    );
 }
 
 #[test]

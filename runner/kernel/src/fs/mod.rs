@@ -2,6 +2,7 @@
 //! files ([`open`]). All in memory; inode numbers, directory order and times are deterministic.
 
 pub(crate) mod content;
+pub(crate) mod device;
 pub(crate) mod open;
 pub(crate) mod proc;
 pub(crate) mod root;

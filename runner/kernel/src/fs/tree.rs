@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::abi::errno::Errno;
 use crate::abi::layout::Stat;
+pub(crate) use crate::fs::device::Device;
 use crate::fs::proc::{ProcFile, ProcLink};
 
 /// Names an inode; its number for the guest too. Never used twice.
@@ -36,35 +37,6 @@ impl Data {
             Self::Own(bytes) => bytes,
             // Made own above.
             Self::Shared(_) => unreachable!("shared data was made own"),
-        }
-    }
-}
-
-/// Devices of `/dev`, by what they do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Device {
-    Null,
-    Zero,
-    Full,
-    Random,
-    Urandom,
-    Tty,
-    Console,
-    Kmsg,
-}
-
-impl Device {
-    /// Major and minor number (Documentation/admin-guide/devices.txt), encoded for stat.
-    pub(crate) fn number(self) -> u64 {
-        match self {
-            Self::Null => 0x103,
-            Self::Zero => 0x105,
-            Self::Full => 0x107,
-            Self::Random => 0x108,
-            Self::Urandom => 0x109,
-            Self::Kmsg => 0x10b,
-            Self::Tty => 0x500,
-            Self::Console => 0x501,
         }
     }
 }
