@@ -17,6 +17,7 @@
 //! | [`digest`], [`guest`] | SHA-256 digests; guest addresses, bytes and text in JSON |
 
 pub mod arch;
+pub mod command;
 pub mod digest;
 pub mod elf;
 pub mod event;

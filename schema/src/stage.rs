@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+use crate::command::CommandWith;
 use crate::guest::{Address, Hex};
 use crate::job::{MemoryIn, MemoryOut};
 
 /// What flows through a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortType {
     /// The bytes of one file.
     File,
@@ -26,6 +26,63 @@ pub enum PortType {
     Findings,
     /// A JSON document of the named type.
     Json(&'static str),
+    /// Any JSON document; its own schema, where it has one, was checked when it was made.
+    Document,
+    /// Whatever is wired to it. Only inputs can be so.
+    Any,
+}
+
+impl PortType {
+    /// The type that a manifest names: the same text as [`Display`](std::fmt::Display) writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "file" => Some(Self::File),
+            "files" => Some(Self::Files),
+            "events" => Some(Self::Events),
+            "findings" => Some(Self::Findings),
+            "json" => Some(Self::Document),
+            _ => STAGE_TYPES
+                .iter()
+                .flat_map(|stage_type| stage_type.outputs)
+                .map(|output| output.port)
+                .find(|port| matches!(port, Self::Json(_)) && port.to_string() == text),
+        }
+    }
+
+    /// Whether an input of this type takes what an output of the other type gives.
+    pub fn takes(self, gives: Self) -> bool {
+        self == gives || self == Self::Any
+    }
+
+    /// Whether what flows is JSON in one piece, so that expressions can read it.
+    pub fn is_readable(self) -> bool {
+        matches!(
+            self,
+            Self::Json(_) | Self::Document | Self::Findings | Self::Files
+        )
+    }
+
+    /// The ending of a file that holds it.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Events => ".jsonl",
+            Self::File | Self::Any => "",
+            Self::Json(_) | Self::Document | Self::Findings | Self::Files => ".json",
+        }
+    }
+}
+
+impl Serialize for PortType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for PortType {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom(format!("there is no port type `{text}`")))
+    }
 }
 
 impl std::fmt::Display for PortType {
@@ -36,6 +93,8 @@ impl std::fmt::Display for PortType {
             Self::Events => f.write_str("events"),
             Self::Findings => f.write_str("findings"),
             Self::Json(name) => write!(f, "json<{name}>"),
+            Self::Document => f.write_str("json"),
+            Self::Any => f.write_str("anything"),
         }
     }
 }
@@ -83,8 +142,10 @@ pub struct StageType {
     pub exact: bool,
     /// Whether it uses the instance's seed.
     pub seeded: bool,
-    /// Whether the guest's limits can change its result.
-    pub limited: bool,
+    /// The keys of `limits` that mean something to it.
+    pub limits: &'static [&'static str],
+    /// Whether it also takes inputs of any name and type, and gives the outputs that `with.outputs` declares.
+    pub open: bool,
     /// The JSON schema of its `with`.
     pub with_schema: fn(&mut SchemaGenerator) -> Schema,
 }
@@ -105,7 +166,21 @@ impl StageType {
 
     /// The input of that name.
     pub fn input(&self, name: &str) -> Option<&'static Input> {
-        self.inputs.iter().find(|input| input.name == name)
+        /// What an open stage type takes under any name.
+        static ANYTHING: Input = Input {
+            name: "",
+            port: PortType::Any,
+            required: false,
+            many: true,
+            about: "anything",
+        };
+        let listed = self.inputs.iter().find(|input| input.name == name);
+        listed.or_else(|| self.open.then_some(&ANYTHING))
+    }
+
+    /// Whether one of the guest's limits can change its result.
+    pub fn is_limited(&self) -> bool {
+        self.limits.contains(&"instructions")
     }
 
     /// The output of that name.
@@ -128,6 +203,23 @@ const fn output(name: &'static str, port: PortType, about: &'static str) -> Outp
     Output { name, port, about }
 }
 
+/// Limits of stage types that run no guest.
+const HOST_LIMITS: &[&str] = &["wall", "cpu"];
+/// Limits of stage types that run a guest in an emulator.
+const GUEST_LIMITS: &[&str] = &[
+    "virtual-time",
+    "events",
+    "syscalls",
+    "instructions",
+    "memory",
+    "tasks",
+    "file-bytes",
+    "wall",
+    "cpu",
+];
+/// Limits of the user's own programs.
+const COMMAND_LIMITS: &[&str] = &["memory", "tasks", "file-bytes", "wall", "cpu"];
+
 /// Every stage type there is.
 pub static STAGE_TYPES: &[StageType] = &[
     StageType {
@@ -149,7 +241,8 @@ pub static STAGE_TYPES: &[StageType] = &[
         ],
         exact: true,
         seeded: false,
-        limited: false,
+        limits: HOST_LIMITS,
+        open: false,
         with_schema: |generator| generator.subschema_for::<InspectWith>(),
     },
     StageType {
@@ -169,7 +262,8 @@ pub static STAGE_TYPES: &[StageType] = &[
         )],
         exact: true,
         seeded: false,
-        limited: true,
+        limits: GUEST_LIMITS,
+        open: false,
         with_schema: |generator| generator.subschema_for::<PayloadWith>(),
     },
     StageType {
@@ -193,7 +287,8 @@ pub static STAGE_TYPES: &[StageType] = &[
         ],
         exact: true,
         seeded: true,
-        limited: true,
+        limits: GUEST_LIMITS,
+        open: false,
         with_schema: |generator| generator.subschema_for::<LinuxWith>(),
     },
     StageType {
@@ -207,8 +302,24 @@ pub static STAGE_TYPES: &[StageType] = &[
         outputs: &[output("findings", PortType::Findings, "what the rules concluded")],
         exact: true,
         seeded: false,
-        limited: false,
+        limits: HOST_LIMITS,
+        open: false,
         with_schema: |generator| generator.subschema_for::<RulesWith>(),
+    },
+    StageType {
+        name: "command",
+        about: "Run a program of your own, confined, over files and JSON",
+        version: 1,
+        inputs: &[],
+        outputs: &[
+            output("stdout", PortType::File, "what it wrote to standard output"),
+            output("stderr", PortType::File, "what it wrote to standard error"),
+        ],
+        exact: true,
+        seeded: false,
+        limits: COMMAND_LIMITS,
+        open: true,
+        with_schema: |generator| generator.subschema_for::<CommandWith>(),
     },
 ];
 

@@ -44,6 +44,11 @@ pub struct Stage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub max_items: Option<u32>,
+    /// How deep an axis that goes over this stage's own outputs is expanded: 1 goes over what the other stages gave, 2 also
+    /// over what was found in that, and so on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub max_depth: Option<u8>,
 }
 
 /// Limits of one instance. Reaching a limit of the guest is an outcome of the sample, the same on every machine; reaching

@@ -1,0 +1,173 @@
+//! Settings of `command` stages: a program of the user's own.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::SecretRef;
+
+/// `with` of `command`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct CommandWith {
+    /// The program and its arguments. `${inputs.<port>}` and `${outputs.<port>}` are paths of what is wired and of what is to
+    /// be written. An element that names a file in the document's folder is taken along to the program's work folder.
+    pub run: Vec<String>,
+    /// Further files that the program needs: globs, from the document's folder.
+    pub files: Vec<String>,
+    /// Environment, beside the fixed small one: a text, or `{ secret = "<name>" }`.
+    pub env: BTreeMap<String, EnvValue>,
+    /// The input that it reads from standard input.
+    pub stdin: Option<String>,
+    /// Exit codes that count as done; absent: 0.
+    pub success: Vec<u8>,
+    /// What it gives, beside `stdout` and `stderr`: port to its type.
+    pub outputs: BTreeMap<String, CommandOutput>,
+    /// Its result may differ from run to run: goldens then hold facts instead of bytes.
+    pub observed: bool,
+}
+
+/// Value of an environment variable.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
+pub enum EnvValue {
+    /// The value itself.
+    Text(String),
+    /// A secret, by its name.
+    Secret(SecretRef),
+}
+
+impl Serialize for EnvValue {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Secret(secret) => secret.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for EnvValue {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = EnvValue;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a text or `{ secret = \"name\" }`")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<EnvValue, E> {
+                Ok(EnvValue::Text(text.to_owned()))
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<EnvValue, A::Error> {
+                let map = serde::de::value::MapAccessDeserializer::new(map);
+                SecretRef::deserialize(map).map(EnvValue::Secret)
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// An output that a command declares.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct CommandOutput {
+    /// Its type: `file`, `files`, `events`, `findings`, `json`, or a JSON type that a stage type gives (`json<elf-info>`).
+    #[serde(rename = "type")]
+    pub port: OutputType,
+    /// A JSON schema that it fulfils: a file in the document's folder. Only for `json`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// Where the program leaves it.
+    pub from: OutputPlace,
+    /// Whether it may be missing.
+    pub optional: bool,
+}
+
+/// Type of an output that a command declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutputType(pub crate::stage::PortType);
+
+impl Default for OutputType {
+    fn default() -> Self {
+        Self(crate::stage::PortType::File)
+    }
+}
+
+impl Serialize for OutputType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for OutputType {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::stage::PortType::deserialize(deserializer).map(Self)
+    }
+}
+
+impl JsonSchema for OutputType {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "OutputType".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let mut names: Vec<String> = ["file", "files", "events", "findings", "json"]
+            .map(String::from)
+            .to_vec();
+        let given = crate::stage::STAGE_TYPES
+            .iter()
+            .flat_map(|stage_type| stage_type.outputs);
+        for name in given.map(|output| output.port.to_string()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        schemars::json_schema!({"type": "string", "enum": names, "default": "file"})
+    }
+}
+
+/// Where a command leaves an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutputPlace {
+    /// The file `outputs/<port>` of its work folder; for `files`, the folder of that name.
+    #[default]
+    File,
+    /// Its standard output.
+    Stdout,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_and_written() {
+        let json = serde_json::json!({
+            "run": ["python3", "analyse.py"],
+            "env": {"MODE": "fast", "TOKEN": {"secret": "api"}},
+            "outputs": {"info": {"type": "json<elf-info>"}, "table": {"type": "json", "schema": "table.json", "from": "stdout"}},
+        });
+        let with: CommandWith = serde_json::from_value(json).unwrap();
+        assert_eq!(with.env["MODE"], EnvValue::Text("fast".into()));
+        assert_eq!(
+            with.outputs["info"].port.0,
+            crate::stage::PortType::Json("elf-info")
+        );
+        let again: CommandWith = serde_json::from_value(serde_json::to_value(&with).unwrap()).unwrap();
+        assert_eq!(again, with);
+        for wrong in ["json<nothing>", "anything", ""] {
+            let json = serde_json::json!({"outputs": {"x": {"type": wrong}}});
+            assert!(serde_json::from_value::<CommandWith>(json).is_err(), "{wrong}");
+        }
+    }
+}
