@@ -16,6 +16,7 @@
 //! | [`schemas`](mod@schemas) | JSON schemas of everything |
 //! | [`profiles`], [`shipped`] | arch profiles; files that are part of the program |
 //! | [`expression`] | `when`, `where`, `${}` |
+//! | [`reader`] | what a plan asks of those who read archives and fetch packages |
 //! | [`resolve`] | samples, graph of stages, instances |
 //! | [`plan`](mod@plan) | the plan as plain data |
 //!
@@ -33,8 +34,10 @@ pub mod diagnostics;
 pub mod expression;
 mod files;
 pub mod load;
+mod naming;
 pub mod plan;
 pub mod profiles;
+pub mod reader;
 pub mod resolve;
 mod samples;
 pub mod schemas;
@@ -43,10 +46,12 @@ pub mod sources;
 pub mod tree;
 
 pub use self::plan::{
-    After, AxisValue, Instance, Plan, PlannedLimits, PlannedStage, RuleSet, Sample, When, Wire,
+    After, Archive, AxisValue, Instance, Origin, Plan, PlannedLimits, PlannedStage, RuleSet, Sample, When,
+    Wire,
 };
 pub use diagnostics::{Code, Diagnostic, Label, Severity};
 pub use load::{Loaded, Options, load, load_text};
 pub use profiles::Profiles;
-pub use resolve::plan;
+pub use reader::{Member, NoReader, Package, PackageFile, SourceError, SourceReader, Supply, Wanted};
+pub use resolve::{plan, plan_with};
 pub use sources::{Position, Sources};

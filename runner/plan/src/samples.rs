@@ -11,8 +11,9 @@ use serde::Deserialize;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::files::{self, ByDigest, FileError};
 use crate::load::{self, Loaded};
-use crate::plan::Sample;
+use crate::plan::{Archive, Origin, Sample};
 use crate::profiles::Profiles;
+use crate::reader::{Package, Supply};
 use crate::sources::Sources;
 
 /// Greatest number of samples of a manifest.
@@ -35,6 +36,10 @@ const COLUMNS: [&str; 5] = ["path", "sha256", "family", "variant", "label"];
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
     pub list: Vec<Sample>,
+    /// Archives that samples stand in.
+    pub archives: Vec<Archive>,
+    /// Packages by the name of their source.
+    pub packages: BTreeMap<String, Package>,
     /// Indexes of the samples of each set.
     pub sets: IndexMap<String, Vec<usize>>,
 }
@@ -43,6 +48,7 @@ pub(crate) struct Reader<'a> {
     manifest: &'a Manifest,
     loaded: &'a Loaded,
     profiles: &'a Profiles,
+    supply: &'a Supply<'a>,
     sources: &'a mut Sources,
     problems: &'a mut Vec<Diagnostic>,
     by_digest: ByDigest,
@@ -56,6 +62,7 @@ pub(crate) fn find(
     manifest: &Manifest,
     loaded: &Loaded,
     profiles: &Profiles,
+    supply: &Supply<'_>,
     sources: &mut Sources,
     problems: &mut Vec<Diagnostic>,
 ) -> Samples {
@@ -63,6 +70,7 @@ pub(crate) fn find(
         manifest,
         loaded,
         profiles,
+        supply,
         sources,
         problems,
         by_digest: ByDigest::default(),
@@ -336,7 +344,7 @@ impl Reader<'_> {
             digest: facts.digest,
             set: name.to_owned(),
             name: path.file_name().unwrap_or("sample").to_owned(),
-            path: relative,
+            origin: Origin::File(relative),
             length: facts.length,
             arch: self
                 .profiles
@@ -361,11 +369,11 @@ impl Samples {
     pub(crate) fn once_each(&mut self, loaded: &Loaded, problems: &mut Vec<Diagnostic>) {
         for (name, indexes) in &mut self.sets {
             let mut seen: BTreeSet<Digest> = BTreeSet::new();
-            let list = &self.list;
+            let (list, archives) = (&self.list, &self.archives);
             let mut twice = Vec::new();
             indexes.retain(|index| match list.get(*index) {
                 Some(sample) if !seen.insert(sample.digest) => {
-                    twice.push(sample.path.as_str());
+                    twice.push(sample.origin.shown(archives));
                     false
                 }
                 Some(_) => true,

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use camino::{Utf8Path, Utf8PathBuf};
-use hotcell_plan::{After, AxisValue, Loaded, Options, Plan, Profiles, Wire, load, plan};
+use hotcell_plan::{After, AxisValue, Loaded, Options, Origin, Plan, Profiles, Wire, load, plan};
 use hotcell_schema::stage::{LinuxWith, NetworkMode};
 use serde_json::json;
 
@@ -188,7 +188,7 @@ fn a_manifest_becomes_instances() {
     seeds.dedup();
     assert_eq!(seeds.len(), plan.instances.len());
     assert_eq!(plan.sample_of(run).unwrap().family.as_deref(), Some("mirai"));
-    assert_eq!(std::fs::read(plan.sample_path(&plan.samples[0])).unwrap(), x86_64);
+    assert_eq!(std::fs::read(plan.sample_file(&plan.samples[0]).unwrap()).unwrap(), x86_64);
 
     // The written plan can be read again, and is the same each time.
     let json = serde_json::to_string(&plan).unwrap();
@@ -228,7 +228,7 @@ fn documents_merge_and_paths_count_from_their_own() {
     let plan = folder.plan("m.yaml", &Options::default());
     assert_eq!((plan.name.as_str(), plan.seed), ("m", 3));
     assert_eq!(plan.samples.len(), 1);
-    assert_eq!(plan.samples[0].path, "base/bin/one");
+    assert_eq!(plan.samples[0].origin, Origin::File("base/bin/one".into()));
     let run = &plan.instances[0];
     assert_eq!(
         (run.with["args"].clone(), run.with["argv0"].clone()),
@@ -312,7 +312,7 @@ fn samples_come_from_lists_sources_and_the_command_line() {
     // `two` stands in both sets, and is one sample on the axis.
     assert_eq!(plan.instances.len(), 4);
     for sample in &plan.samples {
-        let bytes = std::fs::read(plan.sample_path(sample)).unwrap();
+        let bytes = std::fs::read(plan.sample_file(sample).unwrap()).unwrap();
         assert_eq!(hotcell_schema::digest::Digest::of(&bytes), sample.digest);
     }
 }

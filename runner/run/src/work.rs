@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use hotcell_cells::stop::Urgency;
-use hotcell_plan::{Instance, Plan, Sample, Wire};
+use hotcell_plan::{Instance, Origin, Plan, Sample, Wire};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::Status;
 use hotcell_store::{Record, StoreError, Stored};
@@ -16,6 +16,8 @@ use crate::key::{self, Components};
 use crate::schedule::{Dependency, dependencies};
 use crate::{condition, stages};
 
+/// Why an instance is skipped whose sample is listed and nowhere to be found.
+const ABSENT: &str = "absent";
 /// No sample is larger.
 const MAX_SAMPLE: u64 = 1 << 30;
 
@@ -149,7 +151,16 @@ impl<'a> Shared<'a> {
     }
 
     fn read_sample(&self, sample: &Sample) -> Result<Vec<u8>, Done> {
-        let path = self.plan.sample_path(sample);
+        let path = match &sample.origin {
+            Origin::File(path) => self.plan.path(path),
+            Origin::Member { .. } | Origin::Object => {
+                return Err(Done::without_outputs(
+                    Status::Refused,
+                    "samples in archives are not read yet",
+                ));
+            }
+            Origin::Absent => return Err(Done::without_outputs(Status::Skipped, ABSENT)),
+        };
         if sample.length > MAX_SAMPLE {
             return Err(Done::without_outputs(
                 Status::Refused,
@@ -227,6 +238,9 @@ struct Ready<'a> {
 }
 
 fn prepare<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<Ready<'a>, Done> {
+    if shared.plan.is_absent(instance) {
+        return Err(Done::without_outputs(Status::Skipped, ABSENT));
+    }
     check_dependencies(shared, instance)?;
     condition::check(shared, instance)?;
     let inputs = inputs(shared, instance)?;
