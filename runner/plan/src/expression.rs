@@ -71,6 +71,30 @@ impl Evaluator {
             .map_err(|error| told(&error))
     }
 
+    /// The names that an expression takes from its context.
+    pub fn names(&self, expression: &str) -> Result<BTreeSet<String>, ExpressionError> {
+        let compiled = self.compile(expression)?;
+        Ok(compiled.undeclared_variables(false).into_iter().collect())
+    }
+
+    /// Fills in every `${}` of a JSON value.
+    pub fn fill_all(&self, value: &Json, context: &Json) -> Result<Json, ExpressionError> {
+        Ok(match value {
+            Json::String(text) if text.contains("${") => self.fill(&pieces(text)?, context)?,
+            Json::Array(items) => {
+                let items = items.iter().map(|item| self.fill_all(item, context));
+                Json::Array(items.collect::<Result<_, _>>()?)
+            }
+            Json::Object(table) => {
+                let table = table
+                    .iter()
+                    .map(|(key, value)| Ok((key.clone(), self.fill_all(value, context)?)));
+                Json::Object(table.collect::<Result<_, ExpressionError>>()?)
+            }
+            other => other.clone(),
+        })
+    }
+
     /// The value of an expression.
     pub fn value(&self, expression: &str, context: &Json) -> Result<Json, ExpressionError> {
         let value = self

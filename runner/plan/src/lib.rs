@@ -31,6 +31,7 @@
 
 mod check;
 pub mod diagnostics;
+mod expand;
 pub mod expression;
 mod files;
 pub mod load;
@@ -46,8 +47,8 @@ pub mod sources;
 pub mod tree;
 
 pub use self::plan::{
-    After, Archive, AxisValue, Instance, Origin, Plan, PlannedLimits, PlannedStage, RuleSet, Sample, When,
-    Wire,
+    After, Archive, AxisValue, Expansion, FileSet, Instance, Item, Late, Origin, OwnFile, Plan, PlannedLimits,
+    PlannedStage, RuleSet, Sample, When, Wire,
 };
 pub use diagnostics::{Code, Diagnostic, Label, Severity};
 pub use load::{Loaded, Options, load, load_text};

@@ -2,21 +2,25 @@
 //! manifest and inputs; written as `plan.json` and by `hotcell plan --json`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::job::GuestLimits;
 use hotcell_schema::manifest::{Expectation, Golden};
 use hotcell_schema::persona::Persona;
+use hotcell_schema::stage::PortType;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
+use crate::reader::Package;
+
 /// Name of the plan's format.
 pub const FORMAT: &str = "hotcell-plan";
 /// Version of the plan's format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What will be done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +40,12 @@ pub struct Plan {
     pub folder: Utf8PathBuf,
     /// Samples in the manifest's order. The same bytes can be in several sets.
     pub samples: Vec<Sample>,
+    /// Archives that samples stand in ([`Origin::Member`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub archives: Vec<Archive>,
+    /// Packages that sources resolved to, by the name of the source.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub packages: BTreeMap<String, Package>,
     /// Stages in an order in which each comes after what it reads.
     pub stages: IndexMap<String, PlannedStage>,
     /// Instances: stage by stage, in the order of the axes' values. Each comes after what it reads.
@@ -46,6 +56,8 @@ pub struct Plan {
     pub personas: BTreeMap<String, Persona>,
     /// Sets of rule files that instances name ([`Instance::rules`]).
     pub rule_sets: BTreeMap<String, RuleSet>,
+    /// Files of the user's own programs that instances name ([`Instance::files`]).
+    pub file_sets: BTreeMap<String, FileSet>,
     /// What is expected of the result.
     pub expect: Vec<Expectation>,
     /// Which parts of the result are compared with golden files.
@@ -53,7 +65,7 @@ pub struct Plan {
     pub golden: Option<Golden>,
 }
 
-/// A file that is a sample.
+/// Bytes that are a sample.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sample {
     /// Digest of its bytes: its id.
@@ -62,9 +74,9 @@ pub struct Sample {
     pub set: String,
     /// File name, without its folder.
     pub name: String,
-    /// Path from the plan's folder; see [`Plan::sample_path`].
-    pub path: Utf8PathBuf,
-    /// Length in bytes.
+    /// Where its bytes are.
+    pub origin: Origin,
+    /// Length in bytes; 0 when it is absent.
     pub length: u64,
     /// Arch profile that its ELF header fits; absent: no ELF file, or none fits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,6 +92,57 @@ pub struct Sample {
     pub label: Option<String>,
 }
 
+/// Where the bytes of a sample are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// A file: its path from the plan's folder; see [`Plan::path`].
+    File(Utf8PathBuf),
+    /// A member of an archive, found in it by the sample's digest.
+    Member {
+        /// Index in [`Plan::archives`].
+        archive: usize,
+        /// The member's name as the archive says it: for people, never a path on the host.
+        name: String,
+    },
+    /// The store, under the sample's digest: it was fetched.
+    Object,
+    /// Nowhere: it is listed, and its source does not have it. What is about it is skipped.
+    Absent,
+}
+
+impl Origin {
+    /// The origin in a line, for people.
+    pub fn shown<'a>(&'a self, archives: &'a [Archive]) -> String {
+        match self {
+            Self::File(path) => path.to_string(),
+            Self::Member { archive, name } => match archives.get(*archive) {
+                Some(archive) => format!("{}:{name}", archive.name),
+                None => name.clone(),
+            },
+            Self::Object => "the store".into(),
+            Self::Absent => "nowhere".into(),
+        }
+    }
+}
+
+/// An archive that samples stand in. Only a confined process reads what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archive {
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub length: u64,
+    /// Its name for people: the path that the manifest leads to, or the package.
+    pub name: String,
+    /// Path from the plan's folder; absent: it was fetched and stands in the store under its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Utf8PathBuf>,
+    /// Name of the secret that is its password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+}
+
 /// A stage and the place of its instances.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStage {
@@ -91,6 +154,30 @@ pub struct PlannedStage {
     pub first: usize,
     /// How many instances it has; they follow each other.
     pub count: usize,
+    /// What it gives: output port to its type.
+    pub outputs: IndexMap<String, PortType>,
+    /// Limits of each instance.
+    pub limits: PlannedLimits,
+    /// How often an instance is tried again when the host interrupted it.
+    pub retries: u8,
+    /// The axis that is expanded at run time, where there is one. The stage's instances in the plan are then points: each
+    /// becomes as many instances as there are items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expansion: Option<Expansion>,
+}
+
+/// An axis that is expanded at run time, over the files that other instances gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expansion {
+    /// Name of the axis.
+    pub axis: String,
+    /// Output port of the stage itself over whose files the axis goes too, one level deeper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<String>,
+    /// Greatest number of items of one point.
+    pub max_items: u32,
+    /// Greatest number of levels; 1 where the axis does not go over the stage's own outputs.
+    pub max_depth: u8,
 }
 
 impl PlannedStage {
@@ -115,11 +202,10 @@ pub struct Instance {
     pub axes: IndexMap<String, AxisValue>,
     /// `with`, read into the stage type's own struct and written again with every default:
     /// `serde_json::from_value::<LinuxWith>` and its like read it.
-    pub with: Json,
-    /// Limits.
-    pub limits: PlannedLimits,
-    /// How often it is tried again when the host interrupted it.
-    pub retries: u8,
+    pub with: Arc<Json>,
+    /// The results that `with` still needs: it then holds `${}`, which are filled in at run time. Absent: `with` is final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<Late>,
     /// Inputs: port to what is wired to it, in order.
     pub inputs: IndexMap<String, Vec<Wire>>,
     /// Instances that must be done before without giving anything (`needs`), beside those that give inputs and those that
@@ -142,6 +228,19 @@ pub struct Instance {
     /// Key of [`Plan::rule_sets`], where the stage type has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<String>,
+    /// Key of [`Plan::file_sets`], where the stage type has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<String>,
+    /// The outputs whose files become the items of this point; empty for every other instance.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expands: Vec<Wire>,
+}
+
+/// What settings need before they are final.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Late {
+    /// Instances whose results they read, by the name of their stage.
+    pub reads: BTreeMap<String, usize>,
 }
 
 /// Value of an axis.
@@ -152,6 +251,21 @@ pub enum AxisValue {
     Sample(usize),
     /// A value written out in the manifest.
     Literal(Json),
+    /// A file that an earlier instance gave: a value of an axis that is expanded at run time.
+    Item(Item),
+}
+
+/// A file that an earlier instance gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// Digest of its bytes: its name as a value.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub length: u64,
+    /// Path under which it was given, for instance that in the guest.
+    pub path: String,
+    /// How deep it was found: 1 for what other stages gave.
+    pub depth: u8,
 }
 
 /// What is wired to an input.
@@ -171,6 +285,22 @@ pub enum Wire {
     All {
         /// The stage.
         stage: String,
+        /// Output port.
+        port: String,
+    },
+    /// The file of the item that an instance of an expanded stage is about.
+    Item,
+    /// Of a point's instances, an output of the one with the same item.
+    Same {
+        /// The point: index in [`Plan::instances`].
+        point: usize,
+        /// Output port.
+        port: String,
+    },
+    /// An output of all instances of a point.
+    Point {
+        /// The point: index in [`Plan::instances`].
+        point: usize,
         /// Output port.
         port: String,
     },
@@ -220,6 +350,29 @@ pub struct RuleSet {
     pub files: Vec<RuleFile>,
 }
 
+/// Files of the user's own that a program needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSet {
+    /// Digest of all names and contents.
+    pub digest: Digest,
+    /// Folder that the names count from: that of the document that names them. Not part of the written plan.
+    #[serde(skip)]
+    pub folder: Utf8PathBuf,
+    /// Files in the order of their names.
+    pub files: Vec<OwnFile>,
+}
+
+/// A file of the user's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnFile {
+    /// Name: its path from the set's folder.
+    pub name: String,
+    /// Digest of its bytes.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub length: u64,
+}
+
 /// A rule file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleFile {
@@ -233,16 +386,41 @@ pub struct RuleFile {
 }
 
 impl Plan {
-    /// Where a sample's file is.
-    pub fn sample_path(&self, sample: &Sample) -> Utf8PathBuf {
-        self.folder.join(&sample.path)
+    /// Where the file of a path of this plan is ([`Origin::File`], [`Archive::path`]).
+    pub fn path(&self, path: &Utf8Path) -> Utf8PathBuf {
+        self.folder.join(path)
+    }
+
+    /// The file of a sample that is one.
+    pub fn sample_file(&self, sample: &Sample) -> Option<Utf8PathBuf> {
+        match &sample.origin {
+            Origin::File(path) => Some(self.path(path)),
+            _ => None,
+        }
+    }
+
+    /// Whether an instance is about a sample that is listed and nowhere to be found.
+    pub fn is_absent(&self, instance: &Instance) -> bool {
+        let absent = |index: &usize| {
+            let sample = self.samples.get(*index);
+            sample.is_some_and(|sample| sample.origin == Origin::Absent)
+        };
+        let on_axes = instance.axes.values().filter_map(|value| match value {
+            AxisValue::Sample(index) => Some(index),
+            _ => None,
+        });
+        let wired = instance.inputs.values().flatten().filter_map(|wire| match wire {
+            Wire::Sample(index) => Some(index),
+            _ => None,
+        });
+        on_axes.chain(wired).any(absent)
     }
 
     /// The sample that an instance is about: that of its axis `sample`, or of its only sample axis.
     pub fn sample_of(&self, instance: &Instance) -> Option<&Sample> {
         let index_of = |value: &AxisValue| match value {
             AxisValue::Sample(index) => Some(*index),
-            AxisValue::Literal(_) => None,
+            AxisValue::Literal(_) | AxisValue::Item(_) => None,
         };
         let index = instance
             .axes
@@ -270,6 +448,7 @@ impl Plan {
                 .map(|sample| sample.digest.to_string())
                 .unwrap_or_default(),
             AxisValue::Literal(value) => literal_text(value),
+            AxisValue::Item(item) => item.digest.to_string(),
         }
     }
 }
@@ -283,6 +462,24 @@ pub(crate) fn literal_text(value: &Json) -> String {
             _ => Digest::of(value.to_string().as_bytes()).short(),
         },
         other => other.to_string(),
+    }
+}
+
+impl Item {
+    /// The item as expressions see it.
+    pub fn context(&self) -> Json {
+        serde_json::json!({
+            "digest": self.digest,
+            "path": self.path,
+            "name": self.name(),
+            "length": self.length,
+            "depth": self.depth,
+        })
+    }
+
+    /// The last part of its path.
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(&self.path)
     }
 }
 

@@ -5,10 +5,12 @@
 //! | [`refusals`] | what the language has a place for and this version does not do |
 //! | [`graph`] | references, ports, order of stages |
 //! | [`instances`] | axes and their product, names, seeds, wires |
-//! | [`settings`] | `with` into the stage type's struct; profiles, personas, rule files |
+//! | [`settings`] | `with` into the stage type's struct |
+//! | [`named`] | what settings name: personas, rule files, a program's own files |
 
 mod graph;
 mod instances;
+mod named;
 mod refusals;
 mod settings;
 
@@ -16,14 +18,17 @@ use std::collections::BTreeMap;
 
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::{Kind, Manifest};
+use hotcell_schema::stage::StageType;
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
 
 use crate::diagnostics::{Code, Diagnostic};
 use crate::expression::Evaluator;
 use crate::load::Loaded;
+use crate::naming;
 use crate::plan::{self, AxisValue, Instance, Plan};
 use crate::profiles::Profiles;
+use crate::reader::Supply;
 use crate::samples;
 use crate::sources::Sources;
 use crate::tree::Node;
@@ -31,10 +36,15 @@ use crate::tree::Node;
 /// Makes the plan of a loaded manifest. Nothing is given when anything is wrong; everything that is wrong, and warnings, are
 /// added to the manifest's diagnostics.
 pub fn plan(loaded: &mut Loaded, profiles: &Profiles) -> Option<Plan> {
+    plan_with(loaded, profiles, &Supply::default())
+}
+
+/// The same, with a reader of archives and packages.
+pub fn plan_with(loaded: &mut Loaded, profiles: &Profiles, supply: &Supply<'_>) -> Option<Plan> {
     let manifest = loaded.manifest.take()?;
     let mut sources = std::mem::take(&mut loaded.sources);
     let mut problems = Vec::new();
-    let plan = build(&manifest, loaded, profiles, &mut sources, &mut problems);
+    let plan = build(&manifest, loaded, profiles, supply, &mut sources, &mut problems);
     loaded.manifest = Some(manifest);
     loaded.sources = sources;
     loaded.diagnostics.append(&mut problems);
@@ -62,6 +72,7 @@ fn build(
     manifest: &Manifest,
     loaded: &Loaded,
     profiles: &Profiles,
+    supply: &Supply<'_>,
     sources: &mut Sources,
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Plan> {
@@ -88,7 +99,7 @@ fn build(
         evaluator: Evaluator::default(),
     };
     refusals::check(&shared, problems);
-    let mut samples = samples::find(manifest, loaded, profiles, sources, problems);
+    let mut samples = samples::find(manifest, loaded, profiles, supply, sources, problems);
     samples.once_each(loaded, problems);
     let graph = graph::build(&shared, problems);
     expectations(&shared, problems);
@@ -105,11 +116,14 @@ fn build(
         seed: manifest.seed,
         folder: loaded.folder.clone(),
         samples: samples.list,
+        archives: samples.archives,
+        packages: samples.packages,
         stages: IndexMap::new(),
         instances: Vec::new(),
         profiles: BTreeMap::new(),
         personas: BTreeMap::new(),
         rule_sets: BTreeMap::new(),
+        file_sets: BTreeMap::new(),
         expect: manifest.expect.clone(),
         golden: manifest.golden.clone(),
     };
@@ -172,8 +186,15 @@ impl Plan {
                     self.samples.get(*index).map_or(Json::Null, plan::Sample::context)
                 }
                 AxisValue::Literal(value) => value.clone(),
+                AxisValue::Item(item) => item.context(),
             };
             context.insert(name.clone(), value);
+        }
+        if StageType::find(&instance.uses).is_some_and(|stage_type| stage_type.open) {
+            context.insert("inputs".into(), naming::paths("inputs", instance.inputs.keys()));
+            if let Some(stage) = self.stages.get(&instance.stage) {
+                context.insert("outputs".into(), naming::paths("outputs", stage.outputs.keys()));
+            }
         }
         Json::Object(context)
     }

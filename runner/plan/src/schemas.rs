@@ -54,6 +54,9 @@ pub fn all() -> Vec<PublishedSchema> {
         of::<hotcell_schema::job::PayloadResult>("payload-result", "hotcell payload result"),
         of::<hotcell_schema::report::Report>("report", "hotcell report"),
         of::<hotcell_schema::report::RunFacts>("run", "hotcell run facts"),
+        of::<hotcell_schema::golden::GoldenFile>("golden", "hotcell golden file"),
+        of::<hotcell_schema::diff::RunDiff>("diff", "hotcell diff"),
+        of::<hotcell_schema::verdict::Verdicts>("test", "hotcell verdicts"),
     ]
 }
 
@@ -118,7 +121,7 @@ pub fn manifest() -> Json {
         let mut then = json!({
             "properties": {
                 "with": with,
-                "in": {"properties": inputs, "required": required, "additionalProperties": false},
+                "in": {"properties": inputs, "required": required, "additionalProperties": stage_type.open},
             },
         });
         if !required.is_empty()

@@ -5,12 +5,14 @@ use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
 use hotcell_schema::manifest::{Axis, Span, Spanned, Stage};
 use hotcell_schema::stage::{PortType, StageType};
+use indexmap::IndexMap;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef as _;
 
 use super::Shared;
 use crate::diagnostics::{Code, Diagnostic};
-use crate::expression;
+use crate::expression::{self, Piece};
+use crate::tree::{Node, Value};
 
 /// Stages and how they hang together.
 pub(super) struct Graph<'a> {
@@ -29,8 +31,20 @@ pub(super) struct Wired<'a> {
     pub needs: Vec<(String, Span)>,
     /// Stages that `when` reads.
     pub reads: BTreeSet<String>,
+    /// Stages whose results `with` reads.
+    pub late: BTreeSet<String>,
+    /// The axis that is expanded at run time.
+    pub expansion: Option<Expanding>,
     /// A reference of it has a mistake: its instances are looked at, but not wired.
     pub broken: bool,
+}
+
+/// An axis that goes over files which other stages give.
+pub(super) struct Expanding {
+    pub axis: String,
+    pub over: Vec<Reference>,
+    /// Output of the stage itself that it goes over too.
+    pub own: Option<String>,
 }
 
 /// What is wired to an input.
@@ -91,7 +105,7 @@ fn wire<'a>(
         for text in &wanted.0 {
             if let Some((reference, gives)) = read_reference(shared, stage, text, problems) {
                 several |= matches!(reference, Reference::Stage { all: true, .. });
-                if gives.is_some_and(|gives| gives != input.port) {
+                if gives.is_some_and(|gives| !input.port.takes(gives)) {
                     let gives = gives.map(|gives| gives.to_string()).unwrap_or_default();
                     let mut diagnostic = Diagnostic::error(
                         Code::PortType,
@@ -133,9 +147,8 @@ fn wire<'a>(
         .as_ref()
         .map(|when| condition(shared, when, problems))
         .unwrap_or_default();
-    for (axis, value) in &stage.for_each {
-        axis_references(shared, axis, value, problems);
-    }
+    let late = settings_reads(shared, name, problems);
+    let expansion = expansion(shared, name, stage, problems);
     Wired {
         name,
         stage,
@@ -143,6 +156,8 @@ fn wire<'a>(
         inputs,
         needs,
         reads,
+        late,
+        expansion,
         broken: problems.len() != before,
     }
 }
@@ -218,19 +233,10 @@ fn read_reference(
     if !known(shared, name, text.span, problems) {
         return None;
     }
-    let target = StageType::find(&shared.manifest.stages.get(name)?.uses)?;
-    let Some(output) = target.output(port) else {
-        let outputs: Vec<&str> = target.outputs.iter().map(|output| output.name).collect();
-        let diagnostic = Diagnostic::error(
-            Code::UnknownPort,
-            text.span,
-            format!("`{}` has no output `{}`", target.name, short(port)),
-        )
-        .did_you_mean(port, outputs.iter().copied());
-        problems.push(match diagnostic.help {
-            Some(_) => diagnostic,
-            None => diagnostic.help(format!("outputs of `{}`: {}", target.name, outputs.join(", "))),
-        });
+    let target = shared.manifest.stages.get(name)?;
+    StageType::find(&target.uses)?;
+    let Some(gives) = output(target, port) else {
+        problems.push(no_output(target, port, text.span));
         return None;
     };
     let reference = Reference::Stage {
@@ -239,7 +245,57 @@ fn read_reference(
         all,
         span: text.span,
     };
-    Some((reference, Some(output.port)))
+    Some((reference, Some(gives)))
+}
+
+/// The type of a stage's output, whether its stage type or its settings declare it.
+fn output(stage: &Stage, port: &str) -> Option<PortType> {
+    let stage_type = StageType::find(&stage.uses)?;
+    if let Some(output) = stage_type.output(port) {
+        return Some(output.port);
+    }
+    let declared = stage.with.get("outputs").filter(|_| stage_type.open)?.get(port)?;
+    match declared.get("type") {
+        None => Some(PortType::File),
+        Some(name) => PortType::parse(name.as_str()?),
+    }
+}
+
+/// All outputs of a stage: those of its stage type, and those that its settings declare.
+pub(super) fn outputs(stage: &Stage) -> IndexMap<String, PortType> {
+    let Some(stage_type) = StageType::find(&stage.uses) else {
+        return IndexMap::new();
+    };
+    let listed = stage_type.outputs.iter().map(|output| output.name);
+    let declared = stage
+        .with
+        .get("outputs")
+        .filter(|_| stage_type.open)
+        .and_then(serde_json::Value::as_object);
+    let declared = declared
+        .into_iter()
+        .flat_map(|table| table.keys())
+        .map(String::as_str);
+    listed
+        .chain(declared)
+        .filter_map(|name| Some((name.to_owned(), output(stage, name)?)))
+        .collect()
+}
+
+fn no_output(target: &Stage, port: &str, span: Span) -> Diagnostic {
+    let all = outputs(target);
+    let names: Vec<&str> = all.keys().map(String::as_str).collect();
+    let title = format!("`{}` has no output `{}`", target.uses.value, short(port));
+    let diagnostic =
+        Diagnostic::error(Code::UnknownPort, span, title).did_you_mean(port, names.iter().copied());
+    match diagnostic.help {
+        Some(_) => diagnostic,
+        None => diagnostic.help(format!(
+            "outputs of `{}`: {}",
+            target.uses.value,
+            names.join(", ")
+        )),
+    }
 }
 
 /// An output of the same stage that has the wanted type.
@@ -247,12 +303,11 @@ fn fitting(shared: &Shared<'_>, reference: &Reference, wanted: PortType) -> Opti
     let Reference::Stage { stage, all, .. } = reference else {
         return None;
     };
-    let target = StageType::find(&shared.manifest.stages.get(stage)?.uses)?;
-    let output = target.outputs.iter().find(|output| output.port == wanted)?;
+    let outputs = outputs(shared.manifest.stages.get(stage)?);
+    let (name, _) = outputs.iter().find(|(_, port)| wanted.takes(**port))?;
     Some(format!(
-        "stages.{stage}{}.out.{}",
-        if *all { "[*]" } else { "" },
-        output.name
+        "stages.{stage}{}.out.{name}",
+        if *all { "[*]" } else { "" }
     ))
 }
 
@@ -272,37 +327,33 @@ fn condition(
         );
         return BTreeSet::new();
     }
+    results(shared, when, when.span, problems)
+}
+
+/// The stages whose results an expression reads. What it reads must be there, and be JSON.
+fn results(
+    shared: &Shared<'_>,
+    expression: &str,
+    span: Span,
+    problems: &mut Vec<Diagnostic>,
+) -> BTreeSet<String> {
     let mut stages = BTreeSet::new();
-    for read in expression::reads(when) {
-        if !known(shared, &read.stage, when.span, problems) {
+    for read in expression::reads(expression) {
+        if !known(shared, &read.stage, span, problems) {
             continue;
         }
-        let target = shared
-            .manifest
-            .stages
-            .get(&read.stage)
-            .and_then(|stage| StageType::find(&stage.uses));
+        let target = shared.manifest.stages.get(&read.stage);
+        let target = target.filter(|target| StageType::find(&target.uses).is_some());
         if let (Some(port), Some(target)) = (&read.port, target) {
-            let readable = |kind| matches!(kind, PortType::Json(_) | PortType::Findings | PortType::Files);
-            match target.output(port) {
-                None => {
-                    let outputs = target.outputs.iter().map(|output| output.name);
-                    problems.push(
-                        Diagnostic::error(
-                            Code::UnknownPort,
-                            when.span,
-                            format!("`{}` has no output `{}`", target.name, short(port)),
-                        )
-                        .did_you_mean(port, outputs),
-                    );
-                }
-                Some(output) if !readable(output.port) => problems.push(
+            match output(target, port) {
+                None => problems.push(no_output(target, port, span)),
+                Some(gives) if !gives.is_readable() => problems.push(
                     Diagnostic::error(
                         Code::PortType,
-                        when.span,
-                        format!("a condition cannot read `{port}`: it is {}", output.port),
+                        span,
+                        format!("an expression cannot read `{port}`: it is {gives}"),
                     )
-                    .help("conditions read outputs that are JSON, findings or files"),
+                    .help("expressions read outputs that are JSON, findings or files"),
                 ),
                 Some(_) => {}
             }
@@ -312,42 +363,176 @@ fn condition(
     stages
 }
 
-fn axis_references(shared: &Shared<'_>, name: &str, axis: &Spanned<Axis>, problems: &mut Vec<Diagnostic>) {
-    let mut check = |reference: &str, span: Span| {
-        let Some(set) = reference.strip_prefix("samples.") else {
-            problems.push(if reference.starts_with("stages.") {
-                Diagnostic::error(
-                    Code::NotYet,
-                    span,
-                    format!("the axis `{name}` would be expanded at run time, which is not done yet"),
-                )
-                .help("use `samples.<set>` or a list of values")
-            } else {
-                Diagnostic::error(
-                    Code::WrongReference,
-                    span,
-                    format!("`{}` names nothing that an axis can go over", short(reference)),
-                )
-                .help("write `samples.<set>`, `{ over = [\"samples.<set>\", …] }`, or a list of values")
-            });
-            return;
-        };
-        let given = shared.loaded.samples.iter().any(|(given, _)| given == set);
-        if !given && !shared.manifest.samples.contains_key(set) && !shared.tainted("samples", set) {
-            let diagnostic = Diagnostic::error(
-                Code::UnknownSamples,
-                span,
-                format!("there is no sample set `{}`", short(set)),
-            );
-            problems.push(diagnostic.did_you_mean(set, shared.manifest.samples.keys().map(String::as_str)));
+/// The stages whose results the settings of a stage read.
+fn settings_reads(shared: &Shared<'_>, name: &str, problems: &mut Vec<Diagnostic>) -> BTreeSet<String> {
+    fn each(node: &Node, found: &mut impl FnMut(&str, Span)) {
+        match &node.value {
+            Value::Text(text) if text.contains("stages.") => {
+                // A text that cannot be split is told when the settings are read.
+                for piece in expression::pieces(text).unwrap_or_default() {
+                    if let Piece::Expression(expression) = piece {
+                        found(&expression, node.span);
+                    }
+                }
+            }
+            Value::List(items) => items.iter().for_each(|item| each(item, found)),
+            Value::Table(table) => table.values().for_each(|entry| each(&entry.node, found)),
+            _ => {}
         }
-    };
-    match &axis.value {
-        Axis::Reference(reference) => check(reference, axis.span),
-        Axis::Over(references) => references
+    }
+    let mut stages = BTreeSet::new();
+    if let Some(with) = shared.tree.at(&["stages", name, "with"]) {
+        each(with, &mut |expression, span| {
+            stages.append(&mut results(shared, expression, span, problems));
+        });
+    }
+    stages
+}
+
+/// Looks at all axes of a stage; at most one of them goes over what other stages give.
+fn expansion(
+    shared: &Shared<'_>,
+    name: &str,
+    stage: &Stage,
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Expanding> {
+    let mut found: Option<Expanding> = None;
+    let mut told = false;
+    for (axis, value) in &stage.for_each {
+        let references: Vec<Spanned<String>> = match &value.value {
+            Axis::Reference(reference) => vec![Spanned::new(reference.clone(), value.span)],
+            Axis::Over(references) => references.clone(),
+            Axis::Values(_) => continue,
+        };
+        let at_run_time = references
             .iter()
-            .for_each(|reference| check(reference, reference.span)),
-        Axis::Values(_) => {}
+            .filter(|text| text.starts_with("stages."))
+            .count();
+        if at_run_time == 0 {
+            references
+                .iter()
+                .for_each(|text| axis_reference(shared, text, text.span, problems));
+            continue;
+        }
+        let mut refuse = |title: String, help: &str| {
+            problems.push(Diagnostic::error(Code::Axes, value.span, title).help(help));
+            told = true;
+        };
+        if at_run_time < references.len() {
+            refuse(
+                format!("the axis `{axis}` goes over samples and over outputs"),
+                "make two stages, or two axes, of it",
+            );
+        } else if found.is_some() {
+            refuse(
+                format!("the axis `{axis}` is the second one of `{name}` that is expanded at run time"),
+                "a stage can have one; let another stage go over the outputs of this one",
+            );
+        } else {
+            found = expanding(shared, name, stage, axis, &references, problems);
+            told |= found.is_none();
+        }
+    }
+    let own = found.as_ref().is_some_and(|found| found.own.is_some());
+    let meaningless = [
+        (
+            "max-items",
+            stage.max_items.is_some() && found.is_none(),
+            "no axis of this stage is expanded at run time",
+        ),
+        (
+            "max-depth",
+            stage.max_depth.is_some() && !own,
+            "no axis of this stage goes over its own outputs",
+        ),
+    ];
+    for (key, _, why) in meaningless.iter().filter(|(_, there, _)| *there && !told) {
+        let span = shared.tree.key_span(&["stages", name, key]);
+        let title = format!("`{key}` has no meaning here: {why}");
+        problems.push(Diagnostic::error(Code::Axes, span, title).help("remove it"));
+    }
+    found
+}
+
+fn expanding(
+    shared: &Shared<'_>,
+    name: &str,
+    stage: &Stage,
+    axis: &str,
+    references: &[Spanned<String>],
+    problems: &mut Vec<Diagnostic>,
+) -> Option<Expanding> {
+    let mut expanding = Expanding {
+        axis: axis.to_owned(),
+        over: Vec::new(),
+        own: None,
+    };
+    for text in references {
+        let (reference, gives) = read_reference(shared, stage, text, problems)?;
+        if let Some(gives) = gives.filter(|gives| *gives != PortType::Files) {
+            problems.push(
+                Diagnostic::error(
+                    Code::PortType,
+                    text.span,
+                    format!("the axis `{axis}` goes over files, and this gives {gives}"),
+                )
+                .help("an axis goes over an output of the type `files`"),
+            );
+            return None;
+        }
+        match reference {
+            Reference::Stage { stage, port, all, .. } if stage == name => {
+                if all || expanding.own.is_some() {
+                    let title = "a stage goes over its own outputs once, and without `[*]`";
+                    problems.push(Diagnostic::error(Code::Axes, text.span, title));
+                    return None;
+                }
+                expanding.own = Some(port);
+            }
+            other => expanding.over.push(other),
+        }
+    }
+    if expanding.over.is_empty() {
+        let span = references.first().map(|text| text.span).unwrap_or_default();
+        problems.push(
+            Diagnostic::error(
+                Code::Axes,
+                span,
+                format!("the axis `{axis}` goes over nothing but its own stage's outputs"),
+            )
+            .help(
+                "name the outputs with which it begins too: `{ over = [\"stages.<first>.out.<port>\", …] }`",
+            ),
+        );
+        return None;
+    }
+    Some(expanding)
+}
+
+/// What an axis goes over before anything runs.
+fn axis_reference(shared: &Shared<'_>, reference: &str, span: Span, problems: &mut Vec<Diagnostic>) {
+    let Some(set) = reference.strip_prefix("samples.") else {
+        problems.push(
+            Diagnostic::error(
+                Code::WrongReference,
+                span,
+                format!("`{}` names nothing that an axis can go over", short(reference)),
+            )
+            .help(
+                "write `samples.<set>`, `stages.<stage>.out.<port>`, `{ over = [\"samples.<set>\", …] }`, or a list of \
+                 values",
+            ),
+        );
+        return;
+    };
+    let given = shared.loaded.samples.iter().any(|(given, _)| given == set);
+    if !given && !shared.manifest.samples.contains_key(set) && !shared.tainted("samples", set) {
+        let diagnostic = Diagnostic::error(
+            Code::UnknownSamples,
+            span,
+            format!("there is no sample set `{}`", short(set)),
+        );
+        problems.push(diagnostic.did_you_mean(set, shared.manifest.samples.keys().map(String::as_str)));
     }
 }
 
@@ -369,17 +554,21 @@ fn order(stages: &[Wired<'_>], problems: &mut Vec<Diagnostic>) -> Vec<usize> {
             .as_ref()
             .map(|when| when.span)
             .unwrap_or_default();
+        let over = wired.expansion.iter().flat_map(|expansion| &expansion.over);
         let inputs = wired
             .inputs
             .iter()
             .flat_map(|(_, references)| references)
+            .chain(over)
             .filter_map(|reference| match reference {
                 Reference::Stage { stage, span, .. } => Some((stage.as_str(), *span)),
                 Reference::Axis(_) => None,
             });
         let needs = wired.needs.iter().map(|(name, span)| (name.as_str(), *span));
         let reads = wired.reads.iter().map(|name| (name.as_str(), when));
-        for (name, span) in inputs.chain(needs).chain(reads) {
+        let with = wired.stage.uses.span;
+        let late = wired.late.iter().map(|name| (name.as_str(), with));
+        for (name, span) in inputs.chain(needs).chain(reads).chain(late) {
             if let Some(before) = indexes.get(name) {
                 graph.add_edge(NodeIndex::new(*before), NodeIndex::new(index), span);
             }

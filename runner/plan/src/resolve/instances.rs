@@ -1,6 +1,7 @@
 //! Axes, their product, and everything that each instance has of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use hotcell_schema::digest::Digest;
 use hotcell_schema::job::GuestLimits;
@@ -9,18 +10,28 @@ use indexmap::IndexMap;
 use serde_json::Value as Json;
 
 use super::Shared;
-use super::graph::{Graph, Reference, Wired};
+use super::graph::{self, Graph, Reference, Wired};
 use super::settings::{Settings, Settled};
 use crate::diagnostics::{Code, Diagnostic};
-use crate::plan::{After, AxisValue, Instance, Plan, PlannedLimits, PlannedStage, When, Wire, literal_text};
+use crate::naming;
+use crate::plan::{
+    self, After, AxisValue, Instance, Late, Plan, PlannedLimits, PlannedStage, When, Wire, literal_text,
+};
 use crate::sources::Sources;
 
 /// Greatest number of instances of a plan.
 const MAX_INSTANCES: usize = 1_000_000;
+/// Items of a point where the manifest does not say how many.
+const DEFAULT_ITEMS: u32 = 100;
+/// Levels of an axis that goes over its own stage's outputs, where the manifest does not say how many.
+const DEFAULT_DEPTH: u8 = 3;
 
 /// Instances of a stage by the values of its axes.
 struct Found {
+    /// Axes whose values the plan knows.
     axes: Vec<String>,
+    /// The axis that is expanded at run time.
+    expansion: Option<String>,
     by_values: HashMap<String, usize>,
 }
 
@@ -86,9 +97,21 @@ pub(super) fn all(
             wired.name.to_owned(),
             PlannedStage {
                 uses: wired.stage.uses.value.clone(),
-                axes: names.clone(),
+                axes: wired.stage.for_each.keys().cloned().collect(),
                 first,
                 count,
+                outputs: graph::outputs(wired.stage),
+                limits: limits(&wired.stage.limits),
+                retries: wired.stage.retries,
+                expansion: wired.expansion.as_ref().map(|expansion| plan::Expansion {
+                    axis: expansion.axis.clone(),
+                    own: expansion.own.clone(),
+                    max_items: wired.stage.max_items.unwrap_or(DEFAULT_ITEMS),
+                    max_depth: match expansion.own {
+                        Some(_) => wired.stage.max_depth.unwrap_or(DEFAULT_DEPTH),
+                        None => 1,
+                    },
+                }),
             },
         );
         if wirable {
@@ -96,6 +119,7 @@ pub(super) fn all(
                 wired.name,
                 Found {
                     axes: names,
+                    expansion: wired.expansion.as_ref().map(|expansion| expansion.axis.clone()),
                     by_values,
                 },
             );
@@ -114,7 +138,13 @@ fn axes(
 ) -> Option<IndexMap<String, Vec<AxisValue>>> {
     let mut axes = IndexMap::new();
     let before = problems.len();
-    for (name, axis) in &wired.stage.for_each {
+    let point = wired.expansion.as_ref().map(|expansion| &expansion.axis);
+    for (name, axis) in wired
+        .stage
+        .for_each
+        .iter()
+        .filter(|(name, _)| Some(*name) != point)
+    {
         let set = |reference: &str| {
             let indexes = reference.strip_prefix("samples.").and_then(|set| sets.get(set));
             indexes
@@ -140,7 +170,7 @@ fn axes(
                     let sample = plan
                         .samples
                         .get(*sample)
-                        .map_or("?", |sample| sample.path.as_str());
+                        .map_or_else(String::new, |sample| sample.origin.shown(&plan.archives));
                     problems.push(
                         Diagnostic::warning(
                             Code::DuplicateValue,
@@ -168,6 +198,8 @@ fn axes(
                         .help("an instance is named by its values; tables are named by their key `name`"),
                     );
                 }
+                // Items are found at run time.
+                AxisValue::Item(_) => {}
             }
         }
         axes.insert(name.clone(), once);
@@ -193,27 +225,37 @@ fn axes_fit(
         .as_ref()
         .map(|when| when.span)
         .unwrap_or_default();
+    let named = |reference: &'_ Reference| match reference {
+        Reference::Stage {
+            stage,
+            all: false,
+            span,
+            ..
+        } => Some((stage.clone(), *span)),
+        _ => None,
+    };
     let inputs = wired
         .inputs
         .iter()
         .flat_map(|(_, references)| references)
-        .filter_map(|reference| match reference {
-            Reference::Stage {
-                stage,
-                all: false,
-                span,
-                ..
-            } => Some((stage.as_str(), *span)),
-            _ => None,
-        });
+        .filter_map(named);
+    let uses = wired.stage.uses.span;
+    let reads = wired.reads.iter().map(|name| (name.clone(), when));
+    let late = wired.late.iter().map(|name| (name.clone(), uses));
+    let own = wired.expansion.as_ref().map(|expansion| &expansion.axis);
     let mut fit = true;
-    for (name, span) in inputs.chain(wired.reads.iter().map(|name| (name.as_str(), when))) {
+    let mut check = |name: &str, span: Span, expanded: bool| {
         // A stage that is not there has mistakes of its own.
         let Some(target) = found.get(name) else {
             fit = false;
-            continue;
+            return;
         };
-        if let Some(axis) = target.axes.iter().find(|axis| !axes.contains_key(*axis)) {
+        let missing = target.axes.iter().find(|axis| !axes.contains_key(*axis));
+        let open = target
+            .expansion
+            .as_ref()
+            .filter(|axis| expanded && Some(*axis) != own);
+        if let Some(axis) = missing.or(open) {
             fit = false;
             let there = shared.tree.key_span(&["stages", name, "for-each", axis]);
             problems.push(
@@ -232,6 +274,13 @@ fn axes_fit(
                 )),
             );
         }
+    };
+    for (name, span) in inputs.chain(reads).chain(late) {
+        check(&name, span, true);
+    }
+    let over = wired.expansion.iter().flat_map(|expansion| &expansion.over);
+    for (name, span) in over.filter_map(named) {
+        check(&name, span, false);
     }
     fit
 }
@@ -258,109 +307,31 @@ fn bare(
     axes: IndexMap<String, AxisValue>,
     slugs: &mut BTreeSet<String>,
 ) -> Instance {
-    let mut name = wired.name.to_owned();
-    let mut parts: Vec<Vec<u8>> = vec![
-        b"hotcell-seed 1".to_vec(),
-        shared.manifest.seed.to_le_bytes().to_vec(),
-        wired.name.into(),
-    ];
-    for (index, (axis, value)) in axes.iter().enumerate() {
-        let text = plan.axis_text(value);
-        name.push(if index == 0 { '[' } else { ',' });
-        name.push_str(axis);
-        name.push('=');
-        name.push_str(&plain_or_quoted(&text));
-        parts.push(axis.as_bytes().to_vec());
-        parts.push(text.into_bytes());
-    }
-    if !axes.is_empty() {
-        name.push(']');
-    }
-    let mut slug = slug(plan, &axes);
+    let point = wired.expansion.as_ref().map(|expansion| expansion.axis.as_str());
+    let name = naming::name(plan, wired.name, &axes, point);
+    let mut slug = naming::slug(plan, &axes);
     if !slugs.insert(slug.clone()) {
         slug = format!("{slug}-{}", Digest::of(name.as_bytes()).short());
         slugs.insert(slug.clone());
     }
     Instance {
+        seed: naming::seed(plan, shared.manifest.seed, wired.name, &axes),
         name,
         slug,
         stage: wired.name.to_owned(),
         uses: wired.stage.uses.value.clone(),
         axes,
-        with: Json::Null,
-        limits: limits(&wired.stage.limits),
-        retries: wired.stage.retries,
+        with: Arc::new(Json::Null),
+        late: None,
         inputs: IndexMap::new(),
         needs: Vec::new(),
         when: None,
-        seed: Digest::of_parts(parts.iter().map(Vec::as_slice)),
         arch: None,
         persona: None,
         rules: None,
+        files: None,
+        expands: Vec::new(),
     }
-}
-
-fn plain_or_quoted(text: &str) -> String {
-    let plain = !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._/:+@-".contains(&byte));
-    if plain {
-        text.to_owned()
-    } else {
-        Json::String(text.to_owned()).to_string()
-    }
-}
-
-/// A folder name that people can read: file names and values, and what makes them unique.
-fn slug(plan: &Plan, axes: &IndexMap<String, AxisValue>) -> String {
-    let mut out = String::new();
-    for value in axes.values() {
-        let text = plan.axis_text(value);
-        let (readable, digest) = match value {
-            AxisValue::Sample(index) => match plan.samples.get(*index) {
-                Some(sample) => (readable(&sample.name), Some(sample.digest.short())),
-                None => continue,
-            },
-            AxisValue::Literal(_) => {
-                let readable = readable(&text);
-                let lossy = readable != text;
-                (readable, lossy.then(|| Digest::of(text.as_bytes()).short()))
-            }
-        };
-        if !out.is_empty() {
-            out.push('_');
-        }
-        out.push_str(&readable);
-        if let Some(digest) = digest {
-            if !readable.is_empty() {
-                out.push('-');
-            }
-            out.push_str(&digest);
-        }
-    }
-    match out.len() {
-        0 => "only".into(),
-        // File names end at 255 bytes; everything here is ASCII.
-        1..=180 => out,
-        _ => format!(
-            "{}-{}",
-            out.get(..150).unwrap_or_default(),
-            Digest::of(out.as_bytes()).short()
-        ),
-    }
-}
-
-fn readable(text: &str) -> String {
-    let mut out = String::new();
-    for character in text.chars().take(40) {
-        match character {
-            c if c.is_ascii_alphanumeric() || ".-".contains(c) => out.push(c),
-            _ if out.ends_with('-') => {}
-            _ => out.push('-'),
-        }
-    }
-    out.trim_matches(['-', '.']).to_owned()
 }
 
 fn limits(limits: &Limits) -> PlannedLimits {
@@ -401,6 +372,11 @@ fn same(plan: &Plan, found: &HashMap<&str, Found>, stage: &str, instance: &Insta
         .copied()
 }
 
+/// Whether the instances of a stage in the plan are points.
+fn is_point(found: &HashMap<&str, Found>, stage: &str) -> bool {
+    found.get(stage).is_some_and(|found| found.expansion.is_some())
+}
+
 fn wires(
     plan: &Plan,
     wired: &Wired<'_>,
@@ -429,6 +405,13 @@ fn wires(
             match reference {
                 Reference::Axis(axis) => match instance.axes.get(axis) {
                     Some(AxisValue::Sample(index)) => out.push(Wire::Sample(*index)),
+                    None if wired
+                        .expansion
+                        .as_ref()
+                        .is_some_and(|expansion| expansion.axis == *axis) =>
+                    {
+                        out.push(Wire::Item)
+                    }
                     _ => once(&format!("{axis}.file"), &|| {
                         let span = wired
                             .stage
@@ -456,15 +439,55 @@ fn wires(
                 Reference::Stage {
                     stage, port, span, ..
                 } => match same(plan, found, stage, instance) {
-                    Some(index) => out.push(Wire::Output {
-                        instance: index,
-                        port: port.clone(),
+                    Some(index) => out.push(match is_point(found, stage) {
+                        true => Wire::Same {
+                            point: index,
+                            port: port.clone(),
+                        },
+                        false => Wire::Output {
+                            instance: index,
+                            port: port.clone(),
+                        },
                     }),
                     None => once(stage, &|| absent(stage, *span, instance)),
                 },
             }
         }
         instance.inputs.insert((*port).to_owned(), out);
+    }
+    for reference in wired.expansion.iter().flat_map(|expansion| &expansion.over) {
+        let Reference::Stage {
+            stage,
+            port,
+            all,
+            span,
+        } = reference
+        else {
+            continue;
+        };
+        let port = port.clone();
+        match same(plan, found, stage, instance).filter(|_| !all) {
+            Some(point) if is_point(found, stage) => instance.expands.push(Wire::Point { point, port }),
+            Some(index) => instance.expands.push(Wire::Output {
+                instance: index,
+                port,
+            }),
+            None if *all => instance.expands.push(Wire::All {
+                stage: stage.clone(),
+                port,
+            }),
+            None => once(stage, &|| absent(stage, *span, instance)),
+        }
+    }
+    if !wired.late.is_empty() {
+        let mut reads = BTreeMap::new();
+        for stage in &wired.late {
+            match same(plan, found, stage, instance) {
+                Some(index) => _ = reads.insert(stage.clone(), index),
+                None => once(stage, &|| absent(stage, wired.stage.uses.span, instance)),
+            }
+        }
+        instance.late = Some(Late { reads });
     }
     for (stage, _) in &wired.needs {
         let fits = found
@@ -500,10 +523,12 @@ fn condition(
     instance: &mut Instance,
     problems: &mut Vec<Diagnostic>,
 ) {
+    // What a point's items are is known at run time.
+    if instance.when.is_none() || !wired.reads.is_empty() || wired.expansion.is_some() {
+        return;
+    }
     let context = plan.context(instance);
-    if let (Some(when), Some(written)) = (&mut instance.when, &wired.stage.when)
-        && wired.reads.is_empty()
-    {
+    if let (Some(when), Some(written)) = (&mut instance.when, &wired.stage.when) {
         match shared.evaluator.truth(&when.expression, &context) {
             Ok(value) => when.value = Some(value),
             Err(error) => {
@@ -532,13 +557,26 @@ fn fill(
     sources: &mut Sources,
     problems: &mut Vec<Diagnostic>,
 ) {
-    let context = settled.needs_context().then(|| plan.context(instance));
+    let context = settled.needs_context().then(|| {
+        let mut context = plan.context(instance);
+        if let (Json::Object(names), true) = (&mut context, wired.stage_type.open) {
+            names.insert(
+                "outputs".into(),
+                naming::paths("outputs", graph::outputs(wired.stage).keys()),
+            );
+        }
+        context
+    });
     let Some(read) = settings.read(wired, settled, context.as_ref(), sources, problems) else {
         return;
     };
     instance.with = read.json;
+    if read.late {
+        instance.late.get_or_insert_default();
+    }
     instance.persona = read.persona;
     instance.rules = read.rules;
+    instance.files = read.files;
     if !read.runs {
         return;
     }

@@ -57,14 +57,6 @@ pub(super) fn check(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
             refuse(&["sources", name, "package"], "only folders are read yet");
         }
     }
-    for (name, stage) in &shared.manifest.stages {
-        if stage.max_items.is_some() {
-            refuse(
-                &["stages", name, "max-items"],
-                "axes are not expanded at run time yet",
-            );
-        }
-    }
     meaningless(shared, problems);
 }
 
@@ -84,7 +76,9 @@ fn meaningless(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
         }
     }
     for (name, stage) in &shared.manifest.stages {
-        let limited = StageType::find(&stage.uses).is_none_or(|stage_type| stage_type.limited);
+        let Some(stage_type) = StageType::find(&stage.uses) else {
+            continue;
+        };
         let Some(limits) = shared
             .tree
             .at(&["stages", name, "limits"])
@@ -94,7 +88,7 @@ fn meaningless(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
         };
         for (key, entry) in limits
             .iter()
-            .filter(|(key, _)| !limited && !["wall", "cpu"].contains(&key.as_str()))
+            .filter(|(key, _)| !stage_type.limits.contains(&key.as_str()))
         {
             problems.push(
                 Diagnostic::error(
@@ -102,7 +96,7 @@ fn meaningless(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
                     entry.key,
                     format!("the limit `{key}` has no meaning for `{}`", stage.uses),
                 )
-                .help("it runs no guest; `wall` and `cpu` limit it"),
+                .help(format!("what limits it: {}", stage_type.limits.join(", "))),
             );
         }
     }

@@ -1,13 +1,13 @@
 //! `with`, in its second pass: `${}` is filled in, and the values are read into the stage type's own struct.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use camino::Utf8Path;
 use hotcell_schema::arch::ArchProfile;
-use hotcell_schema::digest::Digest;
-use hotcell_schema::manifest::{Span, Spanned};
+use hotcell_schema::command::{CommandWith, OutputPlace};
+use hotcell_schema::manifest::Span;
 use hotcell_schema::persona::Persona;
-use hotcell_schema::stage::{InspectWith, LinuxWith, NetworkMode, PayloadWith, RulesWith};
+use hotcell_schema::stage::{InspectWith, LinuxWith, NetworkMode, PayloadWith, PortType, RulesWith};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -15,19 +15,16 @@ use super::Shared;
 use super::graph::Wired;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::expression::{self, Piece};
-use crate::files;
-use crate::load;
-use crate::plan::{Plan, RuleFile, RuleSet};
-use crate::shipped;
+use crate::plan::{FileSet, Plan, RuleSet};
 use crate::sources::Sources;
 use crate::tree::read::{ReadError, read};
-use crate::tree::{self, Entry, Node, Value};
+use crate::tree::{Entry, Node, Value};
 
 /// What `with` of an instance says.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Read {
     /// The struct, with every default.
-    pub json: Json,
+    pub json: Arc<Json>,
     /// Whether the stage type runs code of some architecture.
     pub runs: bool,
     /// Name of the arch profile that is asked for.
@@ -36,6 +33,10 @@ pub(super) struct Read {
     pub persona: Option<String>,
     /// Key of the rule set.
     pub rules: Option<String>,
+    /// Key of the program's own files.
+    pub files: Option<String>,
+    /// Whether something in it is known at run time only: `json` is then as it is written.
+    pub late: bool,
 }
 
 /// `with` of a stage, as far as it is the same for all of its instances.
@@ -58,10 +59,11 @@ impl Settled<'_> {
 
 /// Everything that settings name: profiles, personas, rule sets, each once.
 pub(super) struct Settings<'a> {
-    shared: &'a Shared<'a>,
+    pub(super) shared: &'a Shared<'a>,
     pub profiles: BTreeMap<String, ArchProfile>,
-    personas: BTreeMap<String, Persona>,
-    rule_sets: BTreeMap<String, RuleSet>,
+    pub(super) personas: BTreeMap<String, Persona>,
+    pub(super) rule_sets: BTreeMap<String, RuleSet>,
+    pub(super) file_sets: BTreeMap<String, FileSet>,
 }
 
 /// The typed struct of a stage type, and what all stage types have in common.
@@ -95,6 +97,12 @@ fn typed(uses: &str, node: &Node) -> Result<(Json, Names), ReadError> {
             names.rules = Some(with.rules.clone());
             json(&with)?
         }
+        "command" => {
+            let with: CommandWith = read(node)?;
+            let json = json(&with)?;
+            names.command = Some(with);
+            json
+        }
         other => {
             return Err(ReadError {
                 message: format!("nothing reads the settings of `{other}`"),
@@ -113,6 +121,7 @@ struct Names {
     rules: Option<Vec<String>>,
     sink: bool,
     code: bool,
+    command: Option<CommandWith>,
 }
 
 impl<'a> Settings<'a> {
@@ -122,6 +131,7 @@ impl<'a> Settings<'a> {
             profiles: BTreeMap::new(),
             personas: BTreeMap::new(),
             rule_sets: BTreeMap::new(),
+            file_sets: BTreeMap::new(),
         }
     }
 
@@ -130,6 +140,7 @@ impl<'a> Settings<'a> {
         plan.profiles = self.profiles;
         plan.personas = self.personas;
         plan.rule_sets = self.rule_sets;
+        plan.file_sets = self.file_sets;
     }
 
     /// Looks at the settings of a stage.
@@ -168,16 +179,24 @@ impl<'a> Settings<'a> {
             return Some(read.clone());
         }
         let mut mistakes = Vec::new();
+        let mut late = Late {
+            axis: wired.expansion.as_ref().map(|expansion| expansion.axis.as_str()),
+            found: false,
+        };
         let filled = match context {
-            Some(context) => self.filled(&settled.node, context, &mut mistakes),
+            Some(context) => self.filled(&settled.node, context, &mut late, &mut mistakes),
             None => None,
         };
         let node: &Node = filled.as_ref().unwrap_or(&settled.node);
-        let read = if mistakes.is_empty() {
-            self.typed(wired, node, sources, &mut mistakes)
+        let mut read = if mistakes.is_empty() {
+            self.typed(wired, node, late.found, sources, &mut mistakes)
         } else {
             None
         };
+        if let (Some(read), true) = (&mut read, late.found) {
+            read.late = true;
+            read.json = Arc::new(settled.node.to_json());
+        }
         // The same mistake in each of a thousand instances is one mistake.
         mistakes.retain(|mistake| {
             settled
@@ -192,6 +211,7 @@ impl<'a> Settings<'a> {
         &mut self,
         wired: &Wired<'_>,
         node: &Node,
+        late: bool,
         sources: &mut Sources,
         problems: &mut Vec<Diagnostic>,
     ) -> Option<Read> {
@@ -210,7 +230,7 @@ impl<'a> Settings<'a> {
         let at = |key: &str| node.get(key).map_or(node.span, |value| value.span);
         let before = problems.len();
         let mut read = Read {
-            json,
+            json: Arc::new(json),
             runs: names.runs,
             ..Read::default()
         };
@@ -256,7 +276,9 @@ impl<'a> Settings<'a> {
                 .help("leave `network` out: sockets are then refused"),
             );
         }
-        if wired.stage_type.name == "unicorn/payload" && names.code == wired.stage.inputs.contains_key("code")
+        if wired.stage_type.name == "unicorn/payload"
+            && !late
+            && names.code == wired.stage.inputs.contains_key("code")
         {
             let text = if names.code {
                 "both `with.code` and `in.code` hold the code"
@@ -273,69 +295,36 @@ impl<'a> Settings<'a> {
         if let Some(globs) = names.rules {
             read.rules = self.rules(&globs, node.get("rules"), sources, problems);
         }
+        if let Some(with) = &names.command {
+            command(wired, with, node, late, problems);
+            read.files = self.own_files(with, node, sources, problems);
+        }
         (problems.len() == before).then_some(read)
     }
 
-    /// A copy of the tree with every `${}` filled in.
-    fn filled(&self, node: &Node, context: &Json, problems: &mut Vec<Diagnostic>) -> Option<Node> {
+    /// A copy of the tree with every `${}` filled in. A text that is known at run time only is left out, and noted.
+    fn filled(
+        &self,
+        node: &Node,
+        context: &Json,
+        late: &mut Late<'_>,
+        problems: &mut Vec<Diagnostic>,
+    ) -> Option<Node> {
         let value = match &node.value {
             Value::Text(text) if text.contains("${") => {
-                let pieces = match expression::pieces(text) {
-                    Ok(pieces) => pieces,
-                    Err(error) => {
-                        problems.push(
-                            Diagnostic::error(Code::Expression, node.span, error.to_string())
-                                .help("write `$${` for the characters `${`"),
-                        );
-                        return None;
-                    }
-                };
-                let later = pieces.iter().any(
-                    |piece| matches!(piece, Piece::Expression(text) if !expression::reads(text).is_empty()),
-                );
-                if later {
-                    problems.push(
-                        Diagnostic::error(
-                            Code::NotYet,
-                            node.span,
-                            "settings cannot use the results of other stages yet",
-                        )
-                        .help("`when` can; settings can use the axes of their stage"),
-                    );
-                    return None;
-                }
-                return match self.shared.evaluator.fill(&pieces, context) {
-                    Ok(value) => Some(from_json(&value, node.span)),
-                    Err(error) => {
-                        let known: Vec<&str> = context
-                            .as_object()
-                            .into_iter()
-                            .flat_map(|names| names.keys())
-                            .map(String::as_str)
-                            .collect();
-                        problems.push(
-                            Diagnostic::error(
-                                Code::Expression,
-                                node.span,
-                                format!("this cannot be filled in: {error}"),
-                            )
-                            .help(format!("known here: {}", known.join(", "))),
-                        );
-                        None
-                    }
-                };
+                return self.filled_text(node, text, context, late, problems);
             }
             Value::List(items) => Value::List(
                 items
                     .iter()
-                    .filter_map(|item| self.filled(item, context, problems))
+                    .filter_map(|item| self.filled(item, context, late, problems))
                     .collect(),
             ),
             Value::Table(table) => Value::Table(
                 table
                     .iter()
                     .filter_map(|(key, entry)| {
-                        let node = self.filled(&entry.node, context, problems)?;
+                        let node = self.filled(&entry.node, context, late, problems)?;
                         Some((key.clone(), Entry { key: entry.key, node }))
                     })
                     .collect(),
@@ -348,181 +337,150 @@ impl<'a> Settings<'a> {
         })
     }
 
-    fn persona(
-        &mut self,
-        name: &str,
-        span: Span,
-        sources: &mut Sources,
+    fn filled_text(
+        &self,
+        node: &Node,
+        text: &str,
+        context: &Json,
+        late: &mut Late<'_>,
         problems: &mut Vec<Diagnostic>,
-    ) -> Option<String> {
-        let is_file = name.contains('/') || name.ends_with(".toml");
-        // Paths count from the file that names them, so the same text can mean two files.
-        let key = if is_file {
-            load::join(sources.folder(span.file), Utf8Path::new(name)).into_string()
-        } else {
-            name.to_owned()
-        };
-        if self.personas.contains_key(&key) {
-            return Some(key);
-        }
-        let (file, text) = if is_file {
-            let path = load::inside(sources.folder(span.file), name)
-                .map_err(|text| problems.push(Diagnostic::error(Code::OutsideFolder, span, text)))
-                .ok()?;
-            let text = load::read_text(&path)
-                .map_err(|problem| {
-                    problems.push(Diagnostic::error(Code::UnknownPersona, span, problem.title))
-                })
-                .ok()?;
-            (sources.add(path, text.clone()), text)
-        } else {
-            let all = shipped::personas();
-            let Some(found) = all.iter().find(|file| file.name == name) else {
-                let known: Vec<&str> = all.iter().map(|file| file.name).collect();
-                let diagnostic = Diagnostic::error(
-                    Code::UnknownPersona,
-                    span,
-                    format!("there is no persona `{name}`"),
-                )
-                .did_you_mean(name, known.iter().copied());
-                problems.push(match diagnostic.help {
-                    Some(_) => diagnostic,
-                    None => diagnostic.help(format!(
-                        "shipped personas: {}; a file ends in .toml",
-                        known.join(", ")
-                    )),
-                });
-                return None;
-            };
-            (
-                sources.add(format!("shipped:{}", found.path), found.text.into()),
-                found.text.to_owned(),
-            )
-        };
-        let node = tree::toml::parse(file, &text, problems)?;
-        match read::<Persona>(&node) {
-            Ok(persona) => {
-                self.personas.insert(key.clone(), persona);
-                Some(key)
-            }
+    ) -> Option<Node> {
+        let pieces = match expression::pieces(text) {
+            Ok(pieces) => pieces,
             Err(error) => {
-                let span = error.span.unwrap_or(node.span);
-                problems.push(Diagnostic::error(
-                    Code::WrongType,
-                    span,
-                    format!("this is no persona: {error}"),
-                ));
+                problems.push(
+                    Diagnostic::error(Code::Expression, node.span, error.to_string())
+                        .help("write `$${` for the characters `${`"),
+                );
+                return None;
+            }
+        };
+        let expressions = pieces.iter().filter_map(|piece| match piece {
+            Piece::Expression(text) => Some(text.as_str()),
+            Piece::Text(_) => None,
+        });
+        if expressions
+            .clone()
+            .any(|text| late.needs(&self.shared.evaluator, text))
+        {
+            late.found = true;
+            return None;
+        }
+        match self.shared.evaluator.fill(&pieces, context) {
+            Ok(value) => Some(from_json(&value, node.span)),
+            Err(error) => {
+                let known: Vec<&str> = context
+                    .as_object()
+                    .into_iter()
+                    .flat_map(|names| names.keys())
+                    .map(String::as_str)
+                    .collect();
+                problems.push(
+                    Diagnostic::error(
+                        Code::Expression,
+                        node.span,
+                        format!("this cannot be filled in: {error}"),
+                    )
+                    .help(format!("known here: {}", known.join(", "))),
+                );
                 None
             }
         }
     }
+}
 
-    fn rules(
-        &mut self,
-        own: &[String],
-        node: Option<&Node>,
-        sources: &mut Sources,
-        problems: &mut Vec<Diagnostic>,
-    ) -> Option<String> {
-        let behaviour = &self.shared.manifest.rules.behaviour;
-        let globs: Vec<Spanned<String>> = if own.is_empty() {
-            behaviour.clone()
-        } else {
-            let places = node.and_then(|node| match &node.value {
-                Value::List(items) => Some(items.iter().map(|item| item.span).collect::<Vec<_>>()),
-                _ => None,
-            });
-            let place = |index: usize| {
-                let list = node.map(|node| node.span).unwrap_or_default();
-                places
-                    .as_ref()
-                    .and_then(|places| places.get(index))
-                    .copied()
-                    .unwrap_or(list)
-            };
-            own.iter()
-                .enumerate()
-                .map(|(index, glob)| Spanned::new(glob.clone(), place(index)))
-                .collect()
+/// What is known at run time only: results of other stages, and the items of an axis that is expanded.
+struct Late<'a> {
+    axis: Option<&'a str>,
+    /// Whether there was any.
+    found: bool,
+}
+
+impl Late<'_> {
+    fn needs(&self, evaluator: &expression::Evaluator, text: &str) -> bool {
+        let item = self
+            .axis
+            .is_some_and(|axis| evaluator.names(text).is_ok_and(|names| names.contains(axis)));
+        item || !expression::reads(text).is_empty()
+    }
+}
+
+/// What cannot be said in the schema of a command's settings.
+fn command(wired: &Wired<'_>, with: &CommandWith, node: &Node, late: bool, problems: &mut Vec<Diagnostic>) {
+    let at = |key: &str| node.get(key).map_or(node.span, |value| value.span);
+    if with.run.first().is_none_or(String::is_empty) && !late {
+        problems.push(
+            Diagnostic::error(
+                Code::MissingKey,
+                at("run"),
+                format!("`with.run` of `{}` names no program", wired.name),
+            )
+            .help("write `run = [\"python3\", \"analyse.py\"]`"),
+        );
+    }
+    if let Some(port) = with
+        .stdin
+        .as_ref()
+        .filter(|port| !wired.stage.inputs.contains_key(*port))
+    {
+        let known = wired.stage.inputs.keys().map(String::as_str);
+        problems.push(
+            Diagnostic::error(
+                Code::UnknownPort,
+                at("stdin"),
+                format!("nothing is wired to an input `{port}`"),
+            )
+            .did_you_mean(port, known),
+        );
+    }
+    let mut from_stdout = 0;
+    for (name, output) in &with.outputs {
+        let place = node
+            .get("outputs")
+            .and_then(|outputs| outputs.get(name))
+            .map_or(node.span, |node| node.span);
+        let mut refuse = |code, title: String| problems.push(Diagnostic::error(code, place, title));
+        let fits = |name: &str| {
+            name.starts_with(|first: char| first.is_ascii_lowercase())
+                && name.len() <= 64
+                && name
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
         };
-        if globs.is_empty() {
-            if !self.rule_sets.contains_key("shipped") {
-                let files = shipped::rules()
-                    .into_iter()
-                    .map(|file| rule_file(format!("shipped:{}", file.name), file.text.to_owned()));
-                self.rule_sets.insert("shipped".into(), rule_set(files.collect()));
-            }
-            return Some("shipped".into());
+        if !fits(name) {
+            refuse(Code::WrongName, format!("`{name}` is not a name of an output"));
         }
-        let key = globs
-            .iter()
-            .map(|glob| load::join(sources.folder(glob.span.file), Utf8Path::new(&glob.value)).into_string())
-            .collect::<Vec<_>>()
-            .join(", ");
-        if self.rule_sets.contains_key(&key) {
-            return Some(key);
+        if wired.stage_type.output(name).is_some() {
+            refuse(
+                Code::DuplicateValue,
+                format!("the output `{name}` is always there and cannot be declared"),
+            );
         }
-        let before = problems.len();
-        let mut files: Vec<RuleFile> = Vec::new();
-        for glob in &globs {
-            let folder = sources.folder(glob.span.file).to_owned();
-            let found = match files::matching(&folder, glob) {
-                Ok(found) => found,
-                Err(error) => {
-                    let code = match error {
-                        files::FileError::Pattern { .. } => Code::WrongPattern,
-                        files::FileError::Outside(_) => Code::OutsideFolder,
-                        _ => Code::CannotRead,
-                    };
-                    problems.push(Diagnostic::error(code, glob.span, error.to_string()));
-                    continue;
-                }
-            };
-            if found.is_empty() {
-                problems.push(
-                    Diagnostic::error(Code::NoMatch, glob.span, format!("no rule file fits `{glob}`"))
-                        .help("patterns count from the folder of the document that names them"),
+        if output.schema.is_some() && output.port.0 != PortType::Document {
+            refuse(
+                Code::WrongValue,
+                format!(
+                    "only outputs of the type `json` have a schema, and this is {}",
+                    output.port.0
+                ),
+            );
+        }
+        if output.from == OutputPlace::Stdout {
+            from_stdout += 1;
+            if output.port.0 == PortType::Files {
+                refuse(
+                    Code::WrongValue,
+                    "files cannot be given on standard output".into(),
                 );
             }
-            for path in found {
-                let shown = path
-                    .strip_prefix(&self.shared.loaded.folder)
-                    .unwrap_or(&path)
-                    .to_string();
-                if files.iter().any(|file| file.path == shown) {
-                    continue;
-                }
-                match load::read_text(&path) {
-                    Ok(text) => files.push(rule_file(shown, text)),
-                    Err(problem) => {
-                        problems.push(Diagnostic::error(Code::CannotRead, glob.span, problem.title))
-                    }
-                }
-            }
         }
-        if problems.len() != before {
-            return None;
-        }
-        self.rule_sets.insert(key.clone(), rule_set(files));
-        Some(key)
     }
-}
-
-fn rule_file(path: String, text: String) -> RuleFile {
-    RuleFile {
-        path,
-        digest: Digest::of(text.as_bytes()),
-        text,
-    }
-}
-
-fn rule_set(files: Vec<RuleFile>) -> RuleSet {
-    let parts = files
-        .iter()
-        .flat_map(|file| [file.path.as_bytes(), file.digest.as_bytes().as_slice()]);
-    RuleSet {
-        digest: Digest::of_parts(parts),
-        files,
+    if from_stdout > 1 {
+        problems.push(Diagnostic::error(
+            Code::DuplicateValue,
+            at("outputs"),
+            "two outputs are taken from standard output",
+        ));
     }
 }
 
