@@ -91,6 +91,7 @@ pub fn execute(
     observer: &dyn Observer,
 ) -> Result<RunOutcome, RunError> {
     let began = Instant::now();
+    options.store.read_afresh();
     folder.write("plan.json", &serde_json::to_vec_pretty(plan)?)?;
     let shared = Shared::new(plan, options);
     let state = Mutex::new(State {
