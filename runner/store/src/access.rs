@@ -21,7 +21,6 @@ const WORKING: &str = "others are at work with this store";
 #[derive(Debug)]
 pub(crate) struct Hold {
     _file: File,
-    alone: bool,
 }
 
 impl Hold {
@@ -34,10 +33,7 @@ impl Hold {
             false => file.try_lock_shared(),
         };
         held(locked, path, COLLECTING)?;
-        Ok(Self {
-            _file: file,
-            alone: false,
-        })
+        Ok(Self { _file: file })
     }
 
     /// Together with others, without writing anything: `None` where there is no lock, because nobody has worked here yet.
@@ -49,10 +45,7 @@ impl Hold {
             Err(error) => return Err(trouble("open", &path, &error)),
         };
         held(file.try_lock_shared(), path, COLLECTING)?;
-        Ok(Some(Self {
-            _file: file,
-            alone: false,
-        }))
+        Ok(Some(Self { _file: file }))
     }
 
     /// Alone.
@@ -64,15 +57,7 @@ impl Hold {
             false => file.try_lock(),
         };
         held(locked, path, WORKING)?;
-        Ok(Self {
-            _file: file,
-            alone: true,
-        })
-    }
-
-    /// Whether nobody else holds it.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.alone
+        Ok(Self { _file: file })
     }
 }
 

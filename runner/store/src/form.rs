@@ -150,6 +150,17 @@ fn as_stream(file: &File, digest: &Digest, length: u64, keep: Option<&mut Vec<u8
         && Digest::from_bytes(hash.hash.finalize().into()) == *digest)
 }
 
+/// Copies what a file holds, at most one byte more than was promised; errors are of either side.
+pub(crate) fn copy(file: &File, length: u64, out: &mut dyn Write) -> io::Result<u64> {
+    let mut watched = Watched { file, error: None };
+    let copied =
+        decoder(&mut watched).and_then(|decoder| io::copy(&mut decoder.take(length.saturating_add(1)), out));
+    match watched.error {
+        Some(error) => Err(error),
+        None => copied,
+    }
+}
+
 /// The digest and length of whatever a file holds, decoded as far as it goes, at most `most` bytes; `None` where it cannot
 /// be decoded. For those who have no promise to compare with.
 pub(crate) fn digest_of(file: &File, path: &Path, most: u64) -> Result<Option<(Digest, u64)>, StoreError> {

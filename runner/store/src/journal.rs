@@ -15,7 +15,7 @@ use crate::StoreError;
 /// Name of the format, in the first line.
 pub const FORMAT: &str = "hotcell-journal";
 /// Version of the format.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,17 @@ pub enum Entry {
         /// Its cache key, where it came so far.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<Digest>,
+    },
+    /// One level of a point, an axis that is expanded at run time.
+    Expanded {
+        /// The point's name.
+        instance: String,
+        /// The level, from 1.
+        level: u8,
+        /// Digests of the items that are new.
+        items: Vec<Digest>,
+        /// How many items were over the limit, all levels together.
+        left_out: u64,
     },
     /// A person asked to stop.
     StopRequested,
@@ -100,7 +111,7 @@ impl Journal {
                 Err(_) => break,
             }
         }
-        let known = matches!(entries.first(), Some(Entry::Journal { format, version, .. }) if format == FORMAT && *version == VERSION);
+        let known = matches!(entries.first(), Some(Entry::Journal { format, version, .. }) if format == FORMAT && (1..=VERSION).contains(version));
         Ok(if known { entries } else { Vec::new() })
     }
 }

@@ -9,10 +9,14 @@
 //! | [`objects`] | bytes by their SHA-256, verified on every read |
 //! | [`records`] | what an instance with a given cache key gave; how a key is made of its components |
 //! | [`memos`] | small things that can be made again at any time |
+//! | [`gc`] | what is removed, and what is kept |
+//! | [`verify`](mod@verify) | every file of the store, read and judged |
+//! | [`archive`] | records and their objects as one file, out and in |
 //! | [`journal`] | what a run did, line by line; survives `kill -9` at any moment |
 //! | [`runs`] | a run's folder, and how its `result/` comes into being at once |
 //! | `access` | the store's lock; files that are being written |
 //! | `form` | how bytes stand in a file |
+//! | `walk` | what stands in the store's folders |
 //!
 //! ```text
 //! store/version                 name and version of this layout
@@ -32,12 +36,16 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod access;
+pub mod archive;
 mod form;
+pub mod gc;
 pub mod journal;
 pub mod memos;
 pub mod objects;
 pub mod records;
 pub mod runs;
+pub mod verify;
+mod walk;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -53,6 +61,7 @@ pub use journal::{Entry, Journal};
 pub use objects::{ObjectWriter, Stored};
 pub use records::Record;
 pub use runs::RunFolder;
+pub use walk::{Progress, Tell};
 
 /// A store could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +132,7 @@ struct Inner {
     /// Where files are written; absent where the store is only read. Before the lock: it is dropped first.
     incoming: Option<Incoming>,
     /// The store's lock.
-    hold: Option<Hold>,
+    _hold: Option<Hold>,
 }
 
 impl Store {
@@ -159,7 +168,7 @@ impl Store {
             folder: folder.to_owned(),
             known: Mutex::default(),
             incoming,
-            hold,
+            _hold: hold,
         }))
     }
 

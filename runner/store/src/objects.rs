@@ -156,6 +156,16 @@ impl Store {
         self.read(object, None)
     }
 
+    /// The same, for objects whose names may be wrong: whatever is found stays, and nothing is taken from memory.
+    pub(crate) fn is_whole(&self, object: &Stored) -> Result<bool, StoreError> {
+        let path = self.path(Kind::Objects, &object.digest);
+        match File::open(&path) {
+            Ok(file) => Ok(form::read(&file, &path, &object.digest, object.length, None)? == Found::Whole),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(form::unreadable(&path, &error)),
+        }
+    }
+
     /// Whether there is a file for an object. Whether its bytes are right is known only when they are read.
     pub fn has(&self, object: &Stored) -> bool {
         self.knows(&object.digest) || self.path(Kind::Objects, &object.digest).is_file()

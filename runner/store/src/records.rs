@@ -60,7 +60,7 @@ impl Record {
     }
 
     /// Whether ports have names that can stand in paths: a record may come from another machine.
-    fn is_sound(&self) -> bool {
+    pub(crate) fn is_sound(&self) -> bool {
         self.outputs.keys().all(|port| {
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
             (1..=MAX_PORT).contains(&port.len()) && !port.starts_with('.') && port.bytes().all(plain)
