@@ -16,6 +16,7 @@ use crate::finding::Finding;
 use crate::guest::{Address, Hex};
 use crate::outcome::Outcome;
 use crate::persona::Persona;
+use crate::unpack::{UnpackJob, UnpackResult};
 
 /// Bytes handed to a cell: the index of an inherited descriptor, and the length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,8 @@ pub enum Job {
     Payload(Box<PayloadJob>),
     /// Look at an executable file without running it.
     Inspect(InspectJob),
+    /// Read an archive.
+    Unpack(UnpackJob),
 }
 
 /// A Linux program to run.
@@ -185,6 +188,8 @@ pub enum JobResult {
     Payload(PayloadResult),
     /// What is in the file.
     Inspect(Box<InspectResult>),
+    /// What is in the archive, or that it was sent.
+    Unpack(UnpackResult),
 }
 
 /// How a Linux program's run ended (port `result` of `unicorn/linux`).

@@ -10,11 +10,13 @@
 //! | [`units`] | durations and sizes |
 //! | [`wiring`] | axes, and values that may be one or a list |
 //! | [`samples`] | sources and sets of samples |
+//! | [`secrets`] | secrets by name |
 //! | [`stages`] | stages, limits, expectations, goldens |
 //! | [`later`] | what later engines and host manifests read |
 
 pub mod later;
 pub mod samples;
+pub mod secrets;
 pub mod span;
 pub mod stages;
 pub mod units;
@@ -25,8 +27,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
-pub use later::{Cores, Engines, Image, Network, Quota, Secret, SecretRef, Template, User};
+pub use later::{Cores, Engines, Image, Network, Quota, Template, User};
 pub use samples::{SampleSet, Source, SourceKind};
+pub use secrets::{Secret, SecretRef};
 pub use span::{Span, Spanned};
 pub use stages::{Expectation, Golden, GoldenPart, Hits, Limits, Presence, Stage, TextExpectation};
 pub use units::{Size, Time};
@@ -59,6 +62,11 @@ pub struct Manifest {
     /// document's folder and stay inside it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub include: Vec<Spanned<String>>,
+    /// Variables: `${vars.<name>}` in any text of the document becomes the value. A text that is one `${vars.<name>}` alone
+    /// takes the value's type. Variables may use each other; `--set vars.<name>=…` changes one.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9_]{0,63}$"}))]
+    pub vars: IndexMap<String, Json>,
     /// Where bytes come from.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9-]{0,63}$"}))]

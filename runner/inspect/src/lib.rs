@@ -18,6 +18,7 @@
 //! | `packer` | signs of packing |
 //! | `strings` | printable strings and their kinds |
 //! | `code`, [`disassembly`](Disassembler) | what is executable, and its instructions by capstone |
+//! | [`unpack`](mod@unpack) | archives: what is in them, and the bytes of their members |
 //! | `findings` | the checks ([`RULES`]) and the collector of evidence |
 //! | `bytes`, `entropy` | looking at bytes without leaving them; entropy that is the same everywhere |
 
@@ -32,6 +33,7 @@ mod macho;
 mod packer;
 mod pe;
 mod strings;
+pub mod unpack;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

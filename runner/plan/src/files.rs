@@ -6,8 +6,10 @@ use std::io::Read as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 use hotcell_schema::digest::Digest;
+use hotcell_schema::manifest::Span;
 use sha2::{Digest as _, Sha256};
 
+use crate::diagnostics::{Code, Diagnostic};
 use crate::profiles::HEADER;
 
 /// Greatest number of files and folders that are looked at for one pattern.
@@ -39,6 +41,46 @@ pub(crate) enum FileError {
     /// Too much to look at.
     #[error("more than {MAX_VISITED} files and folders stand below {0}")]
     TooMany(Utf8PathBuf),
+}
+
+impl FileError {
+    /// The error as a diagnostic at a place.
+    pub(crate) fn tell(&self, span: Span) -> Diagnostic {
+        let code = match self {
+            Self::Pattern { .. } => Code::WrongPattern,
+            Self::Outside(_) => Code::OutsideFolder,
+            Self::Read { .. } => Code::SampleFile,
+            Self::TooMany(_) => Code::TooMany,
+        };
+        let diagnostic = Diagnostic::error(code, span, self.to_string());
+        match self {
+            Self::Outside(_) => diagnostic
+                .help("name the folder as a source (`[sources.x] kind = \"folder\"`), and the source here"),
+            Self::Pattern { .. } => {
+                diagnostic.help("`*` and `?` stay within a folder, `**` stands for any number of folders")
+            }
+            _ => diagnostic,
+        }
+    }
+}
+
+/// A path as a plan holds it: from the plan's folder.
+pub(crate) fn relative(folder: &Utf8Path, path: &Utf8Path) -> Utf8PathBuf {
+    match path.strip_prefix(folder) {
+        Ok(relative) => relative.to_owned(),
+        Err(_) if folder == "." || path.is_absolute() => path.to_owned(),
+        // Elsewhere than below the manifest's folder: joined to that folder, it must still be this file.
+        Err(_) => path.canonicalize_utf8().unwrap_or_else(|_| path.to_owned()),
+    }
+}
+
+/// A folder for people.
+pub(crate) fn shown(folder: &Utf8Path) -> &str {
+    if folder == "." {
+        "the current folder"
+    } else {
+        folder.as_str()
+    }
 }
 
 /// Reads a file once: digest, length and first bytes.
@@ -163,7 +205,7 @@ pub(crate) fn matching(folder: &Utf8Path, pattern: &str) -> Result<Vec<Utf8PathB
     Ok(found)
 }
 
-fn matcher(pattern: &str) -> Result<GlobMatcher, FileError> {
+pub(crate) fn matcher(pattern: &str) -> Result<GlobMatcher, FileError> {
     let refuse = |reason: String| FileError::Pattern {
         pattern: pattern.chars().take(100).collect(),
         reason,

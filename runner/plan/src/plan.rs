@@ -113,12 +113,13 @@ pub enum Origin {
 
 impl Origin {
     /// The origin in a line, for people.
-    pub fn shown<'a>(&'a self, archives: &'a [Archive]) -> String {
+    pub fn shown(&self, archives: &[Archive]) -> String {
         match self {
             Self::File(path) => path.to_string(),
             Self::Member { archive, name } => match archives.get(*archive) {
-                Some(archive) => format!("{}:{name}", archive.name),
-                None => name.clone(),
+                // The name is as hostile as the archive.
+                Some(archive) => format!("{}:{}", archive.name, name.replace(char::is_control, "\u{fffd}")),
+                None => "?".into(),
             },
             Self::Object => "the store".into(),
             Self::Absent => "nowhere".into(),

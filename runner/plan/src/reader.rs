@@ -50,6 +50,8 @@ pub struct Wanted<'a> {
     pub mirror: &'a str,
     /// Digest of its `.deb` or `.dsc`, where one is pinned.
     pub sha256: Option<Digest>,
+    /// Where it was fetched before, as a lock file says.
+    pub url: Option<&'a str>,
 }
 
 /// A Debian package that was found: what a lock file pins.
@@ -79,9 +81,6 @@ pub struct PackageFile {
     pub digest: Digest,
     /// Length in bytes.
     pub length: u64,
-    /// Its first bytes, when they begin an ELF file.
-    #[serde(skip)]
-    pub head: Vec<u8>,
 }
 
 /// Why a source gives nothing.

@@ -1,10 +1,11 @@
 //! Sample sets to samples: patterns, lists, digests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_schema::digest::Digest;
-use hotcell_schema::manifest::{Manifest, SampleSet, SourceKind, Span, Spanned};
+use hotcell_schema::manifest::{Manifest, SampleSet, Source, SourceKind, Span, Spanned};
 use indexmap::IndexMap;
 use serde::Deserialize;
 
@@ -12,6 +13,7 @@ use crate::diagnostics::{Code, Diagnostic};
 use crate::files::{self, ByDigest, FileError};
 use crate::load::{self, Loaded};
 use crate::plan::{Archive, Origin, Sample};
+use crate::pools::{Entry, Maker, Pool};
 use crate::profiles::Profiles;
 use crate::reader::{Package, Supply};
 use crate::sources::Sources;
@@ -52,6 +54,10 @@ pub(crate) struct Reader<'a> {
     sources: &'a mut Sources,
     problems: &'a mut Vec<Diagnostic>,
     by_digest: ByDigest,
+    /// Sources that are no folders; nothing where one cannot be had.
+    pools: BTreeMap<String, Option<Rc<Pool>>>,
+    /// Listed samples of the set at hand that are nowhere: place and words.
+    absent: Vec<(Span, String)>,
     /// Facts of files that several sets share.
     known: BTreeMap<Utf8PathBuf, files::Facts>,
     out: Samples,
@@ -74,6 +80,8 @@ pub(crate) fn find(
         sources,
         problems,
         by_digest: ByDigest::default(),
+        pools: BTreeMap::new(),
+        absent: Vec::new(),
         known: BTreeMap::new(),
         out: Samples::default(),
     };
@@ -95,21 +103,7 @@ pub(crate) fn find(
 
 impl Reader<'_> {
     fn fail(&mut self, span: Span, error: &FileError) {
-        let code = match error {
-            FileError::Pattern { .. } => Code::WrongPattern,
-            FileError::Outside(_) => Code::OutsideFolder,
-            FileError::Read { .. } => Code::SampleFile,
-            FileError::TooMany(_) => Code::TooMany,
-        };
-        let diagnostic = Diagnostic::error(code, span, error.to_string());
-        self.problems.push(match error {
-            FileError::Outside(_) => diagnostic
-                .help("name the folder as a source (`[sources.x] kind = \"folder\"`), and the source here"),
-            FileError::Pattern { .. } => {
-                diagnostic.help("`*` and `?` stay within a folder, `**` stands for any number of folders")
-            }
-            _ => diagnostic,
-        });
+        self.problems.push(error.tell(span));
     }
 
     fn set(&mut self, name: &str, set: &SampleSet) {
@@ -129,28 +123,54 @@ impl Reader<'_> {
             );
             return;
         }
-        let Some(folder) = self.folder(set, key) else {
+        let Some(place) = self.place(set, key) else {
             return;
         };
         if let Some(glob) = &set.glob {
-            self.glob(name, set, &folder, glob);
+            self.glob(name, set, &place, glob);
         }
         if let Some(list) = &set.list {
-            self.list(name, set, &folder, list);
+            self.list(name, set, &place, list);
         }
         for digest in &set.digests {
-            self.digest(name, set, &folder, digest);
+            self.found_by_digest(name, set, &place, digest.value, digest.span, Row::default());
         }
+        self.tell_absent(name, key);
     }
 
-    /// The folder in which the files of a set are looked for.
-    fn folder(&mut self, set: &SampleSet, key: Span) -> Option<Utf8PathBuf> {
+    /// Listed samples of the last set that are nowhere.
+    fn tell_absent(&mut self, name: &str, key: Span) {
+        let absent = std::mem::take(&mut self.absent);
+        let Some((_, first)) = absent.first() else { return };
+        if self.supply.require_samples {
+            for (span, what) in absent {
+                let title = format!("the sample {what} is absent: its source does not have it");
+                self.problems.push(
+                    Diagnostic::error(Code::AbsentSample, span, title)
+                        .help("without --require-samples, what is about it is skipped"),
+                );
+            }
+            return;
+        }
+        let all = self.out.sets.get(name).map_or(0, Vec::len);
+        let title = format!(
+            "{} of {all} samples of the set `{name}` are absent, the first is {first}",
+            absent.len()
+        );
+        self.problems.push(
+            Diagnostic::warning(Code::AbsentSample, key, title)
+                .help("what is about them is skipped; --require-samples makes this an error"),
+        );
+    }
+
+    /// Where the files of a set are looked for.
+    fn place(&mut self, set: &SampleSet, key: Span) -> Option<Place> {
         let Some(wanted) = &set.source else {
             let place = set.glob.as_ref().or(set.list.as_ref()).map(|text| text.span);
             let place = place
                 .or_else(|| set.digests.first().map(|digest| digest.span))
                 .unwrap_or(key);
-            return Some(self.sources.folder(place.file).to_owned());
+            return Some(Place::Folder(self.sources.folder(place.file).to_owned()));
         };
         let Some(source) = self.manifest.sources.get(&wanted.value) else {
             if !self.loaded.tainted.contains(&("sources", wanted.value.clone())) {
@@ -166,8 +186,7 @@ impl Reader<'_> {
             return None;
         };
         if source.kind != SourceKind::Folder {
-            // The source itself is refused where it stands.
-            return None;
+            return self.pool(&wanted.value, source);
         }
         let path = source.path.as_ref()?;
         let folder = load::join(self.sources.folder(path.span.file), Utf8Path::new(&path.value));
@@ -182,59 +201,97 @@ impl Reader<'_> {
             );
             return None;
         }
-        Some(folder)
+        Some(Place::Folder(folder))
     }
 
-    fn glob(&mut self, name: &str, set: &SampleSet, folder: &Utf8Path, glob: &Spanned<String>) {
-        let found = match files::matching(folder, glob) {
-            Ok(found) => found,
-            Err(error) => return self.fail(glob.span, &error),
+    /// The files of a source that is no folder, found once for all sets.
+    fn pool(&mut self, name: &str, source: &Source) -> Option<Place> {
+        if self.loaded.tainted.contains(&("sources", name.to_owned())) {
+            return None;
+        }
+        if let Some(pool) = self.pools.get(name) {
+            return pool.clone().map(Place::Pool);
+        }
+        let mut maker = Maker {
+            supply: self.supply,
+            sources: self.sources,
+            folder: &self.loaded.folder,
+            archives: &mut self.out.archives,
+            problems: self.problems,
         };
-        if found.is_empty() {
+        let place = self.loaded.tree.key_span(&["sources", name]);
+        let made = maker.pool(name, source, place);
+        let pool = made.map(|(pool, package)| {
+            if let Some(package) = package {
+                self.out.packages.insert(name.to_owned(), package);
+            }
+            Rc::new(pool)
+        });
+        self.pools.insert(name.to_owned(), pool.clone());
+        pool.map(Place::Pool)
+    }
+
+    fn glob(&mut self, name: &str, set: &SampleSet, place: &Place, glob: &Spanned<String>) {
+        let nothing = match place {
+            Place::Folder(folder) => match files::matching(folder, glob) {
+                Ok(found) => {
+                    let nothing = found.is_empty();
+                    for path in found {
+                        if let Err(error) = self.add(name, set, path, Row::default()) {
+                            self.fail(glob.span, &error);
+                        }
+                    }
+                    nothing
+                }
+                Err(error) => return self.fail(glob.span, &error),
+            },
+            Place::Pool(pool) => match pool.matching(glob) {
+                Ok(found) => {
+                    let nothing = found.is_empty() && !pool.unknown;
+                    for entry in found {
+                        self.add_entry(name, set, entry, Row::default(), glob.span);
+                    }
+                    nothing
+                }
+                Err(error) => return self.fail(glob.span, &error),
+            },
+        };
+        if nothing {
             self.problems.push(
                 Diagnostic::error(Code::NoMatch, glob.span, format!("no file fits `{glob}`"))
-                    .help(format!("it was looked for in {}", shown(folder))),
+                    .help(format!("it was looked for in {}", place.shown())),
             );
         }
-        for path in found {
-            if let Err(error) = self.add(name, set, path, Row::default()) {
-                self.fail(glob.span, &error);
-            }
-        }
-    }
-
-    fn digest(&mut self, name: &str, set: &SampleSet, folder: &Utf8Path, digest: &Spanned<Digest>) {
-        self.found_by_digest(name, set, folder, digest.value, digest.span, Row::default());
     }
 
     fn found_by_digest(
         &mut self,
         name: &str,
         set: &SampleSet,
-        folder: &Utf8Path,
+        place: &Place,
         digest: Digest,
         span: Span,
         row: Row,
     ) {
-        match self.by_digest.find(folder, digest) {
-            Ok(Some(path)) => {
-                if let Err(error) = self.add(name, set, path, row) {
-                    self.fail(span, &error);
+        match place {
+            Place::Folder(folder) => match self.by_digest.find(folder, digest) {
+                Ok(Some(path)) => {
+                    if let Err(error) = self.add(name, set, path, row) {
+                        self.fail(span, &error);
+                    }
                 }
-            }
-            Ok(None) => self.problems.push(
-                Diagnostic::error(
-                    Code::NoMatch,
-                    span,
-                    format!("no file has the digest {}…", digest.short()),
-                )
-                .help(format!("it was looked for in {}", shown(folder))),
-            ),
-            Err(error) => self.fail(span, &error),
+                Ok(None) => self.add_absent(name, set, digest, row, span),
+                Err(error) => self.fail(span, &error),
+            },
+            Place::Pool(pool) => match pool.with_digest(&digest) {
+                Some(entry) => self.add_entry(name, set, entry, row, span),
+                None if pool.unknown => {}
+                None => self.add_absent(name, set, digest, row, span),
+            },
         }
     }
 
-    fn list(&mut self, name: &str, set: &SampleSet, folder: &Utf8Path, list: &Spanned<String>) {
+    fn list(&mut self, name: &str, set: &SampleSet, place: &Place, list: &Spanned<String>) {
         let own = self.sources.folder(list.span.file).to_owned();
         let path = match load::inside(&own, list) {
             Ok(path) => path,
@@ -273,11 +330,11 @@ impl Reader<'_> {
             ));
         }
         for (span, row) in rows {
-            self.row(name, set, folder, span, row);
+            self.row(name, set, place, span, row);
         }
     }
 
-    fn row(&mut self, name: &str, set: &SampleSet, folder: &Utf8Path, span: Span, row: Row) {
+    fn row(&mut self, name: &str, set: &SampleSet, place: &Place, span: Span, row: Row) {
         let digest = match row
             .sha256
             .as_deref()
@@ -292,8 +349,35 @@ impl Reader<'_> {
             }
         };
         match (row.path.clone(), digest) {
-            (Some(path), digest) => {
-                let path = match load::inside(folder, &path) {
+            (Some(path), digest) => self.found_by_path(name, set, place, (&path, digest), span, row),
+            (None, Some(digest)) => self.found_by_digest(name, set, place, digest, span, row),
+            (None, None) => self.problems.push(
+                Diagnostic::error(Code::SampleList, span, "the row has neither `path` nor `sha256`")
+                    .help("every row needs one of them"),
+            ),
+        }
+    }
+
+    fn found_by_path(
+        &mut self,
+        name: &str,
+        set: &SampleSet,
+        place: &Place,
+        (path, digest): (&str, Option<Digest>),
+        span: Span,
+        row: Row,
+    ) {
+        let wrong = |path: &str, found: Digest| {
+            Diagnostic::error(
+                Code::SampleDigest,
+                span,
+                format!("{path} does not have the listed digest"),
+            )
+            .help(format!("it is {found}"))
+        };
+        match place {
+            Place::Folder(folder) => {
+                let path = match load::inside(folder, path) {
                     Ok(path) => path,
                     Err(text) => {
                         return self
@@ -301,24 +385,31 @@ impl Reader<'_> {
                             .push(Diagnostic::error(Code::OutsideFolder, span, text));
                     }
                 };
+                if let Some(digest) = digest
+                    && !path.exists()
+                {
+                    return self.add_absent(name, set, digest, row, span);
+                }
                 match self.add(name, set, path.clone(), row) {
-                    Ok(found) if digest.is_some_and(|digest| digest != found) => self.problems.push(
-                        Diagnostic::error(
-                            Code::SampleDigest,
-                            span,
-                            format!("{path} does not have the listed digest"),
-                        )
-                        .help(format!("it is {found}")),
-                    ),
+                    Ok(found) if digest.is_some_and(|digest| digest != found) => {
+                        self.problems.push(wrong(path.as_str(), found));
+                    }
                     Ok(_) => {}
                     Err(error) => self.fail(span, &error),
                 }
             }
-            (None, Some(digest)) => self.found_by_digest(name, set, folder, digest, span, row),
-            (None, None) => self.problems.push(
-                Diagnostic::error(Code::SampleList, span, "the row has neither `path` nor `sha256`")
-                    .help("every row needs one of them"),
-            ),
+            Place::Pool(pool) => match (pool.with_name(path), digest) {
+                (Some(entry), digest) if digest.is_some_and(|digest| digest != entry.digest) => {
+                    self.problems.push(wrong(path, entry.digest));
+                }
+                (Some(entry), _) => self.add_entry(name, set, entry, row, span),
+                (None, _) if pool.unknown => {}
+                (None, Some(digest)) => self.add_absent(name, set, digest, row, span),
+                (None, None) => self.problems.push(
+                    Diagnostic::error(Code::SampleFile, span, format!("there is no `{path}`"))
+                        .help(format!("it was looked for in {}", place.shown())),
+                ),
+            },
         }
     }
 
@@ -334,21 +425,66 @@ impl Reader<'_> {
         if self.out.list.len() >= MAX_SAMPLES {
             return Err(FileError::TooMany(path));
         }
-        let relative = match path.strip_prefix(&self.loaded.folder) {
-            Ok(relative) => relative.to_owned(),
-            Err(_) if self.loaded.folder == "." || path.is_absolute() => path.clone(),
-            // Elsewhere than below the manifest's folder: joined to that folder, it must still be this file.
-            Err(_) => path.canonicalize_utf8().unwrap_or_else(|_| path.clone()),
-        };
-        let sample = Sample {
+        let own = Own {
             digest: facts.digest,
-            set: name.to_owned(),
             name: path.file_name().unwrap_or("sample").to_owned(),
-            origin: Origin::File(relative),
+            origin: Origin::File(files::relative(&self.loaded.folder, &path)),
             length: facts.length,
+        };
+        self.push(name, set, own, &facts.head, row);
+        Ok(facts.digest)
+    }
+
+    fn add_entry(&mut self, name: &str, set: &SampleSet, entry: &Entry, row: Row, span: Span) {
+        let own = Own {
+            digest: entry.digest,
+            name: base_name(&entry.name),
+            origin: entry.origin.clone(),
+            length: entry.length,
+        };
+        self.push_bounded(name, set, own, &entry.head, row, span);
+    }
+
+    fn add_absent(&mut self, name: &str, set: &SampleSet, digest: Digest, row: Row, span: Span) {
+        let own = Own {
+            digest,
+            name: match &row.path {
+                Some(path) => base_name(path),
+                None => digest.short(),
+            },
+            origin: Origin::Absent,
+            length: 0,
+        };
+        let shown = match &row.path {
+            Some(path) => format!("{path} ({}…)", digest.short()),
+            None => format!("{}…", digest.short()),
+        };
+        self.absent.push((span, shown));
+        self.push_bounded(name, set, own, &[], row, span);
+    }
+
+    fn push_bounded(&mut self, name: &str, set: &SampleSet, own: Own, head: &[u8], row: Row, span: Span) {
+        if self.out.list.len() >= MAX_SAMPLES {
+            let title = format!("more than {MAX_SAMPLES} samples");
+            // Told once: all further ones stand at places of their own.
+            if !self.problems.last().is_some_and(|last| last.title == title) {
+                self.problems.push(Diagnostic::error(Code::TooMany, span, title));
+            }
+            return;
+        }
+        self.push(name, set, own, head, row);
+    }
+
+    fn push(&mut self, name: &str, set: &SampleSet, own: Own, head: &[u8], row: Row) {
+        let sample = Sample {
+            digest: own.digest,
+            set: name.to_owned(),
+            name: own.name,
+            origin: own.origin,
+            length: own.length,
             arch: self
                 .profiles
-                .find_by_header(&facts.head)
+                .find_by_header(head)
                 .map(|profile| profile.name.clone()),
             family: row.family.or_else(|| set.family.clone()),
             variant: row.variant.or_else(|| set.variant.clone()),
@@ -360,7 +496,43 @@ impl Reader<'_> {
             .or_default()
             .push(self.out.list.len());
         self.out.list.push(sample);
-        Ok(facts.digest)
+    }
+}
+
+/// What a sample has of its own, before its set and list add theirs.
+struct Own {
+    digest: Digest,
+    name: String,
+    origin: Origin,
+    length: u64,
+}
+
+/// The last part of a name that an archive or a list says, fit to be shown.
+fn base_name(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let plain: String = last
+        .chars()
+        .filter(|character| !character.is_control())
+        .take(255)
+        .collect();
+    if plain.is_empty() { "sample".into() } else { plain }
+}
+
+/// Where the files of a set are looked for.
+#[derive(Debug)]
+enum Place {
+    /// A folder.
+    Folder(Utf8PathBuf),
+    /// The files of another source.
+    Pool(Rc<Pool>),
+}
+
+impl Place {
+    fn shown(&self) -> &str {
+        match self {
+            Self::Folder(folder) => files::shown(folder),
+            Self::Pool(pool) => &pool.shown,
+        }
     }
 }
 
@@ -396,14 +568,6 @@ impl Samples {
                 );
             }
         }
-    }
-}
-
-fn shown(folder: &Utf8Path) -> &str {
-    if folder == "." {
-        "the current folder"
-    } else {
-        folder.as_str()
     }
 }
 

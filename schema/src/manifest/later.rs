@@ -7,29 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{Size, Time};
 
-/// A secret by its name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SecretRef {
-    /// Name of the secret: a key of `secrets`.
-    pub secret: String,
-}
-
-/// Where a secret is read when a run needs it: one of these.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Secret {
-    /// A file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-    /// A command whose output it is.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub command: Vec<String>,
-    /// An environment variable.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub env: Option<String>,
-}
-
 /// Who may use which core.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]

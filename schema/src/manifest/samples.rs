@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::later::SecretRef;
+use super::secrets::SecretRef;
 use super::span::Spanned;
 use crate::digest::Digest;
 
@@ -13,15 +13,43 @@ use crate::digest::Digest;
 pub struct Source {
     /// What kind of place it is.
     pub kind: SourceKind,
-    /// A folder, or a glob of archives, from the folder of the document that says it. It may lead out of that folder.
+    /// A folder, or a glob of archives, packages (`*.deb`) or source packages (`*.dsc`), from the folder of the document
+    /// that says it. It may lead out of that folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Spanned<String>>,
-    /// Password of encrypted archives.
+    /// Password of encrypted archives: a secret by its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<SecretRef>,
-    /// Name of a Debian package.
+    /// Name of a Debian package, which is fetched from the mirror.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9+.-]{0,127}$"))]
     pub package: Option<String>,
+    /// Version of the package; absent: the newest of the suite, pinned by `hotcell.lock`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[0-9A-Za-z.+:~-]{1,128}$"))]
+    pub version: Option<String>,
+    /// Debian architecture of the package, for instance `armhf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9-]{0,31}$"))]
+    pub arch: Option<String>,
+    /// Debian suite; absent: `stable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9./-]{0,63}$"))]
+    pub suite: Option<String>,
+    /// Debian mirror; absent: `https://deb.debian.org/debian`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^https?://[^ \"<>]{1,500}$"))]
+    pub mirror: Option<String>,
+    /// Digest of the package's `.deb` or `.dsc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+}
+
+impl Source {
+    /// The suite of a Debian source that names none.
+    pub const SUITE: &str = "stable";
+    /// The mirror of a Debian source that names none.
+    pub const MIRROR: &str = "https://deb.debian.org/debian";
 }
 
 /// Kinds of source.
@@ -30,10 +58,12 @@ pub struct Source {
 pub enum SourceKind {
     /// A folder of files.
     Folder,
-    /// Archives, also encrypted.
+    /// Archives (zip, 7z, tar, deb), also encrypted: their members are the files.
     Archive,
-    /// A Debian package.
+    /// A Debian package, fetched by its name or given as `.deb`: what is in it are the files.
     Debian,
+    /// A Debian source package, fetched by its name or given as `.dsc`: the `.dsc` and what it names are the files.
+    DebianSource,
 }
 
 /// A set of samples: by `glob`, by `list`, or by `digests`.

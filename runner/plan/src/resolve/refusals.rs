@@ -1,6 +1,5 @@
 //! What the language has a place for and this version does not do: refused with a clear word, never ignored.
 
-use hotcell_schema::manifest::SourceKind;
 use hotcell_schema::stage::StageType;
 
 use super::Shared;
@@ -8,7 +7,6 @@ use crate::diagnostics::{Code, Diagnostic};
 
 /// Keys at the top that only later versions act on.
 const LATER: &[(&str, &str)] = &[
-    ("secrets", "secrets are not read yet"),
     ("templates", "guests of full systems are not run yet"),
     ("images", "guests of full systems are not run yet"),
     ("networks", "guests of full systems are not run yet"),
@@ -46,35 +44,11 @@ pub(super) fn check(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
             refuse(&["rules", key], "only behaviour rules are evaluated yet");
         }
     }
-    for (name, source) in &shared.manifest.sources {
-        if source.kind != SourceKind::Folder {
-            refuse(&["sources", name, "kind"], "only folders are read yet");
-        }
-        if source.password.is_some() {
-            refuse(&["sources", name, "password"], "secrets are not read yet");
-        }
-        if source.package.is_some() {
-            refuse(&["sources", name, "package"], "only folders are read yet");
-        }
-    }
     meaningless(shared, problems);
 }
 
 /// Keys that have no meaning where they stand.
 fn meaningless(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
-    for (name, source) in &shared.manifest.sources {
-        if source.kind == SourceKind::Folder && source.path.is_none() {
-            let span = shared.tree.key_span(&["sources", name]);
-            problems.push(
-                Diagnostic::error(
-                    Code::MissingKey,
-                    span,
-                    format!("the source `{name}` does not say its folder"),
-                )
-                .help("write `path = \"folder\"`"),
-            );
-        }
-    }
     for (name, stage) in &shared.manifest.stages {
         let Some(stage_type) = StageType::find(&stage.uses) else {
             continue;

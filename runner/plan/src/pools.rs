@@ -1,0 +1,333 @@
+//! The files of a source that is no folder: members of archives, packages, files of source packages.
+//!
+//! Nothing here reads an archive: the [`SourceReader`](crate::reader::SourceReader) does.
+
+use std::collections::HashMap;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use hotcell_schema::digest::Digest;
+use hotcell_schema::manifest::{Source, SourceKind, Span};
+
+use crate::debian;
+use crate::diagnostics::{Code, Diagnostic};
+use crate::files::{self, FileError};
+use crate::load;
+use crate::plan::{Archive, Origin};
+use crate::reader::{Package, SourceError, Supply, Wanted};
+use crate::sources::Sources;
+
+/// Greatest number of archives of one source.
+const MAX_ARCHIVES: usize = 10_000;
+/// Greatest length of a `.dsc` in bytes.
+const MAX_DSC: u64 = 1 << 20;
+
+/// A file of a pool.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub origin: Origin,
+    /// Its name: a member's as the archive says it.
+    pub name: String,
+    pub digest: Digest,
+    pub length: u64,
+    pub head: Vec<u8>,
+}
+
+/// The files of one source.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    pub entries: Vec<Entry>,
+    by_digest: HashMap<Digest, usize>,
+    by_name: HashMap<String, usize>,
+    /// Where it was looked, for people.
+    pub shown: String,
+    /// What it holds is not known before a run has fetched it.
+    pub unknown: bool,
+}
+
+impl Pool {
+    fn add(&mut self, entry: Entry) {
+        let index = self.entries.len();
+        self.by_digest.entry(entry.digest).or_insert(index);
+        self.by_name.entry(entry.name.clone()).or_insert(index);
+        self.entries.push(entry);
+    }
+
+    /// The first file with those bytes.
+    pub(crate) fn with_digest(&self, digest: &Digest) -> Option<&Entry> {
+        self.entries.get(*self.by_digest.get(digest)?)
+    }
+
+    /// The first file of that name.
+    pub(crate) fn with_name(&self, name: &str) -> Option<&Entry> {
+        self.entries
+            .get(*self.by_name.get(name.trim_start_matches("./"))?)
+    }
+
+    /// Files whose names fit a pattern, in the order of their archives and in each as they stand there.
+    pub(crate) fn matching(&self, pattern: &str) -> Result<Vec<&Entry>, FileError> {
+        let matcher = files::matcher(pattern.strip_prefix("./").unwrap_or(pattern))?;
+        Ok(self
+            .entries
+            .iter()
+            .filter(|entry| matcher.is_match(&entry.name))
+            .collect())
+    }
+}
+
+/// Makes pools.
+pub(crate) struct Maker<'a> {
+    pub supply: &'a Supply<'a>,
+    pub sources: &'a Sources,
+    /// The plan's folder.
+    pub folder: &'a Utf8Path,
+    pub archives: &'a mut Vec<Archive>,
+    pub problems: &'a mut Vec<Diagnostic>,
+}
+
+impl Maker<'_> {
+    /// The files of a source, and the package that was found for it. `None` when it cannot be had, which was told.
+    pub(crate) fn pool(
+        &mut self,
+        name: &str,
+        source: &Source,
+        place: Span,
+    ) -> Option<(Pool, Option<Package>)> {
+        let mut pool = Pool::default();
+        if let Some(path) = &source.path {
+            let before = self.problems.len();
+            self.from_files(&mut pool, source, path, path.span);
+            return (self.problems.len() == before).then_some((pool, None));
+        }
+        let wanted = wanted(source, self.supply.pins.get(name))?;
+        pool.shown = format!("the package {} of {}", wanted.package, wanted.suite);
+        let package = match self.supply.reader.package(&wanted) {
+            Ok(package) => package,
+            Err(error) => {
+                pool.unknown = matches!(error, SourceError::NotFetched(_));
+                self.tell(&pool.shown, &error, place);
+                return pool.unknown.then_some((pool, None));
+            }
+        };
+        pool.shown = format!("the package {} {}", package.name, package.version);
+        match source.kind {
+            SourceKind::DebianSource => {
+                for file in &package.files {
+                    pool.add(Entry {
+                        origin: Origin::Object,
+                        name: file.name.clone(),
+                        digest: file.digest,
+                        length: file.length,
+                        head: Vec::new(),
+                    });
+                }
+            }
+            _ => {
+                let file = package.files.first()?;
+                let archive = Archive {
+                    digest: file.digest,
+                    length: file.length,
+                    name: file.name.clone(),
+                    path: None,
+                    secret: None,
+                };
+                if !self.archive(&mut pool, archive, None, place) {
+                    return None;
+                }
+            }
+        }
+        Some((pool, Some(package)))
+    }
+
+    fn from_files(&mut self, pool: &mut Pool, source: &Source, pattern: &str, span: Span) {
+        let (folder, pattern) = self.split(span, pattern);
+        pool.shown = load::join(&folder, Utf8Path::new(&pattern)).into_string();
+        let found = match files::matching(&folder, &pattern) {
+            Ok(found) => found,
+            Err(error) => return self.problems.push(error.tell(span)),
+        };
+        if found.is_empty() {
+            self.problems.push(
+                Diagnostic::error(Code::NoMatch, span, format!("no archive fits `{pattern}`"))
+                    .help(format!("it was looked for in {}", files::shown(&folder))),
+            );
+        }
+        if found.len() > MAX_ARCHIVES {
+            let title = format!("more than {MAX_ARCHIVES} archives");
+            return self.problems.push(Diagnostic::error(Code::TooMany, span, title));
+        }
+        for path in found {
+            if source.kind == SourceKind::DebianSource {
+                self.dsc(pool, &path, span);
+                continue;
+            }
+            let facts = match files::facts(&path) {
+                Ok(facts) => facts,
+                Err(error) => {
+                    self.problems.push(error.tell(span));
+                    continue;
+                }
+            };
+            let archive = Archive {
+                digest: facts.digest,
+                length: facts.length,
+                name: path.strip_prefix(self.folder).unwrap_or(&path).to_string(),
+                path: Some(files::relative(self.folder, &path)),
+                secret: source.password.as_ref().map(|password| password.secret.clone()),
+            };
+            self.archive(pool, archive, Some(&path), span);
+        }
+    }
+
+    /// The folder that a pattern begins with, and the rest of it: the folder may lead out of the document's.
+    fn split(&self, span: Span, pattern: &str) -> (Utf8PathBuf, String) {
+        let parts: Vec<&str> = pattern.split('/').collect();
+        let literal = parts
+            .iter()
+            .take(parts.len().saturating_sub(1))
+            .take_while(|part| !part.contains(['*', '?', '[', '{', '\\']))
+            .count();
+        let start = parts.get(..literal).unwrap_or_default().join("/");
+        let start = match literal {
+            1 if start.is_empty() => "/".to_owned(),
+            _ => start,
+        };
+        let folder = load::join(self.sources.folder(span.file), Utf8Path::new(&start));
+        (folder, parts.get(literal..).unwrap_or_default().join("/"))
+    }
+
+    /// Adds the members of an archive.
+    fn archive(&mut self, pool: &mut Pool, archive: Archive, path: Option<&Utf8Path>, span: Span) -> bool {
+        match self.supply.reader.index(&archive, path) {
+            Ok(members) => {
+                for member in members.iter() {
+                    pool.add(Entry {
+                        origin: Origin::Member {
+                            archive: self.archives.len(),
+                            name: member.name.clone(),
+                        },
+                        name: member.name.clone(),
+                        digest: member.digest,
+                        length: member.length,
+                        head: member.head.clone(),
+                    });
+                }
+                self.archives.push(archive);
+                true
+            }
+            Err(error) => {
+                self.tell(&archive.name, &error, span);
+                false
+            }
+        }
+    }
+
+    /// Adds a `.dsc` and what it names, each with the digest that it says.
+    fn dsc(&mut self, pool: &mut Pool, path: &Utf8Path, span: Span) {
+        let text = match files::facts(path) {
+            Ok(facts) if facts.length > MAX_DSC => Err("it is too large for a .dsc".to_owned()),
+            Ok(_) => std::fs::read_to_string(path).map_err(|error| load::reason(&error)),
+            Err(error) => return self.problems.push(error.tell(span)),
+        };
+        let listed = text.map(|text| debian::listed(&text, "Checksums-Sha256"));
+        let listed = match listed {
+            Ok(listed) if !listed.is_empty() => listed,
+            Ok(_) => {
+                let title = format!("{path} names no files: it has no `Checksums-Sha256`");
+                return self.problems.push(Diagnostic::error(Code::Archive, span, title));
+            }
+            Err(reason) => {
+                let title = format!("cannot read {path}: {reason}");
+                return self
+                    .problems
+                    .push(Diagnostic::error(Code::SampleFile, span, title));
+            }
+        };
+        let folder = path.parent().unwrap_or(Utf8Path::new("."));
+        let beside = listed.iter().map(|file| (file.name.as_str(), Some(file.digest)));
+        let own = path.file_name().map(|name| (name, None));
+        for (name, digest) in own.into_iter().chain(beside) {
+            if !debian::is_file_name(name) {
+                let title = format!("{path} names a file that is no file name");
+                self.problems.push(Diagnostic::error(Code::Archive, span, title));
+                continue;
+            }
+            let file = load::join(folder, Utf8Path::new(name));
+            match files::facts(&file) {
+                Ok(facts) if digest.is_some_and(|digest| digest != facts.digest) => {
+                    let title = format!("{file} does not have the digest that {path} says");
+                    self.problems
+                        .push(Diagnostic::error(Code::SampleDigest, span, title));
+                }
+                Ok(facts) => pool.add(Entry {
+                    origin: Origin::File(files::relative(self.folder, &file)),
+                    name: name.to_owned(),
+                    digest: facts.digest,
+                    length: facts.length,
+                    head: facts.head,
+                }),
+                Err(error) => self.problems.push(error.tell(span)),
+            }
+        }
+    }
+
+    fn tell(&mut self, what: &str, error: &SourceError, span: Span) {
+        let (code, help) = match error {
+            SourceError::NotFetched(_) => {
+                let title = format!("{what} is {error}");
+                return self.problems.push(
+                    Diagnostic::warning(Code::NotFetched, span, title)
+                        .help("`hotcell run` fetches it; its samples are not known before"),
+                );
+            }
+            SourceError::Secret(_) => (Code::SecretUnread, None),
+            SourceError::NeedsPassword => (
+                Code::ArchivePassword,
+                Some("name its password: `password = { secret = \"vault-pw\" }`"),
+            ),
+            SourceError::WrongPassword => (
+                Code::ArchivePassword,
+                Some(
+                    "check the secret that its source names; archives with other passwords need a source of their own",
+                ),
+            ),
+            SourceError::TooMuch(_) => (
+                Code::ArchiveTooLarge,
+                Some(
+                    "an archive that unpacks to far more than it holds is an attack; split it if it is none",
+                ),
+            ),
+            SourceError::Unsupported(_) | SourceError::Damaged(_) => (
+                Code::Archive,
+                Some("unpack it apart from here, or take it out of the source's `path`"),
+            ),
+            SourceError::NotThere(_) => (Code::Package, None),
+            SourceError::Unverified(_) => (
+                Code::Unverified,
+                Some("install `gpgv` and `debian-archive-keyring`, or pin the package by `sha256`"),
+            ),
+            SourceError::NoReader | SourceError::Host(_) => (Code::SourceHost, None),
+        };
+        let diagnostic = Diagnostic::error(code, span, format!("{what} cannot be used: {error}"));
+        self.problems.push(match help {
+            Some(help) => diagnostic.help(help),
+            None => diagnostic,
+        });
+    }
+}
+
+/// What a manifest asks for; a pin of the lock file says which version.
+fn wanted<'a>(source: &'a Source, pin: Option<&'a Package>) -> Option<Wanted<'a>> {
+    let arch = match source.kind {
+        SourceKind::DebianSource => None,
+        _ => Some(source.arch.as_deref()?),
+    };
+    Some(Wanted {
+        package: source.package.as_deref()?,
+        version: source.version.as_deref().or(pin.map(|pin| pin.version.as_str())),
+        arch,
+        suite: source.suite.as_deref().unwrap_or(Source::SUITE),
+        mirror: source.mirror.as_deref().unwrap_or(Source::MIRROR),
+        sha256: source.sha256.or(pin.map(|pin| pin.sha256)),
+        url: pin.map(|pin| pin.url.as_str()),
+    })
+}
