@@ -28,6 +28,11 @@ impl Status {
     pub fn has_outputs(self) -> bool {
         matches!(self, Self::Ok | Self::Cached)
     }
+
+    /// Whether it was wanted and did not come about.
+    pub fn is_bad(self) -> bool {
+        matches!(self, Self::Failed | Self::Interrupted | Self::Refused)
+    }
 }
 
 /// How the sample itself ended. A crashing sample is a good result.

@@ -80,10 +80,7 @@ impl Observer for Progress<'_> {
     }
 
     fn ended(&self, _: usize, instance: &Instance, done: &Done) {
-        let bad = matches!(
-            done.status,
-            Status::Failed | Status::Interrupted | Status::Refused
-        );
+        let bad = done.status.is_bad();
         if self.lines || (bad && self.bar.is_some()) {
             let (style, word) = status(done.status);
             let reason = done
@@ -109,6 +106,12 @@ impl Observer for Progress<'_> {
         }
         if let Some(bar) = &self.bar {
             bar.inc(1);
+        }
+    }
+
+    fn expanded(&self, _: &Instance, added: usize) {
+        if let Some(bar) = &self.bar {
+            bar.inc_length(added as u64);
         }
     }
 }

@@ -3,7 +3,7 @@
 use hotcell_schema::stage::StageType;
 use serde_json::{Map, Value as Json};
 
-use crate::expression::{Evaluator, ExpressionError};
+use crate::expression::{self, Evaluator, ExpressionError, Piece};
 use crate::naming;
 use crate::plan::{AxisValue, Expansion, Instance, Item, Plan, PlannedStage, Wire};
 
@@ -64,6 +64,28 @@ impl Plan {
             names.insert("stages".into(), Json::Object(stages));
         }
         Evaluator::default().fill_all(&instance.with, &context)
+    }
+
+    /// The expressions in the settings of an instance, one after the other.
+    pub fn late_expressions(&self, instance: &Instance) -> String {
+        fn each(value: &Json, out: &mut String) {
+            match value {
+                Json::String(text) => {
+                    for piece in expression::pieces(text).unwrap_or_default() {
+                        if let Piece::Expression(expression) = piece {
+                            out.push_str(&expression);
+                            out.push('\n');
+                        }
+                    }
+                }
+                Json::Array(items) => items.iter().for_each(|item| each(item, out)),
+                Json::Object(table) => table.values().for_each(|value| each(value, out)),
+                _ => {}
+            }
+        }
+        let mut out = String::new();
+        each(&instance.with, &mut out);
+        out
     }
 
     /// Whether an instance runs code of some architecture, so that it needs an arch profile.

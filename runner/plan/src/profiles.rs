@@ -111,25 +111,9 @@ impl Profiles {
         self.list.get(*self.names.get(name)?)
     }
 
-    /// The profile that the first bytes of a file fit, if it is an ELF file of a known architecture. At most [`HEADER`]
-    /// bytes are looked at.
+    /// The profile that the first bytes of a file fit; see [`find_by_header`].
     pub fn find_by_header(&self, bytes: &[u8]) -> Option<&ArchProfile> {
-        let header = Header::read(bytes)?;
-        let fits = |profile: &&ArchProfile| {
-            let elf = &profile.elf;
-            elf.machine.contains(&header.machine)
-                && elf.class == header.class
-                && elf.byte_order == header.byte_order
-                && elf
-                    .flags
-                    .is_none_or(|flags| header.flags & flags.mask == flags.value)
-        };
-        let mut found: Vec<&ArchProfile> = self.list.iter().filter(fits).collect();
-        // The one that asks for most bits of the flags describes the file best.
-        found.sort_by_key(|profile| {
-            std::cmp::Reverse(profile.elf.flags.map_or(0, |flags| flags.mask.count_ones()))
-        });
-        found.first().copied()
+        find_by_header(&self.list, bytes)
     }
 }
 
@@ -169,6 +153,27 @@ impl Header {
             flags,
         })
     }
+}
+
+/// The profile that the first bytes of a file fit, if it is an ELF file of a known architecture. At most [`HEADER`]
+/// bytes are looked at.
+pub fn find_by_header<'a>(profiles: &'a [ArchProfile], bytes: &[u8]) -> Option<&'a ArchProfile> {
+    let header = Header::read(bytes)?;
+    let fits = |profile: &&ArchProfile| {
+        let elf = &profile.elf;
+        elf.machine.contains(&header.machine)
+            && elf.class == header.class
+            && elf.byte_order == header.byte_order
+            && elf
+                .flags
+                .is_none_or(|flags| header.flags & flags.mask == flags.value)
+    };
+    let mut found: Vec<&ArchProfile> = profiles.iter().filter(fits).collect();
+    // The one that asks for most bits of the flags describes the file best.
+    found.sort_by_key(|profile| {
+        std::cmp::Reverse(profile.elf.flags.map_or(0, |flags| flags.mask.count_ones()))
+    });
+    found.first().copied()
 }
 
 #[cfg(test)]

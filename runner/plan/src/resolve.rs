@@ -3,14 +3,18 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`refusals`] | what the language has a place for and this version does not do |
+//! | [`origins`] | sources and secrets: their keys, and what they name |
 //! | [`graph`] | references, ports, order of stages |
+//! | [`names`] | names in `when` and `where` |
 //! | [`instances`] | axes and their product, names, seeds, wires |
 //! | [`settings`] | `with` into the stage type's struct |
 //! | [`named`] | what settings name: personas, rule files, a program's own files |
 
 mod graph;
 mod instances;
+mod names;
 mod named;
+mod origins;
 mod refusals;
 mod settings;
 
@@ -48,8 +52,7 @@ pub fn plan_with(loaded: &mut Loaded, profiles: &Profiles, supply: &Supply<'_>) 
     loaded.manifest = Some(manifest);
     loaded.sources = sources;
     loaded.diagnostics.append(&mut problems);
-    loaded.diagnostics.sort_by_key(Diagnostic::span);
-    loaded.diagnostics.dedup();
+    loaded.settle();
     if loaded.has_errors() { None } else { plan }
 }
 
@@ -99,6 +102,7 @@ fn build(
         evaluator: Evaluator::default(),
     };
     refusals::check(&shared, problems);
+    origins::check(&shared, problems);
     let mut samples = samples::find(manifest, loaded, profiles, supply, sources, problems);
     samples.once_each(loaded, problems);
     let graph = graph::build(&shared, problems);
@@ -153,18 +157,18 @@ fn expectations(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
             );
         }
     }
-    for filter in shared
-        .manifest
-        .expect
-        .iter()
-        .filter_map(|expectation| expectation.filter.as_ref())
-    {
-        if let Err(error) = shared.evaluator.check(filter) {
-            problems.push(Diagnostic::error(
+    for expectation in &shared.manifest.expect {
+        let Some(filter) = &expectation.filter else { continue };
+        match shared.evaluator.check(filter) {
+            Ok(()) => {
+                let stage = expectation.stage.as_ref().map(|stage| stage.value.as_str());
+                names::filter(shared, stage, filter, problems);
+            }
+            Err(error) => problems.push(Diagnostic::error(
                 Code::Expression,
                 filter.span,
                 format!("the condition cannot be read: {error}"),
-            ));
+            )),
         }
     }
 }

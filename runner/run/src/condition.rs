@@ -1,9 +1,10 @@
 //! `when`, with the results of other stages that it reads.
 
+use std::collections::BTreeMap;
+
 use hotcell_plan::expression::{Evaluator, context_name, reads};
 use hotcell_plan::{Instance, When};
 use hotcell_schema::outcome::Status;
-use hotcell_schema::stage::{PortType, StageType};
 use serde_json::{Map, Value as Json, json};
 
 use crate::work::{Done, Input, Shared};
@@ -16,7 +17,8 @@ pub(crate) fn check(shared: &Shared<'_>, instance: &Instance) -> Result<(), Done
         None => {
             let mut context = shared.plan.context(instance);
             if let Json::Object(context) = &mut context {
-                context.insert("stages".into(), results(shared, instance, &when.expression)?);
+                let results = results(shared, &when.reads, &when.expression)?;
+                context.insert("stages".into(), Json::Object(results));
             }
             Evaluator::default().truth(&when.expression, &context)
         }
@@ -48,12 +50,16 @@ fn without_outputs<'a>(shared: &Shared<'_>, when: &'a When) -> Option<(&'a str, 
     })
 }
 
-/// `stages.<name>.out.<port>`, for the outputs that the expression reads and that are JSON.
-fn results(shared: &Shared<'_>, instance: &Instance, expression: &str) -> Result<Json, Done> {
+/// `stages.<name>.out.<port>`, for the outputs that a text reads and that are JSON.
+pub(crate) fn results(
+    shared: &Shared<'_>,
+    from: &BTreeMap<String, usize>,
+    text: &str,
+) -> Result<Map<String, Json>, Done> {
     let mut stages: Map<String, Json> = Map::new();
-    let reads = reads(expression);
-    for (stage, index) in instance.when.iter().flat_map(|when| &when.reads) {
-        let (Some(read), Some(done)) = (shared.plan.instances.get(*index), shared.of(*index)) else {
+    let reads = reads(text);
+    for (stage, index) in from {
+        let (Some(read), Some(done)) = (shared.table.instance(*index), shared.of(*index)) else {
             continue;
         };
         let mut out = Map::new();
@@ -62,28 +68,24 @@ fn results(shared: &Shared<'_>, instance: &Instance, expression: &str) -> Result
             .filter(|read| read.stage == *stage)
             .filter_map(|read| read.port.as_deref())
         {
-            let is_json = StageType::find(&read.uses)
-                .and_then(|stage_type| stage_type.output(port))
-                .is_some_and(|output| {
-                    matches!(
-                        output.port,
-                        PortType::Json(_) | PortType::Findings | PortType::Files
-                    )
-                });
-            let Some(stored) = done.outputs.get(port).filter(|_| is_json) else {
+            let planned = shared.plan.stage_of(read);
+            let readable = planned
+                .and_then(|stage| stage.outputs.get(port))
+                .is_some_and(|port| port.is_readable());
+            let Some(stored) = done.outputs.get(port).filter(|_| readable) else {
                 continue;
             };
             let bytes = shared.read(&Input::Stored(*stored))?;
             let value = serde_json::from_slice(&bytes)
-                .map_err(|error| Done::failed("a result that `when` reads is no JSON", error.to_string()))?;
+                .map_err(|error| Done::failed("a result that is read is no JSON", error.to_string()))?;
             out.insert(port.to_owned(), value);
         }
-        // A result is the same whether it was stored or not; so must be what a condition sees of it.
+        // A result is the same whether it was stored or not; so must be what an expression sees of it.
         let status = match done.status {
             Status::Cached => Status::Ok,
             status => status,
         };
         stages.insert(context_name(stage), json!({"out": out, "status": status}));
     }
-    Ok(Json::Object(stages))
+    Ok(stages)
 }

@@ -1,6 +1,5 @@
 //! A plan's instances on worker threads.
 
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -14,8 +13,9 @@ use hotcell_store::{Entry, Journal, RunFolder, Store};
 
 use crate::RunError;
 use crate::engines::Engines;
+use crate::expand::{self, Level};
 use crate::finish;
-use crate::schedule::Schedule;
+use crate::schedule::{Schedule, Task};
 use crate::work::{Done, Shared, work};
 
 /// How a plan is run. Whatever a library must not find out by itself (clock, folders, host) is given here.
@@ -45,12 +45,33 @@ pub struct Options<'a> {
     pub host: &'a str,
 }
 
+impl<'a> Options<'a> {
+    /// One cell at once, everything that is stored is used, and nothing is said of the host.
+    pub fn new(store: &'a Store, engines: &'a Engines, stop: StopSignal) -> Self {
+        Self {
+            jobs: 1,
+            fail_fast: false,
+            force: false,
+            stop,
+            store,
+            engines,
+            profiles: &[],
+            hotcell: "",
+            variants: &[],
+            started: "",
+            host: "",
+        }
+    }
+}
+
 /// Is told what goes on, from several threads.
 pub trait Observer: Sync {
     /// An instance begins.
     fn started(&self, index: usize, instance: &Instance);
     /// An instance ended.
     fn ended(&self, index: usize, instance: &Instance, done: &Done);
+    /// A point has become so many instances more.
+    fn expanded(&self, point: &Instance, added: usize);
 }
 
 /// A finished run.
@@ -92,7 +113,7 @@ pub fn execute(
 ) -> Result<RunOutcome, RunError> {
     let began = Instant::now();
     options.store.read_afresh();
-    folder.write("plan.json", &serde_json::to_vec_pretty(plan)?)?;
+    folder.write("plan.json", &serde_json::to_vec(plan)?)?;
     let shared = Shared::new(plan, options);
     let state = Mutex::new(State {
         schedule: Schedule::new(plan),
@@ -113,11 +134,11 @@ pub fn execute(
     }
     // A request that came when everything was done stopped nothing.
     let stopped = options.stop.urgency() != Urgency::None
-        && shared
-            .done
-            .iter()
-            .any(|slot| slot.get().is_none_or(|done| done.status == Status::Interrupted));
-    close(&shared, &mut state.schedule, stopped, observer);
+        && shared.table.in_order().any(|(index, _)| {
+            let done = shared.of(index);
+            done.is_none_or(|done| done.status == Status::Interrupted)
+        });
+    close(&shared, stopped, observer);
     if stopped {
         state.journal.write(&Entry::StopRequested)?;
     }
@@ -137,61 +158,103 @@ fn worker(shared: &Shared<'_>, state: &Mutex<State>, changed: &Condvar, observer
             changed.notify_all();
             return;
         }
-        let Some((index, instance)) = guard
-            .schedule
-            .take()
-            .and_then(|index| Some((index, shared.plan.instances.get(index)?)))
-        else {
+        let Some(task) = guard.schedule.take() else {
             guard = changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
             continue;
         };
-        note(
-            &mut guard,
-            &Entry::Started {
-                instance: instance.name.clone(),
-            },
-        );
+        if let Task::Run(index) = task
+            && let Some(instance) = shared.table.instance(index)
+        {
+            let instance = instance.name.clone();
+            note(&mut guard, &Entry::Started { instance });
+        }
         drop(guard);
-        let done = catch_unwind(AssertUnwindSafe(|| {
-            observer.started(index, instance);
-            let done = catch_unwind(AssertUnwindSafe(|| work(shared, instance))).unwrap_or_else(|panic| {
-                Done::failed(
-                    "the runner met an error of its own",
-                    panic_text(&*panic).to_owned(),
-                )
-            });
-            observer.ended(index, instance, &done);
-            done
+        let ended = catch_unwind(AssertUnwindSafe(|| match task {
+            Task::Run(index) => Ended::Instance(index, run(shared, index, observer)),
+            Task::Expand(point, level) => Ended::Level(point, level, expand::expand(shared, point, level)),
         }));
-        let done = match done {
-            Ok(done) => done,
+        guard = state.lock().unwrap_or_else(PoisonError::into_inner);
+        match ended {
+            Ok(Ended::Instance(index, done)) => instance_ended(shared, &mut guard, index, done),
+            Ok(Ended::Level(point, level, found)) => {
+                level_ended(shared, &mut guard, point, level, found, observer);
+            }
             Err(panic) => {
                 // The others must not wait for this thread.
-                state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+                guard.closed = true;
+                drop(guard);
                 changed.notify_all();
                 resume_unwind(panic);
             }
-        };
-        guard = state.lock().unwrap_or_else(PoisonError::into_inner);
-        note(
-            &mut guard,
-            &Entry::Ended {
-                instance: instance.name.clone(),
-                status: done.status,
-                key: done.key,
-            },
-        );
-        let failed = matches!(
-            done.status,
-            Status::Failed | Status::Interrupted | Status::Refused
-        );
-        if let Some(slot) = shared.done.get(index) {
-            let _ = slot.set(done);
         }
-        guard.closed |= failed && shared.options.fail_fast;
-        guard.schedule.done(index);
         changed.notify_all();
     }
+}
+
+/// How a task ended.
+enum Ended {
+    Instance(usize, Done),
+    Level(usize, u8, Level),
+}
+
+fn run(shared: &Shared<'_>, index: usize, observer: &dyn Observer) -> Done {
+    let Some(instance) = shared.table.instance(index) else {
+        return Done::failed(
+            "the schedule names an instance that is not there",
+            format!("instance {index}"),
+        );
+    };
+    observer.started(index, instance);
+    let done = catch_unwind(AssertUnwindSafe(|| work(shared, instance))).unwrap_or_else(|panic| {
+        Done::failed(
+            "the runner met an error of its own",
+            panic_text(&*panic).to_owned(),
+        )
+    });
+    observer.ended(index, instance, &done);
+    done
+}
+
+fn instance_ended(shared: &Shared<'_>, state: &mut State, index: usize, done: Done) {
+    if let Some(instance) = shared.table.instance(index) {
+        let entry = Entry::Ended {
+            instance: instance.name.clone(),
+            status: done.status,
+            key: done.key,
+        };
+        note(state, &entry);
+    }
+    state.closed |= done.status.is_bad() && shared.options.fail_fast;
+    shared.table.set(index, done);
+    state.schedule.done(index);
+}
+
+fn level_ended(
+    shared: &Shared<'_>,
+    state: &mut State,
+    point: usize,
+    level: u8,
+    found: Level,
+    observer: &dyn Observer,
+) {
+    if let Some(instance) = shared.table.instance(point) {
+        let entry = Entry::Expanded {
+            instance: instance.name.clone(),
+            level,
+            items: found.items,
+            left_out: shared.table.left_out(point),
+        };
+        note(state, &entry);
+        observer.expanded(instance, found.children.len());
+        if let Some(done) = found.done {
+            observer.ended(point, instance, &done);
+            state.closed |= done.status.is_bad() && shared.options.fail_fast;
+            shared.table.set(point, done);
+        }
+    }
+    state
+        .schedule
+        .expanded(point, level, &found.children, found.deeper);
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
@@ -209,7 +272,7 @@ fn note(state: &mut State, entry: &Entry) {
 }
 
 /// Gives a status to everything that never began.
-fn close(shared: &Shared<'_>, schedule: &mut Schedule, stopped: bool, observer: &dyn Observer) {
+fn close(shared: &Shared<'_>, stopped: bool, observer: &dyn Observer) {
     let (status, reason) = match stopped {
         true => (Status::Interrupted, "the run was stopped before it began"),
         false => (
@@ -217,15 +280,12 @@ fn close(shared: &Shared<'_>, schedule: &mut Schedule, stopped: bool, observer: 
             "another instance failed before it began (--fail-fast)",
         ),
     };
-    let all: BTreeSet<usize> = schedule.drain().into_iter().collect();
-    for index in all {
-        let (Some(instance), Some(slot)) = (shared.plan.instances.get(index), shared.done.get(index)) else {
-            continue;
-        };
-        if slot.get().is_none() {
+    let open: Vec<usize> = shared.table.in_order().map(|(index, _)| index).collect();
+    for index in open.into_iter().filter(|index| shared.of(*index).is_none()) {
+        if let Some(instance) = shared.table.instance(index) {
             let done = Done::without_outputs(status, reason);
             observer.ended(index, instance, &done);
-            let _ = slot.set(done);
+            shared.table.set(index, done);
         }
     }
 }

@@ -8,7 +8,6 @@ use hotcell_report::{Assembly, Outputs, assemble, html, to_json};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::Status;
 use hotcell_schema::report::{InstanceFacts, InstanceReport, OutputReport, Report, RunFacts, SampleReport};
-use hotcell_schema::stage::{PortType, StageType};
 use hotcell_store::runs::ResultWriter;
 use hotcell_store::{RunFolder, Store, StoreError, Stored};
 use indexmap::IndexMap;
@@ -27,9 +26,11 @@ pub(crate) fn finish(
     let objects = Objects::new(shared);
     let writer = folder.begin_result()?;
     let mut instances = Vec::with_capacity(plan.instances.len());
-    for (index, instance) in plan.instances.iter().enumerate() {
-        let Some(done) = shared.of(index) else { continue };
-        write_outputs(shared.options.store, &writer, instance, done)?;
+    for (index, instance) in shared.table.in_order() {
+        let Some(done) = shared.of(index).filter(|done| is_told(plan, instance, done)) else {
+            continue;
+        };
+        write_outputs(plan, shared.options.store, &writer, instance, done)?;
         instances.push(instance_report(plan, instance, done));
     }
     let assembly = Assembly {
@@ -72,7 +73,7 @@ impl<'a> Objects<'a> {
             outputs: HashMap::new(),
             named: BTreeMap::new(),
         };
-        for (index, instance) in shared.plan.instances.iter().enumerate() {
+        for (index, instance) in shared.table.in_order() {
             let Some(done) = shared.of(index) else { continue };
             for (port, stored) in &done.outputs {
                 objects
@@ -104,16 +105,17 @@ impl Outputs for Objects<'_> {
     }
 }
 
+/// Whether an instance stands in the report: a point that became what it should is no result of its own.
+fn is_told(plan: &Plan, instance: &Instance, done: &Done) -> bool {
+    plan.expansion_of(instance).is_none() || done.status != Status::Ok || done.reason.is_some()
+}
+
 /// Path of an output within `result/`.
-fn output_path(instance: &Instance, port: &str) -> String {
-    let port_type = StageType::find(&instance.uses)
-        .and_then(|stage| stage.output(port))
-        .map(|output| output.port);
-    let ending = match port_type {
-        Some(PortType::Events) => ".jsonl",
-        Some(PortType::Json(_) | PortType::Findings | PortType::Files) => ".json",
-        Some(PortType::File) | None => "",
-    };
+fn output_path(plan: &Plan, instance: &Instance, port: &str) -> String {
+    let stage = plan.stage_of(instance);
+    let ending = stage
+        .and_then(|stage| stage.outputs.get(port))
+        .map_or("", |port| port.ending());
     format!("{}/{port}{ending}", folder_of(instance))
 }
 
@@ -122,6 +124,7 @@ fn folder_of(instance: &Instance) -> String {
 }
 
 fn write_outputs(
+    plan: &Plan,
     store: &Store,
     writer: &ResultWriter,
     instance: &Instance,
@@ -136,7 +139,7 @@ fn write_outputs(
     };
     for (port, stored) in &done.outputs {
         let bytes = store.get(stored)?.ok_or_else(|| gone(stored))?;
-        writer.write(&output_path(instance, port), &bytes)?;
+        writer.write(&output_path(plan, instance, port), &bytes)?;
     }
     for stored in &done.objects {
         let bytes = store.get(stored)?.ok_or_else(|| gone(stored))?;
@@ -150,7 +153,7 @@ fn write_outputs(
 
 fn instance_report(plan: &Plan, instance: &Instance, done: &Done) -> InstanceReport {
     let outputs = done.outputs.iter().map(|(port, stored)| {
-        let path = output_path(instance, port);
+        let path = output_path(plan, instance, port);
         (
             port.clone(),
             OutputReport {
@@ -227,8 +230,13 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
     let mut confinement = BTreeSet::new();
     let mut fallbacks = BTreeSet::new();
     let mut instances = IndexMap::new();
-    for (index, instance) in shared.plan.instances.iter().enumerate() {
-        let Some(done) = shared.of(index) else { continue };
+    for (index, instance) in shared.table.in_order() {
+        let Some(done) = shared
+            .of(index)
+            .filter(|done| is_told(shared.plan, instance, done))
+        else {
+            continue;
+        };
         confinement.extend(done.layers.iter().cloned());
         fallbacks.extend(done.fallbacks.iter().cloned());
         let facts = InstanceFacts {

@@ -1,13 +1,17 @@
 //! The cache key of an instance: what it reads, and nothing else.
 //!
-//! Components are kept with their names, so that `explain` can say which one changed.
+//! Components are kept with their names, so that `explain` can say which one changed. What many instances share is
+//! digested once in a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, OnceLock};
 
-use hotcell_plan::{Instance, Plan};
+use hotcell_plan::{Instance, Plan, PlannedStage};
+use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::stage::{PortType, StageType};
 use serde::Serialize;
+use serde_json::Value as Json;
 
 /// Version of the way keys are made.
 const VERSION: &str = "hotcell-key 1";
@@ -15,47 +19,131 @@ const VERSION: &str = "hotcell-key 1";
 /// The key's components by name, each as a digest or a short text.
 pub type Components = BTreeMap<String, String>;
 
-/// Makes the components of an instance's key. `inputs` are the digests of what is wired to it, by port, in order.
-pub fn components(
-    plan: &Plan,
-    instance: &Instance,
-    inputs: &BTreeMap<String, Vec<Digest>>,
-    engine: &str,
-) -> Components {
-    let mut components = Components::new();
-    let mut add = |name: String, value: String| {
-        components.insert(name, value);
-    };
-    add("engine".into(), engine.to_owned());
-    add("with".into(), digest_of(&instance.with));
-    if let Some(stage) = StageType::find(&instance.uses) {
-        add("stage-type".into(), format!("{} {}", stage.name, stage.version));
-        if stage.seeded {
-            add("seed".into(), instance.seed.to_string());
-        }
-        if stage.limited {
-            add("limits".into(), digest_of(&instance.limits.guest));
-        }
-        // An event stream's header names the instance.
-        if stage.outputs.iter().any(|output| output.port == PortType::Events) {
-            add("name".into(), instance.name.clone());
-        }
-    }
-    for (port, digests) in inputs {
-        for (index, digest) in digests.iter().enumerate() {
-            add(format!("in.{port}.{index}"), digest.to_string());
+/// Digests of what instances share.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    stages: HashMap<String, OfStage>,
+    profiles: HashMap<String, String>,
+    personas: HashMap<String, String>,
+    /// Of all profiles together.
+    all_profiles: OnceLock<String>,
+    given: Vec<ArchProfile>,
+}
+
+/// What the instances of a stage share.
+#[derive(Debug)]
+struct OfStage {
+    stage_type: Option<&'static StageType>,
+    limits: String,
+    /// The settings of its first instance; most stages have the same for all.
+    with: Option<(Arc<Json>, String)>,
+}
+
+impl OfStage {
+    fn new(plan: &Plan, stage: &PlannedStage) -> Self {
+        let first = plan.instances.get(stage.first).filter(|_| stage.count > 0);
+        Self {
+            stage_type: StageType::find(&stage.uses),
+            limits: digest_of(&stage.limits.guest),
+            with: first.map(|first| (Arc::clone(&first.with), digest_of(&first.with))),
         }
     }
-    if let Some(profile) = instance.arch.as_ref().and_then(|name| plan.profiles.get(name)) {
-        add("profile".into(), digest_of(profile));
+}
+
+impl Memory {
+    pub(crate) fn new(plan: &Plan, profiles: &[ArchProfile]) -> Self {
+        let stages = plan.stages.iter();
+        let named = plan.profiles.iter();
+        let personas = plan.personas.iter();
+        Self {
+            stages: stages
+                .map(|(name, stage)| (name.clone(), OfStage::new(plan, stage)))
+                .collect(),
+            profiles: named
+                .map(|(name, profile)| (name.clone(), digest_of(profile)))
+                .collect(),
+            personas: personas
+                .map(|(name, persona)| (name.clone(), digest_of(persona)))
+                .collect(),
+            all_profiles: OnceLock::new(),
+            given: profiles.to_vec(),
+        }
     }
-    if let Some(persona) = instance.persona.as_ref().and_then(|name| plan.personas.get(name)) {
-        add("persona".into(), digest_of(persona));
+
+    /// Makes the components of an instance's key. `inputs` are the digests of what is wired to it, by port, in order.
+    pub(crate) fn components(
+        &self,
+        plan: &Plan,
+        instance: &Instance,
+        inputs: &BTreeMap<&str, Vec<Digest>>,
+        engine: &str,
+    ) -> Components {
+        let mut components = Components::new();
+        let mut add = |name: &str, value: String| {
+            components.insert(name.to_owned(), value);
+        };
+        let stage = self.stages.get(&instance.stage);
+        add("engine", engine.to_owned());
+        let shared = stage.and_then(|stage| stage.with.as_ref());
+        let shared = shared.filter(|(with, _)| Arc::ptr_eq(with, &instance.with));
+        add(
+            "with",
+            shared.map_or_else(|| digest_of(&instance.with), |(_, digest)| digest.clone()),
+        );
+        if let Some((stage, stage_type)) = stage.and_then(|stage| Some((stage, stage.stage_type?))) {
+            add(
+                "stage-type",
+                format!("{} {}", stage_type.name, stage_type.version),
+            );
+            if stage_type.seeded {
+                add("seed", instance.seed.to_string());
+            }
+            if stage_type.is_limited() {
+                add("limits", stage.limits.clone());
+            }
+            // An event stream's header names the instance.
+            if stage_type
+                .outputs
+                .iter()
+                .any(|output| output.port == PortType::Events)
+            {
+                add("name", instance.name.clone());
+            }
+            // Inspection is given all profiles: it names the architecture itself.
+            if stage_type.name == "inspect/elf" {
+                add(
+                    "profiles",
+                    self.all_profiles.get_or_init(|| digest_of(&self.given)).clone(),
+                );
+            }
+        }
+        for (port, digests) in inputs {
+            for (index, digest) in digests.iter().enumerate() {
+                add(&format!("in.{port}.{index}"), digest.to_string());
+            }
+        }
+        if let Some(name) = &instance.arch {
+            let given = || {
+                self.given
+                    .iter()
+                    .find(|profile| profile.name == *name)
+                    .map(digest_of)
+            };
+            if let Some(profile) = self.profiles.get(name).cloned().or_else(given) {
+                add("profile", profile);
+            }
+        }
+        if let Some(persona) = instance.persona.as_ref().and_then(|name| self.personas.get(name)) {
+            add("persona", persona.clone());
+        }
+        if let Some(rules) = instance.rules.as_ref().and_then(|name| plan.rule_sets.get(name)) {
+            add("rules", rules.digest.to_string());
+        }
+        if let Some(files) = instance.files.as_ref().and_then(|name| plan.file_sets.get(name)) {
+            add("files", files.digest.to_string());
+        }
+        components
     }
-    if let Some(rules) = instance.rules.as_ref().and_then(|name| plan.rule_sets.get(name)) {
-        add("rules".into(), rules.digest.to_string());
-    }
-    components
 }
 
 /// The key itself.

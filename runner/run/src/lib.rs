@@ -13,6 +13,10 @@
 //! |---|---|
 //! | [`execute`](mod@execute) | options, the observer, the worker threads |
 //! | `schedule` | which instance can run next |
+//! | `table` | all instances and how they ended |
+//! | `expand` | what a point becomes when its files are there |
+//! | `late` | what is known of an instance only when all before it has ended |
+//! | [`forecast`](mod@forecast) | what a run would do |
 //! | [`work`] | one instance from its inputs to its status |
 //! | [`key`] | the cache key and its named components |
 //! | [`engines`] | the cell executables and who they are |
@@ -29,16 +33,21 @@
 mod condition;
 pub mod engines;
 pub mod execute;
+mod expand;
 mod finish;
+pub mod forecast;
 mod keep;
 pub mod key;
+mod late;
 mod schedule;
 mod stages;
+mod table;
 pub mod work;
 
 pub use engines::Engines;
 pub use execute::{Observer, Options, RunOutcome, execute};
-pub use work::{Done, Forecast, forecast};
+pub use forecast::{Forecast, Foreseen, forecast};
+pub use work::Done;
 
 /// A run could not be made at all. What goes wrong within one instance is that instance's status.
 #[derive(Debug, thiserror::Error)]

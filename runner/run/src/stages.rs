@@ -29,7 +29,7 @@ pub(crate) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
 
 /// The settings of a stage type, which the planner wrote.
 fn settings<T: DeserializeOwned>(instance: &Instance) -> Result<T, Done> {
-    serde_json::from_value(instance.with.clone())
+    T::deserialize(&*instance.with)
         .map_err(|error| Done::failed("the plan's settings cannot be read", error.to_string()))
 }
 
@@ -51,10 +51,18 @@ fn profile<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<&'a ArchProfi
         .arch
         .as_ref()
         .ok_or_else(|| refused("no arch profile fits the file's header; say one with `with.arch`".into()))?;
+    let given = || {
+        shared
+            .options
+            .profiles
+            .iter()
+            .find(|profile| profile.name == *name)
+    };
     let profile = shared
         .plan
         .profiles
         .get(name)
+        .or_else(given)
         .ok_or_else(|| refused(format!("there is no arch profile `{name}`")))?;
     if profile.unicorn.is_none() {
         return Err(refused(format!(

@@ -1,11 +1,11 @@
 //! One instance, from its inputs to its status.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
 use std::time::Instant;
 
 use hotcell_cells::stop::Urgency;
-use hotcell_plan::{Instance, Origin, Plan, Sample, Wire};
+use hotcell_plan::{AxisValue, Instance, Origin, Plan, PlannedLimits, Sample, Wire};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::Status;
 use hotcell_store::{Record, StoreError, Stored};
@@ -14,10 +14,11 @@ use indexmap::IndexMap;
 use crate::execute::Options;
 use crate::key::{self, Components};
 use crate::schedule::{Dependency, dependencies};
-use crate::{condition, stages};
+use crate::table::Table;
+use crate::{condition, late, stages};
 
 /// Why an instance is skipped whose sample is listed and nowhere to be found.
-const ABSENT: &str = "absent";
+pub(crate) const ABSENT: &str = "absent";
 /// No sample is larger.
 const MAX_SAMPLE: u64 = 1 << 30;
 
@@ -111,25 +112,32 @@ pub(crate) type Inputs<'a> = BTreeMap<String, Vec<Input<'a>>>;
 pub(crate) struct Shared<'a> {
     pub plan: &'a Plan,
     pub options: &'a Options<'a>,
-    /// How instances ended, by index.
-    pub done: Vec<OnceLock<Done>>,
+    /// Instances, and how they ended.
+    pub table: Table<'a>,
+    pub keys: key::Memory,
     pub rules: stages::rules::Compiled,
 }
 
 impl<'a> Shared<'a> {
     pub(crate) fn new(plan: &'a Plan, options: &'a Options<'a>) -> Self {
-        let done = plan.instances.iter().map(|_| OnceLock::new()).collect();
         Self {
             plan,
             options,
-            done,
+            table: Table::new(plan),
+            keys: key::Memory::new(plan, options.profiles),
             rules: stages::rules::Compiled::default(),
         }
     }
 
     /// How an instance ended, if it did.
     pub(crate) fn of(&self, index: usize) -> Option<&Done> {
-        self.done.get(index)?.get()
+        self.table.of(index)
+    }
+
+    /// The limits of an instance.
+    pub(crate) fn limits(&self, instance: &Instance) -> PlannedLimits {
+        let stage = self.plan.stage_of(instance);
+        stage.map(|stage| stage.limits.clone()).unwrap_or_default()
     }
 
     /// Bytes of an input. The error is a status.
@@ -184,7 +192,7 @@ impl<'a> Shared<'a> {
 pub(crate) fn work(shared: &Shared<'_>, instance: &Instance) -> Done {
     let began = Instant::now();
     let mut done = attempt(shared, instance).unwrap_or_else(|ended| ended);
-    let mut retries = instance.retries;
+    let mut retries = shared.plan.stage_of(instance).map_or(0, |stage| stage.retries);
     while done.status == Status::Interrupted && retries > 0 && shared.options.stop.urgency() == Urgency::None
     {
         retries -= 1;
@@ -209,7 +217,7 @@ fn attempt(shared: &Shared<'_>, instance: &Instance) -> Result<Done, Done> {
             ..Done::ok(record.outputs, record.objects)
         });
     }
-    let mut done = stages::run(shared, instance, &ready.inputs).unwrap_or_else(|ended| ended);
+    let mut done = stages::run(shared, &ready.instance, &ready.inputs).unwrap_or_else(|ended| ended);
     done.key = Some(ready.key);
     if done.status == Status::Ok {
         let record = Record {
@@ -231,34 +239,35 @@ pub(crate) fn store_failed(error: StoreError) -> Done {
 }
 
 /// An instance that can run: what it reads, and its key.
-struct Ready<'a> {
-    inputs: Inputs<'a>,
-    components: Components,
-    key: Digest,
+pub(crate) struct Ready<'a, 'i> {
+    /// With all that was known at run time only.
+    pub instance: Cow<'i, Instance>,
+    pub inputs: Inputs<'a>,
+    pub components: Components,
+    pub key: Digest,
 }
 
-fn prepare<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<Ready<'a>, Done> {
+/// Looks at everything that an instance waits for and reads. The error is how it ends without having run.
+pub(crate) fn prepare<'a, 'i>(shared: &Shared<'a>, instance: &'i Instance) -> Result<Ready<'a, 'i>, Done> {
     if shared.plan.is_absent(instance) {
         return Err(Done::without_outputs(Status::Skipped, ABSENT));
     }
     check_dependencies(shared, instance)?;
     condition::check(shared, instance)?;
     let inputs = inputs(shared, instance)?;
+    let instance = late::complete(shared, instance, &inputs)?;
     let digests = inputs
         .iter()
-        .map(|(port, inputs)| (port.clone(), inputs.iter().map(Input::digest).collect()))
+        .map(|(port, inputs)| (port.as_str(), inputs.iter().map(Input::digest).collect()))
         .collect();
     let engine = shared.options.engines.key(&instance.uses).map_err(|error| Done {
         error: Some(error),
         ..Done::without_outputs(Status::Refused, "the engine is not on this host")
     })?;
-    let mut components = key::components(shared.plan, instance, &digests, &engine);
-    if instance.uses == "inspect/elf" {
-        // Inspection is given all profiles: it names the architecture itself.
-        components.insert("profiles".into(), key::digest_of(&shared.options.profiles));
-    }
+    let components = shared.keys.components(shared.plan, &instance, &digests, &engine);
     let key = key::key(&components);
     Ok(Ready {
+        instance,
         inputs,
         components,
         key,
@@ -266,11 +275,11 @@ fn prepare<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<Ready<'a>, Do
 }
 
 /// Everything before must have ended well; what was not wanted is left out where all of a stage is waited for.
-fn check_dependencies(shared: &Shared<'_>, instance: &Instance) -> Result<(), Done> {
+pub(crate) fn check_dependencies(shared: &Shared<'_>, instance: &Instance) -> Result<(), Done> {
     let reads = instance.when.iter().flat_map(|when| when.reads.values()).copied();
     let optional: Vec<usize> = reads.collect();
     let check = |index: usize, all_of_stage: bool| -> Result<(), Done> {
-        let (Some(before), Some(done)) = (shared.plan.instances.get(index), shared.of(index)) else {
+        let (Some(before), Some(done)) = (shared.table.instance(index), shared.of(index)) else {
             return Err(Done::failed(
                 "the plan waits for an instance that never ran",
                 format!("instance {index}"),
@@ -292,16 +301,23 @@ fn check_dependencies(shared: &Shared<'_>, instance: &Instance) -> Result<(), Do
     };
     for dependency in dependencies(instance) {
         match dependency {
-            Dependency::Instance(index) => check(index, false)?,
-            Dependency::Stage(stage) => {
-                let range = shared
-                    .plan
-                    .stages
-                    .get(stage)
-                    .map(|stage| stage.instances())
-                    .unwrap_or_default();
-                range.clone().try_for_each(|index| check(index, true))?;
+            Dependency::Instance(index) => {
+                check(index, false)?;
+                // Of a point, everything that it became.
+                if instance
+                    .expands
+                    .iter()
+                    .any(|wire| matches!(wire, Wire::Point { point, .. } if *point == index))
+                {
+                    let children = shared.table.children(index);
+                    children.into_iter().try_for_each(|child| check(child, true))?;
+                }
             }
+            Dependency::Stage(stage) => shared
+                .table
+                .of_stage(stage)
+                .into_iter()
+                .try_for_each(|index| check(index, true))?,
         }
     }
     Ok(())
@@ -336,18 +352,27 @@ fn inputs<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<Inputs<'a>, Do
                         return Err(Done::without_outputs(Status::Skipped, reason));
                     }
                 },
-                Wire::All { stage, port } => {
-                    let range = shared
-                        .plan
-                        .stages
-                        .get(stage)
-                        .map(|stage| stage.instances())
-                        .unwrap_or_default();
-                    wired.extend(
-                        range
-                            .filter_map(|index| output(shared, index, port))
-                            .map(Input::Stored),
-                    );
+                Wire::Item => {
+                    let item = instance.axes.values().find_map(|value| match value {
+                        AxisValue::Item(item) => Some(item),
+                        _ => None,
+                    });
+                    let item = item.ok_or_else(|| {
+                        Done::failed("the plan names an item it does not have", instance.name.clone())
+                    })?;
+                    wired.push(Input::Stored(Stored {
+                        digest: item.digest,
+                        length: item.length,
+                    }));
+                }
+                Wire::All { .. } | Wire::Point { .. } => {
+                    let outputs = gives(shared, wire).into_iter();
+                    wired.extend(outputs.map(|(_, stored)| Input::Stored(stored)));
+                }
+                Wire::Same { point, .. } => {
+                    let stage = shared.table.instance(*point).map_or("?", |point| &point.stage);
+                    let reason = format!("`{stage}` has no instance for this item");
+                    return Err(Done::without_outputs(Status::Skipped, reason));
                 }
             }
         }
@@ -356,103 +381,20 @@ fn inputs<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<Inputs<'a>, Do
     Ok(inputs)
 }
 
-fn output(shared: &Shared<'_>, index: usize, port: &str) -> Option<Stored> {
+/// Every output that a wire brings, and the instance that gave it.
+pub(crate) fn gives(shared: &Shared<'_>, wire: &Wire) -> Vec<(usize, Stored)> {
+    let (instances, port) = match wire {
+        Wire::Output { instance, port } => (vec![*instance], port),
+        Wire::All { stage, port } => (shared.table.of_stage(stage), port),
+        Wire::Point { point, port } => (shared.table.children(*point), port),
+        Wire::Sample(_) | Wire::Item | Wire::Same { .. } => return Vec::new(),
+    };
+    let outputs = instances.into_iter();
+    outputs
+        .filter_map(|index| Some((index, output(shared, index, port)?)))
+        .collect()
+}
+
+pub(crate) fn output(shared: &Shared<'_>, index: usize, port: &str) -> Option<Stored> {
     shared.of(index)?.outputs.get(port).copied()
-}
-
-/// What a run would do with an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Forecast {
-    /// It is stored.
-    Cached {
-        /// The cache key.
-        key: Digest,
-        /// What the key is made of.
-        components: Components,
-    },
-    /// It would run.
-    Runs {
-        /// The cache key.
-        key: Digest,
-        /// What the key is made of.
-        components: Components,
-    },
-    /// What it reads is not there before something else has run.
-    Later {
-        /// The first instance that must run before.
-        after: String,
-    },
-    /// It would end at once, with this status.
-    Ends {
-        /// The status.
-        status: Status,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// Says for every instance, in the plan's order, what a run would do. Writes nothing.
-pub fn forecast(plan: &Plan, options: &Options<'_>) -> Result<Vec<Forecast>, StoreError> {
-    let shared = Shared::new(plan, options);
-    let mut forecasts = Vec::with_capacity(plan.instances.len());
-    for (index, instance) in plan.instances.iter().enumerate() {
-        let forecast = foresee(&shared, instance)?;
-        let done = match &forecast {
-            Forecast::Cached { key, .. } => match options.store.record(key)? {
-                Some(record) => Some(Done {
-                    status: Status::Cached,
-                    ..Done::ok(record.outputs, record.objects)
-                }),
-                None => None,
-            },
-            Forecast::Ends { status, reason } => Some(Done::without_outputs(*status, reason.clone())),
-            Forecast::Runs { .. } | Forecast::Later { .. } => None,
-        };
-        if let (Some(done), Some(slot)) = (done, shared.done.get(index)) {
-            let _ = slot.set(done);
-        }
-        forecasts.push(forecast);
-    }
-    Ok(forecasts)
-}
-
-fn foresee(shared: &Shared<'_>, instance: &Instance) -> Result<Forecast, StoreError> {
-    let missing = dependencies(instance)
-        .into_iter()
-        .find_map(|dependency| match dependency {
-            Dependency::Instance(index) => shared.of(index).is_none().then_some(index),
-            Dependency::Stage(stage) => {
-                let mut range = shared
-                    .plan
-                    .stages
-                    .get(stage)
-                    .map(|stage| stage.instances())
-                    .unwrap_or_default();
-                range.find(|index| shared.of(*index).is_none())
-            }
-        });
-    if let Some(before) = missing.and_then(|index| shared.plan.instances.get(index)) {
-        return Ok(Forecast::Later {
-            after: before.name.clone(),
-        });
-    }
-    Ok(match prepare(shared, instance) {
-        Err(done) => Forecast::Ends {
-            status: done.status,
-            reason: done.error.or(done.reason).unwrap_or_default(),
-        },
-        Ok(ready) => {
-            let stored = !shared.options.force && shared.options.store.record(&ready.key)?.is_some();
-            match stored {
-                true => Forecast::Cached {
-                    key: ready.key,
-                    components: ready.components,
-                },
-                false => Forecast::Runs {
-                    key: ready.key,
-                    components: ready.components,
-                },
-            }
-        }
-    })
 }

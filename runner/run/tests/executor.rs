@@ -94,11 +94,16 @@ impl Place {
             json!({
                 "name": format!("{stage}[how={behaviour}]"), "slug": behaviour, "stage": stage, "uses": uses,
                 "axes": {"how": {"literal": behaviour}}, "with": {},
-                "limits": {"guest": hotcell_schema::job::GuestLimits::default(), "wall": 60_000_000_000_u64},
-                "retries": 0, "inputs": {}, "seed": Digest::of(behaviour.as_bytes()),
+                "inputs": {}, "seed": Digest::of(behaviour.as_bytes()),
             })
         };
         let count = behaviours.len();
+        let limits =
+            json!({"guest": hotcell_schema::job::GuestLimits::default(), "wall": 60_000_000_000_u64});
+        let stage = |uses: &str, first: usize, outputs: Json| {
+            json!({"uses": uses, "axes": ["how"], "first": first, "count": count, "outputs": outputs,
+                "limits": limits, "retries": 0})
+        };
         let mut instances: Vec<Json> = Vec::new();
         for behaviour in behaviours {
             let mut run = instance("run", "unicorn/linux", behaviour);
@@ -114,14 +119,14 @@ impl Place {
             instances.push(hits);
         }
         let plan = json!({
-            "format": "hotcell-plan", "version": 1, "name": "test", "manifest": Digest::of(b"manifest"), "seed": 7,
-            "samples": [{"digest": sample, "set": "all", "name": "sample", "path": "sample", "length": SAMPLE.len()}],
+            "format": "hotcell-plan", "version": 2, "name": "test", "manifest": Digest::of(b"manifest"), "seed": 7,
+            "samples": [{"digest": sample, "set": "all", "name": "sample", "origin": {"file": "sample"}, "length": SAMPLE.len()}],
             "stages": {
-                "run": {"uses": "unicorn/linux", "axes": ["how"], "first": 0, "count": count},
-                "hits": {"uses": "detect/rules", "axes": ["how"], "first": count, "count": count},
+                "run": stage("unicorn/linux", 0, json!({"events": "events", "result": "json<linux-result>", "files": "files"})),
+                "hits": stage("detect/rules", count, json!({"findings": "findings"})),
             },
             "instances": instances,
-            "profiles": {"x86_64": arch}, "personas": {},
+            "profiles": {"x86_64": arch}, "personas": {}, "file_sets": {}, "archives": [], "packages": {},
             "rule_sets": {"none": {"digest": Digest::of(b"no rules"), "files": []}},
             "expect": [],
         });
@@ -145,6 +150,7 @@ impl Observer for Told {
             .unwrap()
             .push(format!("{:?} {}", done.status, instance.name));
     }
+    fn expanded(&self, _: &Instance, _: usize) {}
 }
 
 /// Every file below a folder, with its bytes.
@@ -299,8 +305,9 @@ fn fail_fast_begins_nothing_more() {
 fn a_wall_limit_interrupts_and_is_tried_again_as_often_as_asked() {
     let place = Place::new();
     let mut plan = place.plan(&["hang"]);
-    plan.instances[0].limits.wall = Some(200_000_000);
-    plan.instances[0].retries = 2;
+    let stage = plan.stages.get_mut("run").unwrap();
+    stage.limits.wall = Some(200_000_000);
+    stage.retries = 2;
     let (outcome, _) = place.run(&plan);
     assert_eq!(status(&outcome, "run[how=hang]"), Status::Interrupted);
     assert!(outcome.facts.instances["run[how=hang]"].wall_s >= 0.6);
@@ -340,6 +347,7 @@ fn a_stop_request_ends_the_run_and_the_next_run_goes_on_from_there() {
             }
         }
         fn ended(&self, _: usize, _: &Instance, _: &Done) {}
+        fn expanded(&self, _: &Instance, _: usize) {}
     }
     let mut place = Place::new();
     place.jobs = 1;
@@ -387,6 +395,7 @@ fn an_observer_that_panics_does_not_hang_the_run() {
             assert_ne!(index, 0, "as asked");
         }
         fn ended(&self, _: usize, _: &Instance, _: &Done) {}
+        fn expanded(&self, _: &Instance, _: usize) {}
     }
     let place = Place::new();
     let plan = place.plan(&["well", "some-events", "large-result"]);

@@ -27,19 +27,15 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> 
             .as_ref()
             .is_none_or(|name| instance.name.starts_with(name))
     };
-    let chosen: Vec<_> = planned
-        .plan
-        .instances
+    let chosen: Vec<_> = forecasts
         .iter()
-        .zip(&forecasts)
+        .map(|foreseen| (&foreseen.instance, &foreseen.forecast))
         .filter(|(instance, _)| wanted(instance))
         .collect();
     if chosen.is_empty() {
         let name = args.instance.as_deref().unwrap_or_default();
-        let nearest = hotcell_plan::diagnostics::nearest(
-            name,
-            planned.plan.instances.iter().map(|one| one.name.as_str()),
-        );
+        let names = forecasts.iter().map(|foreseen| foreseen.instance.name.as_str());
+        let nearest = hotcell_plan::diagnostics::nearest(name, names);
         let failure = Failure::usage(format!("no instance's name begins with `{name}`"));
         return Err(match nearest {
             Some(nearest) => failure.help(format!("did you mean `{nearest}`?")),
@@ -100,6 +96,9 @@ fn as_json(instance: &Instance, forecast: &Forecast) -> serde_json::Value {
             json!({"instance": instance.name, "does": "run", "key": key, "components": components})
         }
         Forecast::Later { after } => json!({"instance": instance.name, "does": "later", "after": after}),
+        Forecast::Expands { items, reason } => {
+            json!({"instance": instance.name, "does": "expand", "items": items, "reason": reason})
+        }
         Forecast::Ends { status, reason } => {
             json!({"instance": instance.name, "does": "end", "status": status, "reason": reason})
         }
@@ -138,6 +137,7 @@ fn explain(
             (why, Some(components))
         }
         Forecast::Later { after } => (format!("cannot be said before `{after}` has run"), None),
+        Forecast::Expands { items, .. } => (format!("becomes {items} instances, one for each item"), None),
         Forecast::Ends { reason, .. } => (format!("would not run: {reason}"), None),
     };
     ui::out(&format!(

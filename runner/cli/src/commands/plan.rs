@@ -1,6 +1,6 @@
 //! `hotcell plan`: what would run, and what is stored. Writes nothing.
 
-use hotcell_run::Forecast;
+use hotcell_run::{Forecast, Foreseen};
 use serde::Serialize;
 
 use crate::args::{Global, PlanArgs};
@@ -27,14 +27,12 @@ pub(crate) fn run(args: &PlanArgs, global: &Global) -> Result<Exit, Failure> {
     };
     let forecasts = planned.forecast()?;
     let plan = &planned.plan;
-    let lines: Vec<Line<'_>> = plan
-        .instances
+    let lines: Vec<Line<'_>> = forecasts
         .iter()
-        .zip(&forecasts)
-        .map(|(instance, forecast)| {
-            let (does, why) = words(forecast);
+        .map(|foreseen| {
+            let (does, why) = words(&foreseen.forecast);
             Line {
-                instance: &instance.name,
+                instance: &foreseen.instance.name,
                 does,
                 why,
             }
@@ -46,7 +44,7 @@ pub(crate) fn run(args: &PlanArgs, global: &Global) -> Result<Exit, Failure> {
         ui::out(&ui::json(&json)?);
         return Ok(Exit::Ok);
     }
-    for (instance, line) in plan.instances.iter().zip(&lines).take(SHOWN) {
+    for (Foreseen { instance, .. }, line) in forecasts.iter().zip(&lines).take(SHOWN) {
         let style = match line.does {
             "run" => ui::GREEN,
             "cached" => ui::DIM,
@@ -84,6 +82,10 @@ fn words(forecast: &Forecast) -> (&'static str, Option<String>) {
         Forecast::Cached { .. } => ("cached", None),
         Forecast::Runs { .. } => ("run", None),
         Forecast::Later { after } => ("later", Some(format!("after {after}"))),
+        Forecast::Expands { items, reason } => {
+            let more = reason.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
+            ("expand", Some(format!("{items} items{more}")))
+        }
         Forecast::Ends { status, reason } => {
             let status = serde_json::to_string(status).unwrap_or_default();
             ("end", Some(format!("{}: {reason}", status.trim_matches('"'))))

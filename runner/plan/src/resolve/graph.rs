@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef as _;
 
-use super::Shared;
+use super::{Shared, names};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::expression::{self, Piece};
 use crate::tree::{Node, Value};
@@ -145,7 +145,7 @@ fn wire<'a>(
     let reads = stage
         .when
         .as_ref()
-        .map(|when| condition(shared, when, problems))
+        .map(|when| condition(shared, stage, when, problems))
         .unwrap_or_default();
     let late = settings_reads(shared, name, problems);
     let expansion = expansion(shared, name, stage, problems);
@@ -313,6 +313,7 @@ fn fitting(shared: &Shared<'_>, reference: &Reference, wanted: PortType) -> Opti
 
 fn condition(
     shared: &Shared<'_>,
+    stage: &Stage,
     when: &Spanned<String>,
     problems: &mut Vec<Diagnostic>,
 ) -> BTreeSet<String> {
@@ -327,6 +328,7 @@ fn condition(
         );
         return BTreeSet::new();
     }
+    names::condition(shared, stage, when, problems);
     results(shared, when, when.span, problems)
 }
 

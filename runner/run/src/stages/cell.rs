@@ -70,16 +70,17 @@ pub(super) fn run(
         }
     };
     let mut limits = HostLimits::default();
-    if let Some(wall) = instance.limits.wall {
+    let asked = shared.limits(instance);
+    if let Some(wall) = asked.wall {
         limits.wall_ms = u64::try_from(Duration::from_nanos(wall).as_millis())
             .unwrap_or(u64::MAX)
             .max(1);
     }
-    if let Some(cpu) = instance.limits.cpu {
+    if let Some(cpu) = asked.cpu {
         limits.cpu_s = Duration::from_nanos(cpu).as_secs().max(1);
     }
     // A guest must meet its own limits, which are outcomes, before the host's, which interrupt.
-    let guest = &instance.limits.guest;
+    let guest = &asked.guest;
     limits.memory = limits
         .memory
         .max(guest.memory.saturating_mul(2).saturating_add(1 << 30));

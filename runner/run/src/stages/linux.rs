@@ -59,7 +59,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     let path = with.path.unwrap_or_else(|| PROGRAM.to_owned());
     let argv0 = with.argv0.unwrap_or_else(|| path.clone());
     let header = Header::new(instance.name.as_str(), instance.uses.as_str(), arch.name.as_str());
-    let guest = instance.limits.guest.clone();
+    let guest = shared.limits(instance).guest;
     let bounds = Bounds {
         events: guest.events.saturating_add(CLOSING_EVENTS),
         output_bytes: guest.file_bytes.saturating_mul(2).saturating_add(1 << 20),

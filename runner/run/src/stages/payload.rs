@@ -43,7 +43,11 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         memory: with.memory,
         want_registers: with.want_registers,
         want_memory: with.want_memory,
-        instructions: instance.limits.guest.instructions.unwrap_or(DEFAULT_INSTRUCTIONS),
+        instructions: shared
+            .limits(instance)
+            .guest
+            .instructions
+            .unwrap_or(DEFAULT_INSTRUCTIONS),
         trace: with.trace,
     }));
     let allowed = Allowed {
