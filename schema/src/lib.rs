@@ -9,23 +9,40 @@
 //! | [`arch`] | an architecture as data (`arch-profiles/*.toml`) |
 //! | [`persona`] | the machine that a guest believes to run on |
 //! | [`job`] | what the runner asks of a cell, and what the cell answers |
+//! | [`unpack`] | what the runner asks of the process that reads archives, and its answer |
 //! | [`event`] | what a sample did, one typed enum, as JSON lines |
 //! | [`elf`] | what static inspection found in a file |
+//! | [`diagnostic`] | what is wrong with a manifest, for programs |
 //! | [`finding`] | what a rule or an inspection concluded, with its evidence |
 //! | [`outcome`] | a stage's status (our machinery) and a sample's outcome (data) |
 //! | [`report`] | the result of a run, without anything of the host; and the host's facts apart |
+//! | [`forecast`] | what a run would do |
+//! | [`log`] | what goes on while it does, line by line |
+//! | [`lock`] | what a manifest was made of when it was locked |
+//! | [`golden`] | what a person accepted as a result: golden files |
+//! | [`diff`], [`verdict`] | what differs between two results; results against what was expected |
+//! | [`names`] | names of instances for people and for files |
 //! | [`digest`], [`guest`] | SHA-256 digests; guest addresses, bytes and text in JSON |
 
 pub mod arch;
 pub mod command;
+pub mod diff;
+pub mod diagnostic;
 pub mod digest;
 pub mod elf;
 pub mod event;
 pub mod finding;
+pub mod forecast;
+pub mod golden;
 pub mod guest;
 pub mod job;
+pub mod lock;
+pub mod log;
 pub mod manifest;
+pub mod names;
 pub mod outcome;
 pub mod persona;
 pub mod report;
 pub mod stage;
+pub mod unpack;
+pub mod verdict;

@@ -1,127 +1,155 @@
 //! Two runs side by side.
 
+use std::collections::{HashMap, HashSet};
+
+use hotcell_schema::diff::{Change, FORMAT, InstanceDiff, RunDiff, VERSION};
+use hotcell_schema::golden::Facts;
 use hotcell_schema::report::{InstanceReport, Report};
-use indexmap::IndexMap;
 use serde::Serialize;
+use serde_json::{Value as Json, json};
 
-use crate::change::{self, Change};
-use crate::facts::{self, Facts};
+use crate::contents::Contents;
+use crate::facts::{self, Known};
+use crate::structure;
 
-/// What differs between two runs.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct RunDiff {
-    /// Always `hotcell-diff`.
-    pub format: &'static str,
-    /// Version of the format: 1.
-    pub version: u32,
-    /// Differences of the runs as wholes: name, manifest, seed, engines, samples.
-    pub run: Vec<Change>,
-    /// Differences by instance.
-    pub instances: IndexMap<String, Vec<Change>>,
+/// One of the two runs.
+#[derive(Clone, Copy)]
+pub struct Side<'a> {
+    /// Its report.
+    pub report: &'a Report,
+    /// Where its outputs are read.
+    pub contents: &'a dyn Contents,
 }
 
-impl RunDiff {
-    /// Whether both runs gave the same.
-    pub fn is_empty(&self) -> bool {
-        self.run.is_empty() && self.instances.is_empty()
-    }
-
-    /// What differs from `old` to `new`.
-    pub fn between(old: &Report, new: &Report) -> Self {
-        let mut run = Vec::new();
-        change::value(&mut run, "name", Some(&old.name), Some(&new.name), String::clone);
-        change::value(
-            &mut run,
-            "manifest",
-            Some(&old.manifest),
-            Some(&new.manifest),
-            ToString::to_string,
-        );
-        change::value(
-            &mut run,
-            "seed",
-            Some(&old.seed),
-            Some(&new.seed),
-            ToString::to_string,
-        );
-        change::value(
-            &mut run,
-            "hotcell",
-            Some(&old.hotcell),
-            Some(&new.hotcell),
-            String::clone,
-        );
-        for engine in union(&old.engines, &new.engines) {
-            let what = format!("engines.{engine}");
-            change::value(
-                &mut run,
-                &what,
-                old.engines.get(engine),
-                new.engines.get(engine),
-                String::clone,
-            );
+/// What differs from `old` to `new`, of the instances that are wanted.
+pub fn between(old: Side<'_>, new: Side<'_>, wanted: &dyn Fn(&Report, &InstanceReport) -> bool) -> RunDiff {
+    let before: HashMap<&str, &InstanceReport> = instances(&old, wanted).collect();
+    let after: HashSet<&str> = instances(&new, wanted).map(|(name, _)| name).collect();
+    let mut found = Vec::new();
+    let mut push = |report: &Report, instance: &InstanceReport, changes: Vec<Change>| {
+        if !changes.is_empty() {
+            found.push(InstanceDiff {
+                name: instance.name.clone(),
+                short: report.short_name(instance),
+                changes,
+            });
         }
-        let samples = |report: &Report| -> Vec<String> {
-            report
-                .samples
-                .values()
-                .map(|sample| format!("{} ({})", sample.name, sample.digest.short()))
-                .collect()
-        };
-        change::set(&mut run, "samples", &samples(old), &samples(new));
-
-        let by_name = |report: &Report| -> IndexMap<String, InstanceReport> {
-            report
-                .instances
-                .iter()
-                .map(|instance| (instance.name.clone(), instance.clone()))
-                .collect()
-        };
-        let (before, after) = (by_name(old), by_name(new));
-        let mut instances = IndexMap::new();
-        for name in union(&before, &after) {
-            let changes = between_instances(before.get(name), after.get(name));
-            if !changes.is_empty() {
-                instances.insert(name.clone(), changes);
-            }
-        }
-        Self {
-            format: "hotcell-diff",
-            version: 1,
-            run,
-            instances,
-        }
-    }
-}
-
-fn union<'a, T, U>(
-    old: &'a IndexMap<String, T>,
-    new: &'a IndexMap<String, U>,
-) -> impl Iterator<Item = &'a String> {
-    old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)))
-}
-
-fn between_instances(old: Option<&InstanceReport>, new: Option<&InstanceReport>) -> Vec<Change> {
-    let (old, new) = match (old, new) {
-        (Some(old), Some(new)) => (old, new),
-        (Some(_), None) => return vec![Change::removed("instance", "is not planned any more")],
-        (None, Some(_)) => return vec![Change::added("instance", "is new")],
-        (None, None) => return Vec::new(),
     };
+    let mut compared = after.len();
+    for (name, instance) in instances(&new, wanted) {
+        let changes = match before.get(name) {
+            Some(was) => between_instances((was, old.contents), (instance, new.contents)),
+            None => vec![Change::added("instance", summary(instance))],
+        };
+        push(new.report, instance, changes);
+    }
+    for (_, instance) in instances(&old, wanted).filter(|(name, _)| !after.contains(name)) {
+        compared += 1;
+        push(
+            old.report,
+            instance,
+            vec![Change::removed("instance", summary(instance))],
+        );
+    }
+    RunDiff {
+        format: FORMAT.into(),
+        version: VERSION,
+        run: structure::compare("run", &whole(old.report), &whole(new.report))
+            .into_iter()
+            .map(|change| Change {
+                path: change
+                    .path
+                    .strip_prefix("run.")
+                    .map(str::to_owned)
+                    .unwrap_or(change.path),
+                ..change
+            })
+            .collect(),
+        instances: found,
+        compared,
+    }
+}
+
+fn instances<'a>(
+    side: &Side<'a>,
+    wanted: &'a dyn Fn(&Report, &InstanceReport) -> bool,
+) -> impl Iterator<Item = (&'a str, &'a InstanceReport)> {
+    let report = side.report;
+    report
+        .instances
+        .iter()
+        .filter(move |instance| wanted(report, instance))
+        .map(|instance| (instance.name.as_str(), instance))
+}
+
+/// What is said of a run as a whole.
+fn whole(report: &Report) -> Json {
+    let samples: serde_json::Map<String, Json> = report
+        .samples
+        .iter()
+        .map(|(id, sample)| {
+            let name = format!("{}-{}", sample.name, id.get(..8).unwrap_or(id));
+            let json = json!({
+                "set": sample.set, "arch": sample.arch, "family": sample.family, "variant": sample.variant,
+                "label": sample.label, "digest": sample.digest,
+            });
+            (name, json)
+        })
+        .collect();
+    json!({
+        "name": report.name,
+        "manifest": report.manifest,
+        "seed": report.seed,
+        "hotcell": report.hotcell,
+        "variants": report.variants,
+        "engines": report.engines,
+        "samples": samples,
+    })
+}
+
+fn word(value: &impl Serialize) -> Json {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// How an instance ended, in a few words.
+fn summary(instance: &InstanceReport) -> String {
+    let status = word(&instance.status);
+    let status = status.as_str().unwrap_or_default();
+    match (&instance.outcome, &instance.reason) {
+        (Some(outcome), _) => format!("{status}, {outcome}"),
+        (None, Some(reason)) => format!("{status}: {reason}"),
+        (None, None) => status.to_owned(),
+    }
+}
+
+fn between_instances(
+    (old, before): (&InstanceReport, &dyn Contents),
+    (new, after): (&InstanceReport, &dyn Contents),
+) -> Vec<Change> {
+    if old == new {
+        return Vec::new();
+    }
     let mut changes = Vec::new();
-    change::value(
-        &mut changes,
-        "status",
-        Some(&old.status),
-        Some(&new.status),
-        |status| {
-            serde_json::to_string(status)
-                .unwrap_or_default()
-                .trim_matches('"')
-                .to_owned()
-        },
-    );
-    let of = |instance| Facts::of(instance, &facts::ALL).unwrap_or_default();
-    changes.extend(of(new).changes_since(&of(old)));
+    let mut value = |path: &str, old: Json, new: Json| {
+        if old != new {
+            changes.push(match (old, new) {
+                (Json::Null, new) => Change::added(path, new),
+                (old, Json::Null) => Change::removed(path, old),
+                (old, new) => Change::changed(path, old, new),
+            });
+        }
+    };
+    value("uses", word(&old.uses), word(&new.uses));
+    value("arch", word(&old.arch), word(&new.arch));
+    value("status", word(&old.status), word(&new.status));
+    value("reason", word(&old.reason), word(&new.reason));
+    let of = |instance| facts::of(instance, &facts::ALL).unwrap_or_default();
+    let (was, is): (Facts, Facts) = (of(old), of(new));
+    let known = |facts, instance, contents| Known {
+        facts,
+        instance: Some(instance),
+        contents,
+    };
+    changes.extend(facts::changes(known(&was, old, before), known(&is, new, after)));
     changes
 }

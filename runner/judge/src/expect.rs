@@ -1,13 +1,15 @@
 //! The manifest's `expect`: what must hold for the instances that an expectation chooses.
 
+use hotcell_schema::diff::Change;
 use hotcell_schema::manifest::{Expectation, Hits, Presence, TextExpectation};
 use hotcell_schema::outcome::Status;
 use hotcell_schema::report::{InstanceReport, Report};
 use hotcell_schema::stage::{PortType, StageType};
+use hotcell_schema::verdict::{Check, Verdict};
 use serde_json::{Value as Json, json};
 
-use crate::change::Change;
-use crate::{Check, Verdict};
+use crate::facts::gives;
+use crate::{content, lines};
 
 /// What judging needs of the rest of hotcell.
 pub struct Context<'a> {
@@ -44,6 +46,7 @@ pub fn check(expectations: &[Expectation], report: &Report, context: &Context<'_
             checks.push(Check {
                 name: name.clone(),
                 subject: instance.name.clone(),
+                short: report.short_name(instance),
                 verdict,
             });
         }
@@ -52,6 +55,7 @@ pub fn check(expectations: &[Expectation], report: &Report, context: &Context<'_
             checks.push(Check {
                 name,
                 subject: String::new(),
+                short: String::new(),
                 verdict: Verdict::NotJudged(reason),
             });
         }
@@ -72,15 +76,13 @@ struct Parts {
 impl Parts {
     fn of(expectation: &Expectation, instance: &InstanceReport) -> Self {
         let stage_type = StageType::find(&instance.uses);
-        let gives = |port: PortType| {
-            stage_type.is_some_and(|stage| stage.outputs.iter().any(|output| output.port == port))
-        };
-        let judges = gives(PortType::Findings)
+        let judges = gives(instance, PortType::Findings)
             && (expectation.stage.is_some() || instance.uses.starts_with("detect/"));
-        let runs = gives(PortType::Events);
+        let runs = gives(instance, PortType::Events);
         Self {
             hits: expectation.hits.is_some() && judges,
-            outcome: expectation.outcome.is_some() && (runs || gives(PortType::Json("payload-result"))),
+            outcome: expectation.outcome.is_some()
+                && (runs || gives(instance, PortType::Json("payload-result"))),
             behaviour: expectation.behaviour.is_some() && runs,
             stdout: expectation.stdout.is_some()
                 && stage_type.is_some_and(|stage| stage.output("stdout").is_some()),
@@ -143,11 +145,7 @@ fn judge(
         let fits = outcome.is_some_and(|outcome| outcome.kind() == wanted || outcome.to_string() == *wanted);
         if !fits {
             let new = outcome.map_or("none".into(), ToString::to_string);
-            changes.push(Change {
-                what: "outcome".into(),
-                old: Some(wanted.clone()),
-                new: Some(new),
-            });
+            changes.push(Change::changed("outcome", wanted.as_str(), new));
         }
     }
     if let Some(hits) = expectation.hits.as_ref().filter(|_| parts.hits) {
@@ -211,11 +209,17 @@ fn judge_behaviour(wanted: &Presence, instance: &InstanceReport, changes: &mut V
 /// Bytes are compared, text is shown.
 fn judge_text(wanted: &TextExpectation, bytes: &[u8], changes: &mut Vec<Change>) {
     if let Some(equals) = wanted.equals.as_ref().filter(|equals| equals.as_bytes() != bytes) {
-        let new = hotcell_schema::guest::text_up_to(bytes, 400);
-        changes.push(Change {
-            what: "stdout.equals".into(),
-            old: Some(equals.clone()),
-            new: Some(new),
+        let lines = content::as_text(bytes).map(|new| {
+            let (old, new): (Vec<&str>, Vec<&str>) =
+                (equals.split('\n').collect(), new.split('\n').collect());
+            lines::between(&old, &new)
+        });
+        changes.push(match lines {
+            Some(lines) if lines.len() > 2 => Change::lines("stdout.equals", lines),
+            _ => {
+                let new = hotcell_schema::guest::text_up_to(bytes, 400);
+                Change::changed("stdout.equals", equals.as_str(), new)
+            }
         });
     }
     let has =

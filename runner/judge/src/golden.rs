@@ -1,36 +1,22 @@
-//! Golden files: what an instance's facts were when a person accepted them.
-//!
-//! `golden/<manifest>/<stage>/<instance>.<engine>.json`, beside the manifest. In git, read by people in a review.
+//! The goldens of one manifest: compared and accepted. What is in a file: [`hotcell_schema::golden`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use hotcell_schema::diff::Change;
+use hotcell_schema::digest::Digest;
+use hotcell_schema::golden::{Exact, GoldenFile, Observed};
 use hotcell_schema::manifest::GoldenPart;
 use hotcell_schema::outcome::Status;
 use hotcell_schema::report::{InstanceReport, Report};
-use serde::{Deserialize, Serialize};
+use hotcell_schema::verdict::{Check, Verdict};
 
-use crate::change::Change;
-use crate::facts::Facts;
-use crate::{Check, Verdict};
+use crate::contents::Contents;
+use crate::facts::{self, Known};
+use crate::observed::{self, Absorb, Observation};
 
-/// Name of the format.
-pub const FORMAT: &str = "hotcell-golden";
-/// Version of the format.
-pub const VERSION: u32 = 1;
 /// No golden file is larger.
 const MAX_BYTES: u64 = 64 << 20;
-
-/// A golden file's content.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Golden {
-    format: String,
-    version: u32,
-    instance: String,
-    engine: String,
-    facts: Facts,
-}
 
 /// Golden files could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -48,20 +34,82 @@ pub enum GoldenError {
     },
 }
 
+/// A finished run, as it is judged.
+#[derive(Clone, Copy)]
+pub struct Run<'a> {
+    /// Its report.
+    pub report: &'a Report,
+    /// Where its outputs are read.
+    pub contents: &'a dyn Contents,
+}
+
 /// The goldens of one manifest.
 #[derive(Debug)]
 pub struct Goldens {
     folder: PathBuf,
     select: Vec<GoldenPart>,
     stages: Vec<String>,
+    /// Stages whose results differ from run to run.
+    observed: BTreeSet<String>,
+    /// Whether the whole experiment ran: else a golden without an instance says nothing.
+    whole: bool,
+}
+
+/// A golden file against what came out.
+#[derive(Debug)]
+pub struct Judged {
+    /// The golden file.
+    pub path: PathBuf,
+    /// How it came out.
+    pub check: Check,
+    /// What accepting would do; `None` where there is nothing to accept.
+    pub pending: Option<Pending>,
+}
+
+/// What a golden file would become.
+#[derive(Debug)]
+pub enum Pending {
+    /// The file is written: there is none, or what is there cannot be compared.
+    Write(Box<GoldenFile>),
+    /// The file is removed.
+    Remove,
+    /// Facts of an exact engine.
+    Exact {
+        /// What was accepted before.
+        old: Box<Exact>,
+        /// What came out.
+        new: Box<Exact>,
+    },
+    /// Facts of an observed engine.
+    Observed {
+        /// What was learned before.
+        old: Box<Observed>,
+        /// What was seen.
+        new: Observation,
+    },
+}
+
+/// What accepting did to a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// It was written.
+    Written(PathBuf),
+    /// It was removed.
+    Removed(PathBuf),
 }
 
 impl Goldens {
     /// The goldens in `folder` (`golden/<manifest>`). Of each instance of `stages` (empty: of all), the parts `select`
-    /// (empty: all) are compared.
-    pub fn new(folder: PathBuf, select: Vec<GoldenPart>, stages: Vec<String>) -> Self {
+    /// (empty: all) are compared; those of stages in `observed` as facts. `whole`: no part of the experiment was left out.
+    pub fn new(
+        folder: PathBuf,
+        select: Vec<GoldenPart>,
+        stages: Vec<String>,
+        observed: BTreeSet<String>,
+        whole: bool,
+    ) -> Self {
         let select = if select.is_empty() {
-            crate::facts::ALL.to_vec()
+            facts::ALL.to_vec()
         } else {
             select
         };
@@ -69,112 +117,260 @@ impl Goldens {
             folder,
             select,
             stages,
+            observed,
+            whole,
         }
     }
 
-    /// Compares every instance with its golden. `slug` names an instance in file names.
-    pub fn check(
-        &self,
-        report: &Report,
-        slug: &dyn Fn(&InstanceReport) -> String,
-    ) -> Result<Vec<Check>, GoldenError> {
-        let mut checks = Vec::new();
+    /// Compares every instance with its golden.
+    pub fn judge(&self, run: Run<'_>) -> Result<Vec<Judged>, GoldenError> {
+        let mut all = Vec::new();
         let mut stale = self.files()?;
-        for instance in report.instances.iter().filter(|instance| self.covers(instance)) {
-            let path = self.path(instance, slug);
+        for (instance, path) in self.covered(run.report) {
             let known = stale.remove(&path);
-            let verdict = match Facts::of(instance, &self.select) {
-                None if !known && instance.status == Status::Ok => continue,
-                None if instance.status == Status::Ok => Verdict::NotMet(vec![Change::removed(
-                    "golden",
-                    "the stage has none of the selected facts any more",
-                )]),
-                None => Verdict::NotJudged(reason(instance)),
-                Some(_) if !known => Verdict::NotMet(vec![Change::added(
-                    "golden",
-                    "there is none yet; --accept writes it",
-                )]),
-                Some(facts) => compare(&path, &facts, instance)?,
-            };
-            checks.push(Check {
-                name: self.name(&path),
-                subject: instance.name.clone(),
-                verdict,
-            });
-        }
-        for path in stale {
-            let gone = Change::removed(
-                "golden",
-                "no instance of this name is planned; --accept removes the file",
-            );
-            checks.push(Check {
-                name: self.name(&path),
-                subject: String::new(),
-                verdict: Verdict::NotMet(vec![gone]),
-            });
-        }
-        Ok(checks)
-    }
-
-    /// Makes what came out the new goldens: writes those that differ, removes those of instances that are no longer
-    /// planned, unless this is not the `whole` experiment. Instances that did not run to their end keep theirs. Answers with the paths that changed.
-    pub fn accept(
-        &self,
-        report: &Report,
-        slug: &dyn Fn(&InstanceReport) -> String,
-        whole: bool,
-    ) -> Result<Vec<PathBuf>, GoldenError> {
-        let mut changed = Vec::new();
-        let mut stale = self.files()?;
-        for instance in report.instances.iter().filter(|instance| self.covers(instance)) {
-            let path = self.path(instance, slug);
-            let Some(facts) = Facts::of(instance, &self.select) else {
-                if instance.status != Status::Ok {
-                    stale.remove(&path);
-                }
+            let Some((verdict, pending)) = self.judge_one(run, instance, known.then_some(path.as_path()))?
+            else {
                 continue;
             };
-            stale.remove(&path);
-            let golden = Golden {
-                format: FORMAT.into(),
-                version: VERSION,
-                instance: instance.name.clone(),
-                engine: instance.uses.clone(),
-                facts,
-            };
-            let mut text = serde_json::to_string_pretty(&golden).map_err(|source| GoldenError::Json {
-                path: path.clone(),
-                source,
-            })?;
-            text.push('\n');
-            if fs_err::read_to_string(&path).ok().as_deref() != Some(&text) {
-                if let Some(folder) = path.parent() {
-                    fs_err::create_dir_all(folder)?;
-                }
-                fs_err::write(&path, text)?;
-                changed.push(path);
-            }
+            all.push(Judged {
+                check: Check {
+                    name: self.name(&path),
+                    subject: instance.name.clone(),
+                    short: run.report.short_name(instance),
+                    verdict,
+                },
+                path,
+                pending,
+            });
         }
-        for path in stale.into_iter().filter(|_| whole) {
-            fs_err::remove_file(&path)?;
-            changed.push(path);
+        for path in stale.into_iter().filter(|_| self.whole) {
+            let gone = Change::removed("golden", "the experiment has no such instance any more");
+            all.push(Judged {
+                check: Check {
+                    name: self.name(&path),
+                    subject: String::new(),
+                    short: String::new(),
+                    verdict: Verdict::NotMet(vec![gone]),
+                },
+                path,
+                pending: Some(Pending::Remove),
+            });
         }
-        Ok(changed)
+        Ok(all)
     }
 
-    fn covers(&self, instance: &InstanceReport) -> bool {
-        self.has_stage(&instance.stage)
+    /// `golden`: the file, where there is one.
+    fn judge_one(
+        &self,
+        run: Run<'_>,
+        instance: &InstanceReport,
+        golden: Option<&Path>,
+    ) -> Result<Option<(Verdict, Option<Pending>)>, GoldenError> {
+        if instance.status != Status::Ok {
+            return Ok(match golden {
+                // Nothing is known of it and nothing was expected: its golden is not missing, it cannot be said yet.
+                None if self.is_covered_by_type(instance) => {
+                    Some((Verdict::NotJudged(reason(instance)), None))
+                }
+                None => None,
+                Some(_) => Some((Verdict::NotJudged(reason(instance)), None)),
+            });
+        }
+        let new = match self.result(run, instance) {
+            Ok(Some(new)) => new,
+            Ok(None) => {
+                let gone = Change::removed("golden", "the stage has none of the selected facts any more");
+                return Ok(golden.map(|_| (Verdict::NotMet(vec![gone]), Some(Pending::Remove))));
+            }
+            Err(reason) => return Ok(Some((Verdict::NotJudged(reason), None))),
+        };
+        let Some(path) = golden else {
+            let none = Change::added("golden", "there is none yet; --accept writes it");
+            return Ok(Some((
+                Verdict::NotMet(vec![none]),
+                Some(Pending::Write(Box::new(new.learned(instance)))),
+            )));
+        };
+        let old = match read(path)? {
+            Ok(old) => old,
+            Err(why) => {
+                let damaged = Change::removed("golden", why);
+                let pending = Pending::Write(Box::new(new.learned(instance)));
+                return Ok(Some((Verdict::NotMet(vec![damaged]), Some(pending))));
+            }
+        };
+        let mut changes = named_otherwise(&old, instance);
+        let pending = match (old, new) {
+            (GoldenFile::Exact(old), New::Exact(new)) => {
+                changes.extend(facts::changes(
+                    Known {
+                        facts: &old.facts,
+                        instance: None,
+                        contents: run.contents,
+                    },
+                    Known {
+                        facts: &new.facts,
+                        instance: Some(instance),
+                        contents: run.contents,
+                    },
+                ));
+                Pending::Exact {
+                    old: Box::new(old),
+                    new: Box::new(new),
+                }
+            }
+            // A file that names another instance is none of what was learned of this one.
+            (GoldenFile::Observed(_), new @ New::Observed(_)) if !changes.is_empty() => {
+                Pending::Write(Box::new(new.learned(instance)))
+            }
+            (GoldenFile::Observed(old), New::Observed(new)) => {
+                changes.extend(observed::changes(&old, &new));
+                Pending::Observed {
+                    old: Box::new(old),
+                    new,
+                }
+            }
+            (GoldenFile::Exact(_), new @ New::Observed(_)) => {
+                changes.push(Change::changed("mode", "exact", "observed"));
+                Pending::Write(Box::new(new.learned(instance)))
+            }
+            (GoldenFile::Observed(_), new @ New::Exact(_)) => {
+                changes.push(Change::changed("mode", "observed", "exact"));
+                Pending::Write(Box::new(new.learned(instance)))
+            }
+        };
+        Ok(Some(match changes.is_empty() {
+            true => (Verdict::Met, None),
+            false => (Verdict::NotMet(changes), Some(pending)),
+        }))
+    }
+
+    /// Whether an instance of this stage type can have any of the selected facts, were it to run.
+    fn is_covered_by_type(&self, instance: &InstanceReport) -> bool {
+        let gives = |port| facts::gives(instance, port);
+        use hotcell_schema::stage::PortType;
+        self.select.iter().any(|part| match part {
+            GoldenPart::Outputs => true,
+            GoldenPart::Outcome => gives(PortType::Events) || gives(PortType::Json("payload-result")),
+            GoldenPart::Behaviour | GoldenPart::Unsupported => gives(PortType::Events),
+            GoldenPart::Findings => gives(PortType::Findings),
+        })
+    }
+
+    fn result(&self, run: Run<'_>, instance: &InstanceReport) -> Result<Option<New>, String> {
+        if self.is_observed(instance) {
+            return Ok(Observation::of(instance, &self.select, run.contents)?.map(New::Observed));
+        }
+        Ok(facts::of(instance, &self.select).map(|facts| {
+            let facts = facts::with_texts(facts, instance, run.contents);
+            New::Exact(Exact::new(&instance.name, &instance.uses, facts))
+        }))
+    }
+
+    /// Whether an instance's golden is a set of facts.
+    pub fn is_observed(&self, instance: &InstanceReport) -> bool {
+        self.observed.contains(&instance.stage)
+    }
+
+    /// Whether an instance of an observed stage ran to its end and has no golden yet.
+    pub fn has_to_learn(&self, report: &Report) -> bool {
+        self.covered(report).into_iter().any(|(instance, path)| {
+            self.is_observed(instance) && instance.status == Status::Ok && !path.is_file()
+        })
+    }
+
+    /// Makes what came out the new goldens: writes those that differ, removes those of instances that the whole experiment no
+    /// longer has. Instances that did not run to their end keep theirs.
+    ///
+    /// Observed stages learn from all `runs`: where there is no golden yet, what all of them have in common is wanted; where
+    /// there is one, it is narrowed to what these runs have too (`relearn`), or only widened.
+    pub fn accept(&self, runs: &[Run<'_>], relearn: bool) -> Result<Vec<Accepted>, GoldenError> {
+        let mut done = Vec::new();
+        let Some(first) = runs.first() else {
+            return Ok(done);
+        };
+        let instances: Vec<HashMap<&str, &InstanceReport>> = runs
+            .iter()
+            .map(|run| {
+                let instances = run.report.instances.iter();
+                instances
+                    .map(|instance| (instance.name.as_str(), instance))
+                    .collect()
+            })
+            .collect();
+        for judged in self.judge(*first)? {
+            let subject = judged.check.subject.as_str();
+            let seen = || -> Vec<Observation> {
+                let runs = runs.iter().zip(&instances);
+                runs.filter_map(|(run, instances)| {
+                    let instance = instances.get(subject).filter(|one| one.status == Status::Ok)?;
+                    Observation::of(instance, &self.select, run.contents).ok()?
+                })
+                .collect()
+            };
+            let golden = match judged.pending {
+                Some(Pending::Remove) => {
+                    fs_err::remove_file(&judged.path)?;
+                    done.push(Accepted::Removed(judged.path));
+                    continue;
+                }
+                Some(Pending::Exact { new, .. }) => GoldenFile::Exact(*new),
+                Some(Pending::Write(golden)) => match *golden {
+                    GoldenFile::Exact(_) => *golden,
+                    GoldenFile::Observed(one) => {
+                        GoldenFile::Observed(observed::learn(&one.instance, &one.engine, &seen()))
+                    }
+                },
+                Some(Pending::Observed { old, .. }) => GoldenFile::Observed(reaccept(*old, &seen(), relearn)),
+                // An observed golden that the first run meets may still not be met by the others.
+                None if judged.check.verdict == Verdict::Met && runs.len() > 1 => match read(&judged.path)? {
+                    Ok(GoldenFile::Observed(old)) => GoldenFile::Observed(reaccept(old, &seen(), relearn)),
+                    _ => continue,
+                },
+                None => continue,
+            };
+            if write(&judged.path, &golden)? {
+                done.push(Accepted::Written(judged.path));
+            }
+        }
+        Ok(done)
+    }
+
+    /// The instances whose goldens count, each with the path of its file. Where two instances of a stage would have the same
+    /// file, both names get the digest of their full name: no matter which of them came first.
+    fn covered<'a>(&self, report: &'a Report) -> Vec<(&'a InstanceReport, PathBuf)> {
+        let named: Vec<(&InstanceReport, String)> = report
+            .instances
+            .iter()
+            .filter(|instance| self.has_stage(&instance.stage))
+            .map(|instance| (instance, report.file_name(instance)))
+            .collect();
+        let mut seen = HashSet::new();
+        let mut twice: HashSet<(&str, &str)> = HashSet::new();
+        for (instance, name) in &named {
+            let key = (instance.stage.as_str(), name.as_str());
+            if !seen.insert(key) {
+                twice.insert(key);
+            }
+        }
+        let path = |instance: &InstanceReport, name: &str| {
+            let engine = instance.uses.replace('/', "-");
+            let unique = match twice.contains(&(instance.stage.as_str(), name)) {
+                true => format!("-{}", Digest::of(instance.name.as_bytes()).short()),
+                false => String::new(),
+            };
+            self.folder
+                .join(&instance.stage)
+                .join(format!("{name}{unique}.{engine}.json"))
+        };
+        named
+            .iter()
+            .map(|(instance, name)| (*instance, path(instance, name)))
+            .collect()
     }
 
     fn has_stage(&self, stage: &str) -> bool {
         self.stages.is_empty() || self.stages.iter().any(|one| one == stage)
-    }
-
-    fn path(&self, instance: &InstanceReport, slug: &dyn Fn(&InstanceReport) -> String) -> PathBuf {
-        let engine = instance.uses.replace('/', "-");
-        self.folder
-            .join(&instance.stage)
-            .join(format!("{}.{engine}.json", slug(instance)))
     }
 
     /// The path as people know it: from the folder of all goldens on.
@@ -211,52 +407,85 @@ impl Goldens {
     }
 }
 
-fn reason(instance: &InstanceReport) -> String {
-    let status = serde_json::to_value(instance.status).ok();
-    let status = status
-        .as_ref()
-        .and_then(serde_json::Value::as_str)
-        .unwrap_or("not run")
-        .to_owned();
-    match &instance.reason {
-        Some(reason) => format!("{status}: {reason}"),
-        None => status,
+/// What came out of one instance.
+enum New {
+    Exact(Exact),
+    Observed(Observation),
+}
+
+impl New {
+    /// The golden of this one result.
+    fn learned(self, instance: &InstanceReport) -> GoldenFile {
+        match self {
+            Self::Exact(exact) => GoldenFile::Exact(exact),
+            Self::Observed(seen) => {
+                GoldenFile::Observed(observed::learn(&instance.name, &instance.uses, &[seen]))
+            }
+        }
     }
 }
 
-fn compare(path: &Path, facts: &Facts, instance: &InstanceReport) -> Result<Verdict, GoldenError> {
-    let damaged = |why: String| Ok(Verdict::NotMet(vec![Change::removed("golden", why)]));
+/// A golden that is accepted again.
+fn reaccept(mut old: Observed, seen: &[Observation], relearn: bool) -> Observed {
+    for observation in seen {
+        let how = if relearn { Absorb::All } else { Absorb::Widen };
+        observed::absorb(&mut old, observation, how);
+    }
+    if relearn {
+        old.runs = old
+            .runs
+            .saturating_add(u32::try_from(seen.len()).unwrap_or(u32::MAX));
+    }
+    old
+}
+
+fn named_otherwise(old: &GoldenFile, instance: &InstanceReport) -> Vec<Change> {
+    [
+        ("instance", old.instance(), instance.name.as_str()),
+        ("engine", old.engine(), instance.uses.as_str()),
+    ]
+    .into_iter()
+    .filter(|(_, old, new)| old != new)
+    .map(|(path, old, new)| Change::changed(path, old, new))
+    .collect()
+}
+
+/// The status and why, for what was not judged.
+fn reason(instance: &InstanceReport) -> String {
+    let status = serde_json::to_value(instance.status).unwrap_or_default();
+    let status = status.as_str().unwrap_or("not run");
+    match &instance.reason {
+        Some(reason) => format!("{status}: {reason}"),
+        None => status.to_owned(),
+    }
+}
+
+/// Reads a golden file; the inner error is about what is in it.
+fn read(path: &Path) -> Result<Result<GoldenFile, String>, GoldenError> {
     if fs_err::metadata(path)?.len() > MAX_BYTES {
-        return damaged(format!("{} is larger than {MAX_BYTES} bytes", path.display()));
+        return Ok(Err(format!(
+            "{} is larger than {MAX_BYTES} bytes",
+            path.display()
+        )));
     }
-    let golden: Golden = match serde_json::from_slice(&fs_err::read(path)?) {
-        Ok(golden) => golden,
-        Err(error) => return damaged(format!("{} cannot be read: {error}", path.display())),
-    };
-    if golden.format != FORMAT || golden.version != VERSION {
-        return damaged(format!(
-            "{} is {} {}, not {FORMAT} {VERSION}",
-            path.display(),
-            golden.format,
-            golden.version
-        ));
+    Ok(GoldenFile::read(&fs_err::read(path)?)
+        .map_err(|error| format!("{} cannot be read: {error}", path.display())))
+}
+
+/// Writes a golden file, whole or not at all, where its text differs. Answers whether it did.
+pub(crate) fn write(path: &Path, golden: &GoldenFile) -> Result<bool, GoldenError> {
+    let text = golden.text().map_err(|source| GoldenError::Json {
+        path: path.to_owned(),
+        source,
+    })?;
+    if fs_err::read_to_string(path).ok().as_deref() == Some(&text) {
+        return Ok(false);
     }
-    let mut changes = facts.changes_since(&golden.facts);
-    for (what, old, new) in [
-        ("instance", &golden.instance, &instance.name),
-        ("engine", &golden.engine, &instance.uses),
-    ] {
-        if old != new {
-            changes.push(Change {
-                what: what.into(),
-                old: Some(old.clone()),
-                new: Some(new.clone()),
-            });
-        }
+    if let Some(folder) = path.parent() {
+        fs_err::create_dir_all(folder)?;
     }
-    Ok(if changes.is_empty() {
-        Verdict::Met
-    } else {
-        Verdict::NotMet(changes)
-    })
+    let part = path.with_extension("json.part");
+    fs_err::write(&part, text)?;
+    fs_err::rename(&part, path)?;
+    Ok(true)
 }

@@ -1,9 +1,17 @@
 //! Verdicts as a JUnit file, which every CI service reads.
 
+use hotcell_schema::verdict::{Check, Verdict};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
-use crate::change::Change;
-use crate::{Check, Verdict};
+use crate::text::{self, Style};
+
+/// How changes are shown in a JUnit file.
+const STYLE: Style = Style {
+    width: 240,
+    lines: 60,
+};
+/// Greatest number of changes that are shown of one check.
+const MAX_CHANGES: usize = 100;
 
 /// The checks of one manifest as JUnit XML.
 ///
@@ -16,8 +24,20 @@ pub fn junit(name: &str, checks: &[Check]) -> Result<String, quick_junit::Serial
             Verdict::Met => TestCaseStatus::success(),
             Verdict::NotMet(changes) => {
                 let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-                status.set_message(format!("{} changes", changes.len()));
-                status.set_description(changes.iter().map(line).collect::<Vec<_>>().join("\n"));
+                status.set_message(match changes.len() {
+                    1 => "1 change".to_owned(),
+                    many => format!("{many} changes"),
+                });
+                let mut lines: Vec<String> = changes
+                    .iter()
+                    .take(MAX_CHANGES)
+                    .flat_map(|change| text::lines(change, STYLE))
+                    .map(|line| line.text)
+                    .collect();
+                if changes.len() > MAX_CHANGES {
+                    lines.push(format!("… {} more changes", changes.len() - MAX_CHANGES));
+                }
+                status.set_description(lines.join("\n"));
                 status
             }
             Verdict::NotJudged(reason) => {
@@ -27,22 +47,12 @@ pub fn junit(name: &str, checks: &[Check]) -> Result<String, quick_junit::Serial
             }
         };
         let mut case = TestCase::new(check.name.as_str(), status);
-        if !check.subject.is_empty() {
-            case.set_classname(check.subject.as_str());
+        if !check.short.is_empty() {
+            case.set_classname(check.short.as_str());
         }
         suite.add_test_case(case);
     }
     let mut report = Report::new("hotcell");
     report.add_test_suite(suite);
     report.to_string()
-}
-
-/// A change in a line.
-pub fn line(change: &Change) -> String {
-    match (&change.old, &change.new) {
-        (Some(old), Some(new)) => format!("{}: {old} -> {new}", change.what),
-        (Some(old), None) => format!("- {}: {old}", change.what),
-        (None, Some(new)) => format!("+ {}: {new}", change.what),
-        (None, None) => change.what.clone(),
-    }
 }

@@ -25,7 +25,8 @@ pub struct RenderError {
 
 const STYLE: &str = concat!(
     include_str!("../templates/base.css"),
-    include_str!("../templates/parts.css")
+    include_str!("../templates/parts.css"),
+    include_str!("../templates/diff.css")
 );
 const SCRIPTS: [(&str, &str); 2] = [
     (
@@ -78,11 +79,12 @@ fn environment() -> Result<Environment<'static>, Error> {
     environment.add_template("parts.html", include_str!("../templates/parts.html"))?;
     environment.add_template("report.html", include_str!("../templates/report.html"))?;
     environment.add_template("subject.html", include_str!("../templates/subject.html"))?;
+    environment.add_template("diff.html", include_str!("../templates/diff.html"))?;
     environment.add_template("inspection.html", include_str!("../templates/inspection.html"))?;
     Ok(environment)
 }
 
-/// Renders a page (`report.html` or `subject.html`). The context is `page`; `data` is what the page's script reads.
+/// Renders a page (`report.html`, `subject.html` or `diff.html`). The context is `page`; `data` is what the page's script reads.
 ///
 /// CSS and script stand inside the page, and its content security policy admits exactly these two by their digests: no
 /// other script runs and nothing is loaded, whatever a sample has smuggled into the text.

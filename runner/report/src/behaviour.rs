@@ -170,9 +170,14 @@ fn plain_name(name: &str) -> &str {
         .unwrap_or(name)
 }
 
+/// The plain form of a system call's name, where the call is a behaviour by itself.
+pub fn notable(name: &str) -> Option<&str> {
+    let name = plain_name(name);
+    NOTABLE.binary_search(&name).is_ok().then_some(name)
+}
+
 fn syscall(call: &Syscall) -> Option<String> {
-    let name = plain_name(&call.name);
-    NOTABLE.binary_search(&name).ok()?;
+    let name = notable(&call.name)?;
     let mut text = format!("syscall/{name}");
     // What it was asked for, where that is a name (`PTRACE_TRACEME`) or a path; never a number or an address.
     for arg in &call.args {

@@ -1,20 +1,31 @@
 //! `hotcell test`: an experiment against its goldens and expectations.
 
+mod review;
+
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use hotcell_judge::golden::Goldens;
-use hotcell_judge::{Check, Tally, expect, junit};
+use hotcell_judge::golden::{Accepted, Goldens, Run};
+use hotcell_judge::{expect, html, junit};
+use hotcell_plan::Plan;
 use hotcell_plan::expression::Evaluator;
-use hotcell_schema::report::{InstanceReport, Report};
+use hotcell_plan::plan::Wire;
+use hotcell_schema::report::InstanceReport;
+use hotcell_schema::stage::StageType;
+use hotcell_schema::verdict::{Check, Tally, Verdicts};
 
 use crate::args::{Global, TestArgs};
+use crate::contents::{self, Files};
 use crate::exit::{Exit, Failure};
 use crate::places;
 use crate::session::{Planned, Ran};
-use crate::{ui, verdicts};
+use crate::ui;
+use crate::verdicts::{self, View};
 
 /// Longest output that an expectation reads.
 const MAX_OUTPUT: u64 = 64 << 20;
+/// Runs that a stage whose results differ learns from, where nobody says otherwise.
+const LEARN: u32 = 3;
 
 pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
     if args.accept && places::in_ci() {
@@ -23,56 +34,73 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
                 .help("run `hotcell test --accept` on your own machine and commit the golden files"),
         );
     }
+    if args.review {
+        review::check()?;
+    }
     let Some(planned) = Planned::from_manifest(&args.manifest, global)? else {
         return Ok(Exit::Usage);
     };
-    let ran = planned.run(&args.execute)?;
-    let report = &ran.outcome.report;
-    let slug = |instance: &InstanceReport| planned.slug(&instance.name);
-    let goldens = goldens(&planned);
-    // A variant or a `--set` may leave out what the experiment as it is written has.
-    let whole = args.manifest.variant.is_empty() && args.manifest.set.is_empty();
-    if let Some(goldens) = goldens.as_ref().filter(|_| args.accept) {
-        let changed = goldens
-            .accept(report, &slug, whole)
-            .map_err(|error| Failure::host(error.to_string()))?;
-        for path in &changed {
-            let did = if path.exists() { "accepted" } else { "removed" };
-            ui::say(&format!("{did} {}", path.display()));
+    let observed = observed_stages(&planned.plan);
+    // Learning from what is stored would be learning from one run only.
+    let again = if args.repeat.is_some() {
+        observed.clone()
+    } else {
+        BTreeSet::new()
+    };
+    let ran = planned.run_again(&args.execute, &again)?;
+    let judging = Judging {
+        goldens: goldens(&planned, args, &observed),
+        ran: &ran,
+        files: Files::new(ran.folder.result(), &planned.places.store),
+    };
+    if let Some(goldens) = judging
+        .goldens
+        .as_ref()
+        .filter(|_| args.accept && !ran.outcome.stopped)
+    {
+        accept(goldens, &judging, &planned, args, &observed)?;
+    }
+    if args.review {
+        match &judging.goldens {
+            Some(goldens) => review::review(goldens, judging.run(), args.full)?,
+            None => ui::out("nothing to review: the manifest has no `golden`"),
         }
-        ui::say(&format!("{} golden files changed", changed.len()));
     }
-    let mut checks = expectations(&planned, &ran, report);
-    if let Some(goldens) = &goldens {
-        checks.extend(
-            goldens
-                .check(report, &slug)
-                .map_err(|error| Failure::host(error.to_string()))?,
-        );
-    }
+    let checks = judging.checks(&planned)?;
     if let Some(path) = &args.junit {
         let xml = junit::junit(&planned.plan.name, &checks)
             .map_err(|error| Failure::host(format!("the JUnit file cannot be made: {error}")))?;
         fs_err::write(path, xml)?;
     }
-    let exit = if args.json {
-        let tally = Tally::of(&checks);
-        ui::out(&ui::json(
-            &serde_json::json!({"format": "hotcell-test", "version": 1, "tally": tally, "checks": checks}),
-        )?);
+    let tally = Tally::of(&checks);
+    let judged = if args.json {
+        ui::out(&ui::json(&Verdicts::of(checks.clone()))?);
         verdicts::exit(tally)
+    } else if args.review {
+        verdicts::tally(tally)
     } else {
-        if goldens.is_none() && planned.plan.expect.is_empty() {
+        if judging.goldens.is_none() && planned.plan.expect.is_empty() {
             ui::say("the manifest has neither `golden` nor `expect`: nothing is judged");
         }
-        verdicts::print(&checks)
+        verdicts::print(&checks, View::new(args.full))
     };
+    if tally.not_met > 0 {
+        let page = html::of_checks(&planned.plan.name, &checks)
+            .map_err(|error| Failure::host(format!("the page cannot be made: {error}")))?;
+        ran.folder
+            .write("diff.html", page.as_bytes())
+            .map_err(|error| Failure::host(error.to_string()))?;
+        ui::say(&format!(
+            "changes: {}",
+            ran.folder.path().join("diff.html").display()
+        ));
+    }
     ui::say(&format!(
         "report: {}",
         ran.folder.path().join("report.html").display()
     ));
     // What was judged as not met is told first, whatever else could not be judged; a person's stop is neither.
-    Ok(match (ran.exit(), exit) {
+    Ok(match (ran.exit(), judged) {
         (Exit::Interrupted, _) => Exit::Interrupted,
         (_, Exit::NotMet) => Exit::NotMet,
         (Exit::Ok, judged) => judged,
@@ -80,34 +108,132 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
     })
 }
 
+/// A run, with what it is held against.
+struct Judging<'a> {
+    goldens: Option<Goldens>,
+    ran: &'a Ran,
+    files: Files,
+}
+
+impl Judging<'_> {
+    fn run(&self) -> Run<'_> {
+        Run {
+            report: &self.ran.outcome.report,
+            contents: &self.files,
+        }
+    }
+
+    /// Expectations first, then goldens.
+    fn checks(&self, planned: &Planned) -> Result<Vec<Check>, Failure> {
+        let evaluator = Evaluator::default();
+        let evaluate = |expression: &str, values: &serde_json::Value| {
+            evaluator
+                .truth(expression, values)
+                .map_err(|error| error.to_string())
+        };
+        let result = self.ran.folder.result();
+        let read = |instance: &InstanceReport, port: &str| {
+            contents::read(&result, &instance.outputs.get(port)?.path, MAX_OUTPUT)
+        };
+        let context = expect::Context {
+            evaluate: &evaluate,
+            read: &read,
+        };
+        let mut checks = expect::check(&planned.plan.expect, &self.ran.outcome.report, &context);
+        if let Some(goldens) = &self.goldens {
+            let judged = goldens
+                .judge(self.run())
+                .map_err(|error| Failure::host(error.to_string()))?;
+            checks.extend(judged.into_iter().map(|judged| judged.check));
+        }
+        Ok(checks)
+    }
+}
+
+/// Makes what came out the new goldens, after as many runs as it takes.
+fn accept(
+    goldens: &Goldens,
+    judging: &Judging<'_>,
+    planned: &Planned,
+    args: &TestArgs,
+    observed: &BTreeSet<String>,
+) -> Result<(), Failure> {
+    let runs = match args.repeat {
+        Some(runs) => runs,
+        None if goldens.has_to_learn(&judging.ran.outcome.report) => LEARN,
+        None => 1,
+    };
+    let mut more = Vec::new();
+    for number in 2..=runs {
+        ui::say(&format!("run {number} of {runs}"));
+        let ran = planned.run_again(&args.execute, observed)?;
+        if ran.outcome.stopped {
+            return Err(Failure::new(Exit::Interrupted, "stopped: nothing was accepted"));
+        }
+        let files = Files::new(ran.folder.result(), &planned.places.store);
+        more.push((ran, files));
+    }
+    let mut all = vec![judging.run()];
+    all.extend(more.iter().map(|(ran, files)| Run {
+        report: &ran.outcome.report,
+        contents: files,
+    }));
+    let changed = goldens
+        .accept(&all, args.repeat.is_some())
+        .map_err(|error| Failure::host(error.to_string()))?;
+    for one in &changed {
+        match one {
+            Accepted::Written(path) => ui::say(&format!("accepted {}", path.display())),
+            Accepted::Removed(path) => ui::say(&format!("removed {}", path.display())),
+        }
+    }
+    ui::say(&format!("{} golden files changed", changed.len()));
+    Ok(())
+}
+
 /// The goldens of the manifest, where it asks for any: beside the manifest, in a folder of its name.
-fn goldens(planned: &Planned) -> Option<Goldens> {
+fn goldens(planned: &Planned, args: &TestArgs, observed: &BTreeSet<String>) -> Option<Goldens> {
     let wanted = planned.plan.golden.as_ref()?;
     let folder: PathBuf = planned.plan.folder.join("golden").join(&planned.plan.name).into();
     let stages = wanted.stages.iter().map(|stage| stage.value.clone()).collect();
-    Some(Goldens::new(folder, wanted.select.clone(), stages))
+    // A variant or a `--set` may leave out what the experiment as it is written has.
+    let whole = args.manifest.variant.is_empty() && args.manifest.set.is_empty();
+    Some(Goldens::new(
+        folder,
+        wanted.select.clone(),
+        stages,
+        observed.clone(),
+        whole,
+    ))
 }
 
-fn expectations(planned: &Planned, ran: &Ran, report: &Report) -> Vec<Check> {
-    let evaluator = Evaluator::default();
-    let evaluate = |expression: &str, values: &serde_json::Value| {
-        evaluator
-            .truth(expression, values)
-            .map_err(|error| error.to_string())
-    };
-    let read = |instance: &InstanceReport, port: &str| {
-        let output = instance
-            .outputs
-            .get(port)
-            .filter(|output| output.length <= MAX_OUTPUT)?;
-        fs_err::read(ran.folder.result().join(&output.path)).ok()
-    };
-    expect::check(
-        &planned.plan.expect,
-        report,
-        &expect::Context {
-            evaluate: &evaluate,
-            read: &read,
-        },
-    )
+/// The stages whose results differ from run to run: by their type, by their settings, or because they read what such a
+/// stage gives.
+fn observed_stages(plan: &Plan) -> BTreeSet<String> {
+    let mut observed = BTreeSet::new();
+    // Each instance comes after what it reads.
+    for instance in &plan.instances {
+        if observed.contains(&instance.stage) {
+            continue;
+        }
+        let from = |index: &usize| {
+            let before = plan.instances.get(*index);
+            before.is_some_and(|before| observed.contains(&before.stage))
+        };
+        let by_itself = StageType::find(&instance.uses).is_some_and(|stage| !stage.exact)
+            || instance.with.get("observed").and_then(serde_json::Value::as_bool) == Some(true);
+        let wires = instance.inputs.values().flatten().chain(&instance.expands);
+        let by_input = wires.into_iter().any(|wire| match wire {
+            Wire::Output { instance, .. } => from(instance),
+            Wire::Same { point, .. } | Wire::Point { point, .. } => from(point),
+            Wire::All { stage, .. } => observed.contains(stage),
+            Wire::Sample(_) | Wire::Item => false,
+        });
+        let reads = instance.when.iter().flat_map(|when| when.reads.values());
+        let late = instance.late.iter().flat_map(|late| late.reads.values());
+        if by_itself || by_input || reads.chain(late).any(from) {
+            observed.insert(instance.stage.clone());
+        }
+    }
+    observed
 }

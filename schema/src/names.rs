@@ -1,0 +1,171 @@
+//! Names of instances: short for people, and safe for file names. The full name stays what JSON and keys hold.
+
+use crate::digest::Digest;
+use crate::report::{InstanceReport, Report};
+
+/// Hexadecimal digits of a digest in a short name.
+const SHORT_DIGITS: usize = 8;
+/// Greatest number of characters of one value in a short name.
+const SHORT_VALUE: usize = 48;
+/// Greatest number of characters of one value in a file name.
+const FILE_VALUE: usize = 40;
+
+/// The name of an instance for people: `run[sample=busybox-3d9f2889]`. A digest is cut and stands behind the name of its
+/// sample, where it has one (`name_of`). Two instances can have the same short name; their full names differ.
+pub fn short_name<'v, 'n>(
+    stage: &str,
+    axes: impl IntoIterator<Item = (&'v str, &'v str)>,
+    name_of: impl Fn(&str) -> Option<&'n str>,
+) -> String {
+    let mut out = String::from(stage);
+    let mut any = false;
+    for (axis, value) in axes {
+        out.push(if any { ',' } else { '[' });
+        any = true;
+        out.push_str(axis);
+        out.push('=');
+        if is_digest(value) {
+            if let Some(name) = name_of(value).filter(|name| !name.is_empty()) {
+                push_cut(&mut out, name, SHORT_VALUE);
+                out.push('-');
+            }
+            out.push_str(value.get(..SHORT_DIGITS).unwrap_or(value));
+        } else {
+            push_cut(&mut out, value, SHORT_VALUE);
+        }
+    }
+    if any {
+        out.push(']');
+    }
+    out
+}
+
+/// The name of an instance in file names: its values, readable, each with what makes it unique when it had to be changed.
+/// ASCII letters, digits, `.`, `-` and `_` only, never longer than 180 bytes.
+pub fn file_name<'v, 'n>(
+    axes: impl IntoIterator<Item = &'v str>,
+    name_of: impl Fn(&str) -> Option<&'n str>,
+) -> String {
+    let mut out = String::new();
+    for value in axes {
+        if !out.is_empty() {
+            out.push('_');
+        }
+        let (text, digest) = if is_digest(value) {
+            let name = name_of(value).unwrap_or_default();
+            (readable(name), value.get(..12).map(str::to_owned))
+        } else {
+            let text = readable(value);
+            let lossy = text != value;
+            (text, lossy.then(|| Digest::of(value.as_bytes()).short()))
+        };
+        out.push_str(&text);
+        if let Some(digest) = digest {
+            if !text.is_empty() {
+                out.push('-');
+            }
+            out.push_str(&digest);
+        }
+    }
+    match out.len() {
+        0 => "only".into(),
+        // File names end at 255 bytes; everything here is ASCII.
+        1..=180 => out,
+        _ => format!(
+            "{}-{}",
+            out.get(..150).unwrap_or_default(),
+            Digest::of(out.as_bytes()).short()
+        ),
+    }
+}
+
+impl Report {
+    /// The name of an instance for people; see [`short_name`].
+    pub fn short_name(&self, instance: &InstanceReport) -> String {
+        let axes = instance
+            .axes
+            .iter()
+            .map(|(axis, value)| (axis.as_str(), value.as_str()));
+        short_name(&instance.stage, axes, |id| self.sample_name(id))
+    }
+
+    /// The name of an instance in file names; see [`file_name`]. Unique for the values, not for the stage.
+    pub fn file_name(&self, instance: &InstanceReport) -> String {
+        file_name(instance.axes.values().map(String::as_str), |id| {
+            self.sample_name(id)
+        })
+    }
+
+    fn sample_name(&self, id: &str) -> Option<&str> {
+        self.samples.get(id).map(|sample| sample.name.as_str())
+    }
+}
+
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+fn push_cut(out: &mut String, text: &str, limit: usize) {
+    let mut characters = text.chars();
+    out.extend(characters.by_ref().take(limit));
+    if characters.next().is_some() {
+        out.push('…');
+    }
+}
+
+/// The start of a text, with everything that file systems and shells could mistake made `-`.
+fn readable(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars().take(FILE_VALUE) {
+        match character {
+            c if c.is_ascii_alphanumeric() || ".-".contains(c) => out.push(c),
+            _ if out.ends_with('-') => {}
+            _ => out.push('-'),
+        }
+    }
+    out.trim_matches(['.', '-']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "3d9f2889d678aabbccddeeff00112233445566778899aabbccddeeff00112233";
+
+    fn name_of(id: &str) -> Option<&'static str> {
+        (id == ID).then_some("busy box")
+    }
+
+    #[test]
+    fn digests_are_cut_and_named() {
+        let short = |axes: &[(&'static str, &'static str)]| short_name("run", axes.iter().copied(), name_of);
+        assert_eq!(
+            short(&[("sample", ID), ("scene", "tour")]),
+            "run[sample=busy box-3d9f2889,scene=tour]"
+        );
+        let other: &'static str = "0000000000000000000000000000000000000000000000000000000000000001";
+        assert_eq!(short(&[("item", other)]), "run[item=00000000]");
+        assert_eq!(short(&[]), "run");
+        let long: &'static str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
+        assert!(short(&[("a", long)]).chars().count() < 60);
+    }
+
+    #[test]
+    fn file_names_are_safe_and_tell_values_apart() {
+        assert_eq!(file_name([ID, "tour"], name_of), "busy-box-3d9f2889d678_tour");
+        assert_eq!(file_name([], name_of), "only");
+        let names = ["x86_64", "x86-64", "../..", "a/b", "", "ä", &"y".repeat(400)].map(|value| {
+            let name = file_name([value], name_of);
+            assert!(
+                name.len() <= 180
+                    && !name.starts_with('.')
+                    && name
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            );
+            name
+        });
+        let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "{names:?}");
+    }
+}
