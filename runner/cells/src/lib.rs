@@ -16,10 +16,12 @@
 //! | [`intake`] | what one cell says, in order and within bounds |
 //! | [`supervise`] | blobs, namespaces, limits, usage and end of a cell process |
 //! | [`process`] | [`ProcessCell`](process::ProcessCell): a cell that is a process speaking the protocol |
+//! | [`command`] | programs of the user's own: confined like cells, without a protocol |
 //! | [`stop`] | one stop request that all cells obey |
 //! | [`cell_side`] | what a cell executable uses: connection, blobs, confinement of itself |
 
 pub mod cell_side;
+pub mod command;
 pub mod contract;
 pub mod intake;
 pub mod process;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where groups for cells can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Groups {
+pub(crate) enum Groups {
     /// cgroup v2: one group holds both.
     Unified(PathBuf),
     /// cgroup v1: a parent in each hierarchy.
@@ -26,7 +26,7 @@ pub(super) enum Groups {
 
 /// The group of one cell. Removed on drop, after its processes have ended.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(crate) struct Group {
     memory: PathBuf,
     pids: Option<PathBuf>,
     unified: bool,
@@ -36,7 +36,7 @@ const PREFIX: &str = "hotcell-";
 
 impl Groups {
     /// Finds where this process may make groups. The error says why it may not.
-    pub(super) fn find() -> Result<Self, String> {
+    pub(crate) fn find() -> Result<Self, String> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
         let own = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
         let candidate = Self::from_texts(&mounts, &own, |path| {
@@ -88,7 +88,7 @@ impl Groups {
     }
 
     /// Names of the layers that groups made here give.
-    pub(super) fn layers(&self) -> Vec<String> {
+    pub(crate) fn layers(&self) -> Vec<String> {
         match self {
             Self::Unified(_) | Self::Split { pids: Some(_), .. } => {
                 vec!["memory-cgroup".into(), "pids-cgroup".into()]
@@ -98,7 +98,7 @@ impl Groups {
     }
 
     /// Makes a group with these limits.
-    pub(super) fn make(&self, memory_bytes: u64, tasks: u64) -> io::Result<Group> {
+    pub(crate) fn make(&self, memory_bytes: u64, tasks: u64) -> io::Result<Group> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}", std::process::id());
@@ -196,7 +196,7 @@ fn enable_controllers(parent: &Path) -> Result<(), String> {
 
 impl Group {
     /// Open files into which a process writes `0` to move itself into the group.
-    pub(super) fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
+    pub(crate) fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
         [Some(&self.memory), self.pids.as_ref()]
             .into_iter()
             .flatten()
@@ -210,7 +210,7 @@ impl Group {
     }
 
     /// Whether the kernel ended a process of the group because its memory was up.
-    pub(super) fn ran_out_of_memory(&self) -> bool {
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
         let file = match self.unified {
             true => "memory.events",
             false => "memory.oom_control",
@@ -223,7 +223,7 @@ impl Group {
     }
 
     /// Greatest memory of the group in KiB, kernel memory included.
-    pub(super) fn peak_kib(&self) -> Option<u64> {
+    pub(crate) fn peak_kib(&self) -> Option<u64> {
         let file = match self.unified {
             true => "memory.peak",
             false => "memory.max_usage_in_bytes",
@@ -233,7 +233,7 @@ impl Group {
     }
 
     /// Changes the bound on memory.
-    pub(super) fn limit_memory(&self, bytes: u64) -> io::Result<()> {
+    pub(crate) fn limit_memory(&self, bytes: u64) -> io::Result<()> {
         let file = match self.unified {
             true => "memory.max",
             false => "memory.limit_in_bytes",

@@ -22,13 +22,19 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid, pipe2};
 
 pub use blob::SealedBlob;
-use cgroup::{Group, Groups};
+pub(crate) use cgroup::Group;
+use cgroup::Groups;
 use spawn_unsafe::{Birth, Reaped};
+
+/// Parts of making a process that other processes than cells are made of too.
+pub(crate) mod births {
+    pub(crate) use super::spawn_unsafe::{become_user, clone_process, duplicate_above, wait};
+}
 
 use crate::contract::Usage;
 
 /// User and group that cells run as when the runner is root: the kernel's overflow ids, which own nothing.
-const NOBODY: u32 = 65534;
+pub(crate) const NOBODY: u32 = 65534;
 
 /// Limits of the host on one cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +120,7 @@ pub struct Sandbox {
     pub fallbacks: Vec<String>,
 }
 
-const NAMESPACES: [(libc::c_int, &str); 6] = [
+pub(crate) const NAMESPACES: [(libc::c_int, &str); 6] = [
     (libc::CLONE_NEWNET, "network-namespace"),
     (libc::CLONE_NEWPID, "pid-namespace"),
     (libc::CLONE_NEWIPC, "ipc-namespace"),
@@ -128,6 +134,21 @@ impl Sandbox {
     pub fn of_this_host() -> &'static Self {
         static FOUND: OnceLock<Sandbox> = OnceLock::new();
         FOUND.get_or_init(Self::probe)
+    }
+
+    /// Namespaces that a process can be made with (`CLONE_NEW…`).
+    pub(crate) fn namespaces(&self) -> libc::c_int {
+        self.namespaces
+    }
+
+    /// Whether processes leave root for an id that owns nothing.
+    pub(crate) fn leave_root(&self) -> bool {
+        self.leave_root
+    }
+
+    /// Where control groups can be made.
+    pub(crate) fn groups(&self) -> Option<&Groups> {
+        self.groups.as_ref()
     }
 
     fn probe() -> Self {

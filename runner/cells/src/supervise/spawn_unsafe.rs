@@ -36,16 +36,16 @@ pub(super) struct Birth<'a> {
 
 /// How a process ended and what it used.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reaped {
-    pub(super) exit: Exit,
-    pub(super) cpu_s: f64,
+pub(crate) struct Reaped {
+    pub(crate) exit: Exit,
+    pub(crate) cpu_s: f64,
     /// Greatest resident memory in KiB. The kernel counts the moment before `execve` in, when the child still was a copy
     /// of the runner: an upper bound.
-    pub(super) peak_kib: u64,
+    pub(crate) peak_kib: u64,
 }
 
 /// A duplicate of a descriptor at `least` or above, closed on exec.
-pub(super) fn duplicate_above(fd: BorrowedFd<'_>, least: i32) -> io::Result<OwnedFd> {
+pub(crate) fn duplicate_above(fd: BorrowedFd<'_>, least: i32) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC makes a new descriptor and touches no memory.
     let number = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
     if number < 0 {
@@ -135,7 +135,7 @@ pub(super) fn trial(namespaces: libc::c_int, user: Option<u32>, own_users: bool)
 }
 
 /// `fork` into new namespaces. `child` runs in the child with every signal blocked and ends with it.
-fn clone_process(namespaces: libc::c_int, child: impl FnOnce()) -> io::Result<libc::pid_t> {
+pub(crate) fn clone_process(namespaces: libc::c_int, child: impl FnOnce()) -> io::Result<libc::pid_t> {
     // SAFETY: plain system calls over local signal sets. `clone` without CLONE_VM and with a null stack behaves as fork:
     // the child goes on with a copy of this stack. Signals are blocked, so no handler of the runner runs in the child.
     unsafe {
@@ -244,7 +244,7 @@ unsafe fn child(
 ///
 /// # Safety
 /// Only in a child made by [`clone_process`].
-unsafe fn become_user(user: Option<u32>) -> Result<(), ()> {
+pub(crate) unsafe fn become_user(user: Option<u32>) -> Result<(), ()> {
     let Some(id) = user else { return Ok(()) };
     let none = std::ptr::null::<libc::gid_t>();
     // SAFETY: raw system calls on numbers; an empty list of groups needs no memory.
@@ -260,7 +260,7 @@ unsafe fn become_user(user: Option<u32>) -> Result<(), ()> {
 }
 
 /// Waits until the child ends.
-pub(super) fn wait(pid: libc::pid_t) -> io::Result<Reaped> {
+pub(crate) fn wait(pid: libc::pid_t) -> io::Result<Reaped> {
     loop {
         if let Some(reaped) = wait_with(pid, 0)? {
             return Ok(reaped);

@@ -1,0 +1,112 @@
+//! What confinement costs: starts `/bin/true` many times, plainly and as a confined command, and prints the CPU time of each,
+//! runner and children together.
+//!
+//! `cargo run --release -p hotcell-cells --example commands [COUNT]`
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use hotcell_cells::command::{CommandLimits, CommandSpec, Commands, End};
+use hotcell_cells::stop::StopSignal;
+use hotcell_cells::supervise::Exit;
+use nix::sys::resource::{UsageWho, getrusage};
+
+fn cpu_ms() -> Result<f64, nix::Error> {
+    let mut sum = 0.0;
+    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
+        let usage = getrusage(who)?;
+        for time in [usage.user_time(), usage.system_time()] {
+            sum += time.tv_sec() as f64 * 1e3 + time.tv_usec() as f64 / 1e3;
+        }
+    }
+    Ok(sum)
+}
+
+fn measure(
+    name: &str,
+    count: u32,
+    each: impl FnOnce(u32) -> Result<(), Box<dyn std::error::Error>>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let (cpu, begun) = (cpu_ms()?, Instant::now());
+    each(count)?;
+    let wall = begun.elapsed().as_secs_f64() * 1e3;
+    let (cpu, count) = (cpu_ms()? - cpu, f64::from(count));
+    writeln!(
+        std::io::stdout(),
+        "{name:<10} {:.3} ms CPU, {:.3} ms wall each",
+        cpu / count,
+        wall / count
+    )?;
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let count = match std::env::args().nth(1) {
+        Some(count) => count.parse()?,
+        None => 2000,
+    };
+    let plain = |count| {
+        for _ in 0..count {
+            let status = Command::new("/bin/true")
+                .env_clear()
+                .stdin(Stdio::null())
+                .status()?;
+            assert!(status.success());
+        }
+        Ok(())
+    };
+    let confined = |limits: CommandLimits| {
+        move |count| {
+            let commands = Commands::new(&std::env::temp_dir())?;
+            let stop = StopSignal::new()?;
+            let arguments = ["true".to_owned()];
+            let environment = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+            for _ in 0..count {
+                let mut seat = commands.seat()?;
+                let spec = CommandSpec {
+                    program: "/bin/true",
+                    arguments: &arguments,
+                    environment: &environment,
+                    stdin: None,
+                    limits,
+                };
+                let ending = seat.run(&spec, &stop)?;
+                assert!(
+                    matches!(ending.end, End::Exit(Exit::Code(0))),
+                    "{ending:?}; {}",
+                    seat.error_tail()
+                );
+                commands.give_back(seat);
+            }
+            Ok(())
+        }
+    };
+    let asked = CommandLimits {
+        memory: Some(64 << 20),
+        tasks: Some(8),
+        ..CommandLimits::default()
+    };
+    for _ in 0..2 {
+        measure("plain", count, plain)?;
+        measure("confined", count, confined(CommandLimits::default()))?;
+        measure("with group", count / 10, confined(asked))?;
+    }
+    let commands = Commands::new(&std::env::temp_dir())?;
+    let mut seat = commands.seat()?;
+    let ending = seat.run(
+        &CommandSpec {
+            program: "/bin/true",
+            arguments: &["true".to_owned()],
+            environment: &[],
+            stdin: None,
+            limits: CommandLimits::default(),
+        },
+        &StopSignal::new()?,
+    )?;
+    writeln!(std::io::stdout(), "layers: {}", ending.layers.join(" "))?;
+    for fallback in ending.fallbacks {
+        writeln!(std::io::stdout(), "fallback: {fallback}")?;
+    }
+    Ok(())
+}
