@@ -1,7 +1,8 @@
 //! The journal: what a run did, one JSON line after another.
 //!
 //! A line is written with a single call to a file opened for appending, so that `kill -9` leaves whole lines and at most one
-//! torn one at the end, which a reader drops.
+//! torn one at the end, which a reader drops. The writer holds a lock on the file as long as it lives, so that others can tell
+//! a run that goes on from one that was killed.
 
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -77,6 +78,8 @@ impl Journal {
             .append(true)
             .create_new(true)
             .open(path)?;
+        // A file system without locks makes runs that go on look as if they were killed, no more.
+        let _ = file.file().lock();
         let mut journal = Self { file };
         journal.write(&Entry::Journal {
             format: FORMAT.into(),
@@ -92,6 +95,12 @@ impl Journal {
         let mut line = serde_json::to_vec(entry)?;
         line.push(b'\n');
         Ok(self.file.write_all(&line)?)
+    }
+
+    /// Whether the writer of a journal is still at work.
+    pub fn is_live(path: &Path) -> bool {
+        let locked = std::fs::File::open(path).map(|file| file.try_lock_shared());
+        matches!(locked, Ok(Err(std::fs::TryLockError::WouldBlock)))
     }
 
     /// Reads a journal, up to the first line that is torn or unknown. A file of another format or version gives nothing.
@@ -138,6 +147,9 @@ mod tests {
             })
             .unwrap();
         journal.write(&Entry::Finished).unwrap();
+        assert!(Journal::is_live(&path));
+        drop(journal);
+        assert!(!Journal::is_live(&path));
         let entries = Journal::read(&path).unwrap();
         assert_eq!(entries.len(), 4);
         let bytes = fs_err::read(&path).unwrap();

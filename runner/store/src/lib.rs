@@ -152,15 +152,21 @@ impl Store {
     /// Opens the store in a folder to read it; `None` where there is none. Nothing whatever is written, and what is found
     /// damaged stays. Nothing is collected meanwhile, unless it is being collected already.
     pub fn open_existing(folder: &Path) -> Result<Option<Self>, StoreError> {
-        if version(folder)?.is_none() {
-            return Ok(None);
+        match version(folder)? {
+            Some(_) => Self::open_to_read(folder).map(Some),
+            None => Ok(None),
         }
+    }
+
+    /// The same; where there is no store, it is as an empty one.
+    pub fn open_to_read(folder: &Path) -> Result<Self, StoreError> {
+        version(folder)?;
         let hold = match Hold::existing(folder) {
             Ok(hold) => hold,
             Err(StoreError::Busy { .. }) => None,
             Err(error) => return Err(error),
         };
-        Ok(Some(Self::new(folder, hold, None)))
+        Ok(Self::new(folder, hold, None))
     }
 
     fn new(folder: &Path, hold: Option<Hold>, incoming: Option<Incoming>) -> Self {
