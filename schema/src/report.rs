@@ -35,6 +35,9 @@ pub struct Report {
     /// Names of the manifest's variants that were chosen, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<String>,
+    /// What of the plan was run, where not all of it: the rest is not in this report, and nothing is said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selection>,
     /// What ran: engine name to identity (version, digest).
     pub engines: IndexMap<String, String>,
     /// Samples by id, in the manifest's order.
@@ -44,6 +47,27 @@ pub struct Report {
     /// The ATT&CK techniques that findings name, by id.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub attack: IndexMap<String, Technique>,
+}
+
+/// What of a plan was chosen to run, with everything it needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Selection {
+    /// Patterns of stages and instances (`--only`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
+    /// The last stages (`--until`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub until: Vec<String>,
+    /// Whether it is what did not end well in the run before (`--rerun-failed`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub rerun_failed: bool,
+    /// How many of the plan's instances were left out.
+    pub left_out: u64,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// An ATT&CK technique, named so that a reader of the report needs no other source.
@@ -167,6 +191,9 @@ pub struct RunFacts {
     /// The host in a line: system, kernel, machine, processors.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub host: String,
+    /// What of the plan was run, where not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selection>,
     /// Cells at once (`-j`).
     pub jobs: u32,
     /// Isolation level of cores that was used, for instance `affinity` or `none`.
