@@ -28,6 +28,9 @@ pub enum Unpack {
     Index,
     /// The bytes of some members, each as an output `members` under its digest.
     Members(Vec<WantedMember>),
+    /// The bytes are no archive but one compressed text (gz, xz, bz2, zst): what it unpacks to, as an output `members`
+    /// under its digest.
+    Content,
 }
 
 /// A member as the index told it.

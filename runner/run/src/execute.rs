@@ -1,5 +1,6 @@
 //! A plan's instances on worker threads.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -15,7 +16,10 @@ use crate::RunError;
 use crate::engines::Engines;
 use crate::expand::{self, Level};
 use crate::finish;
+use crate::secrets::Secrets;
+use crate::sources::Archives;
 use crate::schedule::{Schedule, Task};
+use crate::select::Selection;
 use crate::work::{Done, Shared, work};
 
 /// How a plan is run. Whatever a library must not find out by itself (clock, folders, host) is given here.
@@ -23,16 +27,24 @@ use crate::work::{Done, Shared, work};
 pub struct Options<'a> {
     /// Cells at once; at least 1.
     pub jobs: usize,
+    /// What of the plan is run; absent: all of it. What is left out is not in the report.
+    pub selection: Option<&'a Selection>,
     /// Begin nothing more after the first failure.
     pub fail_fast: bool,
     /// Run everything, whatever is stored.
     pub force: bool,
+    /// Run these stages, whatever is stored: those whose results differ from run to run, when several are wanted.
+    pub again: &'a BTreeSet<String>,
     /// The stop request that cells and workers obey.
     pub stop: StopSignal,
     /// The store.
     pub store: &'a Store,
     /// The cell executables.
     pub engines: &'a Engines,
+    /// Reads samples that stand in archives; absent: there are none.
+    pub archives: Option<&'a Archives>,
+    /// The secrets of the manifest, for stages that name them; absent: there are none.
+    pub secrets: Option<&'a Secrets>,
     /// All arch profiles, for inspection.
     pub profiles: &'a [ArchProfile],
     /// Version of hotcell, for the report.
@@ -45,16 +57,28 @@ pub struct Options<'a> {
     pub host: &'a str,
 }
 
+/// No stage at all, for [`Options::again`].
+static NONE: BTreeSet<String> = BTreeSet::new();
+
 impl<'a> Options<'a> {
+    /// Whether what is stored does not count for an instance.
+    pub(crate) fn forces(&self, instance: &Instance) -> bool {
+        self.force || self.again.contains(&instance.stage)
+    }
+
     /// One cell at once, everything that is stored is used, and nothing is said of the host.
     pub fn new(store: &'a Store, engines: &'a Engines, stop: StopSignal) -> Self {
         Self {
             jobs: 1,
+            selection: None,
             fail_fast: false,
             force: false,
+            again: &NONE,
             stop,
             store,
             engines,
+            archives: None,
+            secrets: None,
             profiles: &[],
             hotcell: "",
             variants: &[],
@@ -63,6 +87,16 @@ impl<'a> Options<'a> {
         }
     }
 }
+
+impl Options<'_> {
+    /// Whether an instance of the plan is to run.
+    pub(crate) fn has(&self, index: usize) -> bool {
+        self.selection.is_none_or(|selection| selection.has(index))
+    }
+}
+
+/// Reason of what another instance's failure kept from beginning.
+pub const NOT_BEGUN: &str = "another instance failed before it began (--fail-fast)";
 
 /// Is told what goes on, from several threads.
 pub trait Observer: Sync {
@@ -116,7 +150,7 @@ pub fn execute(
     folder.write("plan.json", &serde_json::to_vec(plan)?)?;
     let shared = Shared::new(plan, options);
     let state = Mutex::new(State {
-        schedule: Schedule::new(plan),
+        schedule: Schedule::new(plan, &|index| options.has(index)),
         journal: Journal::begin(&folder.journal(), &folder.id(), plan.manifest)?,
         closed: false,
         trouble: None,
@@ -136,7 +170,7 @@ pub fn execute(
     let stopped = options.stop.urgency() != Urgency::None
         && shared.table.in_order().any(|(index, _)| {
             let done = shared.of(index);
-            done.is_none_or(|done| done.status == Status::Interrupted)
+            options.has(index) && done.is_none_or(|done| done.status == Status::Interrupted)
         });
     close(&shared, stopped, observer);
     if stopped {
@@ -275,12 +309,10 @@ fn note(state: &mut State, entry: &Entry) {
 fn close(shared: &Shared<'_>, stopped: bool, observer: &dyn Observer) {
     let (status, reason) = match stopped {
         true => (Status::Interrupted, "the run was stopped before it began"),
-        false => (
-            Status::Skipped,
-            "another instance failed before it began (--fail-fast)",
-        ),
+        false => (Status::Skipped, NOT_BEGUN),
     };
-    let open: Vec<usize> = shared.table.in_order().map(|(index, _)| index).collect();
+    let all = shared.table.in_order().map(|(index, _)| index);
+    let open: Vec<usize> = all.filter(|index| shared.options.has(*index)).collect();
     for index in open.into_iter().filter(|index| shared.of(*index).is_none()) {
         if let Some(instance) = shared.table.instance(index) {
             let done = Done::without_outputs(status, reason);

@@ -12,6 +12,7 @@
 //! | module | what is there |
 //! |---|---|
 //! | [`execute`](mod@execute) | options, the observer, the worker threads |
+//! | [`select`] | a part of a plan that can run by itself |
 //! | `schedule` | which instance can run next |
 //! | `table` | all instances and how they ended |
 //! | `expand` | what a point becomes when its files are there |
@@ -19,6 +20,8 @@
 //! | [`forecast`](mod@forecast) | what a run would do |
 //! | [`work`] | one instance from its inputs to its status |
 //! | [`key`] | the cache key and its named components |
+//! | [`sources`] | archives and packages: the confined process that reads them, the mirror they come from |
+//! | [`secrets`] | passwords and tokens: read when needed, wiped, never written |
 //! | [`engines`] | the cell executables and who they are |
 //! | `stages` | what each stage type does |
 //! | `keep` | what a cell says, into the store |
@@ -40,6 +43,9 @@ mod keep;
 pub mod key;
 mod late;
 mod schedule;
+pub mod select;
+pub mod secrets;
+pub mod sources;
 mod stages;
 mod table;
 pub mod work;
@@ -47,6 +53,9 @@ pub mod work;
 pub use engines::Engines;
 pub use execute::{Observer, Options, RunOutcome, execute};
 pub use forecast::{Forecast, Foreseen, forecast};
+pub use secrets::{SecretError, SecretValue, Secrets};
+pub use sources::Archives;
+pub use select::Selection;
 pub use work::Done;
 
 /// A run could not be made at all. What goes wrong within one instance is that instance's status.

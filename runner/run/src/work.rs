@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use hotcell_cells::stop::Urgency;
-use hotcell_plan::{AxisValue, Instance, Origin, Plan, PlannedLimits, Sample, Wire};
+use hotcell_plan::{AxisValue, Instance, Origin, Plan, PlannedLimits, Sample, SourceError, Wire};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::Status;
 use hotcell_store::{Record, StoreError, Stored};
@@ -159,22 +159,17 @@ impl<'a> Shared<'a> {
     }
 
     fn read_sample(&self, sample: &Sample) -> Result<Vec<u8>, Done> {
-        let path = match &sample.origin {
-            Origin::File(path) => self.plan.path(path),
-            Origin::Member { .. } | Origin::Object => {
-                return Err(Done::without_outputs(
-                    Status::Refused,
-                    "samples in archives are not read yet",
-                ));
-            }
-            Origin::Absent => return Err(Done::without_outputs(Status::Skipped, ABSENT)),
-        };
         if sample.length > MAX_SAMPLE {
             return Err(Done::without_outputs(
                 Status::Refused,
                 format!("the sample is larger than {MAX_SAMPLE} bytes"),
             ));
         }
+        let path = match &sample.origin {
+            Origin::File(path) => self.plan.path(path),
+            Origin::Member { .. } | Origin::Object => return self.read_from_source(sample),
+            Origin::Absent => return Err(Done::without_outputs(Status::Skipped, ABSENT)),
+        };
         let bytes = fs_err::read(path.as_std_path())
             .map_err(|error| Done::failed("the sample's file cannot be read", error.to_string()))?;
         if Digest::of(&bytes) != sample.digest {
@@ -185,6 +180,34 @@ impl<'a> Shared<'a> {
             ));
         }
         Ok(bytes)
+    }
+}
+
+impl Shared<'_> {
+    fn read_from_source(&self, sample: &Sample) -> Result<Vec<u8>, Done> {
+        let read = match self.options.archives {
+            Some(archives) => archives.sample(self.options.store, self.plan, sample),
+            None => Err(SourceError::NoReader),
+        };
+        read.map_err(|error| {
+            let shown = sample.origin.shown(&self.plan.archives);
+            Done::failed(
+                "the sample cannot be taken from its source",
+                format!("{shown}: {error}"),
+            )
+        })
+    }
+
+    /// Takes the values of secrets out of what is told of an instance.
+    fn redacted(&self, mut done: Done) -> Done {
+        if let Some(secrets) = self.options.secrets {
+            for text in [&mut done.reason, &mut done.error].into_iter().flatten() {
+                if let Cow::Owned(redacted) = secrets.redact(text) {
+                    *text = redacted;
+                }
+            }
+        }
+        done
     }
 }
 
@@ -199,12 +222,12 @@ pub(crate) fn work(shared: &Shared<'_>, instance: &Instance) -> Done {
         done = attempt(shared, instance).unwrap_or_else(|ended| ended);
     }
     done.wall_s = began.elapsed().as_secs_f64();
-    done
+    shared.redacted(done)
 }
 
 fn attempt(shared: &Shared<'_>, instance: &Instance) -> Result<Done, Done> {
     let ready = prepare(shared, instance)?;
-    if !shared.options.force
+    if !shared.options.forces(instance)
         && let Some(record) = shared
             .options
             .store

@@ -15,13 +15,16 @@ mod taker;
 mod tape;
 mod zip;
 
-use std::io;
+use std::io::{self, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use hotcell_schema::digest::Digest;
 use hotcell_schema::unpack::{ArchiveIndex, ArchiveKind, Unpack, UnpackLimits, UnpackRefusal, UnpackResult};
 
 use taker::Taker;
+
+/// What a panic of a reader means.
+const PANIC: &str = "its reader met an error of its own";
 
 /// Takes a wanted member. An error ends the work.
 pub type Give<'a> = &'a mut dyn FnMut(Digest, &[u8]) -> io::Result<()>;
@@ -71,11 +74,33 @@ fn short(reason: impl std::fmt::Display) -> String {
     plain.take(300).collect()
 }
 
+/// Unpacks one compressed text.
+fn content(request: &Request<'_>, give: Give<'_>) -> Result<(), Fault> {
+    let limit = request.limits.bytes;
+    let mut text = Vec::new();
+    tape::open(request.archive)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut text)
+        .map_err(Fault::damaged)?;
+    if text.len() as u64 > limit {
+        return Err(Fault::too_much(format!("more than {limit} bytes, unpacked")));
+    }
+    give(Digest::of(&text), &text).map_err(Fault::Give)
+}
+
 /// Reads an archive. The error is that of `give`; what is wrong with the archive is in the result.
 pub fn unpack(request: &Request<'_>, give: Give<'_>) -> io::Result<UnpackResult> {
+    if *request.want == Unpack::Content {
+        return match catch_unwind(AssertUnwindSafe(|| content(request, give))) {
+            Ok(Ok(())) => Ok(UnpackResult::Sent),
+            Ok(Err(Fault::Refused(refusal))) => Ok(UnpackResult::Refused(refusal)),
+            Ok(Err(Fault::Give(error))) => Err(error),
+            Err(_) => Ok(UnpackResult::Refused(UnpackRefusal::Damaged(PANIC.into()))),
+        };
+    }
     let mut taker = Taker::new(request, give);
     let read = catch_unwind(AssertUnwindSafe(|| read(request, &mut taker)));
-    let read = read.unwrap_or_else(|_| Err(Fault::damaged("its reader met an error of its own")));
+    let read = read.unwrap_or_else(|_| Err(Fault::damaged(PANIC)));
     let kind = match read {
         Ok(kind) => kind,
         Err(Fault::Refused(refusal)) => return Ok(UnpackResult::Refused(refusal)),

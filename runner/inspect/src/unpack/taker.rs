@@ -41,7 +41,7 @@ pub(super) struct Taker<'a> {
 impl<'a> Taker<'a> {
     pub(super) fn new(request: &Request<'_>, give: Give<'a>) -> Self {
         let wanted = match request.want {
-            Unpack::Index => None,
+            Unpack::Index | Unpack::Content => None,
             Unpack::Members(wanted) => Some(
                 wanted
                     .iter()

@@ -40,7 +40,7 @@ pub(super) fn is_tar(bytes: &[u8]) -> bool {
 }
 
 /// The bytes, unpacked as they are read.
-fn open(bytes: &[u8]) -> Result<Box<dyn Read + '_>, Fault> {
+pub(super) fn open(bytes: &[u8]) -> Result<Box<dyn Read + '_>, Fault> {
     Ok(match bytes {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
         [0xfd, b'7', ..] => Box::new(lzma_rust2::XzReader::new_mem_limit(bytes, true, DECODER_KIB)),

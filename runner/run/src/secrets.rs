@@ -1,0 +1,354 @@
+//! Secrets: read when something first needs them, handed only to those who name them, never written.
+//!
+//! A library reads no environment: whoever runs a plan says how variables are read. Values are wiped when they are let go
+//! of, have no text form, and are replaced by their names in whatever the runner writes ([`Secrets::redact`]).
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hotcell_plan::Sources;
+use hotcell_schema::manifest::{Manifest, Secret};
+use zeroize::Zeroizing;
+
+/// No secret is longer.
+pub const MAX_SECRET: usize = 64 << 10;
+/// Shorter values are not replaced in texts: they would stand in any of them.
+const MIN_REDACTED: usize = 4;
+/// How long a command may take.
+const COMMAND_TIME: Duration = Duration::from_secs(60);
+/// How often a command that has closed its output is asked whether it has ended.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The value of a secret. It has no `Display`, and its `Debug` says nothing.
+#[derive(Clone)]
+pub struct SecretValue(Arc<Zeroizing<Vec<u8>>>);
+
+impl SecretValue {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The bytes as text, where they are.
+    pub fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretValue(…)")
+    }
+}
+
+/// Why a secret cannot be had. Never holds anything of its value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the secret `{name}` cannot be read: {reason}")]
+pub struct SecretError {
+    /// Its name.
+    pub name: String,
+    /// What is wrong, and what to do.
+    pub reason: String,
+}
+
+/// Where a secret is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    File(PathBuf),
+    Command { argv: Vec<String>, folder: PathBuf },
+    Env(String),
+}
+
+/// Reads a variable of the environment.
+pub type Environment = dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync;
+
+/// The secrets of a manifest.
+pub struct Secrets {
+    places: BTreeMap<String, Place>,
+    environment: Box<Environment>,
+    /// What was read, each once.
+    read: Mutex<BTreeMap<String, SecretValue>>,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets")
+            .field("places", &self.places)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self {
+            places: BTreeMap::new(),
+            environment: Box::new(|_| None),
+            read: Mutex::default(),
+        }
+    }
+}
+
+impl Secrets {
+    /// The secrets of a manifest; files and programs count from the folder of the document that names them.
+    pub fn of(manifest: &Manifest, sources: &Sources, environment: Box<Environment>) -> Self {
+        let places = manifest
+            .secrets
+            .iter()
+            .filter_map(|(name, secret)| Some((name.clone(), place(secret, sources)?)));
+        Self {
+            places: places.collect(),
+            environment,
+            read: Mutex::default(),
+        }
+    }
+
+    /// The value of a secret.
+    pub fn get(&self, name: &str) -> Result<SecretValue, SecretError> {
+        // Held while reading: a program that asks a person is run once, whoever else needs its answer.
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = read.get(name) {
+            return Ok(value.clone());
+        }
+        let fail = |reason: String| SecretError {
+            name: name.to_owned(),
+            reason,
+        };
+        let place = self
+            .places
+            .get(name)
+            .ok_or_else(|| fail("the manifest does not declare it".into()))?;
+        let mut bytes = match place {
+            Place::File(path) => file(path),
+            Place::Command { argv, folder } => command(argv, folder),
+            Place::Env(variable) => (self.environment)(variable)
+                .map(Zeroizing::new)
+                .ok_or_else(|| format!("the environment variable {variable} is not set")),
+        }
+        .map_err(fail)?;
+        if bytes.last() == Some(&b'\n') {
+            bytes.pop();
+        }
+        match bytes.len() {
+            0 => Err(fail("it is empty".into())),
+            1..=MAX_SECRET => {
+                let value = SecretValue(Arc::new(bytes));
+                read.insert(name.to_owned(), value.clone());
+                Ok(value)
+            }
+            _ => Err(fail(format!("it is longer than {MAX_SECRET} bytes"))),
+        }
+    }
+
+    /// The text with `<secret NAME>` in the place of every value that was read so far and has at least 4 bytes.
+    pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        // Longer values first: one may stand in another.
+        let mut values: Vec<(Zeroizing<String>, &str)> = read
+            .iter()
+            .filter(|(_, value)| value.bytes().len() >= MIN_REDACTED)
+            .flat_map(|(name, value)| forms(value).map(move |form| (form, name.as_str())))
+            .collect();
+        values.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+        let mut text = Cow::Borrowed(text);
+        for (value, name) in &values {
+            if text.contains(value.as_str()) {
+                text = Cow::Owned(text.replace(value.as_str(), &format!("<secret {name}>")));
+            }
+        }
+        text
+    }
+}
+
+/// How a value can stand in a text: as it is, and as a JSON string holds it. A value that is no text cannot.
+fn forms(value: &SecretValue) -> impl Iterator<Item = Zeroizing<String>> {
+    let text = value.text().map(|text| Zeroizing::new(text.to_owned()));
+    let json = value
+        .text()
+        .and_then(|text| serde_json::to_string(text).ok())
+        .map(Zeroizing::new)
+        .and_then(|json| {
+            let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+            Some(Zeroizing::new(inner.to_owned()))
+        })
+        .filter(|json| text.as_ref() != Some(json));
+    text.into_iter().chain(json)
+}
+
+fn place(secret: &Secret, sources: &Sources) -> Option<Place> {
+    if let Some(file) = &secret.file {
+        let folder = sources.folder(file.span.file).as_std_path();
+        return Some(Place::File(folder.join(&file.value)));
+    }
+    if let Some(program) = secret.command.first() {
+        let folder = sources.folder(program.span.file).as_std_path().to_owned();
+        let argv = secret.command.iter().map(|word| word.value.clone()).collect();
+        return Some(Place::Command { argv, folder });
+    }
+    secret.env.clone().map(Place::Env)
+}
+
+fn file(path: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 2));
+    let read = fs_err::File::open(path).and_then(|file| bounded(file, &mut bytes));
+    match read {
+        Ok(()) => Ok(bytes),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Reads a little more than a secret may have, into memory that does not move: so no copy is left behind.
+fn bounded(from: impl Read, into: &mut Vec<u8>) -> std::io::Result<()> {
+    from.take(MAX_SECRET as u64 + 2).read_to_end(into).map(drop)
+}
+
+/// What a program writes to standard output. What it writes to standard error is nobody's but its user's.
+fn command(argv: &[String], folder: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let (program, arguments) = argv.split_first().ok_or("it has no program")?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("`{program}` cannot be started: {error}"))?;
+    let stdout = child.stdout.take().ok_or("it has no output")?;
+    let (sender, receiver) = channel();
+    // The thread ends when everyone who holds the output has closed it; nobody waits for it longer than is allowed.
+    std::thread::spawn(move || {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 2));
+        let read = bounded(stdout, &mut bytes);
+        let _ = sender.send(read.map(|()| bytes));
+    });
+    let deadline = Instant::now() + COMMAND_TIME;
+    let read = receiver.recv_timeout(COMMAND_TIME);
+    let late = || format!("`{program}` took more than {} seconds", COMMAND_TIME.as_secs());
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break Ok(status),
+            Ok(None) if read.is_ok() && Instant::now() < deadline => std::thread::sleep(PAUSE),
+            Ok(None) => break Err(late()),
+            Err(error) => break Err(error.to_string()),
+        }
+    };
+    if status.is_err() {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    let status = status?;
+    if !status.success() {
+        return Err(format!("`{program}` ended with {status}"));
+    }
+    match read {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(format!("the output of `{program}`: {error}")),
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(late()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(places: &[(&str, Place)]) -> Secrets {
+        Secrets {
+            places: places
+                .iter()
+                .map(|(name, place)| ((*name).to_owned(), place.clone()))
+                .collect(),
+            environment: Box::new(|name| (name == "SET").then(|| b"of the \"environment\"".to_vec())),
+            read: Mutex::default(),
+        }
+    }
+
+    fn shell(script: &str) -> Place {
+        Place::Command {
+            argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
+            folder: "/".into(),
+        }
+    }
+
+    #[test]
+    fn each_is_read_where_it_is_said_and_loses_one_line_feed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pw");
+        std::fs::write(&path, "of a file\n\n").expect("a file");
+        let secrets = secrets(&[
+            ("file", Place::File(path.clone())),
+            ("command", shell("echo of a program")),
+            ("env", Place::Env("SET".into())),
+        ]);
+        let value = |name: &str| secrets.get(name).expect("a secret").text().map(str::to_owned);
+        assert_eq!(value("file").as_deref(), Some("of a file\n"));
+        assert_eq!(value("command").as_deref(), Some("of a program"));
+        assert_eq!(value("env").as_deref(), Some("of the \"environment\""));
+        // Read once.
+        std::fs::remove_file(&path).expect("removed");
+        assert_eq!(value("file").as_deref(), Some("of a file\n"));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why_and_nothing_of_the_value() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let long = folder.path().join("long");
+        std::fs::write(&long, vec![b'x'; MAX_SECRET + 1]).expect("a file");
+        let secrets = secrets(&[
+            ("absent", Place::File(folder.path().join("absent"))),
+            ("long", Place::File(long)),
+            ("unset", Place::Env("UNSET".into())),
+            ("fails", shell("echo hunter2; echo hunter2 >&2; exit 3")),
+            ("empty", shell("true")),
+            ("endless", shell("cat /dev/zero")),
+            (
+                "nothing",
+                Place::Command {
+                    argv: vec!["/no/such".into()],
+                    folder: "/".into(),
+                },
+            ),
+        ]);
+        for (name, says) in [
+            ("absent", "No such file"),
+            ("long", "longer than"),
+            ("unset", "UNSET is not set"),
+            ("fails", "exit status: 3"),
+            ("empty", "empty"),
+            ("endless", "ended with signal"),
+            ("nothing", "cannot be started"),
+            ("undeclared", "does not declare it"),
+        ] {
+            let error = secrets.get(name).expect_err(name).to_string();
+            assert!(error.contains(says), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_are_replaced_by_names_longest_first() {
+        let secrets = secrets(&[
+            ("a", shell("printf hunter2")),
+            ("b", shell("printf hunter2-and-more")),
+            ("c", shell("printf abc")),
+            ("env", Place::Env("SET".into())),
+        ]);
+        assert_eq!(secrets.redact("hunter2"), "hunter2", "not read yet");
+        for name in ["a", "b", "c", "env"] {
+            let value = secrets.get(name).expect("a secret");
+            assert_eq!(format!("{value:?}"), "SecretValue(…)");
+        }
+        assert_eq!(
+            secrets.redact("x hunter2-and-more hunter2 abc"),
+            "x <secret b> <secret a> abc"
+        );
+        let json = serde_json::to_string("of the \"environment\"").expect("JSON");
+        assert_eq!(secrets.redact(&json), "\"<secret env>\"");
+        assert!(!format!("{secrets:?}").contains("hunter2-"));
+    }
+}
