@@ -27,10 +27,10 @@ SAMPLES := examples/first-look/samples
 SOURCES := $(shell find Cargo.toml Cargo.lock schema runner arch-profiles manifests templates -type f \
 	-not -name '*.snap' -not -path '*/tests/*' -not -path '*/xtask/*' 2>/dev/null)
 
-.PHONY: help demo test test-long lint deny bench fuzz schema docs samples guests packages clean-cache
+.PHONY: help demo test test-long lint deny bench bench-pipelines fuzz schema docs samples guests packages clean-cache
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-16s %s\n", $$1, $$2}'
 
 demo: $(RELEASE)/.hotcell-built ## Build everything and send five architectures through examples/first-look
 	@.ci/fetch-samples $(SAMPLES)
@@ -79,11 +79,15 @@ deny: ## Licences and sources of every dependency (installs cargo-deny into the 
 	$(CARGO) deny --workspace check licenses bans sources
 	$(CARGO) deny --manifest-path runner/unicorn/Cargo.toml --config runner/unicorn/deny.toml check licenses bans
 
-bench: $(RELEASE)/.hotcell-built ## Ratios against other emulators, in one run
-	@.ci/install-packages build bench
+bench: $(RELEASE)/.hotcell-built ## Ratios against other emulators and other runners, in one run
+	@.ci/install-packages build test bench
 	@.ci/fetch-samples $(SAMPLES)
 	@$(WITH_UNICORN); $(CARGO) build --release -p hotcell-unicorn --examples
-	@$(CARGO) run -q -p xtask --features bench -- bench "$(abspath $(RELEASE))"
+	@$(CARGO) run -q -p xtask --features bench -- bench "$(abspath $(RELEASE))" $(BENCH)
+
+bench-pipelines: $(RELEASE)/.hotcell-built ## Ratios against make, ninja and Snakemake; BENCH='--only plan,cached --count 1000'
+	@.ci/install-packages build test bench
+	@$(CARGO) run -q -p xtask --features bench -- bench pipelines "$(abspath $(RELEASE))" $(BENCH)
 
 fuzz: ## Fuzz what reads hostile bytes, FUZZ_SECONDS each (default 60); needs cargo-fuzz and a nightly compiler
 	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { echo "fuzz: needs rustup's nightly toolchain and cargo-fuzz" >&2; exit 4; }

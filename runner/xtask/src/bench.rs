@@ -1,370 +1,90 @@
-//! Ratios against other emulators, measured in one run: `cargo run -p xtask --features bench -- bench FOLDER`.
+//! What the project costs beside others, measured in one run: `cargo run -p xtask --features bench -- bench …`.
 //!
-//! In: a folder with release executables (and `examples/bare`), Debian's busybox, Python for Qiling, qemu-user. Out: a table
-//! on standard output.
+//! In: a folder with release executables (and `examples/bare`), and the programs held against them. Out: tables and goals on
+//! standard output; figures as JSON where asked.
+//!
+//! | module | measures |
+//! |---|---|
+//! | [`emulators`] | cells beside bare Unicorn, qemu-user and Qiling |
+//! | [`pipelines`] | plan, cold run and cached run beside make, ninja and Snakemake; large manifests; a thousand samples |
+//! | [`measure`] | CPU time, wall time and peak memory of a program |
+//! | [`python`] | peers from the Python registry |
 //!
 //! Compared is CPU time (user and system, of a process and all it waited for), not wall time: it depends far less on what
-//! else the machine does. Both sides of a ratio take turns, and the median of each counts. What a host cannot run is
-//! named and left out.
+//! else the machine does. Both sides of a ratio take turns, and the median of each counts. What a host cannot run is named
+//! and left out.
+
+mod emulators;
+mod measure;
+mod pipelines;
+mod python;
 
 use std::{
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::{Duration, Instant},
 };
 
-use nix::sys::{
-    resource::{UsageWho, getrusage},
-    time::TimeValLike,
-};
-use serde_json::{Value, json};
+use crate::common::Failure;
 
-use crate::common::{Failure, cache_folder, remove_tree};
+const USAGE: &str = "usage: bench [emulators|pipelines] FOLDER [option ...]
+  FOLDER           release executables
+options of pipelines:
+  --only A,B       only these parts: plan, cold, cached, linear, manifest, samples, snakemake
+  --count N        middle jobs of a graph (default 10000)
+  --rounds N       turns of what is short (default 7)
+  --lab FOLDER     where to work (default: a temporary folder, removed afterwards)
+  --json FILE      write the figures";
 
-/// Turns that each side takes.
-const ROUNDS: usize = 9;
-/// Version of Qiling that we are held against.
-const QILING: &str = "1.4.6";
-/// Bytes hashed.
-const DATA: usize = 4 << 20;
-
-/// Debian's name of an architecture, ours, and qemu-user's.
-const ARCHITECTURES: &[(&str, &str, &str)] = &[
-    ("amd64", "x86_64", "x86_64"),
-    ("arm64", "aarch64", "aarch64"),
-    ("armhf", "arm", "arm"),
-    ("mipsel", "mipsel", "mipsel"),
-];
-
-/// Where things are.
-struct Bench {
+/// What was asked for.
+struct Asked {
     release: PathBuf,
-    samples: PathBuf,
-    lab: PathBuf,
-    cache: PathBuf,
+    pipelines: pipelines::Options,
 }
 
 pub(crate) fn run(project: &Path, arguments: &[String]) -> Result<(), Failure> {
-    let release = arguments
-        .first()
-        .ok_or("bench needs the folder of the release executables")?;
-    let cache = cache_folder()?;
-    let lab = cache.join("bench/lab");
-    remove_tree(&lab)?;
-    fs::create_dir_all(&lab)?;
-    let bench = Bench {
-        release: fs::canonicalize(project.join(release))?,
-        samples: cache.join("samples/debian-12"),
-        lab,
-        cache,
+    let (which, rest) = match arguments.split_first() {
+        Some((word, rest)) if matches!(word.as_str(), "emulators" | "pipelines") => {
+            (Some(word.as_str()), rest)
+        }
+        _ => (None, arguments),
     };
-    println!("CPU time, median of {ROUNDS} turns each, both sides taking turns\n");
-    bench.start()?;
-    bench.echo()?;
-    bench.hash()?;
-    bench.cached(project)?;
-    remove_tree(&bench.lab)?;
+    let asked = read(project, rest)?;
+    if which != Some("pipelines") {
+        emulators::run(project, &asked.release)?;
+    }
+    if which != Some("emulators") {
+        pipelines::run(project, &asked.release, &asked.pipelines)?;
+    }
     Ok(())
 }
 
-impl Bench {
-    /// `hotcell --version`, wall time.
-    fn start(&self) -> Result<(), Failure> {
-        let mut times = Vec::new();
-        for _ in 0..31 {
-            let mut command = Command::new(self.release.join("hotcell"));
-            command.arg("--version").stdout(Stdio::null());
-            let start = Instant::now();
-            must(&mut command)?;
-            times.push(start.elapsed());
-        }
-        let median = median(times);
-        println!(
-            "hotcell --version                     {:6.1} ms wall (wanted: under 10)",
-            ms(median)
-        );
-        Ok(())
-    }
-
-    /// `busybox echo` against Qiling.
-    fn echo(&self) -> Result<(), Failure> {
-        self.manifest("echo", "amd64", &["echo", "hello"], false)?;
-        let qiling = match self.qiling() {
-            Ok(python) => python,
-            Err(error) => {
-                println!("busybox echo against Qiling           left out: {error}");
-                return Ok(());
-            }
+fn read(project: &Path, arguments: &[String]) -> Result<Asked, Failure> {
+    let mut folder = None;
+    let mut options = pipelines::Options::default();
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let mut value = || {
+            words
+                .next()
+                .ok_or_else(|| format!("{word} needs a value\n{USAGE}"))
         };
-        let root = self.lab.join("root");
-        fs::create_dir_all(&root)?;
-        fs::copy(self.samples.join("amd64/busybox"), root.join("busybox"))?;
-        let script = self.lab.join("echo.py");
-        fs::write(
-            &script,
-            "import sys\nfrom qiling import Qiling\nfrom qiling.const import QL_VERBOSE\n\
-             Qiling([sys.argv[1] + '/busybox', 'echo', 'hello'], sys.argv[1], verbose=QL_VERBOSE.OFF).run()\n",
-        )?;
-        let (mut whole, mut cell, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            let (all, own) = self.hotcell("echo", "hello\n")?;
-            whole.push(all);
-            cell.push(own);
-            let mut command = Command::new(&qiling);
-            command.arg(&script).arg(&root);
-            theirs.push(cpu_of(&mut command, "hello")?);
+        match word.as_str() {
+            "--only" => options.only = pipelines::parts(value()?)?,
+            "--count" => options.count = value()?.parse()?,
+            "--rounds" => options.rounds = value()?.parse()?,
+            "--lab" => options.lab = Some(PathBuf::from(value()?)),
+            "--json" => options.json = Some(PathBuf::from(value()?)),
+            _ if word.starts_with('-') || folder.is_some() => return Err(USAGE.into()),
+            _ => folder = Some(word),
         }
-        let (whole, cell, theirs) = (median(whole), median(cell), median(theirs));
-        println!("busybox echo, x86_64: Qiling {QILING}     {:6.0} ms", ms(theirs));
-        println!(
-            "  cell of unicorn/linux               {:6.1} ms = {:.3} of it (wanted: at most 0.1)",
-            ms(cell),
-            ratio(cell, theirs)
-        );
-        println!(
-            "  whole `hotcell run`, plan to report {:6.1} ms = {:.3} of it",
-            ms(whole),
-            ratio(whole, theirs)
-        );
-        Ok(())
     }
-
-    /// `busybox sha256sum` of 4 MiB against a bare `emu_start` with only a system call hook, and against qemu-user.
-    fn hash(&self) -> Result<(), Failure> {
-        let data: Vec<u8> = (0..DATA)
-            .scan(1u32, |state, _| {
-                *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                Some((*state >> 24) as u8)
-            })
-            .collect();
-        let input = self.lab.join("data");
-        fs::write(&input, &data)?;
-        let bare = self.release.join("examples/bare");
-        println!(
-            "busybox sha256sum of 4 MiB            {:>8} {:>8} {:>8}   bare/cell (wanted: 0.9 or more)",
-            "cell", "bare", "qemu"
-        );
-        for (debian, arch, qemu) in ARCHITECTURES {
-            let name = format!("hash-{debian}");
-            self.manifest(&name, debian, &["sha256sum"], true)?;
-            let program = self.samples.join(debian).join("busybox");
-            let (mut cell, mut theirs, mut users) = (Vec::new(), Vec::new(), Vec::new());
-            let mut answer = String::new();
-            for _ in 0..ROUNDS {
-                let mut command = Command::new(&bare);
-                command
-                    .arg(&program)
-                    .arg("sha256sum")
-                    .stdin(fs::File::open(&input)?);
-                let (time, text) = cpu_and_output(&mut command)?;
-                theirs.push(time);
-                answer = text;
-                cell.push(self.hotcell(&name, &answer)?.1);
-                let mut command = Command::new(format!("qemu-{qemu}"));
-                command
-                    .arg(&program)
-                    .arg("sha256sum")
-                    .stdin(fs::File::open(&input)?);
-                if let Ok((time, text)) = cpu_and_output(&mut command) {
-                    if text != answer {
-                        return Err(format!("qemu-{qemu} says {text}, bare Unicorn {answer}").into());
-                    }
-                    users.push(time);
-                }
-            }
-            if !answer.contains("  -") {
-                return Err(format!("bare sha256sum for {debian} says: {answer}").into());
-            }
-            let (cell, theirs) = (median(cell), median(theirs));
-            let users = if users.is_empty() {
-                "-".to_owned()
-            } else {
-                format!("{:.0} ms", ms(median(users)))
-            };
-            println!(
-                "  {arch:35} {:>5.0} ms {:>5.0} ms {users:>8}   {:.2}",
-                ms(cell),
-                ms(theirs),
-                ratio(theirs, cell)
-            );
-        }
-        Ok(())
+    let folder = folder.ok_or(USAGE)?;
+    let release = fs::canonicalize(project.join(folder)).unwrap_or_default();
+    if !release.join("hotcell").is_file() {
+        return Err(format!("{folder} holds no executable `hotcell`: build in release mode first").into());
     }
-
-    /// `examples/first-look`, all of it answered from the store, wall time.
-    fn cached(&self, project: &Path) -> Result<(), Failure> {
-        let manifest = project.join("examples/first-look/first-look.toml");
-        let mut times = Vec::new();
-        for round in 0..6 {
-            let mut command = self.command();
-            command
-                .arg("run")
-                .arg(&manifest)
-                .args(["--progress", "none", "--state"])
-                .arg(self.lab.join("state"));
-            command.stdout(Stdio::null()).stderr(Stdio::null());
-            let start = Instant::now();
-            must(&mut command)?;
-            if round > 0 {
-                times.push(start.elapsed());
-            }
-        }
-        println!(
-            "examples/first-look, from the store   {:6.0} ms wall (wanted: under 1000)",
-            ms(median(times))
-        );
-        Ok(())
-    }
-
-    /// A manifest that runs one command on one architecture.
-    fn manifest(&self, name: &str, debian: &str, words: &[&str], with_data: bool) -> Result<(), Failure> {
-        let mut manifest = json!({
-            "hotcell": 1,
-            "name": name,
-            "samples": {"program": {"glob": format!("{name}.bin")}},
-            "stages": {"run": {
-                "uses": "unicorn/linux",
-                "for-each": {"sample": "samples.program"},
-                "in": {"file": "${sample.file}"},
-                "with": {"path": "/bin/busybox", "args": words},
-            }},
-        });
-        if with_data {
-            manifest["samples"]["data"] = json!({"glob": "data"});
-            manifest["stages"]["run"]["for-each"]["data"] = json!("samples.data");
-            manifest["stages"]["run"]["in"]["stdin"] = json!("${data.file}");
-        }
-        fs::copy(
-            self.samples.join(debian).join("busybox"),
-            self.lab.join(format!("{name}.bin")),
-        )?;
-        fs::write(
-            self.lab.join(format!("{name}.yaml")),
-            serde_json::to_string_pretty(&manifest)?,
-        )?;
-        Ok(())
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(self.release.join("hotcell"));
-        command
-            .current_dir(&self.lab)
-            .env("HOTCELL_STORE", self.lab.join("store"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// CPU time of a whole `hotcell run` of a manifest with nothing stored, and of its cell alone.
-    fn hotcell(&self, name: &str, wanted: &str) -> Result<(Duration, Duration), Failure> {
-        remove_tree(&self.lab.join("store"))?;
-        remove_tree(&self.lab.join(".hotcell"))?;
-        let mut command = self.command();
-        command
-            .args(["run", "--progress", "none", "--json"])
-            .arg(format!("{name}.yaml"));
-        let (whole, _) = cpu_and_output(&mut command)?;
-        let mut runs = fs::read_dir(self.lab.join(".hotcell/runs"))?
-            .flatten()
-            .map(|entry| entry.path());
-        let folder = runs
-            .find(|path| path.join("run.json").is_file())
-            .ok_or("no run was written")?;
-        let facts: Value = serde_json::from_slice(&fs::read(folder.join("run.json"))?)?;
-        let instances = facts["instances"].as_object().ok_or("no instances in run.json")?;
-        let seconds: f64 = instances.values().filter_map(|one| one["cpu_s"].as_f64()).sum();
-        let report: Value = serde_json::from_slice(&fs::read(folder.join("result/report.json"))?)?;
-        let stdout = report["instances"][0]["outputs"]["stdout"]["path"]
-            .as_str()
-            .ok_or("the run gave no stdout")?;
-        let said = fs::read_to_string(folder.join("result").join(stdout))?;
-        if said != wanted {
-            return Err(format!("{name}: the cell says {said:?}, wanted {wanted:?}").into());
-        }
-        Ok((whole, Duration::from_secs_f64(seconds)))
-    }
-
-    /// A Python that has Qiling, in an environment of its own.
-    fn qiling(&self) -> Result<PathBuf, Failure> {
-        let folder = self.cache.join(format!("bench/qiling-{QILING}"));
-        let python = folder.join("bin/python");
-        let works = |python: &Path| {
-            let mut command = Command::new(python);
-            command
-                .args(["-c", "import qiling"])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null());
-            command.status().is_ok_and(|status| status.success())
-        };
-        if works(&python) {
-            return Ok(python);
-        }
-        eprintln!("bench: installing Qiling {QILING} into {}", folder.display());
-        must(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-        let pip = Command::new(folder.join("bin/pip"))
-            .args(["install", "-q", &format!("qiling=={QILING}"), "setuptools<81"])
-            .status()?;
-        if pip.success() && works(&python) {
-            return Ok(python);
-        }
-        Err(format!("Qiling {QILING} cannot be installed here").into())
-    }
-}
-
-fn must(command: &mut Command) -> Result<(), Failure> {
-    let status = command
-        .status()
-        .map_err(|error| format!("{command:?}: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{command:?} ended with {status}").into())
-    }
-}
-
-/// CPU time of all children that were waited for, so far.
-fn children() -> Result<Duration, Failure> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-    Ok(Duration::from_micros(u64::try_from(micros)?))
-}
-
-fn cpu_and_output(command: &mut Command) -> Result<(Duration, String), Failure> {
-    let before = children()?;
-    let output = command
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|error| format!("{command:?}: {error}"))?;
-    let after = children()?;
-    if !output.status.success() {
-        std::io::stderr().write_all(&output.stderr)?;
-        return Err(format!("{command:?} ended with {}", output.status).into());
-    }
-    Ok((
-        after.saturating_sub(before),
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-    ))
-}
-
-fn cpu_of(command: &mut Command, wanted: &str) -> Result<Duration, Failure> {
-    let (time, output) = cpu_and_output(command)?;
-    if output.contains(wanted) {
-        Ok(time)
-    } else {
-        Err(format!("{command:?} says {output:?}").into())
-    }
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times.get(times.len() / 2).copied().unwrap_or_default()
-}
-
-fn ms(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
-fn ratio(a: Duration, b: Duration) -> f64 {
-    a.as_secs_f64() / b.as_secs_f64().max(1e-9)
+    Ok(Asked {
+        release,
+        pipelines: options,
+    })
 }
