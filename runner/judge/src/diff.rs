@@ -35,15 +35,20 @@ pub fn between(old: Side<'_>, new: Side<'_>, wanted: &dyn Fn(&Report, &InstanceR
             });
         }
     };
-    let mut compared = after.len();
+    // A run of a part of its plan says nothing of the rest.
+    let whole_of = |side: &Side<'_>| side.report.selection.is_none();
+    let mut compared = 0;
     for (name, instance) in instances(&new, wanted) {
         let changes = match before.get(name) {
             Some(was) => between_instances((was, old.contents), (instance, new.contents)),
-            None => vec![Change::added("instance", summary(instance))],
+            None if whole_of(&old) => vec![Change::added("instance", summary(instance))],
+            None => continue,
         };
+        compared += 1;
         push(new.report, instance, changes);
     }
-    for (_, instance) in instances(&old, wanted).filter(|(name, _)| !after.contains(name)) {
+    let gone = instances(&old, wanted).filter(|(name, _)| whole_of(&new) && !after.contains(name));
+    for (_, instance) in gone {
         compared += 1;
         push(
             old.report,

@@ -143,7 +143,8 @@ impl Goldens {
                 pending,
             });
         }
-        for path in stale.into_iter().filter(|_| self.whole) {
+        let whole = self.whole && run.report.selection.is_none();
+        for path in stale.into_iter().filter(|_| whole) {
             let gone = Change::removed("golden", "the experiment has no such instance any more");
             all.push(Judged {
                 check: Check {

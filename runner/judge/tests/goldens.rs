@@ -14,7 +14,7 @@ use hotcell_schema::digest::Digest;
 use hotcell_schema::finding::{Evidence, Finding, Severity};
 use hotcell_schema::manifest::{Expectation, Hits, Presence, Spanned};
 use hotcell_schema::outcome::{Outcome, Status};
-use hotcell_schema::report::{InstanceReport, OutputReport, Report, SampleReport};
+use hotcell_schema::report::{InstanceReport, OutputReport, Report, SampleReport, Selection};
 use hotcell_schema::verdict::{Check, Tally, Verdict};
 use indexmap::IndexMap;
 
@@ -44,6 +44,7 @@ fn report_of(instances: Vec<InstanceReport>) -> Report {
         seed: 7,
         hotcell: "0".into(),
         variants: Vec::new(),
+        selection: None,
         engines: IndexMap::new(),
         samples: IndexMap::new(),
         instances,
@@ -475,6 +476,17 @@ fn two_runs_differ_by_instance() {
     assert_eq!(diff.instances[1].name, "hits[scene=a]");
     let hits = between(&old, &new, &|_, instance| instance.stage == "hits");
     assert_eq!((hits.instances.len(), hits.compared), (1, 1));
+    // What was left out is not gone.
+    let mut part = old.clone();
+    part.selection = Some(Selection {
+        only: vec!["run".into()],
+        left_out: 1,
+        ..Selection::default()
+    });
+    part.instances.pop();
+    let diff_of_part = between(&old, &part, &all);
+    assert!(diff_of_part.is_empty() && diff_of_part.compared == 1);
+    assert!(between(&part, &old, &all).is_empty());
     let page = html::of_runs(&diff, "two", "a", "b").unwrap();
     assert!(page.contains("hits[scene=a]") && page.contains("seed"));
 }

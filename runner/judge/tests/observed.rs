@@ -308,6 +308,7 @@ fn recorded(stream: &Stream, outcome: i32) -> Recorded {
         seed: 7,
         hotcell: "0".into(),
         variants: Vec::new(),
+        selection: None,
         engines: IndexMap::new(),
         samples: IndexMap::new(),
         instances: vec![run],

@@ -15,11 +15,12 @@ type Check = fn(&mut Page, &Path) -> Fallible<()>;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 7] = [
         ("summary_page_filters_and_groups", summary),
         ("sample_page_shows_filters_and_proves", sample),
         ("a_long_stream_draws_only_what_is_seen", long),
         ("hostile_text_stays_text", hostile),
+        ("changes_need_no_script_and_hostile_ones_stay_text", changes),
         ("pages_fit_a_phone", phone),
         ("dark_where_dark_is_preferred", dark),
     ];
@@ -242,6 +243,69 @@ fn hostile(page: &mut Page, folder: &Path) -> Fallible<()> {
     }
     page.fill(".event-filter", "</script><img")?;
     holds(page, "document.querySelectorAll('.row').length > 5")
+}
+
+/// The page of what differs between the samples of a bot and hostile ones.
+fn changes_page(folder: &Path) -> Fallible<PathBuf> {
+    use hotcell_judge::{contents::NoContents, diff};
+    let (old, mut new) = (fixture::dropper().report, fixture::dropper().report);
+    let hostile = fixture::hostile().report;
+    let (mut behaviour, mut finding) = (0, 0);
+    for instance in &mut new.instances {
+        if instance.behaviour.len() > 3 {
+            behaviour += 1;
+            instance.behaviour.remove(behaviour % 3);
+            instance
+                .behaviour
+                .extend(hostile.instances.iter().flat_map(|one| one.behaviour.clone()));
+            instance.behaviour.sort();
+        }
+        if let Some(first) = instance.findings.first_mut() {
+            finding += 1;
+            first.evidence.truncate(finding % 2);
+        }
+    }
+    new.name = hostile.name.clone();
+    new.seed += 1;
+    new.instances.extend(hostile.instances);
+    let side = |report| diff::Side {
+        report,
+        contents: &NoContents,
+    };
+    let diff = diff::between(side(&old), side(&new), &|_, _| true);
+    let page = hotcell_judge::html::of_runs(&diff, &new.name, "20261122-a", "20261122-b")?;
+    let file = folder.join("diff.html");
+    std::fs::write(&file, page)?;
+    Ok(file)
+}
+
+fn changes(page: &mut Page, folder: &Path) -> Fallible<()> {
+    let file = changes_page(folder)?;
+    for width in [360, 1280] {
+        page.call(
+            "Emulation.setDeviceMetricsOverride",
+            json!({"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": width < 500}),
+        )?;
+        // Scripts are off: nothing on this page needs one.
+        page.call("Emulation.setScriptExecutionDisabled", json!({"value": true}))?;
+        page.open(&file)?;
+        page.call("Emulation.setScriptExecutionDisabled", json!({"value": false}))?;
+        holds(page, "document.querySelectorAll('.script .added').length > 5")?;
+        holds(page, "document.querySelectorAll('.script .removed').length > 2")?;
+        equal(
+            page,
+            "document.querySelectorAll('img, iframe, object, embed, form').length",
+            json!(0),
+        )?;
+        holds(page, "!/[\\u202e\\u200b\\u001b]/.test(document.body.innerText)")?;
+        holds(
+            page,
+            "[...document.querySelectorAll('.contents a')].every(link => document.querySelector(link.getAttribute('href')))",
+        )?;
+        equal(page, "document.documentElement.scrollWidth", json!(width))?;
+        alone(page, &file)?;
+    }
+    Ok(())
 }
 
 fn phone(page: &mut Page, folder: &Path) -> Fallible<()> {
