@@ -13,6 +13,7 @@
 //! | [`verify`](mod@verify) | every file of the store, read and judged |
 //! | [`archive`] | records and their objects as one file, out and in |
 //! | [`journal`] | what a run did, line by line; survives `kill -9` at any moment |
+//! | [`keys`] | the components of a run's cache keys, in its folder |
 //! | [`runs`] | a run's folder, and how its `result/` comes into being at once |
 //! | `access` | the store's lock; files that are being written |
 //! | `form` | how bytes stand in a file |
@@ -40,6 +41,7 @@ pub mod archive;
 mod form;
 pub mod gc;
 pub mod journal;
+pub mod keys;
 pub mod memos;
 pub mod objects;
 pub mod records;
