@@ -47,7 +47,7 @@ pub mod sources;
 pub mod tree;
 
 pub use self::plan::{
-    After, Archive, AxisValue, Expansion, FileSet, Instance, Item, Late, Origin, OwnFile, Plan, PlannedLimits,
+    After, Archive, AskedLimits, AxisValue, Expansion, FileSet, Instance, Item, Late, Origin, OwnFile, Plan, PlannedLimits,
     PlannedStage, RuleSet, Sample, When, Wire,
 };
 pub use diagnostics::{Code, Diagnostic, Label, Severity};

@@ -340,6 +340,31 @@ pub struct PlannedLimits {
     /// Processor time in nanoseconds: reaching it interrupts the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u64>,
+    /// What the manifest itself says, for programs of the user's own.
+    #[serde(default, skip_serializing_if = "AskedLimits::is_empty")]
+    pub asked: AskedLimits,
+}
+
+/// Limits that the manifest says for the processes of a program of the user's own. What it does not say has no default, since
+/// these limits cost something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AskedLimits {
+    /// Memory in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Processes and threads at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u32>,
+    /// Bytes of one file, and of all outputs together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_bytes: Option<u64>,
+}
+
+impl AskedLimits {
+    /// Whether it says nothing.
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A set of rule files.

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use hotcell_cells::supervise::Executable;
 use hotcell_schema::digest::Digest;
 
+use crate::stages::command::Programs;
+
 /// Longest identity that is kept, in bytes.
 const MAX_IDENTITY: usize = 400;
 
@@ -27,6 +29,7 @@ pub struct Engines {
     libexec: PathBuf,
     unicorn: OnceLock<Result<Engine, String>>,
     inspect: OnceLock<Result<Engine, String>>,
+    programs: Programs,
 }
 
 impl Engines {
@@ -36,7 +39,21 @@ impl Engines {
             libexec: libexec.to_owned(),
             unicorn: OnceLock::new(),
             inspect: OnceLock::new(),
+            programs: Programs::new(None),
         }
+    }
+
+    /// The same, and programs of the user's own get their folders in `temporary`, a folder for temporary files.
+    pub fn with_temporary(self, temporary: &Path) -> Self {
+        Self {
+            programs: Programs::new(Some(temporary)),
+            ..self
+        }
+    }
+
+    /// What programs of the user's own share.
+    pub(crate) fn programs(&self) -> &Programs {
+        &self.programs
     }
 
     /// The engine of a stage type; `None` for stage types that run in the runner itself. The error says what to do.

@@ -1,6 +1,7 @@
 //! What each stage type does. A row of `hotcell_schema::stage::STAGE_TYPES` has its arm in [`run`].
 
 mod cell;
+pub(crate) mod command;
 mod inspect;
 mod linux;
 mod payload;
@@ -8,7 +9,9 @@ pub(crate) mod rules;
 
 use hotcell_plan::Instance;
 use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::job::LeftFile;
 use hotcell_schema::outcome::Status;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::work::{Done, Input, Inputs, Shared};
@@ -20,6 +23,7 @@ pub(crate) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         "unicorn/payload" => payload::run(shared, instance, inputs),
         "unicorn/linux" => linux::run(shared, instance, inputs),
         "detect/rules" => rules::run(shared, instance, inputs),
+        "command" => command::run(shared, instance, inputs),
         other => Err(Done::without_outputs(
             Status::Refused,
             format!("this version cannot run `{other}`"),
@@ -72,8 +76,26 @@ fn profile<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<&'a ArchProfi
     Ok(profile)
 }
 
+/// Content of a `files` port.
+#[derive(Serialize)]
+struct FilesPort {
+    format: &'static str,
+    version: u32,
+    files: Vec<LeftFile>,
+}
+
+impl FilesPort {
+    fn new(files: Vec<LeftFile>) -> Self {
+        Self {
+            format: "hotcell-files",
+            version: 1,
+            files,
+        }
+    }
+}
+
 /// Stores a value as indented JSON with a final line feed.
-fn put_json(shared: &Shared<'_>, value: &impl serde::Serialize) -> Result<hotcell_store::Stored, Done> {
+fn put_json(shared: &Shared<'_>, value: &impl Serialize) -> Result<hotcell_store::Stored, Done> {
     let mut json = serde_json::to_vec_pretty(value)
         .map_err(|error| Done::failed("a result cannot be written as JSON", error.to_string()))?;
     json.push(b'\n');

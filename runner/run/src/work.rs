@@ -283,9 +283,18 @@ pub(crate) fn prepare<'a, 'i>(shared: &Shared<'a>, instance: &'i Instance) -> Re
         .iter()
         .map(|(port, inputs)| (port.as_str(), inputs.iter().map(Input::digest).collect()))
         .collect();
-    let engine = shared.options.engines.key(&instance.uses).map_err(|error| Done {
+    let engines = shared.options.engines;
+    let (engine, absent) = match instance.uses.as_str() {
+        "command" => {
+            let program = engines.programs().program(shared.plan, &instance);
+            let identity = program.map(|program| program.identity.clone());
+            (identity, "the program is not on this host")
+        }
+        uses => (engines.key(uses), "the engine is not on this host"),
+    };
+    let engine = engine.map_err(|error| Done {
         error: Some(error),
-        ..Done::without_outputs(Status::Refused, "the engine is not on this host")
+        ..Done::without_outputs(Status::Refused, absent)
     })?;
     let components = shared.keys.components(shared.plan, &instance, &digests, &engine);
     let key = key::key(&components);

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, PermissionsExt, fchown};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -204,6 +204,18 @@ impl Seat {
 
     /// Puts a file into the work folder, for the command to read: at a path within, of plain names only.
     pub fn put(&mut self, path: &str, executable: bool, bytes: &[u8]) -> io::Result<()> {
+        let target = self.place(path)?;
+        if let Some(parent) = target.parent() {
+            self.make_folders(parent)?;
+        }
+        let mut file = File::create_new(&target)?;
+        file.write_all(bytes)?;
+        let mode = if executable { 0o555 } else { 0o444 };
+        file.set_permissions(fs::Permissions::from_mode(mode))
+    }
+
+    /// Where a path within the work folder is, if something may be put there.
+    fn place(&mut self, path: &str) -> io::Result<PathBuf> {
         let refused = |why: &str| {
             let text = format!("`{path}` cannot stand in a work folder: {why}");
             Err(io::Error::new(io::ErrorKind::InvalidInput, text))
@@ -216,20 +228,27 @@ impl Seat {
             return refused("`outputs` is the program's");
         }
         self.filled = true;
-        let target = self.folder.work().join(path);
-        if let Some(parent) = target.parent() {
-            // Folders that a user other than the runner's must read, whatever this process's mask.
-            for folder in parent.ancestors().collect::<Vec<_>>().into_iter().rev() {
-                if folder.starts_with(self.folder.work()) && !folder.exists() {
-                    fs::create_dir(folder)?;
-                    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-                }
-            }
+        Ok(self.folder.work().join(path))
+    }
+
+    /// Folders that a user other than the runner's can read, whatever this process's mask.
+    fn make_folders(&self, target: &Path) -> io::Result<()> {
+        let work = self.folder.work();
+        let missing: Vec<&Path> = target
+            .ancestors()
+            .take_while(|folder| **folder != work && !folder.exists())
+            .collect();
+        for folder in missing.into_iter().rev() {
+            fs::create_dir(folder)?;
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         }
-        let mut file = File::create_new(&target)?;
-        file.write_all(bytes)?;
-        let mode = if executable { 0o555 } else { 0o444 };
-        file.set_permissions(fs::Permissions::from_mode(mode))
+        Ok(())
+    }
+
+    /// Makes a folder in the work folder, for what is put into it.
+    pub fn put_folder(&mut self, path: &str) -> io::Result<()> {
+        let target = self.place(path)?;
+        self.make_folders(&target)
     }
 
     /// Runs a command to the end of everything it starts. An error is the host's; a seat with an error is not used again.

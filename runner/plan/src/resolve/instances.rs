@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::job::GuestLimits;
 use hotcell_schema::manifest::{Axis, Limits, Span};
+use hotcell_schema::stage::StageType;
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
@@ -15,7 +16,7 @@ use super::settings::{Settings, Settled};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::naming;
 use crate::plan::{
-    self, After, AxisValue, Instance, Late, Plan, PlannedLimits, PlannedStage, When, Wire, literal_text,
+    self, After, AskedLimits, AxisValue, Instance, Late, Plan, PlannedLimits, PlannedStage, When, Wire, literal_text,
 };
 use crate::sources::Sources;
 
@@ -101,7 +102,7 @@ pub(super) fn all(
                 first,
                 count,
                 outputs: graph::outputs(wired.stage),
-                limits: limits(&wired.stage.limits),
+                limits: limits(&wired.stage.limits, wired.stage_type),
                 retries: wired.stage.retries,
                 expansion: wired.expansion.as_ref().map(|expansion| plan::Expansion {
                     axis: expansion.axis.clone(),
@@ -334,7 +335,7 @@ fn bare(
     }
 }
 
-fn limits(limits: &Limits) -> PlannedLimits {
+fn limits(limits: &Limits, stage_type: &StageType) -> PlannedLimits {
     let default = GuestLimits::default();
     PlannedLimits {
         guest: GuestLimits {
@@ -348,6 +349,14 @@ fn limits(limits: &Limits) -> PlannedLimits {
         },
         wall: limits.wall.map(|time| time.0),
         cpu: limits.cpu.map(|time| time.0),
+        asked: match stage_type.open {
+            true => AskedLimits {
+                memory: limits.memory.map(|size| size.0),
+                tasks: limits.tasks,
+                file_bytes: limits.file_bytes.map(|size| size.0),
+            },
+            false => AskedLimits::default(),
+        },
     }
 }
 

@@ -5,29 +5,20 @@ use std::collections::HashMap;
 use hotcell_cells::intake::Bounds;
 use hotcell_plan::Instance;
 use hotcell_schema::event::Header;
-use hotcell_schema::job::{GuestFile, Job, JobResult, LeftFile, LinuxJob};
+use hotcell_schema::job::{GuestFile, Job, JobResult, LinuxJob};
 use hotcell_schema::outcome::Status;
 use hotcell_schema::stage::{LinuxWith, NetworkMode};
 use hotcell_store::Stored;
 use indexmap::IndexMap;
-use serde::Serialize;
 
 use super::cell::{self, Allowed, Blobs};
-use super::{only, profile, put_json, required, settings};
+use super::{FilesPort, only, profile, put_json, required, settings};
 use crate::work::{Done, Inputs, Shared};
 
 /// Where the program stands in the guest when the manifest does not say.
 const PROGRAM: &str = "/tmp/sample";
 /// Events a kernel may add when it meets its limit: the limit itself, and how each process ended.
 const CLOSING_EVENTS: u64 = 1_000;
-
-/// Content of a `files` port.
-#[derive(Serialize)]
-struct FilesPort {
-    format: &'static str,
-    version: u32,
-    files: Vec<LeftFile>,
-}
 
 pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>) -> Result<Done, Done> {
     let with: LinuxWith = settings(instance)?;
@@ -117,11 +108,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     }
     objects.sort_by_key(|stored| stored.digest);
     objects.dedup();
-    let files = FilesPort {
-        format: "hotcell-files",
-        version: 1,
-        files: result.files.clone(),
-    };
+    let files = FilesPort::new(result.files.clone());
     let mut outputs = IndexMap::new();
     if let Some(events) = finished.kept.events {
         outputs.insert("events".to_owned(), events);

@@ -1,0 +1,544 @@
+//! `command`: a program of the user's own over what is wired to it, in a folder of its own, confined.
+//!
+//! In the work folder: own files at their paths, `inputs/<port>`, `outputs/`. The README of `examples/analysers` teaches it;
+//! what it may do and what not is in `hotcell_cells::command`.
+
+mod check;
+mod program;
+mod secret;
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use hotcell_cells::command::collect::OutputFault;
+use hotcell_cells::command::{CommandEnding, CommandLimits, CommandSpec, End, PATH, Seat, Stream};
+use hotcell_cells::contract::CellFault;
+use hotcell_cells::supervise::Exit;
+use hotcell_plan::{Instance, Wire};
+use hotcell_schema::command::{CommandOutput, CommandWith, EnvValue, OutputPlace};
+use hotcell_schema::job::LeftFile;
+use hotcell_schema::outcome::Status;
+use hotcell_schema::stage::PortType;
+use hotcell_store::Stored;
+use indexmap::IndexMap;
+use serde::Deserialize;
+
+pub(crate) use program::Programs;
+
+use super::{FilesPort, put_json, settings};
+use crate::work::{self, Done, Input, Inputs, Shared, store_failed};
+use check::MAX_DOCUMENT;
+use program::Place;
+use secret::{Scanner, Values};
+
+/// The environment of every command, beside its folders. Nothing of the host is in it.
+const ENVIRONMENT: [(&str, &str); 6] = [
+    ("PATH", PATH),
+    ("LANG", "C.UTF-8"),
+    ("TZ", "UTC"),
+    ("SOURCE_DATE_EPOCH", "0"),
+    ("PYTHONHASHSEED", "0"),
+    ("PYTHONDONTWRITEBYTECODE", "1"),
+];
+/// Name of the list in the folder of a `files` input.
+const INDEX: &str = "index.json";
+
+pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>) -> Result<Done, Done> {
+    let with: CommandWith = settings(instance)?;
+    let programs = shared.options.engines.programs();
+    let commands = programs.commands()?;
+    let mut seat = commands
+        .seat()
+        .map_err(|fault| Done::failed("the host cannot run commands", fault.to_string()))?;
+    let done = Command {
+        shared,
+        instance,
+        with: &with,
+    }
+    .run(&mut seat, inputs);
+    commands.give_back(seat);
+    done
+}
+
+/// One command on its way.
+struct Command<'a> {
+    shared: &'a Shared<'a>,
+    instance: &'a Instance,
+    with: &'a CommandWith,
+}
+
+/// The command is at fault: the text is the same on every machine.
+fn wrong(text: impl Into<String>) -> Done {
+    Done::without_outputs(Status::Failed, text)
+}
+
+impl Command<'_> {
+    fn run(&self, seat: &mut Seat, inputs: &Inputs<'_>) -> Result<Done, Done> {
+        let programs = self.shared.options.engines.programs();
+        let own = programs.own(self.shared.plan, self.instance)?;
+        for file in own.iter() {
+            put(seat, &file.name, file.executable, &file.bytes)?;
+        }
+        for (port, wired) in inputs {
+            self.put_input(seat, port, wired)?;
+        }
+        let program = programs
+            .program(self.shared.plan, self.instance)
+            .map_err(|error| Done::failed("the program is not there", error))?;
+        let path = match &program.place {
+            Place::System(path) => path.clone(),
+            Place::Own(name) => format!("{}/{name}", seat.work()),
+        };
+        let mut secrets = Values::default();
+        let environment = self.environment(seat, &mut secrets)?;
+        let stdin = match &self.with.stdin {
+            Some(port) => Some(self.stdin(port)?),
+            None => None,
+        };
+        let limits = self.limits();
+        let spec = CommandSpec {
+            program: &path,
+            arguments: &program::arguments(self.with),
+            environment: &environment,
+            stdin: stdin.as_deref(),
+            limits,
+        };
+        let ending = seat
+            .run(&spec, &self.shared.options.stop)
+            .map_err(|fault| match fault {
+                CellFault::Interrupted(why) => Done::without_outputs(Status::Interrupted, why.to_string()),
+                other => Done::failed("the host cannot run commands", other.to_string()),
+            })?;
+        let facts = |done: Done| Done {
+            cpu_s: ending.usage.cpu_s,
+            peak_kib: ending.usage.peak_kib,
+            layers: ending.layers.clone(),
+            fallbacks: ending.fallbacks.clone(),
+            ..done
+        };
+        self.judge(seat, &ending, limits.file_bytes).map_err(facts)?;
+        let collected = Collector {
+            command: self,
+            seat,
+            left: limits.file_bytes,
+            bound: limits.file_bytes,
+            secrets: &secrets,
+            objects: Vec::new(),
+        }
+        .collect();
+        collected.map(facts).map_err(facts)
+    }
+
+    /// Puts what is wired to a port into the work folder: one thing as a file, several as files in a folder.
+    fn put_input(&self, seat: &mut Seat, port: &str, wired: &[Input<'_>]) -> Result<(), Done> {
+        let kinds = self.kinds(port);
+        let place = format!("inputs/{port}");
+        match (wired, self.is_single(port)) {
+            ([one], true) => self.put_one(seat, place, one, kinds.first()),
+            _ => {
+                seat.put_folder(&place).map_err(not_put)?;
+                for (index, one) in wired.iter().enumerate() {
+                    self.put_one(seat, format!("{place}/{index:04}"), one, kinds.get(index))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn put_one(
+        &self,
+        seat: &mut Seat,
+        place: String,
+        input: &Input<'_>,
+        kind: Option<&PortType>,
+    ) -> Result<(), Done> {
+        /// What is read of a list of files.
+        #[derive(Deserialize)]
+        struct List {
+            files: Vec<LeftFile>,
+        }
+        let bytes = self.shared.read(input)?;
+        if kind != Some(&PortType::Files) {
+            return put(seat, &place, false, &bytes);
+        }
+        let list: List = serde_json::from_slice(&bytes)
+            .map_err(|error| Done::failed("a stored input is gone or damaged", error.to_string()))?;
+        seat.put_folder(&place).map_err(not_put)?;
+        put(seat, &format!("{place}/{INDEX}"), false, &bytes)?;
+        let mut there = std::collections::BTreeSet::new();
+        for file in list.files {
+            if there.insert(file.digest) {
+                let stored = Input::Stored(Stored {
+                    digest: file.digest,
+                    length: file.length,
+                });
+                let bytes = self.shared.read(&stored)?;
+                put(seat, &format!("{place}/{}", file.digest), false, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether one thing is wired to a port, and not a list of things that happens to have one.
+    fn is_single(&self, port: &str) -> bool {
+        let wires = self.instance.inputs.get(port);
+        wires.is_some_and(|wires| {
+            matches!(wires.as_slice(), [one] if !matches!(one, Wire::All { .. } | Wire::Point { .. }))
+        })
+    }
+
+    /// The types of what is wired to a port, one by one.
+    fn kinds(&self, port: &str) -> Vec<PortType> {
+        let mut kinds = Vec::new();
+        for wire in self.instance.inputs.get(port).into_iter().flatten() {
+            let of = |stage: &str, port: &str| {
+                let stage = self.shared.plan.stages.get(stage);
+                stage.and_then(|stage| stage.outputs.get(port).copied())
+            };
+            let of_instance = |index: usize, port: &str| {
+                let instance = self.shared.table.instance(index);
+                instance.and_then(|instance| of(&instance.stage, port))
+            };
+            let kind = match wire {
+                Wire::Sample(_) | Wire::Item => Some(PortType::File),
+                Wire::Output { instance, port } => of_instance(*instance, port),
+                Wire::Same { point, port } | Wire::Point { point, port } => of_instance(*point, port),
+                Wire::All { stage, port } => of(stage, port),
+            };
+            let count = match wire {
+                Wire::All { .. } | Wire::Point { .. } => work::gives(self.shared, wire).len(),
+                _ => 1,
+            };
+            kinds.extend(std::iter::repeat_n(kind.unwrap_or(PortType::File), count));
+        }
+        kinds
+    }
+
+    fn stdin(&self, port: &str) -> Result<String, Done> {
+        match self.is_single(port) && self.kinds(port) != [PortType::Files] {
+            true => Ok(format!("inputs/{port}")),
+            false => Err(wrong(format!(
+                "standard input is one file, and several are wired to `{port}`"
+            ))),
+        }
+    }
+
+    fn environment(&self, seat: &Seat, secrets: &mut Values) -> Result<Vec<(String, String)>, Done> {
+        let mut all: Vec<(String, String)> = ENVIRONMENT
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let work = seat.work();
+        for (name, value) in [
+            ("HOME", work.to_owned()),
+            ("TMPDIR", seat.tmp().to_owned()),
+            ("HOTCELL_INPUTS", format!("{work}/inputs")),
+            ("HOTCELL_OUTPUTS", format!("{work}/outputs")),
+        ] {
+            all.push((name.to_owned(), value));
+        }
+        for (name, value) in &self.with.env {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(wrong(format!("`{name}` is not a name of a variable")));
+            }
+            let value = match value {
+                EnvValue::Text(text) => text.clone(),
+                EnvValue::Secret(secret) => self.secret(&secret.secret, secrets)?,
+            };
+            all.retain(|(there, _)| there != name);
+            all.push((name.clone(), value));
+        }
+        Ok(all)
+    }
+
+    fn secret(&self, name: &str, secrets: &mut Values) -> Result<String, Done> {
+        let known = self.shared.options.secrets.ok_or_else(|| {
+            Done::failed(
+                format!("the secret `{name}` cannot be read"),
+                "this run was given no secrets",
+            )
+        })?;
+        let value = known.get(name).map_err(|error| {
+            Done::failed(format!("the secret `{name}` cannot be read"), error.to_string())
+        })?;
+        let text = value
+            .text()
+            .ok_or_else(|| {
+                wrong(format!(
+                    "the secret `{name}` is not text, so no variable can hold it"
+                ))
+            })?
+            .to_owned();
+        secrets.add(name, &value);
+        Ok(text)
+    }
+
+    fn limits(&self) -> CommandLimits {
+        let planned = self.shared.limits(self.instance);
+        let default = CommandLimits::default();
+        let millis = |nanos| u64::try_from(Duration::from_nanos(nanos).as_millis()).unwrap_or(u64::MAX);
+        CommandLimits {
+            wall_ms: planned.wall.map_or(default.wall_ms, |wall| millis(wall).max(1)),
+            cpu_s: planned
+                .cpu
+                .map_or(default.cpu_s, |cpu| millis(cpu).div_ceil(1000).max(1)),
+            memory: planned.asked.memory,
+            tasks: planned.asked.tasks.map(u64::from),
+            file_bytes: planned.asked.file_bytes.unwrap_or(default.file_bytes),
+        }
+    }
+
+    /// Whether the program did its work.
+    fn judge(&self, seat: &Seat, ending: &CommandEnding, file_bytes: u64) -> Result<(), Done> {
+        let name = self.with.run.first().map_or("", String::as_str);
+        let with_tail = |reason: String| {
+            let tail = seat.error_tail();
+            Done {
+                error: (!tail.is_empty()).then(|| format!("it said: {tail}")),
+                ..wrong(reason)
+            }
+        };
+        match &ending.end {
+            End::Exit(Exit::Code(code)) => {
+                let good = match self.with.success.as_slice() {
+                    [] => *code == 0,
+                    codes => codes.iter().any(|good| i32::from(*good) == *code),
+                };
+                match good {
+                    true => Ok(()),
+                    false => Err(with_tail(format!("`{name}` ended with exit code {code}"))),
+                }
+            }
+            End::Exit(Exit::Signal(libc::SIGXFSZ)) => Err(with_tail(format!(
+                "`{name}` wrote a file larger than `limits.file-bytes` allows, {file_bytes} bytes"
+            ))),
+            End::Exit(exit @ Exit::Signal(_)) => Err(with_tail(format!("`{name}` ended by {exit}"))),
+            End::Interrupted(why) => Err(Done {
+                error: Some(seat.error_tail()).filter(|tail| !tail.is_empty()),
+                ..Done::without_outputs(Status::Interrupted, why.to_string())
+            }),
+            End::NotStarted {
+                program: false,
+                error,
+            } => Err(Done::failed("the host cannot run commands", error.to_string())),
+            End::NotStarted { program: true, error } => {
+                let hint = match error.raw_os_error() {
+                    Some(libc::EACCES) => {
+                        "; it must be executable (chmod +x), or name its interpreter: run = [\"sh\", …]"
+                    }
+                    Some(libc::ENOEXEC) => {
+                        "; a script begins with its interpreter, `#!/bin/sh`, and a program is of the host's architecture"
+                    }
+                    _ => "",
+                };
+                Err(Done::failed(
+                    format!("`{name}` cannot be started"),
+                    format!("{error}{hint}"),
+                ))
+            }
+        }
+    }
+}
+
+/// Takes outputs, within a bound on all of them together.
+struct Collector<'a> {
+    command: &'a Command<'a>,
+    seat: &'a Seat,
+    left: u64,
+    bound: u64,
+    secrets: &'a Values,
+    objects: Vec<Stored>,
+}
+
+impl Collector<'_> {
+    fn collect(mut self) -> Result<Done, Done> {
+        let mut outputs = IndexMap::new();
+        for (port, stream) in [("stdout", Stream::Out), ("stderr", Stream::Err)] {
+            let stored = self.stream(port, stream)?;
+            outputs.insert(port.to_owned(), stored);
+        }
+        for (port, output) in &self.command.with.outputs {
+            if let Some(stored) = self.output(port, output)? {
+                outputs.insert(port.clone(), stored);
+            }
+        }
+        self.objects.sort_by_key(|stored| stored.digest);
+        self.objects.dedup();
+        Ok(Done::ok(outputs, self.objects))
+    }
+
+    fn stream(&mut self, port: &str, stream: Stream) -> Result<Stored, Done> {
+        let length = self.seat.stream_length(stream).map_err(not_taken)?;
+        self.spend(length)?;
+        self.store(port, length, |target| {
+            self.seat.copy_stream(stream, target).map_err(not_taken)
+        })
+    }
+
+    fn output(&mut self, port: &str, output: &CommandOutput) -> Result<Option<Stored>, Done> {
+        let wrong = |what: String| wrong(format!("the output `{port}` is wrong: {what}"));
+        if output.port.0 == PortType::Files {
+            return match self.seat.output_names(port) {
+                Ok(names) => self.files(port, names).map(Some),
+                Err(OutputFault::Missing) if output.optional => Ok(None),
+                Err(fault) => Err(fault_of(port, fault)),
+            };
+        }
+        let (bytes, place) = match output.from {
+            OutputPlace::Stdout => {
+                let length = self.seat.stream_length(Stream::Out).map_err(not_taken)?;
+                if length == 0 && output.optional {
+                    return Ok(None);
+                }
+                if output.port.0 == PortType::File {
+                    return self.stream(port, Stream::Out).map(Some);
+                }
+                self.check_length(port, length)?;
+                let mut bytes = Vec::new();
+                self.seat
+                    .copy_stream(Stream::Out, &mut bytes)
+                    .map_err(not_taken)?;
+                (bytes, "standard output".to_owned())
+            }
+            OutputPlace::File => {
+                let file = match self.seat.output(port, "") {
+                    Ok(file) => file,
+                    Err(OutputFault::Missing) if output.optional => return Ok(None),
+                    Err(fault) => return Err(fault_of(port, fault)),
+                };
+                self.spend(file.length)?;
+                if output.port.0 == PortType::File {
+                    let length = file.length;
+                    let copied = self.store(port, length, |target| {
+                        file.copy_to(target).map_err(|fault| fault_of(port, fault))
+                    });
+                    return copied.map(Some);
+                }
+                self.check_length(port, file.length)?;
+                let place = file.path.clone();
+                let mut bytes = Vec::new();
+                file.copy_to(&mut bytes).map_err(|fault| fault_of(port, fault))?;
+                (bytes, place)
+            }
+        };
+        let own;
+        let schema = match &output.schema {
+            Some(name) => {
+                let programs = self.command.shared.options.engines.programs();
+                own = programs.own(self.command.shared.plan, self.command.instance)?;
+                let plain = name.trim_start_matches("./");
+                let file = own.iter().find(|file| file.name == plain);
+                let file = file.ok_or_else(|| wrong(format!("its schema {name} is not there")))?;
+                Some((name.as_str(), file.bytes.as_slice()))
+            }
+            None => None,
+        };
+        self.command
+            .shared
+            .options
+            .engines
+            .programs()
+            .schemas
+            .check(output.port.0, schema, &bytes)
+            .map_err(|what| wrong(format!("{place}: {what}")))?;
+        let length = bytes.len() as u64;
+        self.store(port, length, |target| {
+            target.write_all(&bytes).map_err(not_taken)?;
+            Ok(length)
+        })
+        .map(Some)
+    }
+
+    /// A folder of files as a list and its objects.
+    fn files(&mut self, port: &str, names: Vec<String>) -> Result<Stored, Done> {
+        let mut files = Vec::with_capacity(names.len());
+        for name in names {
+            let file = self
+                .seat
+                .output(port, &name)
+                .map_err(|fault| fault_of(port, fault))?;
+            self.spend(file.length)?;
+            let (length, executable) = (file.length, file.executable);
+            let stored = self.store(port, length, |target| {
+                file.copy_to(target).map_err(|fault| fault_of(port, fault))
+            })?;
+            self.objects.push(stored);
+            files.push(LeftFile {
+                path: name,
+                mode: if executable { 0o755 } else { 0o644 },
+                length: stored.length,
+                digest: stored.digest,
+            });
+        }
+        put_json(self.command.shared, &FilesPort::new(files))
+    }
+
+    fn spend(&mut self, length: u64) -> Result<(), Done> {
+        match self.left.checked_sub(length) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(wrong(format!(
+                "it gives more than `limits.file-bytes` allows, {} bytes for all outputs together",
+                self.bound
+            ))),
+        }
+    }
+
+    fn check_length(&self, port: &str, length: u64) -> Result<(), Done> {
+        match length > MAX_DOCUMENT {
+            true => Err(wrong(format!(
+                "the output `{port}` is wrong: it has {length} bytes, and a document has at most {MAX_DOCUMENT}; give large content as a `file`"
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// Stores what `copy` writes, unless the value of a secret is in it.
+    fn store(
+        &self,
+        port: &str,
+        length: u64,
+        copy: impl FnOnce(&mut dyn Write) -> Result<u64, Done>,
+    ) -> Result<Stored, Done> {
+        let store = self.command.shared.options.store;
+        if length == 0 {
+            return store.put(b"").map_err(store_failed);
+        }
+        let mut writer = store.writer().map_err(store_failed)?;
+        let mut scanner = Scanner::new(&mut writer, self.secrets);
+        copy(&mut scanner)?;
+        if let Some(name) = scanner.found() {
+            return Err(wrong(format!(
+                "the output `{port}` is wrong: it holds the value of the secret `{name}`, which may not be stored"
+            )));
+        }
+        writer.finish().map_err(store_failed)
+    }
+}
+
+fn put(seat: &mut Seat, path: &str, executable: bool, bytes: &[u8]) -> Result<(), Done> {
+    seat.put(path, executable, bytes).map_err(not_put)
+}
+
+fn not_put(error: io::Error) -> Done {
+    Done::failed(
+        "a file cannot be put into the program's folder",
+        error.to_string(),
+    )
+}
+
+fn not_taken(error: io::Error) -> Done {
+    Done::failed("an output cannot be taken", error.to_string())
+}
+
+fn fault_of(port: &str, fault: OutputFault) -> Done {
+    match fault {
+        OutputFault::Host { .. } => Done::failed("an output cannot be taken", fault.to_string()),
+        OutputFault::Missing => wrong(format!(
+            "the output `{port}` is missing: the program ended well and left no outputs/{port}; write it to $HOTCELL_OUTPUTS/{port}, or say `optional = true`"
+        )),
+        fault => wrong(format!("the output `{port}` is wrong: {fault}")),
+    }
+}
