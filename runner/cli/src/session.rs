@@ -172,7 +172,7 @@ impl Planned {
             Failure::host(format!("the run's folder cannot be made: {error}"))
                 .help("say where with --state DIR")
         })?;
-        let engines = Engines::new(&self.places.libexec);
+        let engines = Engines::new(&self.places.libexec).with_temporary(&std::env::temp_dir());
         let stop = StopSignal::new()?;
         listen(&stop)?;
         let progress = Progress::new(&self.plan, args.progress);
