@@ -6,13 +6,18 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use hotcell_plan::{Diagnostic, Severity, Sources};
 use hotcell_schema::manifest::Span;
 
-use crate::ui;
+use crate::{log, ui};
 
 /// More than these are counted, not shown.
 const SHOWN: usize = 100;
 
 /// Shows all diagnostics on standard error, and a closing line.
 pub(crate) fn print(diagnostics: &[Diagnostic], sources: &Sources) {
+    if log::is_json() {
+        return diagnostics
+            .iter()
+            .for_each(|diagnostic| log::diagnostic(diagnostic, sources));
+    }
     let renderer = if ui::stderr_is_colored() {
         Renderer::styled()
     } else {
@@ -21,6 +26,9 @@ pub(crate) fn print(diagnostics: &[Diagnostic], sources: &Sources) {
     for diagnostic in diagnostics.iter().take(SHOWN) {
         ui::say(&render(diagnostic, sources, &renderer));
         ui::say("");
+    }
+    if let Some(hint) = hint(diagnostics) {
+        ui::say(&hint);
     }
     let count = |severity| {
         diagnostics
@@ -46,6 +54,23 @@ pub(crate) fn print(diagnostics: &[Diagnostic], sources: &Sources) {
             plural(warnings, "warning")
         )),
     }
+}
+
+/// Where more is said about the codes.
+fn hint(diagnostics: &[Diagnostic]) -> Option<String> {
+    let mut codes: Vec<&str> = Vec::new();
+    for diagnostic in diagnostics.iter().take(SHOWN) {
+        if !codes.contains(&diagnostic.code) {
+            codes.push(diagnostic.code);
+        }
+    }
+    let (first, others) = codes.split_first()?;
+    let others = match others {
+        [] => String::new(),
+        [few @ ..] if few.len() <= 4 => format!(" (also {})", few.join(", ")),
+        many => format!(" (also {} and {} more)", many[..4].join(", "), many.len() - 4),
+    };
+    Some(format!("{} hotcell help {first}{others}", ui::styled(ui::CYAN, "explained by:")))
 }
 
 fn render(diagnostic: &Diagnostic, sources: &Sources, renderer: &Renderer) -> String {

@@ -1,5 +1,12 @@
 //! The document against the schema: every mistake at once, each at its place.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`quick`] | whether a tree fits a schema, without a copy of it and without words |
 
+mod quick;
+
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
@@ -13,9 +20,11 @@ use crate::tree::{Node, Value};
 /// Greatest number of mistakes that are told.
 const MAX_TOLD: usize = 200;
 
-static SCHEMA: LazyLock<Json> = LazyLock::new(schemas::manifest);
+static SCHEMA: LazyLock<Json> = LazyLock::new(schemas::filled_manifest);
 /// Absent only if the generated schema were not a schema, which a test refuses.
 static VALIDATOR: LazyLock<Option<Validator>> = LazyLock::new(|| jsonschema::validator_for(&SCHEMA).ok());
+/// Absent only if the generated schema had a keyword that is not known there, which a test refuses.
+static QUICK: LazyLock<Option<quick::Schema>> = LazyLock::new(|| quick::Schema::compile(&SCHEMA));
 
 /// A mistake and the keys that lead to it.
 #[derive(Debug)]
@@ -24,6 +33,33 @@ pub(crate) struct Mistake {
     pub diagnostic: Diagnostic,
     /// The path of the value.
     pub path: Vec<String>,
+    /// For an unknown key: the table, and the key that was probably meant.
+    meant: Option<(Vec<String>, String)>,
+    /// For a missing key: the table, and the key.
+    missing: Option<(Vec<String>, String)>,
+}
+
+impl Mistake {
+    fn new(diagnostic: Diagnostic, path: Vec<String>) -> Self {
+        Self {
+            diagnostic,
+            path,
+            meant: None,
+            missing: None,
+        }
+    }
+}
+
+/// Whether a manifest has no mistake.
+pub(crate) fn fits(root: &Node) -> bool {
+    QUICK.as_ref().is_some_and(|schema| schema.fits(root))
+}
+
+/// Whether an entry of a section (`stages`, `samples`, `sources`) has no mistake.
+pub(crate) fn entry_fits(section: &str, name: &str, node: &Node) -> bool {
+    QUICK
+        .as_ref()
+        .is_some_and(|schema| schema.entry_fits(section, name, node))
 }
 
 /// Checks a manifest.
@@ -36,6 +72,17 @@ pub(crate) fn manifest(root: &Node) -> Vec<Mistake> {
     for error in validator.iter_errors(&json).take(MAX_TOLD) {
         tell(root, &error, &mut mistakes);
     }
+    // A key that is misspelt is not missing too.
+    let meant: BTreeSet<_> = mistakes
+        .iter()
+        .filter_map(|mistake| mistake.meant.clone())
+        .collect();
+    mistakes.retain(|mistake| {
+        mistake
+            .missing
+            .as_ref()
+            .is_none_or(|missing| !meant.contains(missing))
+    });
     mistakes.sort_by_key(|mistake| mistake.diagnostic.span());
     mistakes.dedup_by(|a, b| {
         a.diagnostic.span() == b.diagnostic.span() && a.diagnostic.title == b.diagnostic.title
@@ -98,7 +145,7 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
     let path = path_of(error);
     let (node, span) = find(root, &path);
     let steps: Vec<&str> = path.iter().map(String::as_str).collect();
-    let mut add = |diagnostic: Diagnostic, path: Vec<String>| mistakes.push(Mistake { diagnostic, path });
+    let mut add = |diagnostic: Diagnostic, path: Vec<String>| mistakes.push(Mistake::new(diagnostic, path));
     let found = shown(node);
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected }
@@ -110,6 +157,7 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
                 .map(String::as_str)
                 .collect();
             let in_port = matches!(steps.as_slice(), ["stages", _, "in"]);
+            let table = path.clone();
             for key in unexpected {
                 let (code, title) = if in_port {
                     (Code::UnknownPort, format!("the stage type has no input `{key}`"))
@@ -130,7 +178,11 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
                 if diagnostic.help.is_none() && !known.is_empty() {
                     diagnostic = diagnostic.help(format!("known here: {}", known.join(", ")));
                 }
-                add(diagnostic, path);
+                let meant = nearest(key, known.iter().copied()).map(|name| (table.clone(), name.to_owned()));
+                mistakes.push(Mistake {
+                    meant,
+                    ..Mistake::new(diagnostic, path)
+                });
             }
         }
         ValidationErrorKind::Required { property } => {
@@ -156,7 +208,11 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
                     format!("the key `{key}` is missing{}", place_name(&steps)),
                 ),
             };
-            add(diagnostic, path);
+            let missing = Some((path.clone(), key.to_owned()));
+            mistakes.push(Mistake {
+                missing,
+                ..Mistake::new(diagnostic, path)
+            });
         }
         ValidationErrorKind::Type { kind } => {
             let expected = match kind {
@@ -171,6 +227,10 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
                     words.join(" or ")
                 }
             };
+            if is_secret(&steps) && matches!(node.value, Value::Text(_) | Value::Integer(_) | Value::Float(_))
+            {
+                return add(literal_secret(span, &steps), path);
+            }
             let mut diagnostic = Diagnostic::error(
                 Code::WrongType,
                 span,
@@ -294,7 +354,7 @@ fn alternatives(
     if !constants.is_empty() && constants.len() == context.len() {
         let options: Vec<&str> = constants.iter().map(String::as_str).collect();
         let diagnostic = one_of(span, &shown(node), node.as_text().unwrap_or_default(), &options);
-        mistakes.push(Mistake { diagnostic, path });
+        mistakes.push(Mistake::new(diagnostic, path));
         return;
     }
     let candidates: Vec<&Vec<ValidationError<'static>>> = context.iter().filter(meant).collect();
@@ -313,8 +373,27 @@ fn alternatives(
             if let Some(about) = description(error) {
                 diagnostic = diagnostic.help(format!("expected: {about}"));
             }
-            mistakes.push(Mistake { diagnostic, path });
+            mistakes.push(Mistake::new(diagnostic, path));
         }
+    }
+}
+
+/// Whether a secret is named here.
+fn is_secret(steps: &[&str]) -> bool {
+    matches!(steps, ["secrets", _] | ["sources", _, "password"])
+}
+
+fn literal_secret(span: hotcell_schema::manifest::Span, steps: &[&str]) -> Diagnostic {
+    let diagnostic = Diagnostic::error(
+        Code::LiteralSecret,
+        span,
+        "a secret is written out: whoever reads the manifest knows it",
+    );
+    match steps {
+        ["sources", ..] => diagnostic.help(
+            "name it, `{ secret = \"vault-pw\" }`, and say where it is read: `secrets.vault-pw.env = \"VAULT_PW\"`",
+        ),
+        _ => diagnostic.help("say where it is read: `file`, `command` or `env`"),
     }
 }
 

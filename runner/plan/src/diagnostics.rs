@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use hotcell_schema::diagnostic as told;
 use hotcell_schema::manifest::Span;
 use serde::Serialize;
 
@@ -138,10 +139,10 @@ impl Diagnostic {
         };
         let _ = write!(out, "{word}{}: {}", self.code, self.title);
         if let Some(first) = self.labels.first() {
-            let position = sources.position(first.span);
-            let _ = write!(out, "\n    | {}", sources.line(first.span.file, position.line));
+            let (line, marks) = excerpt(sources, first.span);
+            let _ = write!(out, "\n    | {line}\n    | {marks}");
             if !first.text.is_empty() {
-                let _ = write!(out, "\n    = {}", first.text);
+                let _ = write!(out, " {}", first.text);
             }
         }
         for label in self.labels.iter().skip(1) {
@@ -152,6 +153,98 @@ impl Diagnostic {
         }
         out
     }
+}
+
+/// Diagnostics as programs read them.
+pub fn for_programs(diagnostics: &[Diagnostic], sources: &Sources) -> told::Diagnostics {
+    let place = |file: u32, byte: u32| {
+        let at = sources.position(Span {
+            file,
+            start: byte,
+            end: byte,
+        });
+        told::Position {
+            line: at.line,
+            column: at.column,
+            byte,
+        }
+    };
+    let label = |label: &Label| told::Label {
+        file: sources.path(label.span.file).to_string(),
+        start: place(label.span.file, label.span.start),
+        end: place(label.span.file, label.span.end),
+        text: label.text.clone(),
+    };
+    told::Diagnostics {
+        format: told::FORMAT.into(),
+        version: told::VERSION,
+        diagnostics: diagnostics
+            .iter()
+            .map(|diagnostic| told::Diagnostic {
+                code: diagnostic.code.into(),
+                severity: match diagnostic.severity {
+                    Severity::Warning => told::Severity::Warning,
+                    Severity::Error => told::Severity::Error,
+                },
+                title: diagnostic.title.clone(),
+                labels: diagnostic.labels.iter().map(label).collect(),
+                help: diagnostic.help.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// Greatest number of characters of a line that is shown.
+const SHOWN: usize = 120;
+
+/// The line of a place, and marks below it. Of a long line, what is around the place; what would move the cursor is shown as
+/// a picture, but for tabs.
+fn excerpt(sources: &Sources, span: Span) -> (String, String) {
+    let position = sources.position(span);
+    let line: Vec<char> = sources.line(span.file, position.line).chars().collect();
+    let column = (position.column as usize).saturating_sub(1).min(line.len());
+    let start = if line.len() > SHOWN {
+        column.saturating_sub(SHOWN / 4)
+    } else {
+        0
+    };
+    let shown: Vec<char> = line.iter().copied().skip(start).take(SHOWN).collect();
+    let end = sources.position(Span {
+        start: span.end,
+        ..span
+    });
+    let end = if end.line == position.line {
+        (end.column as usize).saturating_sub(1)
+    } else {
+        line.len()
+    };
+    let mut text = String::new();
+    if start > 0 {
+        text.push('…');
+    }
+    text.extend(shown.iter().map(|c| match c {
+        '\t' => '\t',
+        c if c.is_control() => '\u{fffd}',
+        c => *c,
+    }));
+    if line.len() > start + shown.len() {
+        text.push('…');
+    }
+    let mut marks = String::new();
+    if start > 0 {
+        marks.push(' ');
+    }
+    marks.extend(
+        shown
+            .iter()
+            .take(column - start)
+            .map(|c| if *c == '\t' { '\t' } else { ' ' }),
+    );
+    let count = end
+        .saturating_sub(column)
+        .clamp(1, (shown.len() + start).saturating_sub(column).max(1));
+    marks.push_str(&"^".repeat(count));
+    (text.trim_end().to_owned(), marks)
 }
 
 /// The known name that is nearest to a wrong one, if any is near enough to be meant.
@@ -208,6 +301,7 @@ codes! {
     OutsideFolder = "E0009": "A path leads out of the folder of the document that names it.",
     Override = "E0010": "A `--set` or `--variant` cannot be applied.",
     Version = "E0011": "The manifest's version is missing or not one this program reads.",
+    Unwritable = "E0012": "A document cannot be written in that language.",
     UnknownKey = "E0101": "A key that does not exist here.",
     MissingKey = "E0102": "A key that must be there is missing.",
     WrongType = "E0103": "A value of the wrong type.",
@@ -216,6 +310,7 @@ codes! {
     OutOfRange = "E0106": "A number, list or text outside of its bounds.",
     WrongName = "E0107": "A name with characters that names do not have.",
     Invalid = "E0108": "A value that fits none of the forms it may have.",
+    LiteralSecret = "E0109": "A secret is written out instead of named.",
     UnknownStageType = "E0201": "A stage uses a stage type that does not exist.",
     UnknownStage = "E0202": "A reference to a stage that does not exist.",
     UnknownPort = "E0203": "A reference to an input or output that the stage type does not have.",
@@ -227,6 +322,9 @@ codes! {
     TooMany = "E0209": "More instances, samples or values than is allowed.",
     DuplicateValue = "E0210": "The same value stands twice on an axis.",
     Expression = "E0211": "An expression cannot be read or evaluated.",
+    UnknownVariable = "E0212": "A variable that is not set.",
+    VariableCycle = "E0213": "Variables use each other in a circle.",
+    UnknownName = "E0214": "An expression uses a name that is not known where it stands.",
     UnknownSamples = "E0301": "A reference to a sample set or source that does not exist.",
     NoMatch = "E0302": "A pattern fits no file.",
     SampleFile = "E0303": "A sample's file cannot be read.",
@@ -234,10 +332,28 @@ codes! {
     SampleList = "E0305": "A list of samples cannot be read.",
     WrongPattern = "E0306": "A pattern cannot be read.",
     SampleSet = "E0307": "A sample set says where its samples are not at all, or in two ways.",
+    Archive = "E0308": "An archive is damaged, or of a kind that is not read.",
+    ArchivePassword = "E0309": "An encrypted archive has no password, or another one.",
+    ArchiveTooLarge = "E0310": "An archive holds more than is allowed.",
+    SourceKeys = "E0311": "A source lacks a key that its kind needs, or has one that its kind does not know.",
+    Package = "E0312": "A Debian package is not where it is looked for.",
+    NotFetched = "E0313": "A package that is not stored yet: a run fetches it.",
+    AbsentSample = "E0314": "A sample that is listed, and that its source does not have.",
+    Unverified = "E0315": "Nothing vouches for a package: neither a signature nor a pinned digest.",
+    SourceHost = "E0316": "This host could not read a source or fetch a package.",
+    UnknownSecret = "E0320": "A secret is named that is not declared.",
+    SecretPlace = "E0321": "A secret says nowhere where it is read, or in several ways.",
+    SecretUnread = "E0322": "A secret cannot be read.",
     UnknownProfile = "E0401": "No arch profile has this name.",
     BrokenProfile = "E0402": "An arch profile cannot be read.",
     UnknownPersona = "E0403": "No persona has this name, and no such file exists.",
     RuleFile = "E0501": "A rule file cannot be used.",
+    Cores = "E0601": "The cores of a host do not fit together.",
+    Quota = "E0602": "A quota is more than its host has, or nothing at all.",
+    Users = "E0603": "Two users of a host are one.",
+    UnknownPart = "E0604": "A host names an image, network, engine or kind of machine that there is not.",
+    Template = "E0605": "A template is outside of what its arch profile or its image allows.",
+    Network = "E0606": "The addresses of a network cannot be used.",
     NotYet = "E0901": "Something that the language has a place for, and this version does not do.",
     WrongKind = "E0902": "A document of the other kind: an experiment is needed, or a host.",
 }

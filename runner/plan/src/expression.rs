@@ -77,6 +77,12 @@ impl Evaluator {
         Ok(compiled.undeclared_variables(false).into_iter().collect())
     }
 
+    /// The same with what is asked of each: `sample.family`.
+    pub fn paths(&self, expression: &str) -> Result<BTreeSet<String>, ExpressionError> {
+        let compiled = self.compile(expression)?;
+        Ok(compiled.undeclared_variables(true).into_iter().collect())
+    }
+
     /// Fills in every `${}` of a JSON value.
     pub fn fill_all(&self, value: &Json, context: &Json) -> Result<Json, ExpressionError> {
         Ok(match value {

@@ -11,13 +11,18 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`sources`], [`diagnostics`] | the texts, their lines and columns; what is wrong and where; the table of codes |
+//! | [`catalogue`] | a page for each code |
 //! | [`tree`] | one tree for both languages, every value with its place |
 //! | [`load`](mod@load) | documents, includes, variants, `--set`, schema check, typed manifest |
 //! | [`schemas`](mod@schemas) | JSON schemas of everything |
 //! | [`profiles`], [`shipped`] | arch profiles; files that are part of the program |
+//! | [`format`](mod@format) | documents in their usual form and in the other language |
+//! | [`host`](mod@host) | host documents, judged |
 //! | [`expression`] | `when`, `where`, `${}` |
 //! | [`reader`] | what a plan asks of those who read archives and fetch packages |
+//! | [`debian`] | what Debian writes about its packages |
 //! | [`resolve`] | samples, graph of stages, instances |
+//! | [`lock`] | what a plan is made of, pinned |
 //! | [`plan`](mod@plan) | the plan as plain data |
 //!
 //! ```no_run
@@ -29,14 +34,20 @@
 //! }
 //! ```
 
+pub mod catalogue;
 mod check;
+pub mod debian;
 pub mod diagnostics;
 mod expand;
 pub mod expression;
 mod files;
+pub mod format;
+pub mod host;
 pub mod load;
+pub mod lock;
 mod naming;
 pub mod plan;
+mod pools;
 pub mod profiles;
 pub mod reader;
 pub mod resolve;
@@ -45,6 +56,7 @@ pub mod schemas;
 pub mod shipped;
 pub mod sources;
 pub mod tree;
+mod vars;
 
 pub use self::plan::{
     After, Archive, AskedLimits, AxisValue, Expansion, FileSet, Instance, Item, Late, Origin, OwnFile, Plan, PlannedLimits,

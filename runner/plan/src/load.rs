@@ -1,4 +1,12 @@
-//! From a file to a checked, typed manifest: documents, includes, variants, `--set`, schema.
+//! From a file to a checked, typed manifest: documents, includes, variants, `--set`, variables, schema.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`changes`] | variants and `--set` |
+//! | [`form`] | the schema, and the types |
+
+mod changes;
+mod form;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -6,10 +14,12 @@ use std::io::Read as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_schema::manifest::{self, Manifest, Span};
 
-use crate::check;
 use crate::diagnostics::{Code, Diagnostic, Severity};
+use crate::shipped;
 use crate::sources::Sources;
-use crate::tree::{self, MAX_LENGTH, Node, Value};
+use crate::tree::origins::{self, Origins};
+use crate::tree::{self, Entry, MAX_LENGTH, Node, Value};
+use crate::vars;
 
 /// Greatest number of documents that one manifest is made of.
 const MAX_DOCUMENTS: usize = 256;
@@ -44,6 +54,10 @@ pub struct Loaded {
     pub(crate) samples: Vec<(String, Utf8PathBuf)>,
     /// Names of stages and sample sets that have mistakes: what refers to them is not judged.
     pub(crate) tainted: BTreeSet<(&'static str, String)>,
+    /// Where what was overridden stands.
+    pub(crate) origins: Origins,
+    /// Texts whose variables could not be filled in: what else is wrong with them follows from that.
+    unfilled: BTreeSet<Span>,
 }
 
 impl Loaded {
@@ -52,6 +66,20 @@ impl Loaded {
         self.diagnostics
             .iter()
             .any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
+    /// Puts the diagnostics in the order of their places, each once, and each with what its value overrides.
+    pub(crate) fn settle(&mut self) {
+        let own = [Code::UnknownVariable, Code::VariableCycle, Code::TooLarge].map(Code::as_str);
+        self.diagnostics.retain(|diagnostic| {
+            own.contains(&diagnostic.code)
+                || diagnostic
+                    .span()
+                    .is_none_or(|span| !self.unfilled.contains(&span))
+        });
+        self.origins.trace(&mut self.diagnostics);
+        self.diagnostics.sort_by_key(Diagnostic::span);
+        self.diagnostics.dedup();
     }
 }
 
@@ -79,7 +107,7 @@ pub(crate) fn reason(error: &std::io::Error) -> String {
 }
 
 /// Reads a text file of bounded length.
-pub(crate) fn read_text(path: &Utf8Path) -> Result<String, Diagnostic> {
+pub fn read_text(path: &Utf8Path) -> Result<String, Diagnostic> {
     let refuse = |code, text: String| Diagnostic::without_place(code, text);
     let cannot = |error: std::io::Error| {
         refuse(
@@ -159,6 +187,9 @@ pub(crate) fn join(folder: &Utf8Path, path: &Utf8Path) -> Utf8PathBuf {
 struct Loader {
     sources: Sources,
     problems: Vec<Diagnostic>,
+    origins: Origins,
+    /// Whether a document, or a part of one, could not be had: what refers to it is not judged.
+    partial: bool,
     /// Paths of the documents that are being read, for circles.
     open: Vec<Utf8PathBuf>,
     /// Documents that were read, with what they include.
@@ -177,15 +208,16 @@ impl Loader {
     }
 
     fn text(&mut self, path: &Utf8Path, text: String) -> Option<Node> {
-        let file = self.sources.add(path, text.clone());
-        if text.len() > MAX_LENGTH {
+        let length = text.len();
+        let file = self.sources.add(path, text);
+        if length > MAX_LENGTH {
             self.problems.push(Diagnostic::without_place(
                 Code::TooLarge,
-                format!("{path} is too large"),
+                format!("{path} is larger than {} MiB", MAX_LENGTH >> 20),
             ));
             return None;
         }
-        let text = text.as_str();
+        let text = self.sources.get(file).map_or("", |source| source.text.as_str());
         let node = match path.extension() {
             Some("toml") => tree::toml::parse(file, text, &mut self.problems),
             Some("yaml" | "yml") => tree::yaml::parse(file, text, &mut self.problems),
@@ -205,14 +237,17 @@ impl Loader {
                 );
                 None
             }
-        }?;
-        self.version(&node)?;
+        };
+        let mut node = node?;
+        self.version(&mut node)?;
         self.includes(path, node)
     }
 
     /// The first key says the version. Another version has another language, so nothing else is looked at.
-    fn version(&mut self, node: &Node) -> Option<()> {
-        let table = node.as_table()?;
+    fn version(&mut self, node: &mut Node) -> Option<()> {
+        let Value::Table(table) = &mut node.value else {
+            return None;
+        };
         let start = Span {
             end: node.span.start,
             ..node.span
@@ -226,7 +261,19 @@ impl Loader {
                     ),
                 ),
             );
-            return None;
+            // Everything else is looked at as if it did.
+            let version = Node {
+                span: start,
+                value: Value::Integer(i64::from(manifest::VERSION)),
+            };
+            table.insert(
+                "hotcell".into(),
+                Entry {
+                    key: start,
+                    node: version,
+                },
+            );
+            return Some(());
         };
         if entry.node.value != Value::Integer(i64::from(manifest::VERSION)) {
             self.problems.push(
@@ -255,41 +302,75 @@ impl Loader {
                 .filter_map(|item| Some((item.as_text()?.to_owned(), item.span)))
                 .collect(),
             // Anything else is a mistake that the schema tells.
-            _ => Vec::new(),
+            _ => return Some(node),
         };
         self.open.push(real(path));
         let mut base: Option<Node> = None;
         for (name, span) in listed {
-            if let Some(included) = self.include(path, &name, span) {
-                match &mut base {
-                    Some(base) => tree::merge(base, included),
-                    None => base = Some(included),
-                }
+            match (self.include(path, &name, span), &mut base) {
+                (Some(included), Some(base)) => origins::merge(base, included, &mut self.origins),
+                (Some(included), None) => base = Some(included),
+                (None, _) => self.partial = true,
             }
         }
         self.open.pop();
         Some(match base {
             Some(mut base) => {
-                // The order of keys is that of the including document first: `hotcell` stays on top.
-                tree::merge(&mut base, node);
+                origins::merge(&mut base, node, &mut self.origins);
                 base
             }
             None => node,
         })
     }
 
-    fn include(&mut self, from: &Utf8Path, name: &str, span: Span) -> Option<Node> {
+    /// Where a name of `include` leads: a file in the folder, or a document that is part of the program.
+    fn include_path(
+        &self,
+        from: &Utf8Path,
+        name: &str,
+    ) -> Result<(Utf8PathBuf, Option<&'static str>), Diagnostic> {
+        let nowhere = Span::default();
+        let from_shipped = from.as_str().strip_prefix(shipped::PREFIX);
+        let within = from_shipped.map(|from| {
+            let folder = Utf8Path::new(from).parent().unwrap_or(Utf8Path::new(""));
+            folder.join(name).into_string()
+        });
+        if let Some(wanted) = name.strip_prefix(shipped::PREFIX).map(str::to_owned).or(within) {
+            let Some(file) = shipped::document(&wanted) else {
+                let known: Vec<String> = shipped::pipelines()
+                    .iter()
+                    .map(|file| format!("{}{}", shipped::PREFIX, file.path))
+                    .collect();
+                let title = format!("`{name}` is not among the documents that are part of the program");
+                let problem = Diagnostic::error(Code::Include, nowhere, title)
+                    .did_you_mean(name, known.iter().map(String::as_str));
+                return Err(match problem.help {
+                    Some(_) => problem,
+                    None => problem.help(format!("there are: {}", known.join(", "))),
+                });
+            };
+            return Ok((
+                format!("{}{}", shipped::PREFIX, file.path).into(),
+                Some(file.text),
+            ));
+        }
         let folder = from
             .parent()
             .filter(|folder| !folder.as_str().is_empty())
             .unwrap_or(Utf8Path::new("."));
-        let path = match inside(folder, name) {
-            Ok(path) => path,
-            Err(text) => {
-                self.problems.push(
-                    Diagnostic::error(Code::OutsideFolder, span, text)
-                        .help("move the document into the folder"),
-                );
+        match inside(folder, name) {
+            Ok(path) => Ok((path, None)),
+            Err(text) => Err(Diagnostic::error(Code::OutsideFolder, nowhere, text)
+                .help("move the document into the folder")),
+        }
+    }
+
+    fn include(&mut self, from: &Utf8Path, name: &str, span: Span) -> Option<Node> {
+        let (path, given) = match self.include_path(from, name) {
+            Ok(found) => found,
+            Err(mut problem) => {
+                problem.labels.iter_mut().for_each(|label| label.span = span);
+                self.problems.push(problem);
                 return None;
             }
         };
@@ -318,13 +399,16 @@ impl Loader {
             ));
             return None;
         }
-        let text = match read_text(&path) {
+        let text = match given.map_or_else(|| read_text(&path), |text| Ok(text.to_owned())) {
             Ok(text) => text,
             Err(problem) => {
-                self.problems.push(
-                    Diagnostic::error(Code::Include, span, problem.title)
-                        .help("paths count from the folder of the document that names them"),
-                );
+                let help = if name.contains("${") {
+                    "documents are included before variables are filled in"
+                } else {
+                    "paths count from the folder of the document that names them"
+                };
+                self.problems
+                    .push(Diagnostic::error(Code::Include, span, problem.title).help(help));
                 return None;
             }
         };
@@ -335,15 +419,14 @@ impl Loader {
 
     fn finish(mut self, path: &Utf8Path, root: Option<Node>, options: &Options) -> Loaded {
         let mut tree = root.unwrap_or_else(|| Node::table(Span::default()));
-        let readable = !self
-            .problems
-            .iter()
-            .any(|problem| problem.severity == Severity::Error);
         let mut typed = None;
         let mut tainted = BTreeSet::new();
-        if readable {
+        let mut unfilled = BTreeSet::new();
+        // Where nothing could be read, nothing can be checked.
+        if tree.as_table().is_some_and(|table| !table.is_empty()) {
             self.variants(&mut tree, options);
             self.set(&mut tree, options);
+            unfilled = vars::fill(&mut tree, &self.sources, &mut self.origins, &mut self.problems);
             typed = self.check(&tree, &mut tainted);
         }
         let folder = path
@@ -353,133 +436,21 @@ impl Loader {
         let name = typed
             .as_ref()
             .and_then(|manifest: &Manifest| manifest.name.clone());
-        self.problems.sort_by_key(Diagnostic::span);
-        Loaded {
+        let mut loaded = Loaded {
             sources: self.sources,
             tree,
-            manifest: typed,
+            // What refers to a document that could not be had would be told to be missing.
+            manifest: typed.filter(|_| !self.partial),
             name: name.unwrap_or_else(|| name_of(path)),
             folder: folder.to_owned(),
             diagnostics: self.problems,
             samples: options.samples.clone(),
             tainted,
-        }
-    }
-
-    fn variants(&mut self, tree: &mut Node, options: &Options) {
-        for name in &options.variants {
-            match tree.at(&["variants", name]).cloned() {
-                Some(change) => tree::merge(tree, change),
-                None => {
-                    let known: Vec<String> = tree
-                        .get("variants")
-                        .and_then(Node::as_table)
-                        .map(|variants| variants.keys().cloned().collect())
-                        .unwrap_or_default();
-                    let problem =
-                        Diagnostic::without_place(Code::Override, format!("there is no variant `{name}`"))
-                            .did_you_mean(name, known.iter().map(String::as_str));
-                    let listed = if known.is_empty() {
-                        "none".to_owned()
-                    } else {
-                        known.join(", ")
-                    };
-                    self.problems.push(match problem.help {
-                        Some(_) => problem,
-                        None => problem.help(format!("variants of this manifest: {listed}")),
-                    });
-                }
-            }
-        }
-    }
-
-    fn set(&mut self, tree: &mut Node, options: &Options) {
-        for change in &options.set {
-            let mut problems = Vec::new();
-            let file = self.sources.add("--set", change.clone());
-            let node = tree::toml::parse(file, change, &mut problems).or_else(|| {
-                // What the shell left unquoted is a text.
-                let (key, value) = change.split_once('=')?;
-                let quoted = format!("{} = {}", key.trim(), serde_json::to_string(value.trim()).ok()?);
-                let mut again = Vec::new();
-                let file = self.sources.add("--set", quoted.clone());
-                tree::toml::parse(file, &quoted, &mut again)
-            });
-            match node {
-                Some(node) if node.as_table().is_some_and(|table| !table.is_empty()) => {
-                    let span = tree.span;
-                    tree::merge(tree, node);
-                    tree.span = span;
-                }
-                _ => self.problems.push(
-                    Diagnostic::error(
-                        Code::Override,
-                        Span {
-                            file,
-                            start: 0,
-                            end: 0,
-                        },
-                        format!("`--set {change}` is not key.path=value"),
-                    )
-                    .help("for instance --set stages.run.limits.wall=5m"),
-                ),
-            }
-        }
-    }
-
-    fn check(&mut self, tree: &Node, tainted: &mut BTreeSet<(&'static str, String)>) -> Option<Manifest> {
-        let mistakes = check::manifest(tree);
-        let mut rest = tree.clone();
-        for mistake in &mistakes {
-            let path: Vec<&str> = mistake.path.iter().map(String::as_str).collect();
-            match path.as_slice() {
-                ["stages", name, ..] => _ = tainted.insert(("stages", (*name).to_owned())),
-                ["samples", name, ..] => _ = tainted.insert(("samples", (*name).to_owned())),
-                ["sources", name, ..] => _ = tainted.insert(("sources", (*name).to_owned())),
-                _ => {}
-            }
-            prune(&mut rest, &path);
-        }
-        self.problems
-            .extend(mistakes.into_iter().map(|mistake| mistake.diagnostic));
-        match tree::read::read::<Manifest>(&rest) {
-            Ok(manifest) => Some(manifest),
-            Err(error) => {
-                // The schema tells all it knows; what is left is what only the reader knows.
-                if !self
-                    .problems
-                    .iter()
-                    .any(|problem| problem.severity == Severity::Error)
-                {
-                    self.problems.push(Diagnostic::error(
-                        Code::WrongType,
-                        error.span.unwrap_or(tree.span),
-                        error.message,
-                    ));
-                }
-                None
-            }
-        }
-    }
-}
-
-/// Takes out what has a mistake: a whole stage, sample set or source, or else the key below the top.
-fn prune(root: &mut Node, path: &[&str]) {
-    let Value::Table(table) = &mut root.value else {
-        return;
-    };
-    match path {
-        [section @ ("stages" | "samples" | "sources"), name, ..] => {
-            if let Some(Value::Table(inner)) = table.get_mut(*section).map(|entry| &mut entry.node.value) {
-                inner.shift_remove(*name);
-            } else {
-                table.shift_remove(*section);
-            }
-        }
-        [key, ..] if *key != "hotcell" => {
-            table.shift_remove(*key);
-        }
-        _ => {}
+            origins: self.origins,
+            unfilled,
+        };
+        loaded.settle();
+        loaded
     }
 }
 

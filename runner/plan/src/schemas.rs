@@ -44,6 +44,7 @@ pub fn all() -> Vec<PublishedSchema> {
             name: "manifest",
             json: manifest(),
         },
+        of::<hotcell_schema::diagnostic::Diagnostics>("diagnostics", "hotcell diagnostics"),
         of::<hotcell_schema::arch::ArchProfile>("arch-profile", "hotcell arch profile"),
         of::<hotcell_schema::persona::Persona>("persona", "hotcell persona"),
         of::<hotcell_schema::event::Event>("event", "hotcell event"),
@@ -54,6 +55,9 @@ pub fn all() -> Vec<PublishedSchema> {
         of::<hotcell_schema::job::PayloadResult>("payload-result", "hotcell payload result"),
         of::<hotcell_schema::report::Report>("report", "hotcell report"),
         of::<hotcell_schema::report::RunFacts>("run", "hotcell run facts"),
+        of::<hotcell_schema::forecast::Forecast>("forecast", "hotcell forecast"),
+        of::<hotcell_schema::log::LogLine>("log", "hotcell log line"),
+        of::<hotcell_schema::lock::LockFile>("lock", "hotcell lock file"),
         of::<hotcell_schema::golden::GoldenFile>("golden", "hotcell golden file"),
         of::<hotcell_schema::diff::RunDiff>("diff", "hotcell diff"),
         of::<hotcell_schema::verdict::Verdicts>("test", "hotcell verdicts"),
@@ -94,8 +98,30 @@ fn tidy(schema: &mut Json) {
     }
 }
 
-/// The schema of manifests, with the ports and settings of each stage type.
+/// The schema of manifests for editors: as [`filled_manifest`], and a text with `${…}` may stand for every value.
 pub fn manifest() -> Json {
+    let mut schema = filled_manifest();
+    let fixed = ["hotcell", "kind", "include", "vars", "variants"];
+    let mut roots = Vec::new();
+    if let Some(properties) = schema.get_mut("properties").and_then(Json::as_object_mut) {
+        for (_, value) in properties
+            .iter_mut()
+            .filter(|(key, _)| !fixed.contains(&key.as_str()))
+        {
+            // A whole section is written out; what is in it need not be.
+            if value.get("additionalProperties").is_some() {
+                inside(value, &mut roots);
+            } else {
+                widen(value, &mut roots);
+            }
+        }
+    }
+    allow_expressions(&mut schema, roots);
+    schema
+}
+
+/// The schema of manifests after variables were filled in, with the ports and settings of each stage type.
+pub fn filled_manifest() -> Json {
     let mut generator = SchemaGenerator::default();
     let mut conditions = Vec::new();
     let mut roots = Vec::new();
@@ -147,7 +173,22 @@ pub fn manifest() -> Json {
         stage.insert("allOf".into(), Json::Array(conditions));
     }
     finish(&mut schema, "manifest", "hotcell manifest");
+    signed(&mut schema);
     schema
+}
+
+/// Documents hold whole numbers of 64 bits with a sign.
+fn signed(schema: &mut Json) {
+    match schema {
+        Json::Object(object) => {
+            if object.get("format").and_then(Json::as_str) == Some("uint64") {
+                object.entry("maximum").or_insert(i64::MAX.into());
+            }
+            object.values_mut().for_each(signed);
+        }
+        Json::Array(list) => list.iter_mut().for_each(signed),
+        _ => {}
+    }
 }
 
 fn reference(schema: &Json) -> Option<String> {
@@ -162,7 +203,8 @@ fn allow_expressions(schema: &mut Json, roots: Vec<String>) {
     let mut done = BTreeSet::new();
     let mut left = roots;
     while let Some(name) = left.pop() {
-        if done.insert(name.clone())
+        if name != "Expression"
+            && done.insert(name.clone())
             && let Some(definition) = definitions.get_mut(&name)
         {
             inside(definition, &mut left);
@@ -189,6 +231,10 @@ fn inside(schema: &mut Json, left: &mut Vec<String>) {
     }
 }
 
+fn is_expression(schema: &Json) -> bool {
+    schema.get("$ref").and_then(Json::as_str) == Some(EXPRESSION)
+}
+
 fn widen(value: &mut Json, left: &mut Vec<String>) {
     left.extend(reference(value));
     for key in ["anyOf", "oneOf"] {
@@ -207,7 +253,11 @@ fn widen(value: &mut Json, left: &mut Vec<String>) {
                 .iter()
                 .all(|key| value.get(key).is_none())
     };
-    if free_text {
+    let wide_already = value
+        .get("anyOf")
+        .and_then(Json::as_array)
+        .is_some_and(|forms| forms.iter().any(is_expression));
+    if free_text || wide_already || is_expression(value) {
         return;
     }
     let mut inner = value.take();

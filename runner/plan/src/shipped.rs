@@ -5,12 +5,15 @@ use include_dir::{Dir, include_dir};
 static ARCH_PROFILES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../arch-profiles");
 static MANIFESTS: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../manifests");
 
+/// What the path of a shipped file begins with where a manifest names it: `shipped:pipelines/linux-default.yaml`.
+pub const PREFIX: &str = "shipped:";
+
 /// A shipped file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shipped {
     /// Its name without folder and ending, for instance `router`.
     pub name: &'static str,
-    /// Its path below the project, for instance `manifests/personas/router.toml`.
+    /// Its path in its folder of the project, for instance `personas/router.toml`.
     pub path: &'static str,
     /// Its text.
     pub text: &'static str,
@@ -56,4 +59,12 @@ pub fn rules() -> Vec<Shipped> {
 /// The ready manifests (`manifests/pipelines/*`), by name.
 pub fn pipelines() -> Vec<Shipped> {
     files(MANIFESTS.get_dir("pipelines"))
+}
+
+/// The ready manifest of that path, with or without its ending.
+pub fn document(path: &str) -> Option<Shipped> {
+    let bare = |path: &'static str| path.rsplit_once('.').map_or(path, |(bare, _)| bare);
+    pipelines()
+        .into_iter()
+        .find(|file| file.path == path || bare(file.path) == path)
 }

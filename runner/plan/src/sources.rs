@@ -100,6 +100,33 @@ impl Sources {
             .trim_end_matches(['\n', '\r'])
     }
 
+    /// Makes what stands at a place unreadable: secrets are not shown.
+    pub fn hide(&mut self, span: Span) {
+        let file = usize::try_from(span.file).ok();
+        let Some(source) = file.and_then(|file| self.files.get_mut(file)) else {
+            return;
+        };
+        let place = span.start as usize..span.end as usize;
+        if let Some(text) = source.text.get(place.clone()) {
+            let stars: String = text
+                .chars()
+                .flat_map(|c| std::iter::repeat_n(if c == '\n' { '\n' } else { '*' }, c.len_utf8()))
+                .collect();
+            source.text.replace_range(place, &stars);
+        }
+    }
+
+    /// Where a piece of a span's text stands; the whole span where it does not stand there as it is.
+    pub fn within(&self, span: Span, piece: &str) -> Span {
+        let found = self.get(span.file).and_then(|source| {
+            let text = source.text.get(span.start as usize..span.end as usize)?;
+            let start = span.start.checked_add(u32::try_from(text.find(piece)?).ok()?)?;
+            let end = start.checked_add(u32::try_from(piece.len()).ok()?)?;
+            Some(Span { start, end, ..span })
+        });
+        found.unwrap_or(span)
+    }
+
     /// All texts in the order they were taken in.
     pub fn iter(&self) -> impl Iterator<Item = &Source> {
         self.files.iter()

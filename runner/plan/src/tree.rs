@@ -4,8 +4,10 @@
 //! |---|---|
 //! | [`toml`] | TOML text to tree |
 //! | [`yaml`] | YAML text to tree |
+//! | [`origins`] | trees on top of each other, and where what was replaced stands |
 //! | [`read`] | tree to typed values, places kept |
 
+pub mod origins;
 pub mod read;
 pub mod toml;
 pub mod yaml;
@@ -15,9 +17,9 @@ use indexmap::IndexMap;
 use serde_json::Value as Json;
 
 /// Greatest length of one document in bytes.
-pub const MAX_LENGTH: usize = 16 << 20;
-/// Greatest number of values of one document, aliases counted each time they are used.
-pub const MAX_NODES: usize = 1_000_000;
+pub const MAX_LENGTH: usize = 32 << 20;
+/// Greatest number of values that aliases or variables may add to what is written.
+pub const MAX_ADDED: usize = 1_000_000;
 /// Greatest depth of tables and lists.
 pub const MAX_DEPTH: usize = 64;
 
@@ -127,6 +129,34 @@ impl Node {
         span
     }
 
+    /// JSON as a tree: everything stands at one place.
+    pub fn from_json(value: &Json, span: Span) -> Self {
+        let value = match value {
+            Json::Null => Value::Null,
+            Json::Bool(value) => Value::Boolean(*value),
+            Json::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(whole), _) => Value::Integer(whole),
+                (None, Some(number)) => Value::Float(number),
+                (None, None) => Value::Null,
+            },
+            Json::String(text) => Value::Text(text.clone()),
+            Json::Array(items) => Value::List(items.iter().map(|item| Self::from_json(item, span)).collect()),
+            Json::Object(table) => {
+                let entry = |value| Entry {
+                    key: span,
+                    node: Self::from_json(value, span),
+                };
+                Value::Table(
+                    table
+                        .iter()
+                        .map(|(key, value)| (key.clone(), entry(value)))
+                        .collect(),
+                )
+            }
+        };
+        Self { span, value }
+    }
+
     /// The same value as JSON, without places.
     pub fn to_json(&self) -> Json {
         match &self.value {
@@ -142,33 +172,6 @@ impl Node {
                     .map(|(key, entry)| (key.clone(), entry.node.to_json()))
                     .collect(),
             ),
-        }
-    }
-}
-
-/// Puts `over` on top of `base`: tables merge deeply, anything else replaces.
-pub fn merge(base: &mut Node, over: Node) {
-    match (&mut base.value, over.value) {
-        (Value::Table(table), Value::Table(changes)) => {
-            base.span = over.span;
-            for (key, change) in changes {
-                match table.entry(key) {
-                    indexmap::map::Entry::Occupied(mut old) => {
-                        let old = old.get_mut();
-                        old.key = change.key;
-                        merge(&mut old.node, change.node);
-                    }
-                    indexmap::map::Entry::Vacant(free) => {
-                        free.insert(change);
-                    }
-                }
-            }
-        }
-        (_, value) => {
-            *base = Node {
-                span: over.span,
-                value,
-            }
         }
     }
 }

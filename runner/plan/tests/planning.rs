@@ -150,10 +150,13 @@ fn a_manifest_becomes_instances() {
     assert_eq!(run.axes["round"], AxisValue::Literal(json!(1)));
     assert_eq!(run.when.as_ref().unwrap().reads["first-look"], 0);
     assert_eq!(
-        (run.limits.guest.virtual_time, run.limits.wall),
+        (
+            plan.stages["run"].limits.guest.virtual_time,
+            plan.stages["run"].limits.wall
+        ),
         (5_000_000_000, Some(120_000_000_000))
     );
-    let with: LinuxWith = serde_json::from_value(run.with.clone()).unwrap();
+    let with: LinuxWith = serde_json::from_value((*run.with).clone()).unwrap();
     assert_eq!(
         (with.args.as_slice(), with.network),
         (
@@ -188,7 +191,10 @@ fn a_manifest_becomes_instances() {
     seeds.dedup();
     assert_eq!(seeds.len(), plan.instances.len());
     assert_eq!(plan.sample_of(run).unwrap().family.as_deref(), Some("mirai"));
-    assert_eq!(std::fs::read(plan.sample_file(&plan.samples[0]).unwrap()).unwrap(), x86_64);
+    assert_eq!(
+        std::fs::read(plan.sample_file(&plan.samples[0]).unwrap()).unwrap(),
+        x86_64
+    );
 
     // The written plan can be read again, and is the same each time.
     let json = serde_json::to_string(&plan).unwrap();
@@ -234,14 +240,14 @@ fn documents_merge_and_paths_count_from_their_own() {
         (run.with["args"].clone(), run.with["argv0"].clone()),
         (json!(["three"]), json!("x"))
     );
-    assert_eq!(run.limits.guest.events, 5);
+    assert_eq!(plan.stages["run"].limits.guest.events, 5);
 
     let options = Options {
         variants: vec!["ci".into()],
         ..Options::default()
     };
     assert_eq!(
-        folder.plan("m.yaml", &options).instances[0].limits.guest.events,
+        folder.plan("m.yaml", &options).stages["run"].limits.guest.events,
         6
     );
     let options = Options {
@@ -256,8 +262,8 @@ fn documents_merge_and_paths_count_from_their_own() {
     let plan = folder.plan("m.yaml", &options);
     assert_eq!(
         (
-            plan.instances[0].limits.guest.events,
-            plan.instances[0].limits.wall
+            plan.stages["run"].limits.guest.events,
+            plan.stages["run"].limits.wall
         ),
         (7, Some(300_000_000_000))
     );
@@ -352,4 +358,56 @@ fn ten_thousand_stages_are_planned_in_linear_time() {
         large < small * 40,
         "1,000 stages: {small:?}, 10,000 stages: {large:?}"
     );
+}
+
+#[test]
+fn shipped_pipelines_are_included() {
+    let folder = Folder::new(&[
+        (
+            "m.yaml",
+            b"hotcell: 1\ninclude: [\"shipped:pipelines/linux-default.yaml\"]\nvars: { samples: samples.bots, wall: 1m }\nsamples: { bots: { glob: \"bin/*\" } }\nstages: { run: { retries: 2 } }\n",
+        ),
+        ("bin/one", &elf(62, 1)),
+    ]);
+    let plan = folder.plan("m.yaml", &Options::default());
+    assert_eq!(plan.stages.keys().collect::<Vec<_>>(), ["triage", "run", "hits"]);
+    assert_eq!(plan.stages["run"].limits.wall, Some(60_000_000_000));
+    assert_eq!(plan.stages["run"].retries, 2);
+    for pipeline in hotcell_plan::shipped::pipelines() {
+        let text = format!(
+            "hotcell = 1\ninclude = [\"shipped:{}\"]\nsamples.all.glob = \"bin/*\"\n",
+            pipeline.path
+        );
+        std::fs::write(folder.path("each.toml"), text).unwrap();
+        folder.plan("each.toml", &Options::default());
+    }
+}
+
+#[test]
+fn variables_variants_and_set_work_together() {
+    let folder = Folder::new(&[
+        (
+            "m.toml",
+            b"hotcell = 1\ninclude = [\"base.yaml\"]\nseed = \"${vars.seed}\"\nvars.events = 5\n[stages.a]\nretries = \"${vars.retries}\"\n[variants.more.vars]\nevents = 6\n[variants.more.stages.b]\nuses = \"unicorn/payload\"\nneeds = [\"a\"]\nwith = { arch = \"${vars.arch}\", code = \"90\" }\n[variants.twice.vars]\nevents = 7\nretries = 3\n",
+        ),
+        (
+            "base.yaml",
+            b"hotcell: 1\nvars: { arch: x86, seed: 9, retries: 1, ns: [1, 2] }\nstages:\n  a:\n    uses: unicorn/payload\n    for-each: { n: \"${vars.ns}\" }\n    with: { arch: \"${vars.arch}\", code: \"90\", trace: \"${n}\" }\n    limits: { events: \"${vars.events}\" }\n    when: n < vars.events\n",
+        ),
+    ]);
+    let plan = folder.plan("m.toml", &Options::default());
+    assert_eq!((plan.seed, plan.instances.len()), (9, 2));
+    assert_eq!(plan.stages["a"].limits.guest.events, 5);
+    assert_eq!(plan.instances[1].with["trace"], 2);
+    assert_eq!(plan.instances[0].when.as_ref().unwrap().value, Some(true));
+    let options = Options {
+        variants: vec!["more".into(), "twice".into()],
+        set: vec!["vars.seed=4".into(), "vars.ns=[1]".into()],
+        ..Options::default()
+    };
+    let plan = folder.plan("m.toml", &options);
+    assert_eq!((plan.seed, plan.instances.len()), (4, 2));
+    assert_eq!(plan.stages["a"].limits.guest.events, 7);
+    assert_eq!(plan.stages["a"].retries, 3);
+    assert_eq!(plan.stages.keys().collect::<Vec<_>>(), ["a", "b"]);
 }

@@ -1,21 +1,60 @@
-//! `hotcell validate`: everything that is wrong with a manifest.
+//! `hotcell validate`: everything that is wrong with a manifest, be it an experiment or a host.
 
-use crate::args::{Global, ManifestArgs};
+use hotcell_plan::{diagnostics as codes, host, load};
+use hotcell_schema::manifest::Kind;
+
+use crate::args::{Global, ValidateArgs};
 use crate::exit::{Exit, Failure};
-use crate::session::Planned;
-use crate::ui;
+use crate::places::Places;
+use crate::session::{judged, profiles, utf8};
+use crate::supplies::{Purpose, Supplies};
+use crate::{diagnostics, ui};
 
-pub(crate) fn run(args: &ManifestArgs, global: &Global) -> Result<Exit, Failure> {
-    let Some(planned) = Planned::from_manifest(args, global)? else {
-        return Ok(Exit::Usage);
+pub(crate) fn run(args: &ValidateArgs, global: &Global) -> Result<Exit, Failure> {
+    let path = utf8(&args.manifest.manifest)?;
+    let options = load::Options {
+        variants: args.manifest.variant.clone(),
+        set: args.manifest.set.clone(),
+        ..load::Options::default()
     };
-    let plan = &planned.plan;
-    ui::out(&format!(
-        "{}: {} samples, {} stages, {} instances",
-        plan.name,
-        plan.samples.len(),
-        plan.stages.len(),
-        plan.instances.len()
-    ));
+    let mut loaded = load::load(path, &options);
+    let kind = loaded.manifest.as_ref().map(|manifest| manifest.kind);
+    let summary = if kind == Some(Kind::Host) {
+        let profiles = profiles(&mut loaded, global)?;
+        host::check(&mut loaded, &profiles).map(|host| {
+            let pool = match host.pool {
+                Some(cores) => format!("{cores} cores for guests, "),
+                None => String::new(),
+            };
+            format!(
+                "a host: {pool}{} users, {} images, {} networks, {} templates",
+                host.users, host.images, host.networks, host.templates
+            )
+        })
+    } else {
+        let places = Places::find(global, Some(&args.manifest.manifest))?;
+        let supplies = Supplies::of(&loaded, &places, Purpose::Look, args.manifest.require_samples)?;
+        judged(&mut loaded, &supplies, global)?.0.map(|plan| {
+            format!(
+                "{} samples, {} stages, {} instances",
+                plan.samples.len(),
+                plan.stages.len(),
+                plan.instances.len()
+            )
+        })
+    };
+    if args.json {
+        ui::out(&ui::json(&codes::for_programs(
+            &loaded.diagnostics,
+            &loaded.sources,
+        ))?);
+    } else {
+        diagnostics::print(&loaded.diagnostics, &loaded.sources);
+    }
+    match summary.filter(|_| !loaded.has_errors()) {
+        Some(summary) if !args.json => ui::out(&format!("{}: {summary}", loaded.name)),
+        Some(_) => {}
+        None => return Ok(Exit::Usage),
+    }
     Ok(Exit::Ok)
 }

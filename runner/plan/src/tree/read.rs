@@ -51,6 +51,33 @@ pub fn read<'de, T: serde::Deserialize<'de>>(node: &'de Node) -> Result<T, ReadE
     T::deserialize(Reader(node))
 }
 
+/// `1.0` is a whole number, as JSON schemas have it.
+macro_rules! whole_numbers {
+    ($($name:ident)*) => {
+        $(fn $name<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+            match self.0.value {
+                Value::Float(value) => match whole(value) {
+                    Some(value) => match u64::try_from(value) {
+                        Ok(value) => visitor.visit_u64(value),
+                        Err(_) => visitor.visit_i64(value),
+                    }
+                    .map_err(|error: ReadError| error.at(self.0.span)),
+                    None => self.deserialize_any(visitor),
+                },
+                _ => self.deserialize_any(visitor),
+            }
+        })*
+    };
+}
+
+/// The whole number that a number with a fraction of nothing is.
+#[expect(clippy::cast_possible_truncation, reason = "the bounds were looked at")]
+pub(crate) fn whole(value: f64) -> Option<i64> {
+    // ±2^63: what fits into 64 bits, and is exact.
+    let bound = 9_223_372_036_854_775_808.0;
+    (value.fract() == 0.0 && value >= -bound && value < bound).then_some(value as i64)
+}
+
 #[derive(Clone, Copy)]
 struct Reader<'de>(&'de Node);
 
@@ -122,9 +149,29 @@ impl<'de> Deserializer<'de> for Reader<'de> {
         .map_err(|error| error.at(self.0.span))
     }
 
+    /// serde would read a list as a struct, field by field; in a document that is a mistake.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        match &self.0.value {
+            Value::Table(_) => self.deserialize_any(visitor),
+            other => {
+                Err(ReadError::custom(format!("expected a table, found {}", other.kind())).at(self.0.span))
+            }
+        }
+    }
+
+    whole_numbers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
-        unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        bool f32 f64 char str string bytes byte_buf
+        unit unit_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
 

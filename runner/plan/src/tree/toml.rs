@@ -1,5 +1,7 @@
 //! TOML text to tree. The parser goes on after a mistake, so all of them are told.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use hotcell_schema::manifest::Span;
@@ -9,43 +11,110 @@ use toml::de::{DeTable, DeValue};
 use super::{Entry, MAX_DEPTH, Node, Table, Value};
 use crate::diagnostics::{Code, Diagnostic};
 
-/// Reads a TOML document.
+/// Reads a TOML document. A key that stands twice, or a number that is too large, does not hide what else is wrong: a tree
+/// comes back all the same.
 pub fn parse(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Option<Node> {
     let (document, errors) = DeTable::parse_recoverable(text);
-    let failed = !errors.is_empty();
-    let mut told = std::collections::BTreeSet::new();
+    let mut whole = true;
+    let mut told = BTreeSet::new();
+    let mut twice = Vec::new();
     for error in errors.into_iter().take(100) {
-        let span = error.span().map_or(
-            Span {
-                file,
-                start: 0,
-                end: 0,
-            },
-            |range| place(file, &range),
-        );
-        let message = error.message().to_owned();
+        let span = error.span().unwrap_or(0..0);
+        let message = error.message();
         // A mistake often breaks several rules of the grammar at once; the first one of a line says most.
-        let before = text.as_bytes().get(..span.start as usize).unwrap_or_default();
+        let before = text.as_bytes().get(..span.start).unwrap_or_default();
         let line = before.iter().rposition(|byte| *byte == b'\n');
-        if told.insert(line) {
-            let code = if message.contains("duplicate key") {
-                Code::DuplicateKey
-            } else {
-                Code::Syntax
-            };
-            problems.push(Diagnostic::error(code, span, message));
+        let duplicate = message.contains("duplicate key");
+        whole &= duplicate;
+        if !told.insert(line) {
+            continue;
+        }
+        if duplicate {
+            twice.push(span);
+        } else {
+            problems.push(syntax(place(file, &span), message));
         }
     }
-    if failed {
+    for span in twice {
+        problems.push(duplicate(file, text, &document, span));
+    }
+    if !whole {
         return None;
     }
-    let before = problems.len();
     let span = place(file, &document.span());
-    let table = table(file, document.into_inner(), 1, problems);
-    (problems.len() == before).then_some(Node {
+    let mut deep = false;
+    let table = table(file, document.into_inner(), 1, problems, &mut deep);
+    (!deep).then_some(Node {
         span,
         value: Value::Table(table),
     })
+}
+
+fn syntax(span: Span, message: &str) -> Diagnostic {
+    let diagnostic = Diagnostic::error(Code::Syntax, span, message);
+    if message.contains("invalid basic string")
+        || message.contains("quoted")
+        || message.contains("string values")
+    {
+        diagnostic.help("a text stands in quotes: key = \"text\"")
+    } else if message.contains("invalid table header") || message.contains("newline") {
+        diagnostic.help("in TOML each `key = value` is a line of its own; a table begins with `[name]`")
+    } else {
+        diagnostic
+    }
+}
+
+/// A key that stands twice, with the place where it stands first: the nearest one before it, in a table's header if this is
+/// one.
+fn duplicate(file: u32, text: &str, document: &Spanned<DeTable<'_>>, span: Range<usize>) -> Diagnostic {
+    let line = |at: usize| {
+        let start = text
+            .get(..at)
+            .and_then(|before| before.rfind('\n'))
+            .map_or(0, |at| at + 1);
+        text.get(start..).unwrap_or_default().trim_start()
+    };
+    let written = text.get(span.clone()).unwrap_or_default();
+    let name = written.trim_matches(['"', '\'']);
+    let header = line(span.start).starts_with('[');
+    let mut places = Vec::new();
+    keys(document.get_ref(), name, 0, &mut places);
+    let first = places
+        .into_iter()
+        .filter(|at| at.start < span.start && line(at.start).starts_with('[') == header)
+        .max_by_key(|at| at.start);
+    let diagnostic = Diagnostic::error(
+        Code::DuplicateKey,
+        place(file, &span),
+        format!("the key `{name}` stands twice"),
+    );
+    match first {
+        Some(first) => diagnostic.also(place(file, &first), "first here"),
+        None => diagnostic,
+    }
+}
+
+/// Where a key of that name stands, in all tables.
+fn keys(table: &DeTable<'_>, name: &str, depth: usize, places: &mut Vec<Range<usize>>) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    for (key, value) in table {
+        if key.get_ref().as_ref() == name {
+            places.push(key.span());
+        }
+        match value.get_ref() {
+            DeValue::Table(inner) => keys(inner, name, depth + 1, places),
+            DeValue::Array(items) => {
+                for item in items.iter() {
+                    if let DeValue::Table(inner) = item.get_ref() {
+                        keys(inner, name, depth + 1, places);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 fn place(file: u32, range: &Range<usize>) -> Span {
@@ -57,7 +126,13 @@ fn place(file: u32, range: &Range<usize>) -> Span {
     }
 }
 
-fn table(file: u32, document: DeTable<'_>, depth: usize, problems: &mut Vec<Diagnostic>) -> Table {
+fn table(
+    file: u32,
+    document: DeTable<'_>,
+    depth: usize,
+    problems: &mut Vec<Diagnostic>,
+    deep: &mut bool,
+) -> Table {
     document
         .into_iter()
         .map(|(key, value)| {
@@ -66,21 +141,30 @@ fn table(file: u32, document: DeTable<'_>, depth: usize, problems: &mut Vec<Diag
                 key.into_inner().into_owned(),
                 Entry {
                     key: span,
-                    node: node(file, value, depth, problems),
+                    node: node(file, value, depth, problems, deep),
                 },
             )
         })
         .collect()
 }
 
-fn node(file: u32, value: Spanned<DeValue<'_>>, depth: usize, problems: &mut Vec<Diagnostic>) -> Node {
+fn node(
+    file: u32,
+    value: Spanned<DeValue<'_>>,
+    depth: usize,
+    problems: &mut Vec<Diagnostic>,
+    deep: &mut bool,
+) -> Node {
     let span = place(file, &value.span());
     if depth > MAX_DEPTH {
-        problems.push(Diagnostic::error(
-            Code::TooLarge,
-            span,
-            format!("tables and lists are nested deeper than {MAX_DEPTH}"),
-        ));
+        if !*deep {
+            problems.push(Diagnostic::error(
+                Code::TooLarge,
+                span,
+                format!("tables and lists are nested deeper than {MAX_DEPTH}"),
+            ));
+        }
+        *deep = true;
         return Node {
             span,
             value: Value::Null,
@@ -88,42 +172,45 @@ fn node(file: u32, value: Spanned<DeValue<'_>>, depth: usize, problems: &mut Vec
     }
     let value = match value.into_inner() {
         DeValue::String(text) => Value::Text(text.into_owned()),
-        DeValue::Integer(number) => {
-            let digits: String = number.as_str().chars().filter(|c| *c != '_').collect();
-            match i64::from_str_radix(&digits, number.radix()) {
-                Ok(number) => Value::Integer(number),
-                Err(_) => {
-                    problems.push(Diagnostic::error(
-                        Code::OutOfRange,
-                        span,
-                        "the number does not fit into 64 bits",
-                    ));
-                    Value::Null
-                }
+        DeValue::Integer(number) => match i64::from_str_radix(&digits(number.as_str()), number.radix()) {
+            Ok(number) => Value::Integer(number),
+            Err(_) => {
+                problems.push(Diagnostic::error(
+                    Code::OutOfRange,
+                    span,
+                    "the number does not fit into 64 bits",
+                ));
+                Value::Null
             }
-        }
-        DeValue::Float(number) => {
-            let digits: String = number.as_str().chars().filter(|c| *c != '_').collect();
-            match digits.parse::<f64>() {
-                Ok(number) if number.is_finite() => Value::Float(number),
-                _ => {
-                    problems.push(Diagnostic::error(
-                        Code::OutOfRange,
-                        span,
-                        "infinite numbers and NaN have no meaning here",
-                    ));
-                    Value::Null
-                }
+        },
+        DeValue::Float(number) => match digits(number.as_str()).parse::<f64>() {
+            Ok(number) if number.is_finite() => Value::Float(number),
+            _ => {
+                problems.push(Diagnostic::error(
+                    Code::OutOfRange,
+                    span,
+                    "infinite numbers and NaN have no meaning here",
+                ));
+                Value::Null
             }
-        }
+        },
         DeValue::Boolean(value) => Value::Boolean(value),
         DeValue::Datetime(date) => Value::Text(date.to_string()),
         DeValue::Array(list) => Value::List(
             list.into_iter()
-                .map(|item| node(file, item, depth + 1, problems))
+                .map(|item| node(file, item, depth + 1, problems, deep))
                 .collect(),
         ),
-        DeValue::Table(inner) => Value::Table(table(file, inner, depth + 1, problems)),
+        DeValue::Table(inner) => Value::Table(table(file, inner, depth + 1, problems, deep)),
     };
     Node { span, value }
+}
+
+/// The digits of a number without the `_` between them.
+fn digits(text: &str) -> Cow<'_, str> {
+    if text.contains('_') {
+        Cow::Owned(text.chars().filter(|c| *c != '_').collect())
+    } else {
+        Cow::Borrowed(text)
+    }
 }

@@ -1,4 +1,5 @@
-//! YAML 1.2 text to tree: one document, the core schema, no merge keys. Aliases are copied, within a bound.
+//! YAML 1.2 text to tree: one document, the core schema, no merge keys. Aliases are copied, within a bound. A tree comes
+//! back wherever there is one, with whatever is wrong with it among the problems.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -6,7 +7,7 @@ use std::collections::HashMap;
 use hotcell_schema::manifest::Span;
 use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, ScanError, Span as ParserSpan, Tag};
 
-use super::{Entry, MAX_DEPTH, MAX_NODES, Node, Table, Value};
+use super::{Entry, MAX_ADDED, MAX_DEPTH, Node, Table, Value};
 use crate::diagnostics::{Code, Diagnostic};
 
 /// Reads a YAML document.
@@ -16,32 +17,35 @@ pub fn parse(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Option<No
         block_nesting_limit: MAX_DEPTH,
     };
     options.emit_comments = false;
-    let before = problems.len();
     let mut builder = Builder {
         file,
         offsets: Offsets::of(text),
         stack: Vec::new(),
         anchors: HashMap::new(),
         root: None,
-        nodes: 0,
+        added: 0,
         problems,
     };
+    let mut whole = true;
     for event in Parser::new_from_str_with_options(text, options) {
         match event {
             Ok((event, span)) => {
                 if builder.event(event, span).is_err() {
+                    whole = false;
                     break;
                 }
             }
             Err(error) => {
                 builder.syntax(&error);
+                whole = false;
                 break;
             }
         }
     }
     let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
     let root = builder.root.take();
-    if problems.len() != before {
+    // What is only wrong in itself (a key that stands twice, a number that is too large) does not hide what else is wrong.
+    if !whole {
         return None;
     }
     match root {
@@ -66,7 +70,7 @@ pub fn parse(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Option<No
 }
 
 /// Byte offsets of characters. The parser counts characters, spans count bytes.
-struct Offsets {
+pub(crate) struct Offsets {
     /// Byte offset of every 64th character; empty when all characters are single bytes.
     marks: Vec<u32>,
     text: Box<[u8]>,
@@ -75,7 +79,7 @@ struct Offsets {
 impl Offsets {
     const STEP: usize = 64;
 
-    fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         if text.is_ascii() {
             return Self {
                 marks: Vec::new(),
@@ -93,7 +97,7 @@ impl Offsets {
         }
     }
 
-    fn byte(&self, character: usize) -> u32 {
+    pub(crate) fn byte(&self, character: usize) -> u32 {
         if self.marks.is_empty() {
             return u32::try_from(character).unwrap_or(u32::MAX);
         }
@@ -136,7 +140,8 @@ struct Builder<'a> {
     stack: Vec<Open>,
     anchors: HashMap<usize, (Node, usize)>,
     root: Option<Node>,
-    nodes: usize,
+    /// Values that aliases added.
+    added: usize,
     problems: &'a mut Vec<Diagnostic>,
 }
 
@@ -161,15 +166,15 @@ impl Builder<'_> {
     }
 
     fn count(&mut self, more: usize, span: Span) -> Result<(), Stop> {
-        self.nodes = self.nodes.saturating_add(more);
-        if self.nodes <= MAX_NODES {
+        self.added = self.added.saturating_add(more);
+        if self.added <= MAX_ADDED {
             return Ok(());
         }
         self.problems.push(
             Diagnostic::error(
                 Code::TooLarge,
                 span,
-                format!("the document has more than {MAX_NODES} values"),
+                format!("aliases add more than {MAX_ADDED} values to the document"),
             )
             .help("an alias counts as often as it is used"),
         );
@@ -187,7 +192,6 @@ impl Builder<'_> {
                 Err(Stop)
             }
             Event::Scalar(text, style, anchor, tag) => {
-                self.count(1, place)?;
                 let value = self.scalar(text, style, tag.as_deref(), place);
                 self.push(Node { span: place, value }, anchor, 1)
             }
@@ -229,7 +233,6 @@ impl Builder<'_> {
     }
 
     fn open(&mut self, place: Span, tag: Option<&Tag>, own: &str) -> Result<(), Stop> {
-        self.count(1, place)?;
         if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema_tag(own)) {
             self.unknown_tag(tag, place);
         }
@@ -412,6 +415,11 @@ fn plain(text: &str) -> Option<Value> {
             .map(Value::Float);
     }
     None
+}
+
+/// Whether a text without quotes is read as a text.
+pub(crate) fn is_plain_text(text: &str) -> bool {
+    plain(text).is_none() && !looks_like_number(text)
 }
 
 fn looks_like_number(text: &str) -> bool {

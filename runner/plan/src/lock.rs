@@ -1,0 +1,102 @@
+//! What a plan is made of, pinned: one entry of `hotcell.lock`.
+
+use std::collections::BTreeMap;
+
+use hotcell_schema::digest::Digest;
+use hotcell_schema::lock::{Lock, Pins};
+use serde::Serialize;
+
+use crate::plan::{Origin, Plan};
+use crate::reader::Package;
+
+/// What is pinned beside the plan itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Tools<'a> {
+    /// Version of hotcell.
+    pub hotcell: &'a str,
+    /// Engines that run something: name, and who they are.
+    pub engines: &'a [(String, String)],
+    /// The documents of the manifest: path from its folder, and digest.
+    pub documents: &'a [(String, Digest)],
+}
+
+/// Pins everything that a plan is made of.
+pub fn pin(plan: &Plan, tools: &Tools<'_>) -> Lock {
+    let mut lock = Lock {
+        tools: [
+            ("hotcell".to_owned(), tools.hotcell.to_owned()),
+            ("manifest".to_owned(), plan.manifest.to_string()),
+        ]
+        .into(),
+        documents: tools
+            .documents
+            .iter()
+            .map(|(path, digest)| (path.clone(), digest.to_string()))
+            .collect(),
+        engines: tools.engines.iter().cloned().collect(),
+        personas: digests(plan.personas.iter()),
+        profiles: digests(plan.profiles.iter()),
+        ..Lock::default()
+    };
+    for sample in &plan.samples {
+        let pin = match sample.origin {
+            Origin::Absent => "absent".to_owned(),
+            _ => sample.digest.to_string(),
+        };
+        // What is nowhere, or fetched, has no place that would name it.
+        let place = match &sample.origin {
+            Origin::Absent | Origin::Object => sample.digest.to_string(),
+            origin => origin.shown(&plan.archives),
+        };
+        lock.samples.insert(format!("{}: {place}", sample.set), pin);
+    }
+    for archive in &plan.archives {
+        lock.archives
+            .insert(archive.name.clone(), archive.digest.to_string());
+    }
+    for (source, package) in &plan.packages {
+        let pin = format!(
+            "{} {} {} {} {}",
+            package.name, package.version, package.arch, package.sha256, package.url
+        );
+        lock.packages.insert(source.clone(), pin);
+    }
+    for set in plan.file_sets.values() {
+        for file in &set.files {
+            let path = crate::files::relative(&plan.folder, &set.folder.join(&file.name));
+            lock.files.insert(path.into_string(), file.digest.to_string());
+        }
+    }
+    for file in plan.rule_sets.values().flat_map(|set| &set.files) {
+        lock.rules.insert(file.path.clone(), file.digest.to_string());
+    }
+    lock
+}
+
+/// The packages that a lock pins, by their source: what is fetched is then these and no others. Their files are known only
+/// when they were fetched.
+pub fn packages(lock: &Lock) -> BTreeMap<String, Package> {
+    let pins = lock.packages.iter().filter_map(|(source, pin)| {
+        let mut words = pin.split(' ');
+        let package = Package {
+            name: words.next()?.to_owned(),
+            version: words.next()?.to_owned(),
+            arch: words.next()?.to_owned(),
+            sha256: words.next()?.parse().ok()?,
+            url: words.next()?.to_owned(),
+            files: Vec::new(),
+        };
+        Some((source.clone(), package))
+    });
+    pins.collect()
+}
+
+fn digests<'a, T: Serialize + 'a>(named: impl Iterator<Item = (&'a String, &'a T)>) -> Pins {
+    // These types have string keys, so that writing them as JSON cannot fail.
+    named
+        .map(|(name, value)| {
+            let json = serde_json::to_vec(value).unwrap_or_default();
+            (name.clone(), Digest::of(&json).to_string())
+        })
+        .collect()
+}
