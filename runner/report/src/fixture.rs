@@ -70,6 +70,7 @@ impl Builder {
                 seed: 7,
                 hotcell: "0.1.0".into(),
                 variants: Vec::new(),
+                selection: None,
                 engines: engines
                     .map(|(name, identity)| (name.into(), identity.into()))
                     .into(),
@@ -155,6 +156,7 @@ impl Builder {
                         (Status::Ok, 0) => Status::Cached,
                         (status, _) => status,
                     },
+                    not_begun: false,
                     wall_s: 0.21 + place as f64 / 100.0,
                     cpu_s: 0.18,
                     peak_kib: 48_120,
@@ -168,9 +170,11 @@ impl Builder {
             format: "hotcell-run".into(),
             version: 1,
             run: "2026-01-31T08-15-00-7f3a".into(),
+            experiment: "fixture".into(),
             started: "2026-01-31T08:15:00Z".into(),
             wall_s: 2.34,
             host: "Linux 6.1, x86_64, 2 processors".into(),
+            selection: None,
             jobs: 2,
             isolation: "affinity".into(),
             confinement: ["no_new_privs", "landlock", "seccomp", "rlimits"]
