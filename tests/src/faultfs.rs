@@ -287,9 +287,11 @@ impl Filesystem for Disk {
     }
 
     fn getattr(&self, _: &Request, node: INodeNo, handle: Option<FileHandle>, reply: ReplyAttr) {
-        let facts = || match handle {
-            Some(handle) => Ok(self.file(handle)?.metadata()?),
-            None => Ok(fs::symlink_metadata(self.path(node)?)?),
+        let facts = || -> Result<_, Errno> {
+            match handle {
+                Some(handle) => Ok(self.file(handle)?.metadata()?),
+                None => Ok(fs::symlink_metadata(self.path(node)?)?),
+            }
         };
         answer!(reply, facts()?, facts => reply.attr(&BELIEVED, &attributes(&facts, node.0)));
     }
@@ -363,7 +365,7 @@ impl Filesystem for Disk {
     }
 
     fn open(&self, _: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let opened = || {
+        let opened = || -> Result<_, Errno> {
             self.faults.strike(READING)?;
             let write = flags.acc_mode() != OpenAccMode::O_RDONLY;
             let file = OpenOptions::new()

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`Lab`] | a temporary folder with store and state of its own; runs `hotcell` there |
 //! | [`Run`] | a run's folder, its report, its facts |
+//! | [`write_experiment`], [`Ledger`] | a small experiment, and what its runs have stored |
+//! | [`FaultyDisk`], [`TinyDisk`] | disks that fail |
 //! | [`busybox`], [`guests`] | programs to run; `None` with a word on stderr where this host has none |
 //! | [`qemu`] | the same program under qemu-user |
 //!
@@ -14,8 +16,12 @@
 //! that `xtask guests` printed; else it is asked), `HOTCELL_CACHE`.
 #![allow(clippy::print_stderr, clippy::unwrap_used)]
 
+mod experiment;
+mod faultfs;
 mod lab;
 mod programs;
 
+pub use experiment::{Chance, EXPERIMENT, Endings, Ledger, journals, write_experiment};
+pub use faultfs::{FaultyDisk, TinyDisk};
 pub use lab::{Lab, Run, files_below};
 pub use programs::{Busybox, Guest, busybox, executables, guests, qemu};
