@@ -95,10 +95,14 @@ fn members(stream: impl Read, prefix: &str, taker: &mut Taker<'_>) -> Result<(),
             TakeError::Read(error) => bounded(error),
         })?;
         if taker.is_done() {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
+    // What follows the end of a tar is nobody's, but a stream that is cut off there is cut off.
+    match io::copy(&mut archive.into_inner(), &mut io::sink()) {
+        Err(error) if [io::ErrorKind::UnexpectedEof, OVER].contains(&error.kind()) => Err(bounded(error)),
+        _ => Ok(()),
+    }
 }
 
 /// A stream that ends with an error after so many bytes.

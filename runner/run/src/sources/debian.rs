@@ -1,8 +1,8 @@
 //! Debian packages from a mirror.
 //!
 //! The chain of trust: Debian's keys sign `InRelease` (checked by `gpgv` or `sqv` with the system's keyring), which holds
-//! the digests of the indexes, which hold the digests of packages. Where the keyring or the program is not there, a pinned
-//! digest of the package itself vouches for it instead, and the indexes only say where it stands. Indexes are unpacked by
+//! the digests of the indexes, which hold the digests of packages. Where a signature cannot be had or checked, a pinned digest
+//! of the package itself vouches for it instead, and the indexes only say where it stands. Indexes are unpacked by
 //! the confined process and read here line by line.
 
 mod verify;
@@ -251,11 +251,19 @@ impl Mirror<'_> {
     /// The text of the suite's `Release`, vouched for by a signature, or by a pin of what is at the chain's end.
     fn release(&self) -> Result<String, SourceError> {
         let wanted = self.wanted;
-        let signed = self.get(&format!("dists/{}/InRelease", wanted.suite), MAX_RELEASE)?;
-        let text = match verify::signed_text(&signed)? {
-            Some(text) => text,
-            None if wanted.sha256.is_some() => String::from_utf8_lossy(&signed).into_owned(),
-            None => {
+        let pinned = wanted.sha256.is_some();
+        let path = |name: &str| format!("dists/{}/{name}", wanted.suite);
+        let signed = match self.get(&path("InRelease"), MAX_RELEASE) {
+            // A mirror without keys.
+            Err(_) if pinned => self.get(&path("Release"), MAX_RELEASE)?,
+            signed => signed?,
+        };
+        let text = match verify::signed_text(&signed) {
+            Ok(Some(text)) => text,
+            // The index then only says where the package is: its own digest vouches for it.
+            _ if pinned => String::from_utf8_lossy(&signed).into_owned(),
+            Err(error) => return Err(error),
+            Ok(None) => {
                 return Err(SourceError::Unverified(
                     "its signature cannot be checked here (no gpgv or sqv, or no keyring of Debian), and no digest is pinned"
                         .into(),
