@@ -113,7 +113,8 @@ fn crash(all: &[Busybox], kills: usize, seed: u64) {
         let (code, said) = end(runner);
         match victim {
             Victim::Nobody => assert_eq!(code, Some(0), "{said}"),
-            Victim::Cell => assert!(matches!(code, Some(0 | 3)), "{code:?} {said}"),
+            // Killed while it said its name, it is an engine that this host does not have: 4.
+            Victim::Cell => assert!(matches!(code, Some(0 | 3 | 4)), "{code:?} {said}"),
             Victim::Runner | Victim::OneOfTwoRunners => {
                 assert!(matches!(code, None | Some(0)), "{code:?} {said}")
             }
@@ -149,10 +150,13 @@ fn crash(all: &[Busybox], kills: usize, seed: u64) {
                 complete = true;
             }
         }
-        if victim == Victim::Cell && code == Some(3) {
+        if victim == Victim::Cell && code != Some(0) {
             let run = lab.latest();
             for one in &run.report.instances {
-                let honest = matches!(one.status, Status::Ok | Status::Interrupted | Status::Skipped);
+                let honest = match code {
+                    Some(3) => matches!(one.status, Status::Ok | Status::Interrupted | Status::Skipped),
+                    _ => matches!(one.status, Status::Ok | Status::Refused | Status::Skipped),
+                };
                 assert!(honest, "{}: {:?} {:?}", one.name, one.status, one.reason);
             }
             fs::remove_dir_all(&run.folder).unwrap();
