@@ -46,7 +46,7 @@ impl JsonSchema for Address {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "pattern": "^0x[0-9a-fA-F]{1,16}$"})
+        json_schema!({"type": "string", "pattern": "^0x[0-9a-fA-F]{1,16}$", "description": "an address or register value: 0x and up to 16 hexadecimal digits"})
     }
 }
 

@@ -158,7 +158,11 @@ mod tests {
         assert_eq!(all("1").differences(&all("1")), []);
         let differences = all("1").differences(&all("2"));
         assert_eq!(differences.len(), 10);
-        assert!(differences.iter().all(|difference| difference.pinned.as_deref() == Some("1")));
+        assert!(
+            differences
+                .iter()
+                .all(|difference| difference.pinned.as_deref() == Some("1"))
+        );
         assert_eq!(all("1").differences(&Lock::default()).len(), 10);
         assert_eq!(Lock::default().differences(&all("1")).len(), 10);
     }

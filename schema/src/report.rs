@@ -184,6 +184,9 @@ pub struct RunFacts {
     pub version: u32,
     /// The run's id.
     pub run: String,
+    /// The experiment's name; empty in files of before it was told here.
+    #[serde(default)]
+    pub experiment: String,
     /// When it started, RFC 3339.
     pub started: String,
     /// Wall seconds it took.
@@ -211,6 +214,9 @@ pub struct RunFacts {
 pub struct InstanceFacts {
     /// How it ended, `cached` included.
     pub status: Status,
+    /// It never began, because another instance failed before (`--fail-fast`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub not_begun: bool,
     /// Wall seconds.
     pub wall_s: f64,
     /// CPU seconds of the cell (user and system).

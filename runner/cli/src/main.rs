@@ -6,18 +6,33 @@
 //! | [`commands`] | one module a command |
 //! | [`places`] | where state, store and cell executables are |
 //! | [`diagnostics`] | what is wrong with a manifest, with the line it stands in |
-//! | [`progress`] | what goes on while stages run |
+//! | [`progress`], [`log`] | what goes on while stages run; the same as JSON lines |
+//! | [`choose`] | which part of an experiment runs |
+//! | [`outlook`] | what a run would do, and why |
+//! | [`runs`] | the runs of a state folder |
+//! | [`pins`] | `hotcell.lock` |
+//! | [`names`] | names of instances for people |
 //! | [`session`] | from a manifest's path to a plan and to a run |
+//! | [`supplies`] | what a plan is given: a reader of archives and packages, secrets |
 //! | [`verdicts`] | checks and changes in lines |
+//! | [`contents`] | the bytes of a run's outputs, for those who compare them |
 //! | [`ui`], [`exit`] | printing; exit codes |
 
 mod args;
+mod choose;
 mod commands;
+mod contents;
 mod diagnostics;
 mod exit;
+mod log;
+mod names;
+mod outlook;
+mod pins;
 mod places;
 mod progress;
+mod runs;
 mod session;
+mod supplies;
 mod ui;
 mod verdicts;
 
@@ -39,6 +54,7 @@ fn main() -> ExitCode {
         }
     };
     ui::set_color(cli.global.color);
+    log::set_format(cli.global.log_format);
     match dispatch(&cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -52,16 +68,23 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Validate(args) => commands::validate::run(args, global),
+        Command::Fmt(args) => commands::fmt::run(args),
+        Command::Help(args) => commands::help::run(args),
         Command::Plan(args) => commands::plan::run(args, global),
         Command::Run(args) => commands::run::run(args, global),
+        Command::Watch(args) => commands::watch::run(args, global),
+        Command::Lock(args) => commands::lock::run(args, global),
+        Command::Runs(args) => commands::runs::run(args, global),
         Command::Explain(args) => commands::explain::run(args, global),
         Command::Report(args) => commands::report::run(args, global),
         Command::Test(args) => commands::test::run(args, global),
         Command::Analyze(args) => commands::analyze::run(args, global),
         Command::Doctor(args) => commands::doctor::run(args, global),
         Command::Diff(args) => commands::diff::run(args, global),
+        Command::Store(args) => commands::store::run(args, global),
         Command::Init(args) => commands::init::run(args),
         Command::Schema(args) => commands::schema::run(args),
         Command::Completions(args) => commands::completions::run(args),
+        Command::Man(args) => commands::man::run(args),
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::args::Global;
 use crate::exit::Failure;
+use crate::runs::{self, Run, State};
 
 /// Folders this run of hotcell works with.
 #[derive(Debug, Clone)]
@@ -39,27 +40,18 @@ impl Places {
         self.state.join("runs")
     }
 
-    /// The newest run with a result that is wanted, by the time its result was written.
-    pub(crate) fn latest(&self, wanted: &dyn Fn(&Path) -> bool) -> Option<PathBuf> {
-        let mut folders: Vec<_> = fs_err::read_dir(self.runs())
-            .ok()?
-            .filter_map(|entry| {
-                let folder = entry.ok()?.path();
-                let written = folder
-                    .join("result/report.json")
-                    .metadata()
-                    .ok()?
-                    .modified()
-                    .ok()?;
-                Some((written, folder))
-            })
-            .collect();
-        folders.sort();
-        folders
-            .into_iter()
-            .rev()
-            .map(|(_, folder)| folder)
-            .find(|folder| wanted(folder))
+    /// The latest run with a result.
+    fn latest(&self) -> Result<PathBuf, Failure> {
+        let all = runs::all(&self.runs());
+        let finished = all.iter().rev().find(|run| run.state == State::Finished);
+        if let Some(run) = finished {
+            return Ok(run.folder.clone());
+        }
+        Err(match all.last() {
+            Some(run) => unfinished(&run.folder),
+            None => Failure::usage(format!("there is no run in {}", self.runs().display()))
+                .help("run an experiment first: hotcell run MANIFEST; or say where with --state DIR"),
+        })
     }
 
     /// A run by its folder, its id, or the latest.
@@ -80,28 +72,18 @@ impl Places {
                     "`{name}` is neither a run's folder nor the id of a run in {}",
                     self.runs().display()
                 ))
-                .help("list the runs with `ls`, or name the folder that holds `result/`"))
+                .help("`hotcell runs` lists them; or name the folder that holds `result/`"))
             }
-            None => self.latest(&|_| true).ok_or_else(|| {
-                Failure::usage(format!("there is no run in {}", self.runs().display()))
-                    .help("run an experiment first: hotcell run MANIFEST; or say where with --state DIR")
-            }),
+            None => self.latest(),
         }
     }
 }
 
-/// A run that was killed before its result was written: how far it came.
+/// A run that has no result: how far it came.
 fn unfinished(folder: &Path) -> Failure {
-    let entries = hotcell_store::Journal::read(&folder.join("journal.jsonl")).unwrap_or_default();
-    let ended = entries
-        .iter()
-        .filter(|entry| matches!(entry, hotcell_store::Entry::Ended { .. }))
-        .count();
-    Failure::usage(format!(
-        "{} has no result: the run ended after {ended} instances",
-        folder.display()
-    ))
-    .help("what was finished is stored: run the manifest again, and it goes on from there")
+    let how = Run::at(folder).map(|run| run.how_far()).unwrap_or_default();
+    Failure::usage(format!("{} has no result: {how}", folder.display()))
+        .help("what was finished is stored: run the manifest again, and it goes on from there")
 }
 
 fn store(global: &Global) -> Result<PathBuf, Failure> {

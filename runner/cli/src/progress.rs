@@ -1,46 +1,67 @@
-//! What goes on while stages run: bars on a terminal, a line for each instance elsewhere.
+//! What goes on while stages run: a bar with counts on a terminal, a line for each instance elsewhere, JSON lines for
+//! programs.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hotcell_plan::{Instance, Plan};
-use hotcell_run::{Done, Observer};
-use hotcell_schema::outcome::Status;
+use hotcell_run::{Done, Observer, Selection};
+use hotcell_schema::log::{Counts, LogKind, LogLine};
+use hotcell_schema::outcome::{Outcome, Status};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
 
 use crate::args::ProgressStyle;
-use crate::ui;
+use crate::names::Names;
+use crate::{log, ui};
 
 /// Shows progress on standard error.
 pub(crate) struct Progress<'a> {
-    plan: &'a Plan,
+    names: Names<'a>,
     bar: Option<ProgressBar>,
     lines: bool,
+    json: bool,
+    counts: Mutex<Counts>,
 }
 
 impl<'a> Progress<'a> {
     /// Progress in the wanted style.
-    pub(crate) fn new(plan: &'a Plan, style: ProgressStyle) -> Self {
+    pub(crate) fn new(plan: &'a Plan, selection: Option<&Selection>, style: ProgressStyle) -> Self {
+        let json = log::is_json();
         let terminal = std::io::stderr().is_terminal();
-        let with_bar = style == ProgressStyle::Auto && terminal;
+        let with_bar = style == ProgressStyle::Auto && terminal && !json;
+        let count = selection.map_or(plan.instances.len(), Selection::len);
         let bar = with_bar.then(|| {
-            let bar = ProgressBar::with_draw_target(
-                Some(plan.instances.len() as u64),
-                ProgressDrawTarget::stderr_with_hz(10),
-            );
-            let style = BarStyle::with_template("{bar:30.cyan/dim} {pos}/{len} {elapsed:>4} {msg}");
+            let bar =
+                ProgressBar::with_draw_target(Some(count as u64), ProgressDrawTarget::stderr_with_hz(10));
+            let style = BarStyle::with_template("{bar:30.cyan/dim} {pos}/{len} {elapsed:>4}  {msg}");
             bar.set_style(style.unwrap_or_else(|_| BarStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        let lines = bar.is_none() && style != ProgressStyle::None;
-        Self { plan, bar, lines }
+        let lines = bar.is_none() && style != ProgressStyle::None && !json;
+        Self {
+            names: Names::new(plan),
+            bar,
+            lines,
+            json: json && style != ProgressStyle::None,
+            counts: Mutex::default(),
+        }
     }
 
     /// All is over: the bar goes away.
-    pub(crate) fn finish(&self) {
+    pub(crate) fn finish(&self, run: &Path) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
+        }
+        if log::is_json() {
+            let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            log::write(&LogLine {
+                counts: Some(counts),
+                run: Some(run.display().to_string()),
+                ..log::line(LogKind::Summary)
+            });
         }
     }
 
@@ -51,79 +72,96 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// An instance as people know it: its stage, the sample's name and the other values.
-    fn title(&self, instance: &Instance) -> String {
-        ui::plain(&title(self.plan, instance))
+    fn about(&self, kind: LogKind, instance: &Instance) -> LogLine {
+        LogLine {
+            instance: Some(instance.name.clone()),
+            short: Some(self.names.of(instance)),
+            ..log::line(kind)
+        }
     }
-}
-
-/// An instance in few words: `run busybox 3b1f… sh`.
-pub(crate) fn title(plan: &Plan, instance: &Instance) -> String {
-    let mut words = vec![instance.stage.clone()];
-    for value in instance.axes.values() {
-        words.push(match value {
-            hotcell_plan::AxisValue::Sample(index) => match plan.samples.get(*index) {
-                Some(sample) => format!("{} {}", sample.name, sample.digest.short()),
-                None => String::new(),
-            },
-            literal => plan.axis_text(literal),
-        });
-    }
-    words.join(" ")
 }
 
 impl Observer for Progress<'_> {
     fn started(&self, _: usize, instance: &Instance) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(self.title(instance));
+        if self.json {
+            log::write(&self.about(LogKind::Started, instance));
         }
     }
 
     fn ended(&self, _: usize, instance: &Instance, done: &Done) {
+        let counts = {
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.add(done.status);
+            *counts
+        };
+        if self.json {
+            log::write(&LogLine {
+                status: Some(done.status),
+                outcome: done.outcome.as_ref().map(ToString::to_string),
+                reason: done.reason.clone(),
+                message: done.error.clone(),
+                wall_s: Some(done.wall_s),
+                ..self.about(LogKind::Ended, instance)
+            });
+        }
         let bad = done.status.is_bad();
         if self.lines || (bad && self.bar.is_some()) {
-            let (style, word) = status(done.status);
-            let reason = done
-                .reason
-                .as_deref()
-                .map(|reason| format!(": {}", ui::plain(reason)))
-                .unwrap_or_default();
+            let (style, word) = word(done);
+            let outcome = match &done.outcome {
+                // That it ended by itself and well is what everyone expects.
+                None | Some(Outcome::Exited(0) | Outcome::Completed) => String::new(),
+                Some(outcome) => format!("  {}", ui::plain(&outcome.to_string())),
+            };
+            let reason = done.reason.as_deref();
+            let reason = reason.map(|reason| format!("  {}", ui::plain(reason)));
             let error = match (&done.error, bad) {
                 (Some(error), true) => format!("\n    {}", ui::plain(error)),
                 _ => String::new(),
             };
             let time = if done.wall_s >= 0.1 {
-                format!(" {:.1} s", done.wall_s)
+                format!("  {:.1} s", done.wall_s)
             } else {
                 String::new()
             };
-            let title = self.title(instance);
             self.line(&format!(
-                "{} {title}{}{reason}{error}",
-                ui::styled(style, word),
+                "{} {}{outcome}{}{}{error}",
+                ui::styled(style, format!("{word:11}")),
+                self.names.plain(instance),
+                reason.unwrap_or_default(),
                 ui::styled(ui::DIM, time)
             ));
         }
         if let Some(bar) = &self.bar {
             bar.inc(1);
+            let words = counts.words();
+            let words = words.iter().filter(|(count, _)| *count > 0);
+            let words: Vec<String> = words.map(|(count, word)| format!("{count} {word}")).collect();
+            bar.set_message(words.join(", "));
         }
     }
 
-    fn expanded(&self, _: &Instance, added: usize) {
+    fn expanded(&self, point: &Instance, added: usize) {
         if let Some(bar) = &self.bar {
             bar.inc_length(added as u64);
+        }
+        if self.json {
+            log::write(&LogLine {
+                added: Some(added as u64),
+                ..self.about(LogKind::Expanded, point)
+            });
         }
     }
 }
 
-/// A status as a word of even width.
-fn status(status: Status) -> (anstyle::Style, &'static str) {
-    match status {
-        Status::Ok => (ui::GREEN, "ok         "),
-        Status::Cached => (ui::DIM, "cached     "),
-        Status::Failed => (ui::RED, "failed     "),
-        Status::Interrupted => (ui::YELLOW, "interrupted"),
-        Status::Skipped => (ui::DIM, "skipped    "),
-        Status::Refused => (ui::YELLOW, "refused    "),
+/// How an instance ended, in a word. That a sample could not be run is a result, and must not look like one that ran.
+fn word(done: &Done) -> (anstyle::Style, &'static str) {
+    match (done.status, &done.outcome) {
+        (Status::Ok, Some(Outcome::Unsupported(_))) => (ui::YELLOW, "not run"),
+        (Status::Ok, _) => (ui::GREEN, "ok"),
+        (Status::Cached, _) => (ui::DIM, "cached"),
+        (Status::Failed, _) => (ui::RED, "failed"),
+        (Status::Interrupted, _) => (ui::YELLOW, "interrupted"),
+        (Status::Skipped, _) => (ui::DIM, "skipped"),
+        (Status::Refused, _) => (ui::YELLOW, "refused"),
     }
 }

@@ -1,25 +1,29 @@
 //! From a manifest's path to a plan, and from a plan to a run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_cells::stop::StopSignal;
 use hotcell_detect::{RuleError, RuleSet};
 use hotcell_plan::profiles::Profiles;
-use hotcell_plan::{Code, Diagnostic, Plan, Sources, load};
+use hotcell_plan::{Code, Diagnostic, Package, Plan, Sources, load};
 use hotcell_report::text::{self, Style};
-use hotcell_run::{Engines, Forecast, Options, RunOutcome, execute, forecast};
+use hotcell_run::{Engines, Foreseen, Options, RunOutcome, Selection, execute, forecast};
+use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::Span;
 use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_schema::report::{Report, RunFacts};
-use hotcell_store::{Record, RunFolder, Store};
+use hotcell_store::{Record, RunFolder, Store, StoreError};
 
-use crate::args::{ExecuteArgs, Global, ManifestArgs};
+use crate::args::{ChooseArgs, ExecuteArgs, Global, ManifestArgs};
+use crate::commands::store::unusable;
 use crate::exit::{Exit, Failure};
 use crate::places::Places;
 use crate::progress::Progress;
-use crate::{diagnostics, ui};
+use crate::supplies::{Purpose, Supplies};
+use crate::{choose, diagnostics, pins, ui};
 
 /// A plan that can be run.
 pub(crate) struct Planned {
@@ -28,7 +32,14 @@ pub(crate) struct Planned {
     /// Where things are.
     pub places: Places,
     profiles: Profiles,
+    /// What of it is run; absent: all.
+    pub selection: Option<Selection>,
+    /// The documents of the manifest: path from its folder, and digest.
+    pub documents: Vec<(String, Digest)>,
+    /// Paths of all texts that were read, rules and personas too.
+    pub sources: Vec<Utf8PathBuf>,
     variants: Vec<String>,
+    supplies: Supplies,
 }
 
 /// A run that came to its end.
@@ -61,8 +72,55 @@ impl Ran {
 }
 
 impl Planned {
-    /// Loads, checks and plans a manifest. Diagnostics are shown; `None` when they are errors.
+    /// Loads, checks and plans a manifest to look at the plan. Diagnostics are shown; `None` when they are errors.
     pub(crate) fn from_manifest(args: &ManifestArgs, global: &Global) -> Result<Option<Self>, Failure> {
+        Self::with_purpose(args, global, Purpose::Look, BTreeMap::new())
+    }
+
+    /// A part of an experiment to look at; with `--locked`, only as it was pinned.
+    pub(crate) fn chosen(
+        args: &ManifestArgs,
+        choose: &ChooseArgs,
+        global: &Global,
+    ) -> Result<Option<Self>, Failure> {
+        Self::part(args, choose, global, Purpose::Look)
+    }
+
+    /// The same, to run it.
+    pub(crate) fn chosen_to_run(
+        args: &ManifestArgs,
+        choose: &ChooseArgs,
+        global: &Global,
+    ) -> Result<Option<Self>, Failure> {
+        Self::part(args, choose, global, Purpose::Run)
+    }
+
+    fn part(
+        args: &ManifestArgs,
+        choose: &ChooseArgs,
+        global: &Global,
+        purpose: Purpose,
+    ) -> Result<Option<Self>, Failure> {
+        let packages = match choose.locked {
+            true => pins::packages(args)?,
+            false => BTreeMap::new(),
+        };
+        let Some(mut planned) = Self::with_purpose(args, global, purpose, packages)? else {
+            return Ok(None);
+        };
+        if !pins::check(&planned, args, choose.locked)? {
+            return Ok(None);
+        }
+        planned.selection = choose::choose(&planned.plan, &planned.places.runs(), choose)?;
+        Ok(Some(planned))
+    }
+
+    fn with_purpose(
+        args: &ManifestArgs,
+        global: &Global,
+        purpose: Purpose,
+        packages: BTreeMap<String, Package>,
+    ) -> Result<Option<Self>, Failure> {
         let path = utf8(&args.manifest)?;
         let options = load::Options {
             variants: args.variant.clone(),
@@ -70,55 +128,53 @@ impl Planned {
             ..load::Options::default()
         };
         let places = Places::find(global, Some(&args.manifest))?;
-        Self::from_loaded(load::load(path, &options), places, args.variant.clone(), global)
+        let loaded = load::load(path, &options);
+        let mut supplies = Supplies::of(&loaded, &places, purpose, args.require_samples)?;
+        supplies.pins = packages;
+        Self::supplied(loaded, places, supplies, args.variant.clone(), global)
     }
 
-    /// Plans what was loaded.
+    /// Plans what was loaded and has no sources.
     pub(crate) fn from_loaded(
-        mut loaded: load::Loaded,
+        loaded: load::Loaded,
         places: Places,
         variants: Vec<String>,
         global: &Global,
     ) -> Result<Option<Self>, Failure> {
-        let folders: Vec<&Utf8Path> = global
-            .profiles
-            .iter()
-            .map(|folder| utf8(folder))
-            .collect::<Result<_, _>>()?;
-        let profiles = Profiles::load(&folders, &mut loaded.sources, &mut loaded.diagnostics);
-        let plan = hotcell_plan::plan(&mut loaded, &profiles);
-        if let Some(plan) = &plan {
-            loaded
-                .diagnostics
-                .extend(rule_problems(plan, &mut loaded.sources));
-        }
+        let supplies = Supplies::of(&loaded, &places, Purpose::Look, false)?;
+        Self::supplied(loaded, places, supplies, variants, global)
+    }
+
+    fn supplied(
+        mut loaded: load::Loaded,
+        places: Places,
+        supplies: Supplies,
+        variants: Vec<String>,
+        global: &Global,
+    ) -> Result<Option<Self>, Failure> {
+        let documents = documents(&loaded);
+        let (plan, profiles) = judged(&mut loaded, &supplies, global)?;
         diagnostics::print(&loaded.diagnostics, &loaded.sources);
         let usable = !loaded.has_errors();
         Ok(plan.filter(|_| usable).map(|plan| Self {
             plan,
             places,
             profiles,
+            selection: None,
+            documents,
+            sources: (0u32..)
+                .map_while(|number| loaded.sources.get(number))
+                .filter(|source| source.path != "--set" && !source.path.as_str().starts_with("shipped:"))
+                .map(|source| source.path.clone())
+                .collect(),
             variants,
+            supplies,
         }))
     }
 
-    /// The name of an instance in paths.
-    pub(crate) fn slug(&self, name: &str) -> String {
-        let instance = self.plan.instances.iter().find(|instance| instance.name == name);
-        instance.map(|instance| instance.slug.clone()).unwrap_or_default()
-    }
-
     /// What a run would do with each instance. The store is read, where there is one; nothing is written.
-    pub(crate) fn forecast(&self) -> Result<Vec<Forecast>, Failure> {
-        // Opening a store makes its folders, and a plan writes nothing: an empty one elsewhere says the same.
-        let nowhere;
-        let folder = if self.places.store.join("version").is_file() {
-            &self.places.store
-        } else {
-            nowhere = tempfile::tempdir()?;
-            &nowhere.path().to_path_buf()
-        };
-        let store = open_store(folder)?;
+    pub(crate) fn forecast(&self) -> Result<Vec<Foreseen>, Failure> {
+        let store = Store::open_to_read(&self.places.store).map_err(|error| unusable(&error))?;
         let engines = Engines::new(&self.places.libexec);
         let stop = StopSignal::new()?;
         let how = Defaults::default();
@@ -127,11 +183,8 @@ impl Planned {
     }
 
     /// What is stored under a cache key.
-    pub(crate) fn record(&self, key: &hotcell_schema::digest::Digest) -> Option<Record> {
-        if !self.places.store.join("version").is_file() {
-            return None;
-        }
-        Store::open(&self.places.store).ok()?.record(key).ok()?
+    pub(crate) fn record(&self, key: &Digest) -> Option<Record> {
+        Store::open_to_read(&self.places.store).ok()?.record(key).ok()?
     }
 
     fn options<'a>(
@@ -143,27 +196,35 @@ impl Planned {
     ) -> Options<'a> {
         Options {
             jobs: how.jobs,
+            selection: self.selection.as_ref(),
             fail_fast: how.fail_fast,
             force: how.force,
-            stop,
-            store,
-            engines,
+            again: &how.again,
+            archives: Some(&self.supplies.archives),
+            secrets: Some(&self.supplies.secrets),
             profiles: self.profiles.all(),
             hotcell: env!("CARGO_PKG_VERSION"),
             variants: &self.variants,
             started: &how.started,
             host: &how.host,
+            ..Options::new(store, engines, stop)
         }
     }
 
     /// Runs the plan, with progress on standard error. A first Ctrl-C ends it soon, a second one now.
     pub(crate) fn run(&self, args: &ExecuteArgs) -> Result<Ran, Failure> {
+        self.run_again(args, &BTreeSet::new())
+    }
+
+    /// The same, and some stages run whatever is stored.
+    pub(crate) fn run_again(&self, args: &ExecuteArgs, again: &BTreeSet<String>) -> Result<Ran, Failure> {
         let store = open_store(&self.places.store)?;
         let now = jiff::Timestamp::now();
         let how = Defaults {
-            jobs: args.jobs.map_or_else(processors, |jobs| jobs as usize),
+            jobs: jobs(args.jobs),
             fail_fast: args.fail_fast,
             force: args.force,
+            again: again.clone(),
             started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             host: host(),
         };
@@ -173,16 +234,17 @@ impl Planned {
                 .help("say where with --state DIR")
         })?;
         let engines = Engines::new(&self.places.libexec).with_temporary(&std::env::temp_dir());
-        let stop = StopSignal::new()?;
+        let stop = self.supplies.stop.clone();
         listen(&stop)?;
-        let progress = Progress::new(&self.plan, args.progress);
+        let progress = Progress::new(&self.plan, self.selection.as_ref(), args.progress);
         let outcome = execute(
             &self.plan,
             &self.options(&store, &engines, stop, &how),
             &folder,
             &progress,
         );
-        progress.finish();
+        progress.finish(folder.path());
+        silence();
         let outcome = outcome.map_err(|error| {
             Failure::host(format!("the run cannot go on: {error}")).help(format!(
                 "what was finished is stored; run again to go on. The journal is {}",
@@ -202,11 +264,60 @@ impl Planned {
     }
 }
 
+/// The documents that a manifest was loaded from, before anything else is read: path from its folder, and digest.
+fn documents(loaded: &load::Loaded) -> Vec<(String, Digest)> {
+    let sources = (0u32..).map_while(|number| loaded.sources.get(number));
+    // What `--set` says has no file.
+    let files = sources.filter(|source| source.path != "--set");
+    files
+        .map(|source| {
+            let path = source.path.strip_prefix(&loaded.folder);
+            let path = path.unwrap_or(&source.path).to_string();
+            (path, Digest::of(source.text.as_bytes()))
+        })
+        .collect()
+}
+
+/// Cells at once: as many as were asked for, or one for each processor.
+pub(crate) fn jobs(asked: Option<u32>) -> usize {
+    asked.map_or_else(processors, |jobs| jobs as usize)
+}
+
+/// The arch profiles of a command: the shipped ones and those of its folders.
+pub(crate) fn profiles(loaded: &mut load::Loaded, global: &Global) -> Result<Profiles, Failure> {
+    let folders: Vec<&Utf8Path> = global
+        .profiles
+        .iter()
+        .map(|folder| utf8(folder))
+        .collect::<Result<_, _>>()?;
+    Ok(Profiles::load(
+        &folders,
+        &mut loaded.sources,
+        &mut loaded.diagnostics,
+    ))
+}
+
+/// Plans what was loaded. All that is wrong is among its diagnostics, mistakes in rule files too.
+pub(crate) fn judged(
+    loaded: &mut load::Loaded,
+    supplies: &Supplies,
+    global: &Global,
+) -> Result<(Option<Plan>, Profiles), Failure> {
+    let profiles = profiles(loaded, global)?;
+    let plan = hotcell_plan::plan_with(loaded, &profiles, &supplies.supply());
+    if let Some(plan) = &plan {
+        let problems = rule_problems(plan, &mut loaded.sources);
+        loaded.diagnostics.extend(problems);
+    }
+    Ok((plan, profiles))
+}
+
 /// How a run is done, beyond the plan.
 struct Defaults {
     jobs: usize,
     fail_fast: bool,
     force: bool,
+    again: BTreeSet<String>,
     started: String,
     host: String,
 }
@@ -217,17 +328,23 @@ impl Default for Defaults {
             jobs: 1,
             fail_fast: false,
             force: false,
+            again: BTreeSet::new(),
             started: String::new(),
             host: String::new(),
         }
     }
 }
 
-fn open_store(folder: &Path) -> Result<Store, Failure> {
-    Store::open(folder).map_err(|error| {
-        Failure::host(format!("the store cannot be used: {error}"))
-            .help("say where it is with --store DIR or HOTCELL_STORE")
-    })
+/// Opens the store to work with it. A collection is waited for.
+pub(crate) fn open_store(folder: &Path) -> Result<Store, Failure> {
+    let opened = match Store::open(folder) {
+        Err(StoreError::Busy { by, .. }) => {
+            ui::say(&format!("waiting: {by}"));
+            Store::open_waiting(folder)
+        }
+        opened => opened,
+    };
+    opened.map_err(|error| unusable(&error))
 }
 
 /// Rule files are read by another crate than manifests; to people they are one. What `expect` names must be
@@ -312,20 +429,40 @@ fn rule_problem(error: &RuleError, files: &[(&str, &str)], sources: &mut Sources
     }
 }
 
+/// What a signal stops, and how often it was asked to. A command can make several runs, one after the other.
+static STOP: Mutex<Option<(StopSignal, u32)>> = Mutex::new(None);
+/// Whether someone listens.
+static LISTENING: OnceLock<()> = OnceLock::new();
+
 /// The first Ctrl-C (or SIGTERM) asks to stop, the second one insists. What a handler does is async-signal-safe.
 fn listen(stop: &StopSignal) -> Result<(), Failure> {
     use signal_hook::consts::{SIGINT, SIGTERM};
+    *STOP.lock().unwrap_or_else(PoisonError::into_inner) = Some((stop.clone(), 0));
+    if LISTENING.set(()).is_err() {
+        return Ok(());
+    }
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-    let stop = stop.clone();
     std::thread::spawn(move || {
-        for (count, _) in signals.forever().enumerate() {
-            stop.request();
-            if count == 0 {
+        for _ in signals.forever() {
+            let first = match &mut *STOP.lock().unwrap_or_else(PoisonError::into_inner) {
+                None => false,
+                Some((stop, count)) => {
+                    stop.request();
+                    *count += 1;
+                    *count == 1
+                }
+            };
+            if first {
                 ui::say("stopping; press Ctrl-C again to end running cells at once");
             }
         }
     });
     Ok(())
+}
+
+/// The run is over: nothing is left to stop.
+fn silence() {
+    *STOP.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
 /// Processors this process may use.

@@ -1,12 +1,16 @@
 //! Everything that is printed goes through here: results to standard output, everything else to standard error.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use anstyle::{AnsiColor, Style};
+use hotcell_run::Secrets;
 
 use crate::args::Color;
 use crate::exit::{Exit, Failure};
+use crate::log;
 
 /// Bold.
 pub(crate) const BOLD: Style = Style::new().bold();
@@ -44,8 +48,26 @@ pub(crate) fn stdout_is_colored() -> bool {
 /// own exit code.
 static UNHEARD: AtomicBool = AtomicBool::new(false);
 
+/// The secrets whose values nothing that is printed may hold.
+static SECRETS: OnceLock<Arc<Secrets>> = OnceLock::new();
+
+/// From now on the values of these secrets are printed as their names.
+pub(crate) fn redact(secrets: &Arc<Secrets>) {
+    // A command has one manifest.
+    let _ = SECRETS.set(Arc::clone(secrets));
+}
+
+/// A text without the values of secrets.
+pub(crate) fn redacted(text: &str) -> Cow<'_, str> {
+    match SECRETS.get() {
+        Some(secrets) => secrets.redact(text),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// A piece of the result, to standard output.
 pub(crate) fn out(text: &str) {
+    let text = &redacted(text);
     if UNHEARD.load(Ordering::Relaxed) {
         return;
     }
@@ -64,6 +86,10 @@ pub(crate) fn out(text: &str) {
 
 /// A line about what goes on, to standard error.
 pub(crate) fn say(text: &str) {
+    let text = &redacted(text);
+    if log::is_json() {
+        return log::message(text);
+    }
     // Nowhere is left to complain when standard error is closed.
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
@@ -75,6 +101,9 @@ pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
 
 /// A command's failure.
 pub(crate) fn failure(failure: &Failure) {
+    if log::is_json() {
+        return log::failure(failure);
+    }
     let lines = |text: &str| text.lines().map(plain).collect::<Vec<_>>().join("\n");
     say(&format!("{} {}", styled(RED, "error:"), lines(&failure.message)));
     if let Some(help) = &failure.help {

@@ -5,7 +5,7 @@ use hotcell_schema::elf::ElfInfo;
 use hotcell_schema::event::{Event, Header};
 use hotcell_schema::finding::{Findings, Severity};
 use hotcell_schema::job::{LinuxResult, PayloadResult};
-use hotcell_schema::report::{FORMAT, InstanceReport, Report, SampleReport, Technique, VERSION};
+use hotcell_schema::report::{FORMAT, InstanceReport, Report, SampleReport, Selection, Technique, VERSION};
 use hotcell_schema::stage::{PortType, StageType};
 use indexmap::IndexMap;
 
@@ -26,6 +26,8 @@ pub struct Assembly {
     pub hotcell: String,
     /// Chosen variants.
     pub variants: Vec<String>,
+    /// What of the plan was run, where not all of it.
+    pub selection: Option<Selection>,
     /// Engine name to identity.
     pub engines: IndexMap<String, String>,
     /// Samples by id, in the manifest's order. `arch` and `severity` are filled in here.
@@ -45,6 +47,7 @@ pub fn assemble(assembly: Assembly, outputs: &dyn Outputs) -> Result<Report, Rep
         seed: assembly.seed,
         hotcell: assembly.hotcell,
         variants: assembly.variants,
+        selection: assembly.selection,
         engines: assembly.engines,
         samples: assembly.samples,
         instances: assembly.instances,

@@ -137,6 +137,7 @@ mod tests {
             seed: 0,
             hotcell: "0".into(),
             variants: Vec::new(),
+            selection: None,
             engines: IndexMap::new(),
             samples: IndexMap::new(),
             attack: IndexMap::new(),

@@ -16,10 +16,10 @@ use crate::RunError;
 use crate::engines::Engines;
 use crate::expand::{self, Level};
 use crate::finish;
-use crate::secrets::Secrets;
-use crate::sources::Archives;
 use crate::schedule::{Schedule, Task};
+use crate::secrets::Secrets;
 use crate::select::Selection;
+use crate::sources::Archives;
 use crate::work::{Done, Shared, work};
 
 /// How a plan is run. Whatever a library must not find out by itself (clock, folders, host) is given here.
@@ -49,6 +49,8 @@ pub struct Options<'a> {
     pub profiles: &'a [ArchProfile],
     /// Version of hotcell, for the report.
     pub hotcell: &'a str,
+    /// What tells this build of hotcell from any other; empty: unknown, and no run is taken for another.
+    pub build: &'a str,
     /// Variants that were chosen.
     pub variants: &'a [String],
     /// When the run starts, RFC 3339.
@@ -81,6 +83,7 @@ impl<'a> Options<'a> {
             secrets: None,
             profiles: &[],
             hotcell: "",
+            build: "",
             variants: &[],
             started: "",
             host: "",

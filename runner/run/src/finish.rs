@@ -1,18 +1,23 @@
 //! The end of a run: `result/`, pages and `run.json`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
+use std::sync::PoisonError;
 
-use hotcell_plan::{Instance, Plan};
+use hotcell_plan::{AxisValue, Instance, Plan, Wire};
 use hotcell_report::{Assembly, Outputs, assemble, html, to_json};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::Status;
-use hotcell_schema::report::{InstanceFacts, InstanceReport, OutputReport, Report, RunFacts, SampleReport};
+use hotcell_schema::report::{
+    InstanceFacts, InstanceReport, OutputReport, Report, RunFacts, SampleReport, Selection,
+};
 use hotcell_store::runs::ResultWriter;
-use hotcell_store::{RunFolder, Store, StoreError, Stored};
+use hotcell_store::{RunFolder, Store, StoreError, Stored, keys};
 use indexmap::IndexMap;
 
 use crate::RunError;
+use crate::current;
+use crate::execute::NOT_BEGUN;
 use crate::work::{Done, Shared};
 
 /// Writes everything a run leaves.
@@ -40,22 +45,28 @@ pub(crate) fn finish(
         hotcell: shared.options.hotcell.to_owned(),
         variants: shared.options.variants.to_vec(),
         engines: engines(shared),
-        samples: samples(plan),
+        selection: asked(shared),
+        samples: samples(shared),
         instances,
     };
     let report = assemble(assembly, &objects)?;
-    writer.write("report.json", to_json(&report)?.as_bytes())?;
+    let json = to_json(&report)?;
+    writer.write("report.json", json.as_bytes())?;
     writer.publish()?;
     let facts = facts(shared, folder, wall_s, workers);
-    let mut json = serde_json::to_vec_pretty(&facts)?;
-    json.push(b'\n');
-    folder.write("run.json", &json)?;
+    let mut told = serde_json::to_vec_pretty(&facts)?;
+    told.push(b'\n');
+    folder.write("run.json", &told)?;
+    let keys = shared.components.lock().unwrap_or_else(PoisonError::into_inner);
+    folder.write(keys::FILE, &keys.to_json()?)?;
+    drop(keys);
     html::pages(&report, Some(&facts), &objects, &mut |path, page| {
         folder.write(path, page.as_bytes()).map_err(|error| match error {
             StoreError::Io(error) => error,
             other => io::Error::other(other),
         })
     })?;
+    current::note(shared, folder, Digest::of(json.as_bytes()))?;
     Ok((report, facts))
 }
 
@@ -184,13 +195,40 @@ fn instance_report(plan: &Plan, instance: &Instance, done: &Done) -> InstanceRep
 }
 
 /// Samples by their digest. The same bytes can stand in several sets: the first one names them, as in the plan.
-fn samples(plan: &Plan) -> IndexMap<String, SampleReport> {
+/// Where not all of the plan was run, those that something is about.
+fn samples(shared: &Shared<'_>) -> IndexMap<String, SampleReport> {
+    let plan = shared.plan;
+    let about: Option<HashSet<usize>> = shared.options.selection.map(|selection| {
+        let chosen = plan.instances.iter().enumerate();
+        let chosen = chosen.filter(|(index, _)| selection.has(*index));
+        chosen.flat_map(|(_, instance)| about(instance)).collect()
+    });
     let mut samples = IndexMap::new();
-    for sample in &plan.samples {
+    for (index, sample) in plan.samples.iter().enumerate() {
+        if about.as_ref().is_some_and(|about| !about.contains(&index)) {
+            continue;
+        }
         let (id, report) = sample_report(sample);
         samples.entry(id).or_insert(report);
     }
     samples
+}
+
+/// Samples that an instance is about, or reads.
+fn about(instance: &Instance) -> impl Iterator<Item = usize> {
+    let axes = instance.axes.values().filter_map(|value| match value {
+        AxisValue::Sample(index) => Some(*index),
+        _ => None,
+    });
+    let wired = instance.inputs.values().flatten();
+    axes.chain(wired.filter_map(|wire| match wire {
+        Wire::Sample(index) => Some(*index),
+        _ => None,
+    }))
+}
+
+fn asked(shared: &Shared<'_>) -> Option<Selection> {
+    shared.options.selection.map(|selection| selection.asked.clone())
 }
 
 fn sample_report(sample: &hotcell_plan::Sample) -> (String, SampleReport) {
@@ -241,6 +279,7 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
         fallbacks.extend(done.fallbacks.iter().cloned());
         let facts = InstanceFacts {
             status: done.status,
+            not_begun: done.reason.as_deref() == Some(NOT_BEGUN),
             wall_s: done.wall_s,
             cpu_s: done.cpu_s,
             peak_kib: done.peak_kib,
@@ -253,9 +292,11 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
         format: "hotcell-run".into(),
         version: 1,
         run: folder.id(),
+        experiment: shared.plan.name.clone(),
         started: shared.options.started.to_owned(),
         wall_s,
         host: shared.options.host.to_owned(),
+        selection: asked(shared),
         jobs: u32::try_from(workers).unwrap_or(u32::MAX),
         isolation: "none".into(),
         confinement: confinement.into_iter().collect(),

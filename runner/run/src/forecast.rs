@@ -54,6 +54,8 @@ pub enum Forecast {
 /// An instance, and what a run would do with it.
 #[derive(Debug, Clone)]
 pub struct Foreseen {
+    /// Its index: that in the plan, or counted on from there for what a point becomes.
+    pub index: usize,
     /// The instance; a point stands before what it becomes.
     pub instance: Instance,
     /// What a run would do.
@@ -65,6 +67,9 @@ pub fn forecast(plan: &Plan, options: &Options<'_>) -> Result<Vec<Foreseen>, Sto
     let shared = Shared::new(plan, options);
     let mut forecasts: HashMap<usize, Forecast> = HashMap::with_capacity(plan.instances.len());
     for (index, instance) in plan.instances.iter().enumerate() {
+        if !options.has(index) {
+            continue;
+        }
         if plan.expansion_of(instance).is_none() {
             let forecast = one(&shared, index, instance)?;
             forecasts.insert(index, forecast);
@@ -123,6 +128,7 @@ pub fn forecast(plan: &Plan, options: &Options<'_>) -> Result<Vec<Foreseen>, Sto
     Ok(all
         .filter_map(|(index, instance)| {
             Some(Foreseen {
+                index,
                 instance: instance.clone(),
                 forecast: forecasts.remove(&index)?,
             })
@@ -183,7 +189,8 @@ fn foresee(shared: &Shared<'_>, instance: &Instance) -> Result<Forecast, StoreEr
             reason: done.error.or(done.reason).unwrap_or_default(),
         },
         Ok(ready) => {
-            let stored = !shared.options.force && shared.options.store.record(&ready.key)?.is_some();
+            let stored =
+                !shared.options.forces(instance) && shared.options.store.record(&ready.key)?.is_some();
             match stored {
                 true => Forecast::Cached {
                     key: ready.key,

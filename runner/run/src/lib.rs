@@ -16,6 +16,7 @@
 //! | `schedule` | which instance can run next |
 //! | `table` | all instances and how they ended |
 //! | `expand` | what a point becomes when its files are there |
+//! | [`current`](mod@current) | whether the latest run still says what a new one would |
 //! | `late` | what is known of an instance only when all before it has ended |
 //! | [`forecast`](mod@forecast) | what a run would do |
 //! | [`work`] | one instance from its inputs to its status |
@@ -34,6 +35,7 @@
 )]
 
 mod condition;
+pub mod current;
 pub mod engines;
 pub mod execute;
 mod expand;
@@ -43,19 +45,20 @@ mod keep;
 pub mod key;
 mod late;
 mod schedule;
-pub mod select;
 pub mod secrets;
+pub mod select;
 pub mod sources;
 mod stages;
 mod table;
 pub mod work;
 
+pub use current::{Current, current};
 pub use engines::Engines;
 pub use execute::{Observer, Options, RunOutcome, execute};
 pub use forecast::{Forecast, Foreseen, forecast};
 pub use secrets::{SecretError, SecretValue, Secrets};
-pub use sources::Archives;
 pub use select::Selection;
+pub use sources::Archives;
 pub use work::Done;
 
 /// A run could not be made at all. What goes wrong within one instance is that instance's status.

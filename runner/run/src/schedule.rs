@@ -47,7 +47,8 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// The graph of a plan. `Plan` is acyclic, and every instance comes after what it reads.
-    pub(crate) fn new(plan: &Plan) -> Self {
+    /// What is not `chosen` lets everything through: nothing that is waits for it.
+    pub(crate) fn new(plan: &Plan, chosen: &dyn Fn(usize) -> bool) -> Self {
         let instances = plan.instances.len();
         let mut schedule = Self {
             nodes: Vec::with_capacity(instances),
@@ -56,14 +57,15 @@ impl Schedule {
             ready: BTreeSet::new(),
             added: HashMap::new(),
             ends: HashMap::new(),
-            left: instances,
+            left: (0..instances).filter(|index| chosen(*index)).count(),
             expanding: 0,
         };
         for (index, instance) in plan.instances.iter().enumerate() {
-            schedule.node(Node::Task(match plan.expansion_of(instance) {
-                Some(_) => Task::Expand(index, 1),
-                None => Task::Run(index),
-            }));
+            schedule.node(match plan.expansion_of(instance) {
+                _ if !chosen(index) => Node::Barrier,
+                Some(_) => Node::Task(Task::Expand(index, 1)),
+                None => Node::Task(Task::Run(index)),
+            });
         }
         for (index, instance) in plan.instances.iter().enumerate() {
             if plan.expansion_of(instance).is_some() {

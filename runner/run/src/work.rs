@@ -2,12 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use hotcell_cells::stop::Urgency;
 use hotcell_plan::{AxisValue, Instance, Origin, Plan, PlannedLimits, Sample, SourceError, Wire};
 use hotcell_schema::digest::Digest;
-use hotcell_schema::outcome::Status;
+use hotcell_schema::outcome::{Outcome, Status};
+use hotcell_store::keys::Keys;
 use hotcell_store::{Record, StoreError, Stored};
 use indexmap::IndexMap;
 
@@ -31,6 +33,8 @@ pub struct Done {
     pub reason: Option<String>,
     /// Why it did not end well, with what the host knows.
     pub error: Option<String>,
+    /// How the sample ended, where one ran just now.
+    pub outcome: Option<Outcome>,
     /// Outputs by port.
     pub outputs: IndexMap<String, Stored>,
     /// Objects that outputs name in turn.
@@ -56,6 +60,7 @@ impl Done {
             status,
             reason: Some(reason.into()),
             error: None,
+            outcome: None,
             outputs: IndexMap::new(),
             objects: Vec::new(),
             key: None,
@@ -115,6 +120,8 @@ pub(crate) struct Shared<'a> {
     /// Instances, and how they ended.
     pub table: Table<'a>,
     pub keys: key::Memory,
+    /// What the keys of this run are made of.
+    pub components: Mutex<Keys>,
     pub rules: stages::rules::Compiled,
 }
 
@@ -125,6 +132,7 @@ impl<'a> Shared<'a> {
             options,
             table: Table::new(plan),
             keys: key::Memory::new(plan, options.profiles),
+            components: Mutex::default(),
             rules: stages::rules::Compiled::default(),
         }
     }
@@ -227,6 +235,9 @@ pub(crate) fn work(shared: &Shared<'_>, instance: &Instance) -> Done {
 
 fn attempt(shared: &Shared<'_>, instance: &Instance) -> Result<Done, Done> {
     let ready = prepare(shared, instance)?;
+    let mut noted = shared.components.lock().unwrap_or_else(PoisonError::into_inner);
+    noted.note(&instance.name, &ready.components);
+    drop(noted);
     if !shared.options.forces(instance)
         && let Some(record) = shared
             .options

@@ -17,41 +17,49 @@ pub enum UnitError {
     TooLarge(String),
 }
 
-const TIME_UNITS: [(&str, u64); 6] = [
-    ("ns", 1),
-    ("us", 1_000),
-    ("ms", 1_000_000),
-    ("s", 1_000_000_000),
-    ("m", 60_000_000_000),
-    ("h", 3_600_000_000_000),
+/// A unit, how much it is, and how many digits a number of it may have: fewer than would not fit into 64 bits. The patterns
+/// below say the same, so that schema and reader accept the same texts.
+type Unit = (&'static str, u64, usize);
+
+const TIME_UNITS: [Unit; 6] = [
+    ("ns", 1, 18),
+    ("us", 1_000, 15),
+    ("ms", 1_000_000, 12),
+    ("s", 1_000_000_000, 10),
+    ("m", 60_000_000_000, 8),
+    ("h", 3_600_000_000_000, 6),
 ];
 
-const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+const SIZE_UNITS: [Unit; 4] = [
+    ("B", 1, 18),
+    ("KiB", 1 << 10, 15),
+    ("MiB", 1 << 20, 12),
+    ("GiB", 1 << 30, 9),
+];
 
-fn parse(text: &str, units: &[(&str, u64)], form: &'static str) -> Result<u64, UnitError> {
+fn parse(text: &str, units: &[Unit], form: &'static str) -> Result<u64, UnitError> {
     let shown = || text.chars().take(40).collect::<String>();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits).unwrap_or((text, ""));
-    let factor = units
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .map(|(_, factor)| *factor);
-    let (Some(factor), false) = (factor, number.is_empty()) else {
+    let found = units.iter().find(|(name, _, _)| *name == unit);
+    let (Some((_, factor, most)), false) = (found, number.is_empty()) else {
         return Err(UnitError::Form(shown(), form));
     };
+    if digits > *most {
+        return Err(UnitError::TooLarge(shown()));
+    }
     let number: u64 = number.parse().map_err(|_| UnitError::TooLarge(shown()))?;
     number
-        .checked_mul(factor)
+        .checked_mul(*factor)
         .ok_or_else(|| UnitError::TooLarge(shown()))
 }
 
-fn write(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write(value: u64, units: &[Unit], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (name, factor) = units
         .iter()
         .rev()
-        .find(|(_, factor)| value != 0 && value.is_multiple_of(*factor))
-        .copied()
-        .unwrap_or(("", 1));
+        .find(|(_, factor, _)| value != 0 && value.is_multiple_of(*factor))
+        .map_or(("", 1), |(name, factor, _)| (*name, *factor));
     let name = if name.is_empty() {
         units.first().map_or("", |unit| unit.0)
     } else {
@@ -131,12 +139,12 @@ macro_rules! as_text {
 
 as_text!(
     Time,
-    "^[0-9]+(ns|us|ms|s|m|h)$",
+    "^([0-9]{1,18}ns|[0-9]{1,15}us|[0-9]{1,12}ms|[0-9]{1,10}s|[0-9]{1,8}m|[0-9]{1,6}h)$",
     "a duration: a whole number and one of ns, us, ms, s, m, h"
 );
 as_text!(
     Size,
-    "^[0-9]+(B|KiB|MiB|GiB)$",
+    "^([0-9]{1,18}B|[0-9]{1,15}KiB|[0-9]{1,12}MiB|[0-9]{1,9}GiB)$",
     "a size: a whole number and one of B, KiB, MiB, GiB"
 );
 
@@ -155,6 +163,13 @@ mod tests {
             assert!(
                 matches!(wrong.parse::<Time>(), Err(UnitError::Form(..))),
                 "{wrong}"
+            );
+        }
+        assert_eq!("999999h".parse(), Ok(Time(3_600_000_000_000 * 999_999)));
+        for large in ["1000000h", "100000000m", "10000000000s", "1000000000000000000ns"] {
+            assert!(
+                matches!(large.parse::<Time>(), Err(UnitError::TooLarge(_))),
+                "{large}"
             );
         }
         assert_eq!(

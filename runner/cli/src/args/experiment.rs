@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 /// A manifest and how it is changed from outside.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ManifestArgs {
     /// The manifest, TOML or YAML
     pub manifest: PathBuf,
@@ -15,6 +15,9 @@ pub(crate) struct ManifestArgs {
     /// Set a key, after includes and variants (can be given several times)
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// A listed sample that its source does not have is an error; without this, what is about it is skipped
+    #[arg(long)]
+    pub require_samples: bool,
 }
 
 /// `hotcell plan`.
@@ -23,13 +26,61 @@ pub(crate) struct PlanArgs {
     /// The manifest.
     #[command(flatten)]
     pub manifest: ManifestArgs,
-    /// Print the whole plan as JSON
+    /// Which part.
+    #[command(flatten)]
+    pub choose: ChooseArgs,
+    /// Cells at once that the run would have [default: number of processors]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub jobs: Option<u32>,
+    /// Show every instance
+    #[arg(long)]
+    pub all: bool,
+    /// Print as JSON (`hotcell schema forecast`)
     #[arg(long)]
     pub json: bool,
+    /// Draw the stages and what goes from one to the other
+    #[arg(long, value_enum, value_name = "FORMAT", conflicts_with_all = ["json", "all"])]
+    pub graph: Option<GraphFormat>,
+    /// With --graph: draw every instance, at most 2,000
+    #[arg(long, requires = "graph")]
+    pub graph_instances: bool,
+    /// With --graph or --json: write to a file
+    #[arg(short, long = "output", value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// What a plan is drawn as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// For Graphviz
+    Dot,
+    /// For pages that draw Mermaid, as those of code forges do
+    Mermaid,
+    /// A picture that any browser shows
+    Svg,
+}
+
+/// Which part of an experiment, and whether it must be what was locked.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ChooseArgs {
+    /// Only these stages or instances, with what they need (can be given several times)
+    ///
+    /// The pattern fits a stage's name, or an instance's full or short name. `*` stands for any characters, `?` for one.
+    #[arg(long, value_name = "PATTERN")]
+    pub only: Vec<String>,
+    /// Everything up to and including a stage (can be given several times)
+    #[arg(long, value_name = "STAGE")]
+    pub until: Vec<String>,
+    /// Only what did not end well in the latest run of this experiment, with what it needs
+    #[arg(long)]
+    pub rerun_failed: bool,
+    /// Refuse to go on when anything is not as hotcell.lock pins it (exit code 2)
+    #[arg(long)]
+    pub locked: bool,
 }
 
 /// How stages are run.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ExecuteArgs {
     /// Cells at once [default: number of processors]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -37,6 +88,9 @@ pub(crate) struct ExecuteArgs {
     /// Stop at the first stage that fails
     #[arg(long)]
     pub fail_fast: bool,
+    /// Go on when a stage fails, with all that does not need it: the default
+    #[arg(short, long, conflicts_with = "fail_fast")]
+    pub keep_going: bool,
     /// Run everything again, whatever is stored
     #[arg(long)]
     pub force: bool,
@@ -65,9 +119,46 @@ pub(crate) struct RunArgs {
     /// How.
     #[command(flatten)]
     pub execute: ExecuteArgs,
+    /// Which part.
+    #[command(flatten)]
+    pub choose: ChooseArgs,
+    /// Only show what would run, as `hotcell plan` does; writes nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
     /// Print the report as JSON on standard output
     #[arg(long)]
     pub json: bool,
+}
+
+/// `hotcell watch`.
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// The manifest.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+    /// Run the experiment after each change, instead of showing what would run
+    #[arg(long)]
+    pub run: bool,
+    /// Run and test the experiment after each change
+    #[arg(long, conflicts_with = "run")]
+    pub test: bool,
+    /// Which part.
+    #[command(flatten)]
+    pub choose: ChooseArgs,
+    /// How.
+    #[command(flatten)]
+    pub execute: ExecuteArgs,
+}
+
+/// `hotcell lock`.
+#[derive(Debug, Args)]
+pub(crate) struct LockArgs {
+    /// The manifest.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
+    /// Write nothing, and say what is not as it was pinned (exit code 2)
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// `hotcell explain`.
@@ -75,7 +166,10 @@ pub(crate) struct RunArgs {
 pub(crate) struct ExplainArgs {
     /// The manifest.
     #[command(flatten)]
-    pub manifest: ManifestArgs,
+    pub manifest: Option<ManifestArgs>,
+    /// Say what changed in the keys from one run to another, instead: folders or ids
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with = "manifest")]
+    pub between: Vec<String>,
     /// The instance, or the start of its name; without it: every instance in a line
     #[arg(long, short, value_name = "NAME")]
     pub instance: Option<String>,
@@ -93,9 +187,25 @@ pub(crate) struct TestArgs {
     /// How.
     #[command(flatten)]
     pub execute: ExecuteArgs,
+    /// Which part: only that is judged.
+    #[command(flatten)]
+    pub choose: ChooseArgs,
+    /// Only show what would run, as `hotcell plan` does; writes nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
     /// Write what came out as the new goldens (refused where CI is set)
     #[arg(long)]
     pub accept: bool,
+    /// With --accept: run this often, so that stages whose results differ from run to run learn what must be and what may be
+    /// [default: 3 where one of them has no golden yet, else 1, which only allows more]
+    #[arg(long, value_name = "N", requires = "accept", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub repeat: Option<u32>,
+    /// Go through what differs from the goldens, one change at a time: accept, reject or skip it
+    #[arg(long, conflicts_with_all = ["accept", "json"])]
+    pub review: bool,
+    /// Show changes in full, however long
+    #[arg(long)]
+    pub full: bool,
     /// Write a JUnit file
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
@@ -113,6 +223,9 @@ pub(crate) struct AnalyzeArgs {
     /// Arguments given to each file when it runs (all that follows)
     #[arg(long, num_args = 0.., allow_hyphen_values = true, value_name = "ARG")]
     pub args: Vec<String>,
+    /// The same, after `--`
+    #[arg(last = true, value_name = "ARGS", conflicts_with = "args")]
+    pub rest: Vec<String>,
     /// Only look, do not run
     #[arg(long)]
     pub no_run: bool,

@@ -26,6 +26,9 @@ pub(crate) struct SchemaArgs {
     /// Which schema
     #[arg(default_value = "manifest")]
     pub name: String,
+    /// Print the names of all schemas
+    #[arg(long)]
+    pub list: bool,
 }
 
 /// `hotcell completions`.
@@ -33,4 +36,12 @@ pub(crate) struct SchemaArgs {
 pub(crate) struct CompletionsArgs {
     /// The shell
     pub shell: clap_complete::Shell,
+}
+
+/// `hotcell man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The folder to write the pages into
+    #[arg(long, value_name = "DIR", default_value = "man")]
+    pub out: PathBuf,
 }

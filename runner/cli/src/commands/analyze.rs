@@ -28,10 +28,11 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
         samples.push((SET.to_owned(), session::utf8_buf(&path)?));
     }
     let mut set = Vec::new();
-    if !args.args.is_empty() {
+    let given = [args.args.as_slice(), args.rest.as_slice()].concat();
+    if !given.is_empty() {
         // The list goes through `--set`: what a manifest would evaluate is meant literally here, and TOML reads all of
         // JSON's texts but one character.
-        let literal: Vec<String> = args.args.iter().map(|arg| arg.replace("${", "$${")).collect();
+        let literal: Vec<String> = given.iter().map(|arg| arg.replace("${", "$${")).collect();
         let list = serde_json::json!(literal)
             .to_string()
             .replace('\u{7f}', "\\u007f");

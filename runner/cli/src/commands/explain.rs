@@ -1,31 +1,38 @@
 //! `hotcell explain`: why an instance ran or did not, and from what its cache key is made.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+mod between;
 
 use hotcell_plan::Instance;
 use hotcell_run::Forecast;
-use hotcell_run::key::Components;
-use hotcell_schema::report::{InstanceFacts, RunFacts};
+use hotcell_schema::report::InstanceFacts;
 use hotcell_store::Record;
 use serde_json::json;
 
-use super::diff::read_report;
 use crate::args::{ExplainArgs, Global};
 use crate::exit::{Exit, Failure};
+use crate::names::Names;
+use crate::outlook::changed;
 use crate::session::Planned;
-use crate::ui;
+use crate::{runs, ui};
 
 pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> {
-    let Some(planned) = Planned::from_manifest(&args.manifest, global)? else {
+    if let [old, new] = args.between.as_slice() {
+        return between::run(args, global, old, new);
+    }
+    let manifest = args.manifest.as_ref().ok_or_else(|| {
+        Failure::usage("nothing to explain is named")
+            .help("hotcell explain MANIFEST, or hotcell explain --between OLD NEW")
+    })?;
+    let Some(planned) = Planned::from_manifest(manifest, global)? else {
         return Ok(Exit::Usage);
     };
     let forecasts = planned.forecast()?;
-    let last = last_facts(&planned);
+    let last = runs::last_of(&planned.places.runs(), &planned.plan.name).map(|(_, facts)| facts);
+    let names = Names::new(&planned.plan);
     let wanted = |instance: &Instance| {
         args.instance
             .as_ref()
-            .is_none_or(|name| instance.name.starts_with(name))
+            .is_none_or(|name| instance.name.starts_with(name) || names.of(instance).starts_with(name))
     };
     let chosen: Vec<_> = forecasts
         .iter()
@@ -68,23 +75,6 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> 
         );
     }
     Ok(Exit::Ok)
-}
-
-/// Facts of the latest run of this experiment.
-fn last_facts(planned: &Planned) -> Option<RunFacts> {
-    let same = |run: &Path| read_report(run).is_ok_and(|report| report.name == planned.plan.name);
-    let run = planned.places.latest(&same)?;
-    serde_json::from_slice(&fs_err::read(run.join("run.json")).ok()?).ok()
-}
-
-/// Names of the components that differ.
-fn changed<'a>(old: &'a Components, new: &'a Components) -> Vec<&'a str> {
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    names
-        .into_iter()
-        .filter(|name| old.get(*name) != new.get(*name))
-        .map(String::as_str)
-        .collect()
 }
 
 fn as_json(instance: &Instance, forecast: &Forecast) -> serde_json::Value {

@@ -1,14 +1,25 @@
 //! `hotcell run`: an experiment, and its report.
 
+use super::plan;
 use crate::args::{Global, RunArgs};
 use crate::exit::{Exit, Failure};
+use crate::outlook::Outlook;
 use crate::session::{self, Planned};
 use crate::ui;
 
 pub(crate) fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
-    let Some(planned) = Planned::from_manifest(&args.manifest, global)? else {
+    if args.dry_run {
+        let Some(planned) = Planned::chosen(&args.manifest, &args.choose, global)? else {
+            return Ok(Exit::Usage);
+        };
+        return dry(&planned, args.execute.jobs, args.json);
+    }
+    let Some(planned) = Planned::chosen_to_run(&args.manifest, &args.choose, global)? else {
         return Ok(Exit::Usage);
     };
+    if nothing_chosen(&planned) {
+        return Ok(Exit::Ok);
+    }
     let ran = planned.run(&args.execute)?;
     if args.json {
         ui::out(&ui::json(&ran.outcome.report)?);
@@ -16,4 +27,26 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
         session::print_summary(&ran.outcome.report, Some(&ran.outcome.facts), ran.folder.path());
     }
     Ok(ran.exit())
+}
+
+/// What would run, as `hotcell plan` shows it.
+pub(crate) fn dry(planned: &Planned, jobs: Option<u32>, json: bool) -> Result<Exit, Failure> {
+    let outlook = Outlook::new(planned, session::jobs(jobs))?;
+    match json {
+        true => ui::out(&ui::json(&outlook.to_json())?),
+        false => plan::print(&outlook, false),
+    }
+    Ok(Exit::Ok)
+}
+
+/// Whether the chosen part is empty, as when nothing failed before: then there is nothing to do, and no run is made.
+pub(crate) fn nothing_chosen(planned: &Planned) -> bool {
+    let empty = planned
+        .selection
+        .as_ref()
+        .is_some_and(hotcell_run::Selection::is_empty);
+    if empty {
+        ui::say("nothing is to be run");
+    }
+    empty
 }

@@ -5,6 +5,12 @@ use crate::exit::{Exit, Failure};
 use crate::ui;
 
 pub(crate) fn run(args: &SchemaArgs) -> Result<Exit, Failure> {
+    if args.list {
+        for schema in hotcell_plan::schemas::all() {
+            ui::out(schema.name);
+        }
+        return Ok(Exit::Ok);
+    }
     ui::out(text(&args.name)?.trim_end());
     Ok(Exit::Ok)
 }

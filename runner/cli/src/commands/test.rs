@@ -14,6 +14,7 @@ use hotcell_schema::report::InstanceReport;
 use hotcell_schema::stage::StageType;
 use hotcell_schema::verdict::{Check, Tally, Verdicts};
 
+use super::run::{dry, nothing_chosen};
 use crate::args::{Global, TestArgs};
 use crate::contents::{self, Files};
 use crate::exit::{Exit, Failure};
@@ -37,9 +38,18 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
     if args.review {
         review::check()?;
     }
-    let Some(planned) = Planned::from_manifest(&args.manifest, global)? else {
+    if args.dry_run {
+        let Some(planned) = Planned::chosen(&args.manifest, &args.choose, global)? else {
+            return Ok(Exit::Usage);
+        };
+        return dry(&planned, args.execute.jobs, args.json);
+    }
+    let Some(planned) = Planned::chosen_to_run(&args.manifest, &args.choose, global)? else {
         return Ok(Exit::Usage);
     };
+    if nothing_chosen(&planned) {
+        return Ok(Exit::Ok);
+    }
     let observed = observed_stages(&planned.plan);
     // Learning from what is stored would be learning from one run only.
     let again = if args.repeat.is_some() {

@@ -134,7 +134,14 @@ pub(super) fn run(
         Ok(kept) => kept,
         Err(violation) => return Err(with_facts(Done::failed("the cell failed", violation))),
     };
-    let done = with_facts(Done::ok(indexmap::IndexMap::new(), Vec::new()));
+    let done = Done {
+        outcome: match &result {
+            JobResult::Linux(result) => Some(result.outcome.clone()),
+            JobResult::Payload(result) => Some(result.outcome.clone()),
+            JobResult::Inspect(_) | JobResult::Unpack(_) => None,
+        },
+        ..with_facts(Done::ok(indexmap::IndexMap::new(), Vec::new()))
+    };
     Ok(Finished { result, kept, done })
 }
 

@@ -62,6 +62,7 @@ fn trial(places: &Places, global: &Global) -> Result<RunFacts, String> {
     let how = ExecuteArgs {
         jobs: Some(1),
         fail_fast: false,
+        keep_going: false,
         force: true,
         progress: ProgressStyle::None,
     };

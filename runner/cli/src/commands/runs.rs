@@ -1,0 +1,504 @@
+//! `hotcell runs`: which runs there are, what became of them, and their removal.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use hotcell_schema::log::Counts;
+use hotcell_schema::outcome::Status;
+use hotcell_schema::report::{Report, RunFacts};
+use hotcell_store::Journal;
+use serde_json::json;
+
+use super::diff::read_report;
+use crate::args::{Global, RunsArgs, RunsCommand, RunsListArgs, RunsRmArgs, RunsShowArgs};
+use crate::exit::{Exit, Failure};
+use crate::outlook::word;
+use crate::places::Places;
+use crate::runs::{self, Run, State};
+use crate::ui;
+
+/// Troubles that are shown.
+const SHOWN: usize = 40;
+
+pub(crate) fn run(args: &RunsArgs, global: &Global) -> Result<Exit, Failure> {
+    match &args.command {
+        None => list(&args.list, global),
+        Some(RunsCommand::List(args)) => list(args, global),
+        Some(RunsCommand::Show(args)) => show(args, global),
+        Some(RunsCommand::Rm(args)) => rm(args, global),
+    }
+}
+
+/// What a list says of a run.
+struct Line {
+    run: Run,
+    experiment: String,
+    started: String,
+    wall_s: Option<f64>,
+    counts: Counts,
+    /// Instances that the plan has, where the run came to no result.
+    of: Option<u64>,
+    partial: bool,
+    size: u64,
+}
+
+impl Line {
+    fn of(run: Run) -> Self {
+        let size = run.size();
+        let facts = (run.state == State::Finished).then(|| run.facts()).flatten();
+        match facts {
+            Some(facts) => Self {
+                experiment: name_of(&facts, &run),
+                started: facts.started.clone(),
+                wall_s: Some(facts.wall_s),
+                counts: counts(&facts),
+                of: None,
+                partial: facts.selection.is_some(),
+                run,
+                size,
+            },
+            None => {
+                let progress = run.progress();
+                let plan = run.plan().unwrap_or_default();
+                let all = (plan.instances.len() as u64).max(progress.ended + progress.open);
+                Self {
+                    experiment: plan.name,
+                    started: String::new(),
+                    wall_s: None,
+                    counts: progress.counts,
+                    of: (run.state != State::Finished).then_some(all),
+                    partial: false,
+                    run,
+                    size,
+                }
+            }
+        }
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        json!({
+            "id": self.run.id,
+            "folder": self.run.folder,
+            "state": self.run.state.word(),
+            "experiment": self.experiment,
+            "started": self.started,
+            "wall_s": self.wall_s,
+            "statuses": self.counts,
+            "instances": self.of,
+            "partial": self.partial,
+            "bytes": self.size,
+        })
+    }
+
+    fn how(&self) -> String {
+        let counts = words(&self.counts);
+        let partial = if self.partial { " (a part of the plan)" } else { "" };
+        match (self.run.state, self.of) {
+            (State::Finished, _) | (_, None) => format!("{counts}{partial}"),
+            (state, Some(all)) => {
+                let ended: u64 = self.counts.words().iter().map(|(count, _)| count).sum();
+                let state = ui::styled(ui::YELLOW, format!("{} after {ended} of {all}", state.word()));
+                format!("{state}: {counts}")
+            }
+        }
+    }
+}
+
+fn name_of(facts: &RunFacts, run: &Run) -> String {
+    match facts.experiment.is_empty() {
+        false => facts.experiment.clone(),
+        true => read_report(&run.folder)
+            .map(|report| report.name)
+            .unwrap_or_default(),
+    }
+}
+
+fn counts(facts: &RunFacts) -> Counts {
+    let mut counts = Counts::default();
+    facts
+        .instances
+        .values()
+        .for_each(|instance| counts.add(instance.status));
+    counts
+}
+
+/// Counts in words, without those that are none.
+pub(crate) fn words(counts: &Counts) -> String {
+    let words: Vec<String> = counts
+        .words()
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    match words.is_empty() {
+        true => "nothing ended".into(),
+        false => words.join(", "),
+    }
+}
+
+fn list(args: &RunsListArgs, global: &Global) -> Result<Exit, Failure> {
+    let places = Places::find(global, None)?;
+    let lines: Vec<Line> = runs::all(&places.runs()).into_iter().map(Line::of).collect();
+    if args.json {
+        let all: Vec<_> = lines.iter().map(Line::to_json).collect();
+        ui::out(&ui::json(
+            &json!({"format": "hotcell-runs", "version": 1, "runs": all}),
+        )?);
+        return Ok(Exit::Ok);
+    }
+    if lines.is_empty() {
+        ui::say(&format!("there are no runs in {}", places.runs().display()));
+    }
+    for line in &lines {
+        let wall = line.wall_s.map_or_else(|| "-".to_owned(), seconds);
+        ui::out(&format!(
+            "{}  {:>8}  {:>9}  {}",
+            ui::styled(ui::BOLD, ui::plain(&line.run.id)),
+            wall,
+            bytes(line.size),
+            line.how()
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
+    let places = Places::find(global, None)?;
+    let run = find(&places, &args.run)?;
+    let line = Line::of(run.clone());
+    let facts = (run.state == State::Finished).then(|| run.facts()).flatten();
+    let report = (run.state == State::Finished)
+        .then(|| read_report(&run.folder).ok())
+        .flatten();
+    let troubles = match (&facts, &report) {
+        (Some(facts), Some(report)) => troubles(facts, report),
+        _ => Vec::new(),
+    };
+    if args.json {
+        let mut json = line.to_json();
+        if let Some(object) = json.as_object_mut() {
+            object.insert("format".into(), "hotcell-run-shown".into());
+            object.insert("version".into(), 1.into());
+            object.insert("facts".into(), json!(facts));
+            let troubles = troubles.iter().map(|trouble| json!({"instance": trouble.name, "short": trouble.short, "status": trouble.status, "reason": trouble.reason, "error": trouble.error}));
+            object.insert("troubles".into(), troubles.collect());
+        }
+        ui::out(&ui::json(&json)?);
+        return Ok(Exit::Ok);
+    }
+    let row = |name: &str, text: &str| {
+        if !text.is_empty() {
+            ui::out(&format!(
+                "{} {}",
+                ui::styled(ui::DIM, format!("{name:11}")),
+                ui::plain(text)
+            ));
+        }
+    };
+    ui::out(&ui::styled(ui::BOLD, ui::plain(&run.id)));
+    row("experiment", &line.experiment);
+    row("folder", &run.folder.display().to_string());
+    row(
+        "state",
+        &match run.state {
+            State::Finished => "finished".to_owned(),
+            _ => run.how_far(),
+        },
+    );
+    if let Some(facts) = &facts {
+        row("started", &facts.started);
+        row(
+            "took",
+            &format!("{}, {} at a time", seconds(facts.wall_s), facts.jobs),
+        );
+        row("host", &facts.host);
+        row("confinement", &facts.confinement.join(", "));
+        for fallback in &facts.fallbacks {
+            row("fallback", fallback);
+        }
+        if let Some(selection) = &facts.selection {
+            row("part", &part(selection));
+        }
+    }
+    row("on disk", &bytes(line.size));
+    row("instances", &words(&line.counts));
+    if run.state == State::Interrupted {
+        row("to go on", "run the manifest again: what was finished is stored");
+    }
+    if !troubles.is_empty() {
+        ui::out("");
+        for trouble in troubles.iter().take(SHOWN) {
+            ui::out(&format!(
+                "{} {}  {}",
+                ui::styled(ui::YELLOW, format!("{:11}", word(trouble.status))),
+                ui::plain(&trouble.short),
+                ui::plain(&trouble.reason)
+            ));
+            if let Some(error) = &trouble.error {
+                ui::out(&format!("            {}", ui::plain(error)));
+            }
+        }
+        if troubles.len() > SHOWN {
+            ui::out(&format!(
+                "… and {} more; --json shows all",
+                troubles.len() - SHOWN
+            ));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// A selection in words.
+pub(crate) fn part(selection: &hotcell_schema::report::Selection) -> String {
+    let mut words = Vec::new();
+    words.extend(selection.only.iter().map(|pattern| format!("--only {pattern}")));
+    words.extend(selection.until.iter().map(|stage| format!("--until {stage}")));
+    if selection.rerun_failed {
+        words.push("--rerun-failed".into());
+    }
+    format!(
+        "{}; {} instances were left out",
+        words.join(" "),
+        selection.left_out
+    )
+}
+
+/// An instance that did not end well.
+struct Trouble {
+    name: String,
+    short: String,
+    status: Status,
+    reason: String,
+    error: Option<String>,
+}
+
+fn troubles(facts: &RunFacts, report: &Report) -> Vec<Trouble> {
+    let bad = report
+        .instances
+        .iter()
+        .filter(|instance| instance.status.is_bad());
+    bad.map(|instance| Trouble {
+        name: instance.name.clone(),
+        short: report.short_name(instance),
+        status: instance.status,
+        reason: instance.reason.clone().unwrap_or_default(),
+        error: facts
+            .instances
+            .get(&instance.name)
+            .and_then(|facts| facts.error.clone()),
+    })
+    .collect()
+}
+
+/// A run of the state's folder by its id, or by the start of it that fits only one.
+fn find(places: &Places, name: &str) -> Result<Run, Failure> {
+    let all = runs::all(&places.runs());
+    if let Some(run) = all.iter().find(|run| run.id == name) {
+        return Ok(run.clone());
+    }
+    let fitting: Vec<&Run> = all
+        .iter()
+        .filter(|run| !name.is_empty() && run.id.starts_with(name))
+        .collect();
+    match fitting.as_slice() {
+        [run] => Ok((*run).clone()),
+        [] => Err(
+            Failure::usage(format!("there is no run `{name}` in {}", places.runs().display()))
+                .help("`hotcell runs` lists them; say where with --state DIR"),
+        ),
+        many => Err(
+            Failure::usage(format!("`{name}` is the start of {} runs", many.len()))
+                .help(format!("the first are {} and {}", many[0].id, many[1].id)),
+        ),
+    }
+}
+
+fn rm(args: &RunsRmArgs, global: &Global) -> Result<Exit, Failure> {
+    if args.runs.is_empty() && args.keep.is_none() && args.older_than.is_none() {
+        return Err(Failure::usage("nothing says which runs to remove")
+            .help("name runs, or say --keep N or --older-than 30d"));
+    }
+    let places = Places::find(global, None)?;
+    let chosen = match args.runs.is_empty() {
+        false => {
+            let mut chosen: Vec<Run> = Vec::new();
+            for name in &args.runs {
+                let run = find(&places, name)?;
+                if run.state == State::Running {
+                    return Err(
+                        Failure::usage(format!("{} goes on", run.id)).help("stop it first, or wait for it")
+                    );
+                }
+                if !chosen.iter().any(|other| other.id == run.id) {
+                    chosen.push(run);
+                }
+            }
+            chosen
+        }
+        true => old(args, runs::all(&places.runs())),
+    };
+    if chosen.is_empty() {
+        ui::say("no run is to be removed");
+        return Ok(Exit::Ok);
+    }
+    if !args.yes && !args.dry_run && std::io::stdin().is_terminal() {
+        for run in &chosen {
+            ui::say(&format!("  {}", ui::plain(&run.id)));
+        }
+        if !confirmed(&format!(
+            "remove {} runs? what they gave stays in the store [y/N] ",
+            chosen.len()
+        ))? {
+            ui::say("nothing was removed");
+            return Ok(Exit::Ok);
+        }
+    }
+    let mut freed = 0;
+    for run in &chosen {
+        let size = run.size();
+        if !args.dry_run {
+            remove(&places.runs(), run)?;
+        }
+        freed += size;
+        let did = if args.dry_run { "would remove" } else { "removed" };
+        ui::out(&format!("{did} {} ({})", ui::plain(&run.id), bytes(size)));
+    }
+    ui::say(&format!("{} runs, {}", chosen.len(), bytes(freed)));
+    Ok(Exit::Ok)
+}
+
+/// The runs that are too many or too old; what goes on is neither.
+fn old(args: &RunsRmArgs, all: Vec<Run>) -> Vec<Run> {
+    let still: Vec<Run> = all
+        .into_iter()
+        .filter(|run| run.state != State::Running)
+        .collect();
+    let many = still.len();
+    let now = SystemTime::now();
+    still
+        .into_iter()
+        .enumerate()
+        .filter(|(at, run)| {
+            let over = args
+                .keep
+                .is_none_or(|keep| at + keep as usize <= many.saturating_sub(1));
+            let aged = args
+                .older_than
+                .is_none_or(|age| now.duration_since(run.written).is_ok_and(|since| since >= age));
+            over && aged
+        })
+        .map(|(_, run)| run)
+        .collect()
+}
+
+fn confirmed(question: &str) -> Result<bool, Failure> {
+    let mut stderr = anstream::stderr();
+    write!(stderr, "{question}")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Removes a run's folder and nothing else: the folder must stand directly in the folder of runs and be no link, and links
+/// in it are removed, not followed. It is renamed first, so that no half of a run is ever taken for one.
+fn remove(runs: &Path, run: &Run) -> Result<(), Failure> {
+    let broken =
+        |error: std::io::Error| Failure::host(format!("{} cannot be removed: {error}", run.folder.display()));
+    let inside = run.folder.parent() == Some(runs) && Run::at(&run.folder).is_some();
+    if !inside {
+        return Err(Failure::usage(format!(
+            "{} is no run of {}",
+            run.folder.display(),
+            runs.display()
+        )));
+    }
+    if Journal::is_live(&run.folder.join("journal.jsonl")) {
+        return Err(Failure::usage(format!("{} goes on", run.id)).help("stop it first, or wait for it"));
+    }
+    let away = tempfile::Builder::new()
+        .prefix(".removing-")
+        .tempdir_in(runs)
+        .map_err(broken)?;
+    std::fs::rename(&run.folder, away.path().join("run")).map_err(broken)?;
+    // The standard library opens each folder without following links.
+    away.close().map_err(broken)
+}
+
+/// Seconds for people.
+fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 60.0 => format!("{s:.1} s"),
+        s if s < 3600.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+/// Bytes for people.
+fn bytes(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return match unit {
+                "B" => format!("{bytes} B"),
+                _ => format!("{value:.1} {unit}"),
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+/// An age: `30d`, `12h`, `2w`.
+pub(crate) fn age(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "an age is a number and a unit: 30d, 12h, 2w".to_owned())?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ => return Err("the unit is one of s, min, h, d, w: 30d".to_owned()),
+    };
+    number
+        .checked_mul(seconds)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "that is longer than there was time".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_read() {
+        assert_eq!(age("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        assert_eq!(age("2w"), Ok(Duration::from_secs(14 * 86_400)));
+        for wrong in [
+            "",
+            "d",
+            "30",
+            "30y",
+            "-1d",
+            "99999999999999999999d",
+            "9999999999999999999d",
+        ] {
+            assert!(age(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_for_people() {
+        assert_eq!(
+            [0, 1023, 1024, 5 << 30].map(bytes),
+            ["0 B", "1023 B", "1.0 KiB", "5.0 GiB"]
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! `hotcell.lock`: what a manifest is made of, as it was and as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use hotcell_plan::Package;
+use hotcell_plan::lock::{self, Tools, pin};
+use hotcell_run::Engines;
+use hotcell_schema::lock::{Difference, FORMAT, Lock, LockFile, VERSION};
+
+use crate::args::ManifestArgs;
+use crate::exit::{Exit, Failure};
+use crate::session::Planned;
+use crate::ui;
+
+/// Name of the lock file.
+pub(crate) const NAME: &str = "hotcell.lock";
+/// Largest lock file that is read.
+const MAX_FILE: u64 = 256 << 20;
+/// Differences that are shown.
+const SHOWN: usize = 50;
+
+/// The lock file beside a manifest.
+pub(crate) fn path(args: &ManifestArgs) -> PathBuf {
+    args.manifest.with_file_name(NAME)
+}
+
+/// The name of a manifest in it: its file, and its variants.
+pub(crate) fn name(args: &ManifestArgs) -> String {
+    let file = args.manifest.file_name().unwrap_or_default();
+    let mut name = file.to_string_lossy().into_owned();
+    for variant in &args.variant {
+        name.push_str(" + ");
+        name.push_str(variant);
+    }
+    name
+}
+
+/// Reads a lock file; `None` where there is none.
+pub(crate) fn read(path: &std::path::Path) -> Result<Option<LockFile>, Failure> {
+    let wrong = |why: String| {
+        Failure::usage(format!("{}: {why}", path.display()))
+            .help("`hotcell lock MANIFEST` writes it anew; remove it first when it is damaged")
+    };
+    match path.metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(wrong(error.to_string())),
+        Ok(facts) if facts.len() > MAX_FILE => {
+            return Err(wrong(format!("it is larger than {MAX_FILE} bytes")));
+        }
+        Ok(_) => {}
+    }
+    let text = fs_err::read_to_string(path)?;
+    let lock: LockFile = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if lock.format != FORMAT || lock.version != VERSION {
+        return Err(wrong(format!(
+            "it is {} {}, and this hotcell reads {FORMAT} {VERSION}",
+            lock.format, lock.version
+        )));
+    }
+    Ok(Some(lock))
+}
+
+/// The packages that the lock file of a manifest pins.
+pub(crate) fn packages(args: &ManifestArgs) -> Result<BTreeMap<String, Package>, Failure> {
+    let file = read(&path(args))?;
+    let lock = file.and_then(|mut file| file.manifests.remove(&name(args)));
+    Ok(lock.map(|lock| lock::packages(&lock)).unwrap_or_default())
+}
+
+/// What a manifest is made of now.
+pub(crate) fn found(planned: &Planned) -> Lock {
+    let engines = Engines::new(&planned.places.libexec);
+    let used: BTreeSet<&str> = planned
+        .plan
+        .stages
+        .values()
+        .map(|stage| stage.uses.as_str())
+        .collect();
+    let named = used.into_iter().map(|uses| {
+        let name = uses.split('/').next().unwrap_or(uses).to_owned();
+        // An engine that is not on this host is pinned as what is said of it: never equal to one that is.
+        let who = engines.key(uses).unwrap_or_else(|_| "not on this host".into());
+        (name, who)
+    });
+    let engines: Vec<(String, String)> = named.collect();
+    pin(
+        &planned.plan,
+        &Tools {
+            hotcell: env!("CARGO_PKG_VERSION"),
+            engines: &engines,
+            documents: &planned.documents,
+        },
+    )
+}
+
+/// Holds a manifest against its lock file. With `locked` nothing else is accepted; without, a difference is told about.
+pub(crate) fn check(planned: &Planned, args: &ManifestArgs, locked: bool) -> Result<bool, Failure> {
+    let path = path(args);
+    let name = name(args);
+    let pinned = match read(&path) {
+        Ok(file) => file.and_then(|mut file| file.manifests.remove(&name)),
+        Err(failure) if locked => return Err(failure),
+        Err(failure) => {
+            ui::say(&format!(
+                "{} {}",
+                ui::styled(ui::YELLOW, "note:"),
+                failure.message
+            ));
+            return Ok(true);
+        }
+    };
+    let Some(pinned) = pinned else {
+        return match locked {
+            false => Ok(true),
+            true => Err(
+                Failure::usage(format!("{} does not hold `{name}`", path.display())).help(format!(
+                    "pin what is there: hotcell lock {}",
+                    args.manifest.display()
+                )),
+            ),
+        };
+    };
+    let differences = pinned.differences(&found(planned));
+    if differences.is_empty() {
+        return Ok(true);
+    }
+    if !locked {
+        ui::say(&format!(
+            "{} {} things are not as {} pins them; --locked would refuse, `hotcell lock --check` tells which",
+            ui::styled(ui::YELLOW, "note:"),
+            differences.len(),
+            path.display()
+        ));
+        return Ok(true);
+    }
+    tell(&differences);
+    ui::failure(
+        &Failure::new(
+            Exit::Usage,
+            format!(
+                "{} things are not as {} pins them",
+                differences.len(),
+                path.display()
+            ),
+        )
+        .help(format!(
+            "put back what was there, or accept what is: hotcell lock {}",
+            args.manifest.display()
+        )),
+    );
+    Ok(false)
+}
+
+/// Each difference in a line.
+pub(crate) fn tell(differences: &[Difference]) {
+    for difference in differences.iter().take(SHOWN) {
+        ui::say(&line(difference));
+    }
+    if differences.len() > SHOWN {
+        ui::say(&format!("… and {} more", differences.len() - SHOWN));
+    }
+}
+
+fn line(difference: &Difference) -> String {
+    let short = |pin: &str| match pin.len() == 64 && pin.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => pin.get(..12).unwrap_or(pin).to_owned(),
+        false => pin.to_owned(),
+    };
+    let what = match (&difference.pinned, &difference.found) {
+        (Some(pinned), Some(found)) => format!("pinned {}, there is {}", short(pinned), short(found)),
+        (Some(pinned), None) => format!("pinned {}, and it is gone", short(pinned)),
+        (None, Some(found)) => format!("not pinned, there is {}", short(found)),
+        (None, None) => String::new(),
+    };
+    ui::plain(&format!("{} {}: {what}", difference.section, difference.name))
+}
