@@ -141,6 +141,14 @@ fn description(error: &ValidationError<'_>) -> Option<String> {
     Some(text.split("\n\n").next().unwrap_or(text).replace('\n', " "))
 }
 
+/// Adds what the value is, for those who do not know the key.
+fn about(diagnostic: Diagnostic, error: &ValidationError<'_>) -> Diagnostic {
+    match description(error) {
+        Some(about) => diagnostic.help(format!("this is: {about}")),
+        None => diagnostic,
+    }
+}
+
 fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
     let path = path_of(error);
     let (node, span) = find(root, &path);
@@ -285,7 +293,7 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
                 .and_then(|table| table.get(&key))
                 .map_or(span, |entry| entry.key);
             let diagnostic = Diagnostic::error(Code::WrongName, span, format!("`{key}` is not a name{}", place_name(&steps)))
-                .help("names begin with a lower-case letter and hold lower-case letters, digits and `-` (axes: `_`)");
+                .help("names begin with a lower-case letter and hold lower-case letters, digits and `-` (axes and variables: `_`)");
             let mut path = path;
             path.push(key);
             add(diagnostic, path);
@@ -294,14 +302,16 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
             alternatives(root, error, context, node, span, path, mistakes);
         }
         ValidationErrorKind::Minimum { limit } | ValidationErrorKind::ExclusiveMinimum { limit } => {
+            let title = format!("{found} is less than {limit}");
             add(
-                Diagnostic::error(Code::OutOfRange, span, format!("{found} is less than {limit}")),
+                about(Diagnostic::error(Code::OutOfRange, span, title), error),
                 path,
             );
         }
         ValidationErrorKind::Maximum { limit } | ValidationErrorKind::ExclusiveMaximum { limit } => {
+            let title = format!("{found} is more than {limit}");
             add(
-                Diagnostic::error(Code::OutOfRange, span, format!("{found} is more than {limit}")),
+                about(Diagnostic::error(Code::OutOfRange, span, title), error),
                 path,
             );
         }
@@ -444,7 +454,18 @@ fn place_name(steps: &[&str]) -> String {
     if steps.is_empty() {
         String::new()
     } else {
-        format!(" in `{}`", steps.join("."))
+        let mut name = String::new();
+        for step in steps {
+            if step.bytes().all(|byte| byte.is_ascii_digit()) {
+                name.push_str(&format!("[{step}]"));
+            } else {
+                if !name.is_empty() {
+                    name.push('.');
+                }
+                name.push_str(step);
+            }
+        }
+        format!(" in `{name}`")
     }
 }
 

@@ -260,6 +260,8 @@ impl Host<'_> {
             let path = |key| ["templates", name.as_str(), key];
             if let Some(image) = &template.image {
                 match manifest.images.get(image) {
+                    // It is there, and has a mistake of its own.
+                    None if self.tree.at(&["images", image]).is_some() => {}
                     None => {
                         let known: Vec<&str> = manifest.images.keys().map(String::as_str).collect();
                         let title = format!("there is no image `{image}`");
@@ -286,7 +288,7 @@ impl Host<'_> {
                 }
             }
             if let Some(network) = &template.network
-                && !manifest.networks.contains_key(network)
+                && self.tree.at(&["networks", network]).is_none()
             {
                 let known: Vec<&str> = manifest.networks.keys().map(String::as_str).collect();
                 let title = format!("there is no network `{network}`");

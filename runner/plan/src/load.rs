@@ -58,6 +58,8 @@ pub struct Loaded {
     pub(crate) origins: Origins,
     /// Texts whose variables could not be filled in: what else is wrong with them follows from that.
     unfilled: BTreeSet<Span>,
+    /// Whether an included document could not be had: what is missing may stand there.
+    partial: bool,
 }
 
 impl Loaded {
@@ -71,11 +73,22 @@ impl Loaded {
     /// Puts the diagnostics in the order of their places, each once, and each with what its value overrides.
     pub(crate) fn settle(&mut self) {
         let own = [Code::UnknownVariable, Code::VariableCycle, Code::TooLarge].map(Code::as_str);
+        let missing = [
+            Code::MissingKey,
+            Code::MissingInput,
+            Code::UnknownStage,
+            Code::UnknownSamples,
+            Code::UnknownSecret,
+            Code::UnknownVariable,
+            Code::UnknownPart,
+        ]
+        .map(Code::as_str);
         self.diagnostics.retain(|diagnostic| {
-            own.contains(&diagnostic.code)
-                || diagnostic
+            let follows = !own.contains(&diagnostic.code)
+                && diagnostic
                     .span()
-                    .is_none_or(|span| !self.unfilled.contains(&span))
+                    .is_some_and(|span| self.unfilled.contains(&span));
+            !follows && !(self.partial && missing.contains(&diagnostic.code))
         });
         self.origins.trace(&mut self.diagnostics);
         self.diagnostics.sort_by_key(Diagnostic::span);
@@ -439,8 +452,7 @@ impl Loader {
         let mut loaded = Loaded {
             sources: self.sources,
             tree,
-            // What refers to a document that could not be had would be told to be missing.
-            manifest: typed.filter(|_| !self.partial),
+            manifest: typed,
             name: name.unwrap_or_else(|| name_of(path)),
             folder: folder.to_owned(),
             diagnostics: self.problems,
@@ -448,6 +460,7 @@ impl Loader {
             tainted,
             origins: self.origins,
             unfilled,
+            partial: self.partial,
         };
         loaded.settle();
         loaded

@@ -172,7 +172,16 @@ impl Vars<'_> {
                 }
             }
             Value::List(items) => items.iter_mut().for_each(|item| self.node(item)),
-            Value::Table(table) => table.values_mut().for_each(|entry| self.node(&mut entry.node)),
+            Value::Table(table) => {
+                for entry in table.values_mut() {
+                    let was_text = matches!(entry.node.value, Value::Text(_));
+                    self.node(&mut entry.node);
+                    if was_text && matches!(entry.node.value, Value::Table(_)) {
+                        // Mistakes in tables point at their keys.
+                        self.origins.also(entry.key, entry.node.span);
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -192,8 +201,16 @@ impl Vars<'_> {
     /// What becomes of a text; nothing when it names no variable.
     fn text(&mut self, text: &str, span: Span) -> Result<Option<Value>, Told> {
         // What cannot be taken apart is told by those who fill in the rest.
-        let Ok(pieces) = expression::pieces(text) else {
-            return Ok(None);
+        let pieces = match expression::pieces(text) {
+            Ok(pieces) => pieces,
+            Err(_) if !text.contains("${vars.") => return Ok(None),
+            Err(error) => {
+                self.problems.push(
+                    Diagnostic::error(Code::Expression, self.within(span, "${"), error.to_string())
+                        .help("write `$${` for the characters `${`"),
+                );
+                return Err(Told);
+            }
         };
         let names = |piece: &Piece| match piece {
             Piece::Expression(inner) => reads(inner).next().is_some(),
@@ -258,10 +275,18 @@ impl Vars<'_> {
             self.origins.filled(span, key, name);
         }
         let evaluator = self.evaluator.get_or_insert_with(Evaluator::default);
-        let only = evaluator
-            .names(inner)
-            .is_ok_and(|names| names.iter().all(|name| name == "vars"));
-        if !only {
+        let names = match evaluator.names(inner) {
+            Ok(names) => names,
+            Err(error) => {
+                self.problems.push(Diagnostic::error(
+                    Code::Expression,
+                    self.within(span, inner.trim()),
+                    format!("the expression cannot be read: {error}"),
+                ));
+                return Err(Told);
+            }
+        };
+        if names.iter().any(|name| name != "vars") {
             return self
                 .literals(inner, span)
                 .map(|inner| Value::Text(format!("${{{inner}}}")));

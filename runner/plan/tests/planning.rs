@@ -411,3 +411,54 @@ fn variables_variants_and_set_work_together() {
     assert_eq!(plan.stages["a"].retries, 3);
     assert_eq!(plan.stages.keys().collect::<Vec<_>>(), ["a", "b"]);
 }
+
+/// For measuring by hand: `cargo test --release -p hotcell-plan --test planning -- --ignored --nocapture stations`.
+#[test]
+#[ignore = "a measurement, not a test"]
+#[allow(clippy::print_stdout)]
+fn stations_of_ten_thousand_stages() {
+    use hotcell_plan::tree;
+    let mut toml = String::from("hotcell = 1\n");
+    let mut yaml = String::from("hotcell: 1\nstages:\n");
+    for number in 0..10_000 {
+        let needs = number.max(1) - 1;
+        if number == 0 {
+            toml.push_str(
+                "[stages.s0]\nuses = \"unicorn/payload\"\nwith = { arch = \"x86\", code = \"90\" }\n",
+            );
+            yaml.push_str("  s0: { uses: unicorn/payload, with: { arch: x86, code: \"90\" } }\n");
+        } else {
+            toml.push_str(&format!(
+                "[stages.s{number}]\nuses = \"unicorn/payload\"\nneeds = [\"s{needs}\"]\nwith = {{ arch = \"x86\", code = \"90\" }}\n"
+            ));
+            yaml.push_str(&format!(
+                "  s{number}:\n    uses: unicorn/payload\n    needs: [s{needs}]\n    with: {{ arch: x86, code: \"90\" }}\n"
+            ));
+        }
+    }
+    let profiles = Profiles::shipped();
+    let broken = toml.replace("stages.s5000]\nuses", "stages.s5000]\nuess");
+    for (name, text) in [("m.toml", &toml), ("m.yaml", &yaml), ("m.toml", &broken)] {
+        for round in 0..2 {
+            let start = std::time::Instant::now();
+            let mut problems = Vec::new();
+            let tree = if name == "m.toml" {
+                tree::toml::parse(0, text, &mut problems)
+            } else {
+                tree::yaml::parse(0, text, &mut problems)
+            };
+            let parsed = start.elapsed();
+            assert!(tree.is_some());
+            let start = std::time::Instant::now();
+            let mut loaded = hotcell_plan::load_text(name.as_ref(), text, &Options::default());
+            let read = start.elapsed();
+            let start = std::time::Instant::now();
+            let planned = plan(&mut loaded, &profiles).is_some();
+            println!(
+                "{name} round {round}: parse {parsed:?}, load in all {read:?}, plan {:?}, planned {planned}, {} diagnostics",
+                start.elapsed(),
+                loaded.diagnostics.len()
+            );
+        }
+    }
+}

@@ -23,6 +23,9 @@ fn committed_schemas_are_up_to_date() {
 
 static PROFILES: LazyLock<Profiles> = LazyLock::new(Profiles::shipped);
 static VALIDATOR: LazyLock<jsonschema::Validator> =
+    LazyLock::new(|| jsonschema::validator_for(&schemas::filled_manifest()).unwrap());
+/// The schema for editors, which takes a text with `${}` for everything.
+static PUBLISHED: LazyLock<jsonschema::Validator> =
     LazyLock::new(|| jsonschema::validator_for(&schemas::manifest()).unwrap());
 
 /// A value of some kind, for a setting.
@@ -150,5 +153,209 @@ proptest! {
         if !open {
             prop_assert_eq!(form.is_empty(), schema_accepts, "{:?} {:?}", form, planned.is_some());
         }
+    }
+}
+
+/// Every key of the language, rightly used.
+fn complete() -> Vec<Json> {
+    vec![
+        json!({
+            "hotcell": 1, "kind": "experiment", "name": "bots-2026", "about": "x", "seed": 7,
+            "vars": {"a": 1, "b_c": ["x", {"y": null}]},
+            "sources": {"vault": {"kind": "folder", "path": "x"}, "zip": {"kind": "archive", "path": "*.zip", "password": {"secret": "pw"}},
+                "deb": {"kind": "debian", "package": "busybox-static"}},
+            "samples": {"bots": {"list": "corpus.csv", "source": "vault", "family": "f", "variant": "v", "label": "l"},
+                "clean": {"glob": "benign/*"},
+                "few": {"digests": ["0000000000000000000000000000000000000000000000000000000000000000"], "source": "vault"}},
+            "rules": {"behaviour": ["*.toml"], "sigma": ["*.yml"], "yara": ["*.yar"]},
+            "stages": {
+                "look": {"uses": "inspect/elf", "for-each": {"sample": "samples.bots"}, "in": {"file": "${sample.file}"},
+                    "with": {"max-strings": 5, "disassemble": true}},
+                "run": {"uses": "unicorn/linux", "for-each": {"sample": {"over": ["samples.bots", "samples.clean"]}, "n": [1, 2.5, "x", true, {"name": "y"}]},
+                    "in": {"file": "${sample.file}", "stdin": ["stages.look.out.info"]}, "needs": ["look"], "when": "n == 1",
+                    "with": {"args": ["a"], "persona": "router", "files": {"/a": "b"}, "env": {"A": "b"}, "network": "none", "arch": "x86"},
+                    "limits": {"virtual-time": "60s", "events": 5, "syscalls": 5, "instructions": 5, "memory": "64MiB", "tasks": 3,
+                        "file-bytes": "1GiB", "wall": "5m", "cpu": "100ms"}, "retries": 2, "max-items": 8},
+                "code": {"uses": "unicorn/payload", "with": {"arch": "x86", "code": "90 90", "address": "0x1000", "trace": 5,
+                    "registers": {"eax": "0x1"}, "memory": [{"address": "0x2000", "bytes": "00"}], "want-registers": ["eax"],
+                    "want-memory": [{"address": "0x2000", "length": 4}]}},
+                "hits": {"uses": "detect/rules", "in": {"events": "stages.run[*].out.events"}, "with": {"rules": ["*.toml"]}},
+            },
+            "expect": [{"where": "stage == 'run'", "stage": "run", "hits": {"all": ["a"], "none": ["b"], "any": ["c"], "severity-below": "medium"},
+                "outcome": "exited 0", "behaviour": {"present": ["x"], "absent": ["y"]}, "stdout": {"equals": "x", "contains": ["y"]}}],
+            "golden": {"select": ["findings", "behaviour"], "stages": ["run"]},
+            "variants": {"ci": {"seed": 8}},
+            "secrets": {"pw": {"env": "PW"}, "other": {"file": "x"}, "third": {"command": ["x"]}},
+        }),
+        json!({
+            "hotcell": 1, "kind": "host",
+            "cores": {"control": 0, "chores": 1, "pool": "2-15", "slice": "10ms", "exclusive-max": "50%", "isolation": "cpuset", "on-small-host": "share"},
+            "users": {"ci": {"role": "user", "uid": 1501, "quota": {"cells": 8, "exclusive-cores": 2, "memory": "16GiB"}}, "soc": {"role": "admin", "uid": 1500}},
+            "engines": {"allow": ["unicorn/linux"]},
+            "images": {"a": {"build": "debian", "arch": "aarch64", "layers": ["base"]}, "b": {"path": "x.qcow2", "arch": "x86"}},
+            "networks": {"n": {"backend": "libvirt", "mode": "isolated", "subnet": "10.66.2.0/24"}},
+            "templates": {"t": {"kind": "virt", "arch": "aarch64", "image": "a", "memory": "2GiB", "vcpus": 2, "network": "n", "with": {"x": 1}}},
+        }),
+    ]
+}
+
+/// What takes the place of a value.
+fn other() -> impl Strategy<Value = Json> {
+    let numbers = [
+        -1i64,
+        0,
+        1,
+        2,
+        10,
+        11,
+        255,
+        256,
+        100_000,
+        100_001,
+        4_294_967_295,
+        4_294_967_296,
+        i64::MAX,
+        i64::MIN,
+    ];
+    let texts = [
+        "",
+        "a",
+        "A",
+        "a-b",
+        "a_b",
+        "1a",
+        "60s",
+        "60",
+        "1.5s",
+        "999999999h",
+        "64MiB",
+        "64MB",
+        "none",
+        "medium",
+        "findings",
+        "folder",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0x10",
+        "90",
+        "9",
+        "samples.bots",
+        "${x}",
+        "user",
+        "é",
+        "99999999999999999999s",
+        "000000000000000000000000001s",
+        "unicorn/linux",
+    ];
+    prop_oneof![
+        prop::sample::select(numbers.to_vec()).prop_map(Json::from),
+        prop::sample::select(texts.to_vec()).prop_map(Json::from),
+        prop::sample::select(vec![0.0, 1.0, -1.0, 1.5, 2e9, 1e10, 1e19, 1e300]).prop_map(Json::from),
+        prop::sample::select(vec![
+            json!(null),
+            json!(true),
+            json!([]),
+            json!({}),
+            json!([1]),
+            json!(["a"]),
+            json!([null]),
+            json!([[]]),
+            json!({"a": 1}),
+            json!({"over": []}),
+            json!({"over": ["a"]}),
+            json!({"secret": "a"}),
+            json!([{"name": "a"}])
+        ]),
+    ]
+}
+
+/// Keys that take the place of others, or come beside them.
+const KEYS: &[&str] = &[
+    "x",
+    "A",
+    "a_b",
+    "a-b",
+    "uses",
+    "in",
+    "file",
+    "events",
+    "with",
+    "kind",
+    "name",
+    "glob",
+    "max-items",
+    "max-depth",
+    "wall",
+    "1",
+    "",
+];
+
+/// Changes one place of a document; `step` says where, by the order in which they are met.
+fn change(node: &mut Json, step: &mut usize, how: usize, value: &Json, key: &str) -> bool {
+    let here = *step == 0;
+    *step = step.saturating_sub(1);
+    match node {
+        Json::Object(table) => {
+            if here && !table.contains_key("hotcell") {
+                let names: Vec<String> = table.keys().cloned().collect();
+                let chosen = names
+                    .get(how / 4 % names.len().max(1))
+                    .cloned()
+                    .unwrap_or_default();
+                match how % 4 {
+                    0 => _ = table.insert(key.into(), value.clone()),
+                    1 => _ = table.shift_remove(&chosen),
+                    2 => {
+                        if let Some(moved) = table.shift_remove(&chosen) {
+                            table.insert(key.into(), moved);
+                        }
+                    }
+                    _ => *node = value.clone(),
+                }
+                return true;
+            }
+            table
+                .iter_mut()
+                .any(|(name, inner)| name != "hotcell" && change(inner, step, how, value, key))
+        }
+        _ if here => {
+            *node = value.clone();
+            true
+        }
+        Json::Array(list) => list.iter_mut().any(|inner| change(inner, step, how, value, key)),
+        _ => false,
+    }
+}
+
+#[test]
+fn complete_documents_are_right() {
+    for document in complete() {
+        let told: Vec<String> = VALIDATOR
+            .iter_errors(&document)
+            .map(|error| format!("{error} at {}", error.instance_path()))
+            .collect();
+        assert!(told.is_empty(), "{told:?}");
+        let loaded = load_text("m.yaml".as_ref(), &document.to_string(), &Options::default());
+        assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    /// The schema and the reader accept the same documents, whatever was changed in them.
+    #[test]
+    fn schema_and_reader_accept_the_same_documents(
+        which in 0usize..2,
+        changes in prop::collection::vec((0usize..130, 0usize..64, other(), prop::sample::select(KEYS.to_vec())), 1..3),
+    ) {
+        let mut document = complete().swap_remove(which);
+        for (mut step, how, value, key) in changes {
+            change(&mut document, &mut step, how, &value, key);
+        }
+        let accepts = VALIDATOR.is_valid(&document);
+        let loaded = load_text("m.yaml".as_ref(), &document.to_string(), &Options::default());
+        let told: Vec<String> = loaded.diagnostics.iter().map(|problem| problem.plain(&loaded.sources)).collect();
+        prop_assert_eq!(!loaded.has_errors(), accepts, "{}\n{}", document, told.join("\n"));
+        prop_assert!(!accepts || PUBLISHED.is_valid(&document), "editors refuse {}", document);
     }
 }

@@ -7,7 +7,7 @@ use serde_yaml::granit_parser::{Event, Parser};
 
 use super::Language;
 use crate::tree::yaml::Offsets;
-use crate::tree::{Entry, Node, Value};
+use crate::tree::{Node, Value};
 
 /// Comments by the first byte of what they belong to.
 #[derive(Debug, Default)]
@@ -116,8 +116,8 @@ impl Comments {
     }
 
     /// Whether an empty line stands before it.
-    pub(super) fn apart(&self, entry: &Entry) -> bool {
-        self.apart.contains(&entry.key.start)
+    pub(super) fn apart(&self, at: u32) -> bool {
+        self.apart.contains(&at)
     }
 
     /// What is left: comments after everything, and any that found no place.

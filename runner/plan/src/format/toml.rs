@@ -100,7 +100,7 @@ impl Writer<'_> {
 
     /// `a.b.c = value`, in one line or several.
     fn pair<'k>(&mut self, path: &mut Vec<&'k str>, entry: &'k Entry) {
-        if self.comments.apart(entry) && !self.out.ends_with("]\n") {
+        if self.comments.apart(entry.key.start) && !self.out.ends_with("]\n") {
             self.apart();
         }
         let above = self.comments.above(entry.key.start);

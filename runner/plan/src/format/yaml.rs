@@ -44,8 +44,21 @@ impl Writer<'_> {
 
     fn table(&mut self, table: &Table, indent: usize) {
         for (index, (key, entry)) in table.iter().enumerate() {
-            if index > 0 && self.comments.apart(entry) && !self.out.ends_with("\n\n") {
+            // `[[expect]]` of TOML begins before its key: what stands above it is about the whole list.
+            let header = match &entry.node.value {
+                Value::List(items) => items
+                    .first()
+                    .map(|item| item.span.start)
+                    .filter(|start| *start < entry.key.start),
+                _ => None,
+            };
+            let apart = self.comments.apart(entry.key.start)
+                || header.is_some_and(|start| self.comments.apart(start));
+            if index > 0 && apart && !self.out.ends_with("\n\n") {
                 self.out.push('\n');
+            }
+            if let Some(start) = header {
+                self.comment_lines(start, indent);
             }
             self.comment_lines(entry.key.start, indent);
             let head = format!("{}:", scalar(key, true));
@@ -121,6 +134,7 @@ impl Writer<'_> {
 fn is_flat(table: &Table) -> bool {
     let holds_tables = |node: &Node| match &node.value {
         Value::Table(inner) => !inner.is_empty(),
+        Value::Text(text) => is_block(text),
         Value::List(items) => items
             .iter()
             .any(|item| matches!(item.value, Value::Table(_) | Value::List(_))),

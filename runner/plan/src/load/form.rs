@@ -27,7 +27,7 @@ impl Loader {
         }
         let (suspects, mut rest) = divided(tree);
         let mistakes = check::manifest(&suspects);
-        // What is wrong in a place that has been told of follows from that; and with a part missing, nothing is missing.
+        // What is wrong in a place that has been told of follows from that.
         let told: BTreeSet<Span> = self.problems.iter().filter_map(Diagnostic::span).collect();
         for mistake in mistakes {
             let path: Vec<&str> = mistake.path.iter().map(String::as_str).collect();
@@ -38,15 +38,12 @@ impl Loader {
             }
             prune(&mut rest, &path);
             let follows = mistake.diagnostic.span().is_some_and(|span| told.contains(&span));
-            let missing = [Code::MissingKey, Code::MissingInput]
-                .iter()
-                .any(|code| code.as_str() == mistake.diagnostic.code);
             if mistake.diagnostic.code == Code::LiteralSecret.as_str()
                 && let Some(span) = mistake.diagnostic.span()
             {
                 self.sources.hide(span);
             }
-            if !(follows || (missing && self.partial)) {
+            if !follows {
                 self.problems.push(mistake.diagnostic);
             }
         }
@@ -88,20 +85,20 @@ fn divided(tree: &Node) -> (Node, Node) {
     (suspects, tree.clone())
 }
 
-/// Takes out what has a mistake: a whole stage, sample set or source, or else the key below the top.
+/// Takes out what has a mistake: an entry of a section (a whole stage, one key of `cores`), or else the key at the top.
 fn prune(root: &mut Node, path: &[&str]) {
     let Value::Table(table) = &mut root.value else {
         return;
     };
     match path {
-        [section, name, ..] if SECTIONS.contains(section) => {
+        [section, name, ..] => {
             if let Some(Value::Table(inner)) = table.get_mut(*section).map(|entry| &mut entry.node.value) {
                 inner.shift_remove(*name);
             } else {
                 table.shift_remove(*section);
             }
         }
-        [key, ..] if *key != "hotcell" => {
+        [key] if *key != "hotcell" => {
             table.shift_remove(*key);
         }
         _ => {}

@@ -47,6 +47,13 @@ impl Origins {
         self.note(place, variable, How::Variable(name.to_owned()));
     }
 
+    /// Lets one place have the older place of another.
+    pub fn also(&mut self, place: Span, known: Span) {
+        if let Some(older) = self.older.get(&known).cloned() {
+            self.older.insert(place, older);
+        }
+    }
+
     /// Adds to each diagnostic where the value that it is about comes from. What was added before is not added again.
     pub fn trace(&self, diagnostics: &mut [Diagnostic]) {
         if self.older.is_empty() {

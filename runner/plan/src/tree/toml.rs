@@ -25,7 +25,9 @@ pub fn parse(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Option<No
         let before = text.as_bytes().get(..span.start).unwrap_or_default();
         let line = before.iter().rposition(|byte| *byte == b'\n');
         let duplicate = message.contains("duplicate key");
-        whole &= duplicate;
+        // After a second header of the same name, the parser has only one of the two tables.
+        let header = duplicate && line_of(text, span.start).starts_with('[');
+        whole &= duplicate && !header;
         if !told.insert(line) {
             continue;
         }
@@ -51,38 +53,41 @@ pub fn parse(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Option<No
 }
 
 fn syntax(span: Span, message: &str) -> Diagnostic {
+    if message.contains("recurs") {
+        return Diagnostic::error(
+            Code::TooLarge,
+            span,
+            format!("tables and lists are nested deeper than {MAX_DEPTH}"),
+        );
+    }
     let diagnostic = Diagnostic::error(Code::Syntax, span, message);
-    if message.contains("invalid basic string")
-        || message.contains("quoted")
-        || message.contains("string values")
-    {
+    if message.contains("unquoted key") {
+        diagnostic.help("a key with other characters stands in quotes: \"größe\" = 1")
+    } else if message.contains("basic string") && message.contains("visible") {
+        diagnostic.help("control characters are written as escapes: \\u001B")
+    } else if message.contains("must be quoted") || message.contains("string, expected") {
         diagnostic.help("a text stands in quotes: key = \"text\"")
-    } else if message.contains("invalid table header") || message.contains("newline") {
-        diagnostic.help("in TOML each `key = value` is a line of its own; a table begins with `[name]`")
+    } else if message.contains("table") {
+        diagnostic.help("a table begins with `[name]` on a line of its own")
     } else {
-        diagnostic
+        diagnostic.help("in TOML each `key = value` is a line of its own")
     }
 }
 
 /// A key that stands twice, with the place where it stands first: the nearest one before it, in a table's header if this is
 /// one.
 fn duplicate(file: u32, text: &str, document: &Spanned<DeTable<'_>>, span: Range<usize>) -> Diagnostic {
-    let line = |at: usize| {
-        let start = text
-            .get(..at)
-            .and_then(|before| before.rfind('\n'))
-            .map_or(0, |at| at + 1);
-        text.get(start..).unwrap_or_default().trim_start()
-    };
     let written = text.get(span.clone()).unwrap_or_default();
     let name = written.trim_matches(['"', '\'']);
-    let header = line(span.start).starts_with('[');
+    let header = line_of(text, span.start).starts_with('[');
     let mut places = Vec::new();
     keys(document.get_ref(), name, 0, &mut places);
-    let first = places
+    let same_header = header.then(|| first_header(text, span.start)).flatten();
+    let found = places
         .into_iter()
-        .filter(|at| at.start < span.start && line(at.start).starts_with('[') == header)
+        .filter(|at| at.start < span.start && line_of(text, at.start).starts_with('[') == header)
         .max_by_key(|at| at.start);
+    let first = same_header.or(found);
     let diagnostic = Diagnostic::error(
         Code::DuplicateKey,
         place(file, &span),
@@ -92,6 +97,30 @@ fn duplicate(file: u32, text: &str, document: &Spanned<DeTable<'_>>, span: Range
         Some(first) => diagnostic.also(place(file, &first), "first here"),
         None => diagnostic,
     }
+}
+
+/// The line from its first visible character.
+fn line_of(text: &str, at: usize) -> &str {
+    let start = text
+        .get(..at)
+        .and_then(|before| before.rfind('\n'))
+        .map_or(0, |at| at + 1);
+    text.get(start..).unwrap_or_default().trim_start()
+}
+
+/// The first line that is the same header as that of a place.
+fn first_header(text: &str, at: usize) -> Option<Range<usize>> {
+    let wanted = line_of(text, at).lines().next()?.trim_end();
+    let start = text
+        .split_inclusive('\n')
+        .scan(0, |next, line| {
+            let start = *next;
+            *next += line.len();
+            Some((start, line))
+        })
+        .find(|(_, line)| line.trim() == wanted)
+        .map(|(start, line)| start + (line.len() - line.trim_start().len()))?;
+    (start < at && start + wanted.len() <= at).then_some(start..start + wanted.len())
 }
 
 /// Where a key of that name stands, in all tables.

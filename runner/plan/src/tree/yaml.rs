@@ -161,8 +161,21 @@ impl Builder<'_> {
             start: at,
             end: at,
         };
-        self.problems
-            .push(Diagnostic::error(Code::Syntax, span, error.info()));
+        let info = error.info();
+        let problem = if info.contains("recursion limit") {
+            let title = format!("tables and lists are nested deeper than {MAX_DEPTH}");
+            Diagnostic::error(Code::TooLarge, span, title)
+        } else {
+            let problem = Diagnostic::error(Code::Syntax, span, info.clone());
+            if info.contains("tab") {
+                problem.help("indentation is made of spaces")
+            } else if info.contains("unknown anchor") {
+                problem.help("an alias `*name` needs an anchor `&name` before it")
+            } else {
+                problem
+            }
+        };
+        self.problems.push(problem);
     }
 
     fn count(&mut self, more: usize, span: Span) -> Result<(), Stop> {
