@@ -1,0 +1,348 @@
+//! Programs of the user's own as stages: what they are given, what is taken from them, what is told when they are wrong.
+
+#![allow(clippy::unwrap_used)]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use hotcell_cells::stop::StopSignal;
+use hotcell_plan::{Instance, Profiles, load, load_text, plan};
+use hotcell_run::{Done, Engines, Observer, Options, RunOutcome, Secrets, execute};
+use hotcell_schema::digest::Digest;
+use hotcell_schema::outcome::Status;
+use hotcell_schema::report::InstanceFacts;
+use hotcell_store::{RunFolder, Store};
+use serde_json::Value as Json;
+
+struct Silent;
+
+impl Observer for Silent {
+    fn started(&self, _: usize, _: &Instance) {}
+    fn ended(&self, _: usize, _: &Instance, _: &Done) {}
+    fn expanded(&self, _: &Instance, _: usize) {}
+}
+
+/// A folder with a manifest, a store and runs.
+struct Place {
+    folder: tempfile::TempDir,
+    store: Store,
+}
+
+const SECRET: &str = "hunter2-and-more";
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            store: Store::open(&folder.path().join("store")).unwrap(),
+            folder,
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn run(&self, stages: &str) -> Run {
+        let text = format!("hotcell = 1\nname = \"programs\"\n{stages}");
+        let path = self.folder.path().join("programs.toml");
+        let mut loaded = load_text(path.to_str().unwrap().into(), &text, &load::Options::default());
+        let plan = plan(&mut loaded, &Profiles::shipped());
+        let problems: Vec<String> = loaded
+            .diagnostics
+            .iter()
+            .map(|one| one.plain(&loaded.sources))
+            .collect();
+        let plan = plan.unwrap_or_else(|| panic!("{}", problems.join("\n")));
+        let environment = |name: &str| (name == "SECRET").then(|| SECRET.as_bytes().to_vec());
+        let secrets = Secrets::of(
+            loaded.manifest.as_ref().unwrap(),
+            &loaded.sources,
+            Box::new(environment),
+        );
+        let engines = Engines::new(Path::new("/nonexistent")).with_temporary(&std::env::temp_dir());
+        let profiles = Profiles::shipped();
+        let options = Options {
+            jobs: 2,
+            profiles: profiles.all(),
+            secrets: Some(&secrets),
+            ..Options::new(&self.store, &engines, StopSignal::new().unwrap())
+        };
+        let folder = RunFolder::create(&self.folder.path().join("runs"), "run").unwrap();
+        let outcome = execute(&plan, &options, &folder, &Silent).unwrap();
+        Run { outcome, folder }
+    }
+
+    /// One stage that runs a shell script, with further lines of its table.
+    fn sh(&self, script: &str, more: &str) -> Run {
+        self.write("script.sh", script);
+        self.run(&format!(
+            "[stages.it]\nuses = \"command\"\nwith.run = [\"sh\", \"script.sh\"]\n{more}"
+        ))
+    }
+}
+
+struct Run {
+    outcome: RunOutcome,
+    folder: RunFolder,
+}
+
+impl Run {
+    fn facts(&self, instance: &str) -> &InstanceFacts {
+        self.outcome
+            .facts
+            .instances
+            .get(instance)
+            .unwrap_or_else(|| panic!("no {instance}: {:?}", self.outcome.facts.instances.keys()))
+    }
+
+    /// What an instance gave on a port; it must have ended well.
+    #[track_caller]
+    fn output(&self, instance: &str, port: &str) -> String {
+        let report = self.outcome.report.instances.iter();
+        let report = report.clone().find(|one| one.name == instance).unwrap();
+        let output = report.outputs.get(port).unwrap_or_else(|| {
+            panic!(
+                "{instance} gave no {port}: {:?} {:?}",
+                report.reason,
+                self.facts(instance).error
+            )
+        });
+        std::fs::read_to_string(self.folder.result().join(&output.path)).unwrap()
+    }
+
+    fn reason(&self, instance: &str) -> String {
+        let report = self.outcome.report.instances.iter();
+        let report = report.clone().find(|one| one.name == instance).unwrap();
+        report.reason.clone().unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn failed(&self, words: &[&str]) {
+        assert_eq!(self.facts("it").status, Status::Failed, "{:?}", self.facts("it"));
+        let reason = self.reason("it");
+        for word in words {
+            assert!(reason.contains(word), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn a_program_gets_its_inputs_and_gives_its_outputs() {
+    let place = Place::new();
+    place.write("samples/a", "3 pears\n1 apple\n");
+    place.write("parts/words.txt", "apple\n");
+    place.write(
+        "count.py",
+        "import json, os, sys\n\
+         from parts import helper\n\
+         inputs, outputs = os.environ['HOTCELL_INPUTS'], os.environ['HOTCELL_OUTPUTS']\n\
+         lines = open(sys.argv[1]).read().splitlines()\n\
+         assert sys.stdin.read().splitlines() == lines\n\
+         assert open('parts/words.txt').read() == 'apple\\n'\n\
+         json.dump({'lines': helper.count(lines), 'mode': os.environ['MODE']}, open(sys.argv[2], 'w'))\n\
+         os.makedirs(outputs + '/parts/deep')\n\
+         open(outputs + '/parts/deep/one', 'w').write(lines[0])\n\
+         print(os.getcwd(), os.environ['HOME'], sorted(os.listdir('.')), sorted(os.environ))\n",
+    );
+    place.write("parts/__init__.py", "");
+    place.write("parts/helper.py", "def count(lines): return len(lines)\n");
+    place.write(
+        "table.json",
+        r#"{"type": "object", "required": ["lines"], "properties": {"lines": {"type": "integer"}}}"#,
+    );
+    let stages = r#"
+[samples.all]
+glob = "samples/*"
+[stages.count]
+uses = "command"
+for-each.sample = "samples.all"
+in.file = "${sample.file}"
+[stages.count.with]
+run = ["python3", "count.py", "${inputs.file}", "${outputs.table}"]
+files = ["parts/*"]
+stdin = "file"
+env = { MODE = "fast" }
+outputs.table = { type = "json", schema = "table.json" }
+outputs.parts = { type = "files" }
+[stages.lines]
+uses = "command"
+in = { tables = "stages.count[*].out.table", parts = "stages.count[*].out.parts", out = "stages.count[*].out.stdout" }
+with.run = ["sh", "-c", "cat inputs/tables/0000 inputs/parts/0000/index.json; cat inputs/parts/0000/????????????????*; ls inputs/tables"]
+"#;
+    let run = place.run(stages);
+    let count = format!("count[sample={}]", Digest::of(b"3 pears\n1 apple\n"));
+    assert_eq!(run.output(&count, "table"), r#"{"lines": 2, "mode": "fast"}"#);
+    let said = run.output(&count, "stdout");
+    assert!(
+        said.contains("['count.py', 'inputs', 'outputs', 'parts', 'table.json']"),
+        "{said}"
+    );
+    assert!(said.contains("'HOME', 'HOTCELL_INPUTS', 'HOTCELL_OUTPUTS', 'LANG', 'MODE', 'PATH', 'PYTHONDONTWRITEBYTECODE', 'PYTHONHASHSEED', 'SOURCE_DATE_EPOCH', 'TMPDIR', 'TZ'"), "{said}");
+    let parts: Json = serde_json::from_str(&run.output(&count, "parts")).unwrap();
+    assert_eq!(parts["files"][0]["path"], "deep/one");
+    assert_eq!(parts["files"][0]["length"], 7);
+    let lines = run.output("lines", "stdout");
+    assert!(lines.contains("\"lines\": 2"), "{lines}");
+    assert!(lines.contains("deep/one"), "{lines}");
+    assert!(lines.ends_with("3 pears0000\n"), "{lines}");
+    let held = &run.outcome.facts.confinement;
+    assert!(held.iter().any(|layer| layer == "seccomp"), "{held:?}");
+
+    // Nothing ran twice; and what a program is made of decides whether it runs.
+    let again = place.run(stages);
+    assert_eq!(again.facts(&count).status, Status::Cached);
+    assert_eq!(again.facts("lines").status, Status::Cached);
+    place.write("parts/helper.py", "def count(lines): return len(lines) + 1\n");
+    let changed = place.run(stages);
+    assert_eq!(changed.facts(&count).status, Status::Ok);
+    assert!(changed.output(&count, "table").contains("\"lines\": 3"));
+}
+
+#[test]
+fn an_own_executable_runs_and_its_output_can_be_standard_output() {
+    let place = Place::new();
+    place.write("tool.sh", "#!/bin/sh\necho '{\"a\": 1}'; exit 3\n");
+    let tool = place.folder.path().join("tool.sh");
+    let stages = "[stages.it]\nuses = \"command\"\nwith = { run = [\"./tool.sh\"], success = [0, 3], outputs.facts = { type = \"json\", from = \"stdout\" } }\n";
+    let run = place.run(stages);
+    run.failed(&["`./tool.sh` cannot be started"]);
+    assert!(run.facts("it").error.as_ref().unwrap().contains("chmod +x"));
+    std::fs::set_permissions(tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let run = place.run(stages);
+    assert_eq!(run.output("it", "facts"), "{\"a\": 1}\n");
+}
+
+#[test]
+fn a_wrong_output_is_named() {
+    let place = Place::new();
+    place.write(
+        "schema.json",
+        r#"{"properties": {"rows": {"items": {"type": "number"}}}}"#,
+    );
+    let outputs = "with.outputs.table = { type = \"json\", schema = \"schema.json\" }\n";
+    let run = place.sh("echo '{\"rows\": [1, \"x\"]}' > outputs/table", outputs);
+    run.failed(&[
+        "`table`",
+        "outputs/table",
+        "schema.json",
+        "/rows/1",
+        "\"x\"",
+        "number",
+    ]);
+    place.sh("true", outputs).failed(&["`table` is missing"]);
+    place
+        .sh("echo nonsense > outputs/table", outputs)
+        .failed(&["outputs/table", "not JSON", "line 1"]);
+    place
+        .sh("ln -s /etc/passwd outputs/table", outputs)
+        .failed(&["outputs/table is a symbolic link", "a regular file"]);
+    place
+        .sh("mkfifo outputs/table", outputs)
+        .failed(&["a named pipe"]);
+    place
+        .sh(
+            "echo '{\"format\": \"x\"}' > outputs/hits",
+            "with.outputs.hits = { type = \"findings\" }",
+        )
+        .failed(&["`hits`", "findings"]);
+    place
+        .sh(
+            "echo '{}' > outputs/events",
+            "with.outputs.events = { type = \"events\" }",
+        )
+        .failed(&["`events`", "header"]);
+    place
+        .sh(
+            "echo '{}'",
+            "with.outputs.info = { type = \"json<elf-info>\", from = \"stdout\" }",
+        )
+        .failed(&["`info`", "standard output", "elf-info"]);
+    let optional = "with.outputs = { a = { type = \"json\", optional = true }, b = { type = \"files\", optional = true } }";
+    let run = place.sh("true", optional);
+    assert_eq!(run.facts("it").status, Status::Ok, "{:?}", run.facts("it"));
+    // Nothing wrong was stored: it is run again.
+    let run = place.sh("true", outputs);
+    assert_eq!(run.facts("it").status, Status::Failed);
+}
+
+#[test]
+fn a_program_that_fails_says_why() {
+    let place = Place::new();
+    let run = place.sh("echo out of cheese >&2; exit 4", "");
+    run.failed(&["`sh` ended with exit code 4"]);
+    assert!(run.facts("it").error.as_ref().unwrap().contains("out of cheese"));
+    assert!(!run.reason("it").contains("cheese"));
+    place.sh("kill -SEGV $$", "").failed(&["SIGSEGV"]);
+    place
+        .sh("exec cat /dev/zero > outputs/x", "limits.file-bytes = \"1MiB\"")
+        .failed(&["limits.file-bytes", "1048576"]);
+    place
+        .sh(
+            "head -c 700000 /dev/zero > outputs/x; head -c 700000 /dev/zero",
+            "limits.file-bytes = \"1MiB\"\nwith.outputs.x = {}",
+        )
+        .failed(&["limits.file-bytes", "1048576", "together"]);
+    let run = place.sh("sleep 1000", "limits.wall = \"200ms\"");
+    assert_eq!(run.facts("it").status, Status::Interrupted);
+    let run = place.run("[stages.it]\nuses = \"command\"\nwith.run = [\"no-such-program\"]\n");
+    assert_eq!(run.facts("it").status, Status::Refused);
+    assert!(
+        run.facts("it")
+            .error
+            .as_ref()
+            .unwrap()
+            .contains("no-such-program")
+    );
+}
+
+#[test]
+fn a_secret_reaches_the_program_and_nothing_else() {
+    let place = Place::new();
+    let secret = "with.env.TOKEN = { secret = \"token\" }\n[secrets.token]\nenv = \"SECRET\"\n";
+    let run = place.sh("test ${#TOKEN} = 16", secret);
+    assert_eq!(run.facts("it").status, Status::Ok, "{:?}", run.facts("it"));
+    place
+        .sh("echo the token is $TOKEN", secret)
+        .failed(&["`stdout`", "secret `token`"]);
+    let run = place.sh("echo it is $TOKEN >&2; exit 1", secret);
+    assert_eq!(
+        run.facts("it").error.as_deref(),
+        Some("it said: it is <secret token>")
+    );
+    let mut all = Vec::new();
+    read_all(place.folder.path(), &mut all);
+    assert!(
+        !all.windows(SECRET.len())
+            .any(|window| window == SECRET.as_bytes())
+    );
+}
+
+fn read_all(folder: &Path, into: &mut Vec<u8>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => read_all(&path, into),
+            false => into.extend(std::fs::read(path).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn limits_that_cost_something_hold_where_they_are_asked_for() {
+    let place = Place::new();
+    let plain = place.sh("true", "");
+    let asked = place.sh("true; # asked", "limits = { memory = \"64MiB\", tasks = 8 }");
+    let facts = |run: &Run| {
+        let facts = &run.outcome.facts;
+        (
+            facts.confinement.iter().any(|held| held == "memory-cgroup"),
+            facts.fallbacks.iter().any(|text| text.contains("control groups")),
+        )
+    };
+    assert_eq!(facts(&plain), (false, false));
+    let (grouped, told) = facts(&asked);
+    assert!(grouped != told, "{:?}", asked.outcome.facts);
+}
