@@ -386,3 +386,78 @@ fn goldens_are_accepted_by_people_only() {
         "nothing ran"
     );
 }
+
+/// A stage whose result differs from run to run, and one that judges it.
+fn noisy(lab: &Lab, chance: &str, more: &str) {
+    lab.write("noisy.py", include_str!("goldens_data/noisy.py"));
+    lab.write(
+        "noisy.toml",
+        format!(
+            "hotcell = 1\nname = \"noisy\"\n[stages.run]\nuses = \"command\"\n\
+             with = {{ run = [\"python3\", \"noisy.py\", \"{chance}\"{more}], observed = true, \
+             outputs = {{ events = {{ type = \"events\", from = \"stdout\" }} }} }}\n\
+             [stages.hits]\nuses = \"detect/rules\"\nin.events = \"stages.run.out.events\"\n[golden]\n"
+        ),
+    );
+}
+
+#[test]
+fn what_differs_from_run_to_run_is_learned_as_facts() {
+    let lab = Lab::new();
+    let judge = |code: i32, more: &[&str]| {
+        let mut all = vec!["test", "noisy.toml"];
+        all.extend(QUIET);
+        all.extend(more);
+        let (stdout, stderr) = lab.expect(code, all);
+        format!("{stdout}{stderr}")
+    };
+    noisy(&lab, "0", "");
+    // Without --repeat a stage that has no golden yet is run three times; what it gives is judged as observed too.
+    let said = judge(0, &["--accept"]);
+    assert!(
+        said.contains("run 3 of 3") && said.contains("2 golden files changed"),
+        "{said}"
+    );
+    assert_eq!(fs::read_dir(lab.path(".hotcell/runs")).unwrap().count(), 3);
+    let path = "golden/noisy/run/only.command.json";
+    let read = || match GoldenFile::read(&fs::read(lab.path(path)).unwrap()).unwrap() {
+        GoldenFile::Observed(golden) => golden,
+        GoldenFile::Exact(_) => panic!("an observed golden"),
+    };
+    let learned = read();
+    assert_eq!((learned.runs, learned.may.len()), (3, 0));
+    fits(&lab, "golden", &fs::read_to_string(lab.path(path)).unwrap());
+    for _ in 0..3 {
+        judge(0, &["--force"]);
+    }
+    // What no run had is not met, and accepting it once only allows it.
+    noisy(&lab, "1", "");
+    let said = judge(1, &[]);
+    assert!(
+        said.contains("+ tasks[0]: file/stat /etc/localtime by /bin/bot"),
+        "{said}"
+    );
+    judge(0, &["--accept"]);
+    assert_eq!(read().must, learned.must);
+    assert_eq!(read().may[0].facts[0].resource, "/etc/localtime");
+    noisy(&lab, "0", "");
+    judge(0, &["--force"]);
+    // What every run had is wanted.
+    noisy(&lab, "0.5", ", \"/etc/cron.d/x\"");
+    fs::remove_dir_all(lab.path("golden")).unwrap();
+    judge(0, &["--accept", "--repeat", "2"]);
+    assert_eq!(read().runs, 2);
+    noisy(&lab, "0.5", "");
+    let said = judge(1, &[]);
+    assert!(
+        said.contains("- tasks[0]: file/written /etc/cron.d/x by /bin/bot"),
+        "{said}"
+    );
+    assert!(
+        said.contains("- tasks[instance]: finding persistence-cron (high)"),
+        "{said}"
+    );
+    // Accepting once does not take back what is wanted; learning again does.
+    judge(1, &["--accept"]);
+    judge(0, &["--accept", "--repeat", "1"]);
+}

@@ -94,7 +94,7 @@ pub fn of_runs(diff: &RunDiff, title: &str, old: &str, new: &str) -> Result<Stri
         sub: format!("{old} → {new}"),
         tiles: vec![
             tile("Instances compared", diff.compared, "info"),
-            tile("differ", changed, if changed == 0 { "good" } else { "high" }),
+            tile("Differ", changed, if changed == 0 { "good" } else { "high" }),
         ],
         sections: sections.take(MAX_SECTIONS).collect(),
         more: (changed + usize::from(!diff.run.is_empty())).saturating_sub(MAX_SECTIONS),
@@ -138,14 +138,14 @@ pub fn of_checks(title: &str, checks: &[Check]) -> Result<String, RenderError> {
         eyebrow: "Test",
         sub: "what came out, against golden files and expectations".into(),
         tiles: vec![
-            tile("met", tally.met, "good"),
+            tile("Met", tally.met, "good"),
             tile(
-                "not met",
+                "Not met",
                 tally.not_met,
                 if tally.not_met == 0 { "good" } else { "high" },
             ),
             tile(
-                "not judged",
+                "Not judged",
                 tally.not_judged,
                 if tally.not_judged == 0 { "good" } else { "medium" },
             ),

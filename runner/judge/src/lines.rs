@@ -65,26 +65,27 @@ fn is_sorted(lines: &[&str]) -> bool {
     lines.windows(2).all(|pair| pair[0] < pair[1])
 }
 
-/// Two sorted sets: linear, whatever their length.
+/// Two sorted sets: linear, whatever their length. Between two lines that stayed, what is gone comes before what came.
 fn merge<'a>(mut old: &[&'a str], mut new: &[&'a str], script: &mut Vec<(Sign, &'a str)>) {
+    let mut came = Vec::new();
     loop {
         match (old, new) {
-            ([], []) => return,
             ([a, rest @ ..], [b, others @ ..]) if a == b => {
+                script.append(&mut came);
                 script.push((Sign::Same, a));
                 (old, new) = (rest, others);
             }
-            ([a, rest @ ..], [b, ..]) if a < b => {
+            ([a, rest @ ..], other) if other.first().is_none_or(|b| a < b) => {
                 script.push((Sign::Removed, a));
                 old = rest;
             }
             (_, [b, others @ ..]) => {
-                script.push((Sign::Added, b));
+                came.push((Sign::Added, *b));
                 new = others;
             }
-            ([a, rest @ ..], []) => {
-                script.push((Sign::Removed, a));
-                old = rest;
+            _ => {
+                script.append(&mut came);
+                return;
             }
         }
     }

@@ -101,6 +101,8 @@ fn show(changes: &[hotcell_schema::diff::Change], full: bool) {
 fn ask(changes: &[hotcell_schema::diff::Change]) -> Result<Decision, Failure> {
     let terminal = Term::stdout();
     loop {
+        // What was typed before the question is no answer to it.
+        let _ = nix::sys::termios::tcflush(std::io::stdin(), nix::sys::termios::FlushArg::TCIFLUSH);
         ui::out("accept (a), reject (r), skip (s), full (f), quit (q), help (?)");
         match terminal.read_key() {
             Ok(Key::Char('a' | 'A')) => return Ok(Decision::Accept),
