@@ -1,7 +1,7 @@
 //! From a manifest's path to a plan, and from a plan to a run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -10,7 +10,7 @@ use hotcell_detect::{RuleError, RuleSet};
 use hotcell_plan::profiles::Profiles;
 use hotcell_plan::{Code, Diagnostic, Package, Plan, Sources, load};
 use hotcell_report::text::{self, Style};
-use hotcell_run::{Engines, Foreseen, Options, RunOutcome, Selection, execute, forecast};
+use hotcell_run::{Current, Engines, Foreseen, Options, RunOutcome, Selection, execute, forecast};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::Span;
 use hotcell_schema::outcome::{Outcome, Status};
@@ -18,6 +18,7 @@ use hotcell_schema::report::{Report, RunFacts};
 use hotcell_store::{Record, RunFolder, Store, StoreError};
 
 use crate::args::{ChooseArgs, ExecuteArgs, Global, ManifestArgs};
+use crate::commands::runs::part;
 use crate::commands::store::unusable;
 use crate::exit::{Exit, Failure};
 use crate::places::Places;
@@ -177,7 +178,10 @@ impl Planned {
         let store = Store::open_to_read(&self.places.store).map_err(|error| unusable(&error))?;
         let engines = Engines::new(&self.places.libexec);
         let stop = StopSignal::new()?;
-        let how = Defaults::default();
+        let how = Defaults {
+            runs: self.places.runs(),
+            ..Defaults::default()
+        };
         let options = self.options(&store, &engines, stop, &how);
         forecast(&self.plan, &options).map_err(|error| Failure::host(error.to_string()))
     }
@@ -204,11 +208,26 @@ impl Planned {
             secrets: Some(&self.supplies.secrets),
             profiles: self.profiles.all(),
             hotcell: env!("CARGO_PKG_VERSION"),
+            build: build(),
+            runs: Some(&how.runs),
             variants: &self.variants,
             started: &how.started,
             host: &how.host,
             ..Options::new(store, engines, stop)
         }
+    }
+
+    /// The latest run of the experiment, when a new one would run nothing and give the same.
+    pub(crate) fn current(&self, args: &ExecuteArgs) -> Result<Option<Current>, Failure> {
+        let store = Store::open_to_read(&self.places.store).map_err(|error| unusable(&error))?;
+        let engines = Engines::new(&self.places.libexec);
+        let how = Defaults {
+            force: args.force,
+            runs: self.places.runs(),
+            ..Defaults::default()
+        };
+        let options = self.options(&store, &engines, StopSignal::new()?, &how);
+        Ok(hotcell_run::current(&self.plan, &options))
     }
 
     /// Runs the plan, with progress on standard error. A first Ctrl-C ends it soon, a second one now.
@@ -225,6 +244,7 @@ impl Planned {
             fail_fast: args.fail_fast,
             force: args.force,
             again: again.clone(),
+            runs: self.places.runs(),
             started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             host: host(),
         };
@@ -318,6 +338,7 @@ struct Defaults {
     fail_fast: bool,
     force: bool,
     again: BTreeSet<String>,
+    runs: PathBuf,
     started: String,
     host: String,
 }
@@ -329,10 +350,24 @@ impl Default for Defaults {
             fail_fast: false,
             force: false,
             again: BTreeSet::new(),
+            runs: PathBuf::new(),
             started: String::new(),
             host: String::new(),
         }
     }
+}
+
+/// What tells this build from any other: a report made by another one is not taken for our own.
+fn build() -> &'static str {
+    use std::os::unix::fs::MetadataExt as _;
+    static BUILD: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+        let facts = std::env::current_exe().and_then(fs_err::metadata);
+        facts.map_or_else(
+            |_| String::new(),
+            |facts| format!("{} {} {}", facts.len(), facts.mtime(), facts.mtime_nsec()),
+        )
+    });
+    &BUILD
 }
 
 /// Opens the store to work with it. A collection is waited for.
@@ -504,6 +539,9 @@ pub(crate) fn print_summary(report: &Report, facts: Option<&RunFacts>, run: &Pat
         )
         .trim_end(),
     );
+    if let Some(selection) = &report.selection {
+        ui::out(&ui::plain(&format!("a part of the plan: {}", part(selection))));
+    }
     ui::out(&format!("report: {}", run.join("report.html").display()));
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -49,6 +50,8 @@ pub struct Options<'a> {
     pub profiles: &'a [ArchProfile],
     /// Version of hotcell, for the report.
     pub hotcell: &'a str,
+    /// Where earlier runs stand: beside them is told which is the latest good one of an experiment. Absent: none counts.
+    pub runs: Option<&'a Path>,
     /// What tells this build of hotcell from any other; empty: unknown, and no run is taken for another.
     pub build: &'a str,
     /// Variants that were chosen.
@@ -83,6 +86,7 @@ impl<'a> Options<'a> {
             secrets: None,
             profiles: &[],
             hotcell: "",
+            runs: None,
             build: "",
             variants: &[],
             started: "",

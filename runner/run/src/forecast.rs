@@ -7,6 +7,7 @@ use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::Status;
 use hotcell_store::StoreError;
 
+use crate::current;
 use crate::execute::Options;
 use crate::expand::{Level, expand};
 use crate::key::Components;
@@ -64,29 +65,43 @@ pub struct Foreseen {
 
 /// Says for every instance what a run would do. Points whose files are stored are expanded. Writes nothing.
 pub fn forecast(plan: &Plan, options: &Options<'_>) -> Result<Vec<Foreseen>, StoreError> {
-    let shared = Shared::new(plan, options);
+    let mut shared = Shared::new(plan, options);
+    let forecasts = match current::foreseen(&shared) {
+        Some(forecasts) => forecasts,
+        None => {
+            // What was noted up to the first difference counts no more.
+            shared = Shared::new(plan, options);
+            one_by_one(&shared)?
+        }
+    };
+    Ok(told(&shared, forecasts))
+}
+
+/// Looks at each instance and at the store.
+fn one_by_one(shared: &Shared<'_>) -> Result<HashMap<usize, Forecast>, StoreError> {
+    let (plan, options) = (shared.plan, shared.options);
     let mut forecasts: HashMap<usize, Forecast> = HashMap::with_capacity(plan.instances.len());
     for (index, instance) in plan.instances.iter().enumerate() {
         if !options.has(index) {
             continue;
         }
         if plan.expansion_of(instance).is_none() {
-            let forecast = one(&shared, index, instance)?;
+            let forecast = one(shared, index, instance)?;
             forecasts.insert(index, forecast);
             continue;
         }
         let mut level = 1;
         loop {
-            let Some(forecast) = waits(&shared, instance) else {
+            let Some(forecast) = waits(shared, instance) else {
                 let Level {
                     children,
                     deeper,
                     done,
                     ..
-                } = expand(&shared, index, level);
+                } = expand(shared, index, level);
                 for child in &children {
                     if let Some(instance) = shared.table.instance(*child) {
-                        let forecast = one(&shared, *child, instance)?;
+                        let forecast = one(shared, *child, instance)?;
                         forecasts.insert(*child, forecast);
                     }
                 }
@@ -124,16 +139,19 @@ pub fn forecast(plan: &Plan, options: &Options<'_>) -> Result<Vec<Foreseen>, Sto
             break;
         }
     }
+    Ok(forecasts)
+}
+
+fn told(shared: &Shared<'_>, mut forecasts: HashMap<usize, Forecast>) -> Vec<Foreseen> {
     let all = shared.table.in_order();
-    Ok(all
-        .filter_map(|(index, instance)| {
-            Some(Foreseen {
-                index,
-                instance: instance.clone(),
-                forecast: forecasts.remove(&index)?,
-            })
+    all.filter_map(|(index, instance)| {
+        Some(Foreseen {
+            index,
+            instance: instance.clone(),
+            forecast: forecasts.remove(&index)?,
         })
-        .collect())
+    })
+    .collect()
 }
 
 fn one(shared: &Shared<'_>, index: usize, instance: &Instance) -> Result<Forecast, StoreError> {

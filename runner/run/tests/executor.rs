@@ -74,6 +74,7 @@ impl Place {
             profiles: &[],
             hotcell: "0.0.0",
             build: "",
+            runs: None,
             variants: &[],
             started: "2026-01-01T00:00:00Z",
             host: "a test",

@@ -6,6 +6,7 @@ use crate::exit::{Exit, Failure};
 use crate::outlook::Outlook;
 use crate::session::{self, Planned};
 use crate::ui;
+use hotcell_run::Current;
 
 pub(crate) fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
     if args.dry_run {
@@ -20,6 +21,9 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
     if nothing_chosen(&planned) {
         return Ok(Exit::Ok);
     }
+    if let Some(current) = planned.current(&args.execute)? {
+        return nothing_new(&current, args.json);
+    }
     let ran = planned.run(&args.execute)?;
     if args.json {
         ui::out(&ui::json(&ran.outcome.report)?);
@@ -27,6 +31,32 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
         session::print_summary(&ran.outcome.report, Some(&ran.outcome.facts), ran.folder.path());
     }
     Ok(ran.exit())
+}
+
+/// Nothing has changed since the latest run: its result is shown, and no new one is made.
+fn nothing_new(current: &Current, json: bool) -> Result<Exit, Failure> {
+    let Current {
+        folder,
+        instances,
+        skipped,
+    } = current;
+    if json {
+        ui::out(fs_err::read_to_string(folder.result().join("report.json"))?.trim_end());
+        return Ok(Exit::Ok);
+    }
+    let wanted = match skipped {
+        0 => String::new(),
+        _ => format!(", {skipped} of them not wanted"),
+    };
+    ui::out(&format!(
+        "nothing to do: {instances} instances{wanted} are as in run {}; --force runs them again",
+        folder.id()
+    ));
+    ui::out(&format!(
+        "report: {}",
+        folder.path().join("report.html").display()
+    ));
+    Ok(Exit::Ok)
 }
 
 /// What would run, as `hotcell plan` shows it.
