@@ -24,6 +24,8 @@
 //! | [`names`] | names of instances for people and for files |
 //! | [`digest`], [`guest`] | SHA-256 digests; guest addresses, bytes and text in JSON |
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod arch;
 pub mod command;
 pub mod diff;

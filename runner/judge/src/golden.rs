@@ -217,7 +217,7 @@ impl Goldens {
                 ));
                 Pending::Exact {
                     old: Box::new(old),
-                    new: Box::new(new),
+                    new,
                 }
             }
             // A file that names another instance is none of what was learned of this one.
@@ -264,7 +264,7 @@ impl Goldens {
         }
         Ok(facts::of(instance, &self.select).map(|facts| {
             let facts = facts::with_texts(facts, instance, run.contents);
-            New::Exact(Exact::new(&instance.name, &instance.uses, facts))
+            New::Exact(Box::new(Exact::new(&instance.name, &instance.uses, facts)))
         }))
     }
 
@@ -410,7 +410,7 @@ impl Goldens {
 
 /// What came out of one instance.
 enum New {
-    Exact(Exact),
+    Exact(Box<Exact>),
     Observed(Observation),
 }
 
@@ -418,7 +418,7 @@ impl New {
     /// The golden of this one result.
     fn learned(self, instance: &InstanceReport) -> GoldenFile {
         match self {
-            Self::Exact(exact) => GoldenFile::Exact(exact),
+            Self::Exact(exact) => GoldenFile::Exact(*exact),
             Self::Observed(seen) => {
                 GoldenFile::Observed(observed::learn(&instance.name, &instance.uses, &[seen]))
             }

@@ -234,10 +234,7 @@ fn plain(value: &Json) -> String {
 }
 
 fn folded(text: String) -> Value {
-    let cut = |limit: usize| match text.char_indices().nth(limit) {
-        Some((end, _)) => Some(&text[..end]),
-        None => None,
-    };
+    let cut = |limit: usize| text.char_indices().nth(limit).map(|(end, _)| &text[..end]);
     match cut(MAX_OPEN) {
         Some(start) => Value {
             short: format!("{}…", start.replace('\n', " ")),
