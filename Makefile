@@ -27,7 +27,7 @@ SAMPLES := examples/first-look/samples
 SOURCES := $(shell find Cargo.toml Cargo.lock schema runner arch-profiles manifests templates -type f \
 	-not -name '*.snap' -not -path '*/tests/*' -not -path '*/xtask/*' 2>/dev/null)
 
-.PHONY: help demo test test-long lint deny bench bench-pipelines fuzz schema docs samples guests packages clean-cache
+.PHONY: help demo man test test-long lint deny bench bench-pipelines fuzz schema docs samples guests packages clean-cache
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -94,6 +94,15 @@ fuzz: ## Fuzz what reads hostile bytes, FUZZ_SECONDS each (default 60); needs ca
 	@for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
 	echo "fuzz: $$target"; \
 	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$${FUZZ_SECONDS:-60}; done
+
+man: $(RELEASE)/.hotcell-built ## Manual pages and completions into ./target/share, as a package installs them
+	@share=$(abspath $(TARGET))/share; \
+	mkdir -p $$share/man/man1 $$share/bash-completion/completions $$share/zsh/site-functions $$share/fish/vendor_completions.d; \
+	$(RELEASE)/hotcell man --out $$share/man/man1; \
+	$(RELEASE)/hotcell completions bash > $$share/bash-completion/completions/hotcell; \
+	$(RELEASE)/hotcell completions zsh > $$share/zsh/site-functions/_hotcell; \
+	$(RELEASE)/hotcell completions fish > $$share/fish/vendor_completions.d/hotcell.fish; \
+	echo "man: $$share; copy it over /usr/local/share"
 
 schema: ## Write the JSON schemas again
 	@$(CARGO) run -q -p xtask --features schemas -- schemas

@@ -150,7 +150,7 @@ fn a_plan_writes_nothing() {
     let before = files_below(&lab.path(""));
     let (stdout, _) = lab.expect(0, ["plan", "runs.yaml", "--json"]);
     let plan: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!(plan["plan"]["instances"].as_array().unwrap().len(), 35);
+    assert_eq!(plan["instances"].as_array().unwrap().len(), 35);
     lab.expect(0, ["validate", "runs.yaml"]);
     assert_eq!(before, files_below(&lab.path("")));
 }

@@ -128,47 +128,60 @@ fn reads<'a>(plan: &'a Plan, instance: &'a Instance) -> impl Iterator<Item = &'a
     wires.chain(needs).chain(when.chain(late).filter_map(stage_of))
 }
 
-/// What did not end well in the latest run of the experiment, finished or not.
+/// What did not end well in the latest run of the experiment, finished or not. Where that was a run of a part, what it left
+/// out counts as in the run before it, and so on.
 fn failed(plan: &Plan, runs: &std::path::Path) -> Result<Vec<bool>, Failure> {
-    let all = runs::all(runs);
-    let mut unknown = true;
-    let mut again = vec![false; plan.instances.len()];
-    for run in all.iter().rev() {
-        let found = match run.state {
+    let mut known: Vec<Option<Ended>> = vec![None; plan.instances.len()];
+    let mut latest = None;
+    for run in runs::all(runs).iter().rev() {
+        let (found, whole) = match run.state {
             State::Running => continue,
-            State::Finished => finished(plan, run),
-            State::Interrupted => interrupted(plan, run),
+            State::Finished => match finished(plan, run) {
+                Some(found) => found,
+                None => continue,
+            },
+            State::Interrupted => match interrupted(plan, run) {
+                Some(found) => (found, true),
+                None => continue,
+            },
         };
-        if let Some(found) = found {
-            (again, unknown) = (found, false);
-            let count = again.iter().filter(|again| **again).count();
-            ui::say(&format!(
-                "{count} of {} instances did not end well in {}",
-                plan.instances.len(),
-                run.id
-            ));
+        for (known, found) in known.iter_mut().zip(found) {
+            *known = known.or(found);
+        }
+        latest.get_or_insert_with(|| run.id.clone());
+        if whole {
             break;
         }
     }
-    if unknown {
+    let Some(latest) = latest else {
         return Err(Failure::usage(format!(
             "there is no run of `{}` in {}",
             plan.name,
             runs.display()
         ))
         .help("run it without --rerun-failed first, or say where its runs are with --state DIR"));
-    }
+    };
+    // What no run had is new, or its run left it out for ever: it never ended well.
+    let again = not_well(plan, &|index, _| {
+        known.get(index).copied().flatten().unwrap_or(Ended::Badly)
+    });
+    let count = again.iter().filter(|again| **again).count();
+    ui::say(&format!(
+        "{count} of {} instances did not end well, up to {latest}",
+        plan.instances.len()
+    ));
     Ok(again)
 }
 
-/// By the facts of a finished run. What a point became is counted for the point.
-fn finished(plan: &Plan, run: &Run) -> Option<Vec<bool>> {
+/// By the facts of a finished run, and whether it was of the whole plan. What a point became is counted for the point.
+fn finished(plan: &Plan, run: &Run) -> Option<(Vec<Option<Ended>>, bool)> {
     let facts = run.facts()?;
     if facts.experiment != plan.name {
         return None;
     }
+    let whole = facts.selection.is_none();
     let points = points(plan, facts.instances.keys().map(String::as_str));
-    let mut worst: HashMap<usize, Ended> = HashMap::new();
+    let mut of_points: HashMap<usize, Ended> = HashMap::new();
     let ended_as = |of: &InstanceFacts| match of.status {
         Status::Ok | Status::Cached => Ended::Well,
         Status::Failed | Status::Interrupted | Status::Refused => Ended::Badly,
@@ -176,41 +189,42 @@ fn finished(plan: &Plan, run: &Run) -> Option<Vec<bool>> {
         Status::Skipped => Ended::Skipped,
     };
     for (name, point) in &points {
-        if let Some(child) = facts.instances.get(*name)
-            && ended_as(child) == Ended::Badly
-        {
-            worst.insert(*point, Ended::Badly);
+        let child = facts.instances.get(*name).map(ended_as);
+        let worst = of_points.entry(*point).or_insert(Ended::Well);
+        if child == Some(Ended::Badly) {
+            *worst = Ended::Badly;
         }
     }
-    Some(not_well(plan, &|index, instance| {
-        if let Some(ended) = worst.get(&index) {
-            return *ended;
+    let ended = plan.instances.iter().enumerate().map(|(index, instance)| {
+        let of = facts.instances.get(&instance.name).map(ended_as);
+        match of_points.get(&index).copied().or(of) {
+            // A point that became what it should, and that was nothing, is not told of.
+            None if whole && plan.expansion_of(instance).is_some() => Some(Ended::Well),
+            other => other,
         }
-        match facts.instances.get(&instance.name) {
-            Some(of) => ended_as(of),
-            // A point that became what it should is not told of. What was left out of a partial run was not asked for.
-            None if plan.expansion_of(instance).is_some() || facts.selection.is_some() => Ended::Well,
-            None => Ended::Badly,
-        }
-    }))
+    });
+    Some((ended.collect(), whole))
 }
 
 /// By the journal of a run that came to no result: everything that it does not call well.
-fn interrupted(plan: &Plan, run: &Run) -> Option<Vec<bool>> {
+fn interrupted(plan: &Plan, run: &Run) -> Option<Vec<Option<Ended>>> {
     if run.plan()?.name != plan.name {
         return None;
     }
-    let mut well: HashMap<String, Status> = HashMap::new();
+    let mut known: HashMap<String, Status> = HashMap::new();
     for entry in run.journal() {
         if let Entry::Ended { instance, status, .. } = entry {
-            well.insert(instance, status);
+            known.insert(instance, status);
         }
     }
-    Some(not_well(plan, &|_, instance| match well.get(&instance.name) {
-        Some(Status::Ok | Status::Cached) => Ended::Well,
-        Some(Status::Skipped) => Ended::Skipped,
-        _ => Ended::Badly,
-    }))
+    let ended = plan.instances.iter().map(|instance| {
+        Some(match known.get(&instance.name) {
+            Some(Status::Ok | Status::Cached) => Ended::Well,
+            Some(Status::Skipped) => Ended::Skipped,
+            _ => Ended::Badly,
+        })
+    });
+    Some(ended.collect())
 }
 
 /// The points to which names belong that are not in the plan: such a name says the values of the point, and one more.

@@ -70,7 +70,10 @@ fn hint(diagnostics: &[Diagnostic]) -> Option<String> {
         [few @ ..] if few.len() <= 4 => format!(" (also {})", few.join(", ")),
         many => format!(" (also {} and {} more)", many[..4].join(", "), many.len() - 4),
     };
-    Some(format!("{} hotcell help {first}{others}", ui::styled(ui::CYAN, "explained by:")))
+    Some(format!(
+        "{} hotcell help {first}{others}",
+        ui::styled(ui::CYAN, "explained by:")
+    ))
 }
 
 fn render(diagnostic: &Diagnostic, sources: &Sources, renderer: &Renderer) -> String {

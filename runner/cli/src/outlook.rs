@@ -87,7 +87,7 @@ impl<'a> Outlook<'a> {
                 line.items = Some(*items as u64);
             }
             Forecast::Ends { status, reason } => {
-                line.why = format!("{}: {reason}", word(*status));
+                line.why = format!("{}: {}", word(*status), self.names.shorten(reason));
                 line.status = Some(*status);
             }
         }
@@ -109,12 +109,12 @@ impl<'a> Outlook<'a> {
             return (format!("it was not in {}", run.id), none);
         };
         let Some(old) = before.key else {
-            return (format!("it was {} in {}", word(before.status), run.id), none);
+            return (format!("it {} in {}", ended(before.status), run.id), none);
         };
         if old == *key {
             return match before.status.has_outputs() {
                 true => ("its outputs are not in the store any more".into(), none),
-                false => (format!("it was {} in {}", word(before.status), run.id), none),
+                false => (format!("it {} in {}", ended(before.status), run.id), none),
             };
         }
         let record = self.store.as_ref().and_then(|store| store.record(&old).ok()?);
@@ -212,6 +212,17 @@ pub(crate) fn does(forecast: &Forecast) -> Does {
         Forecast::Later { .. } => Does::Wait,
         Forecast::Expands { .. } => Does::Expand,
         Forecast::Ends { .. } => Does::End,
+    }
+}
+
+/// A status as the end of a sentence.
+fn ended(status: Status) -> &'static str {
+    match status {
+        Status::Ok | Status::Cached => "ran",
+        Status::Failed => "failed",
+        Status::Interrupted => "was interrupted",
+        Status::Skipped => "was skipped",
+        Status::Refused => "was refused",
     }
 }
 

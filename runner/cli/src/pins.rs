@@ -77,7 +77,9 @@ pub(crate) fn found(planned: &Planned) -> Lock {
         .values()
         .map(|stage| stage.uses.as_str())
         .collect();
-    let named = used.into_iter().map(|uses| {
+    // A program of the user's own is pinned by its files.
+    let used = used.into_iter().filter(|uses| *uses != "command");
+    let named = used.map(|uses| {
         let name = uses.split('/').next().unwrap_or(uses).to_owned();
         // An engine that is not on this host is pinned as what is said of it: never equal to one that is.
         let who = engines.key(uses).unwrap_or_else(|_| "not on this host".into());
@@ -127,9 +129,9 @@ pub(crate) fn check(planned: &Planned, args: &ManifestArgs, locked: bool) -> Res
     }
     if !locked {
         ui::say(&format!(
-            "{} {} things are not as {} pins them; --locked would refuse, `hotcell lock --check` tells which",
+            "{} {} not as {} pins it; --locked would refuse, `hotcell lock --check` tells more",
             ui::styled(ui::YELLOW, "note:"),
-            differences.len(),
+            counted(differences.len()),
             path.display()
         ));
         return Ok(true);
@@ -138,11 +140,7 @@ pub(crate) fn check(planned: &Planned, args: &ManifestArgs, locked: bool) -> Res
     ui::failure(
         &Failure::new(
             Exit::Usage,
-            format!(
-                "{} things are not as {} pins them",
-                differences.len(),
-                path.display()
-            ),
+            format!("{} not as {} pins it", counted(differences.len()), path.display()),
         )
         .help(format!(
             "put back what was there, or accept what is: hotcell lock {}",
@@ -150,6 +148,14 @@ pub(crate) fn check(planned: &Planned, args: &ManifestArgs, locked: bool) -> Res
         )),
     );
     Ok(false)
+}
+
+/// `1 thing is`, `2 things are`.
+fn counted(count: usize) -> String {
+    match count {
+        1 => "1 thing is".into(),
+        many => format!("{many} things are"),
+    }
 }
 
 /// Each difference in a line.

@@ -113,7 +113,7 @@ impl Observer for Progress<'_> {
                 Some(outcome) => format!("  {}", ui::plain(&outcome.to_string())),
             };
             let reason = done.reason.as_deref();
-            let reason = reason.map(|reason| format!("  {}", ui::plain(reason)));
+            let reason = reason.map(|reason| format!("  {}", ui::plain(&self.names.shorten(reason))));
             let error = match (&done.error, bad) {
                 (Some(error), true) => format!("\n    {}", ui::plain(error)),
                 _ => String::new(),

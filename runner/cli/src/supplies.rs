@@ -67,13 +67,22 @@ impl Supplies {
         ui::redact(&secrets);
         let stop = StopSignal::new()?;
         let engines = Engines::new(&places.libexec);
-        let named = loaded.manifest.iter().any(|manifest| !manifest.sources.is_empty());
+        let named = loaded
+            .manifest
+            .iter()
+            .any(|manifest| !manifest.sources.is_empty());
         let archives = match purpose {
             // The store is made when it is first needed.
             Purpose::Run if named => {
                 let client = Client::new(proxy().as_deref()).map_err(Failure::host)?;
                 let store = open_store(&places.store)?;
-                Archives::to_run(engines, Arc::clone(&secrets), stop.clone(), store, Box::new(client))
+                Archives::to_run(
+                    engines,
+                    Arc::clone(&secrets),
+                    stop.clone(),
+                    store,
+                    Box::new(client),
+                )
             }
             _ => {
                 let store = match named {

@@ -144,7 +144,10 @@ fn dark() -> String {
     let mut out = String::new();
     for kind in Kind::ALL {
         let (_, border) = kind.colours();
-        let strength = if kind == Kind::Cached { "0d" } else { "2e" };
+        let (border, strength) = match kind {
+            Kind::Cached => ("#5a6675", "14"),
+            _ => (border, "2e"),
+        };
         let _ = write!(
             out,
             "\n      .{} {{ fill: {border}{strength}; stroke: {border} }}",

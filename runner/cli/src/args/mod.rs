@@ -19,11 +19,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::experiment::{
-    AnalyzeArgs, ChooseArgs, ExecuteArgs, ExplainArgs, GraphFormat, LockArgs, ManifestArgs, PlanArgs, ProgressStyle,
-    RunArgs, TestArgs, WatchArgs,
+    AnalyzeArgs, ChooseArgs, ExecuteArgs, ExplainArgs, GraphFormat, LockArgs, ManifestArgs, PlanArgs,
+    ProgressStyle, RunArgs, TestArgs, WatchArgs,
 };
 pub(crate) use self::language::{FmtArgs, HelpArgs, Language, ValidateArgs};
-pub(crate) use self::runs::{DiffArgs, ReportArgs, RunsArgs, RunsCommand, RunsListArgs, RunsRmArgs, RunsShowArgs};
+pub(crate) use self::runs::{
+    DiffArgs, ReportArgs, RunsArgs, RunsCommand, RunsListArgs, RunsRmArgs, RunsShowArgs,
+};
 pub(crate) use self::store::{ExportArgs, GcArgs, ImportArgs, StoreArgs, StoreCommand, VerifyArgs};
 pub(crate) use self::tools::{CompletionsArgs, DoctorArgs, InitArgs, ManArgs, SchemaArgs};
 
@@ -70,7 +72,13 @@ pub(crate) struct Global {
     /// Folder of the content-addressed store [default: one per user, in the cache folder]
     ///
     /// The environment variable HOTCELL_STORE says it too.
-    #[arg(long, global = true, value_name = "DIR", env = "HOTCELL_STORE", hide_env = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "HOTCELL_STORE",
+        hide_env = true
+    )]
     pub store: Option<PathBuf>,
     /// Further folder of arch profiles (can be given several times)
     #[arg(long = "profiles", global = true, value_name = "DIR")]
@@ -107,7 +115,7 @@ pub(crate) enum Command {
     Validate(ValidateArgs),
     /// Write a document in its usual form, or in the other language
     #[command(
-        after_help = "Examples:\n  hotcell fmt experiment.toml --write\n  hotcell fmt experiment.toml --to yaml > experiment.yaml\n  hotcell fmt experiment.yaml --check          in continuous integration\n\nThe meaning, the order of keys and comments are kept. What is lost: anchors and aliases of YAML (each alias becomes a\ncopy), how numbers and texts were written (0x10 becomes 16), and the exact column of comments."
+        after_help = "Examples:\n  hotcell fmt experiment.toml --write\n  hotcell fmt experiment.toml --to yaml > experiment.yaml\n  hotcell fmt experiment.yaml --check          in continuous integration\n\nThe meaning, the order of keys and comments are kept. What is lost: anchors and aliases of YAML (each alias becomes a\ncopy), the quotes of texts, how numbers were written when the language changes, and the column of comments."
     )]
     Fmt(FmtArgs),
     /// Explain a diagnostic's code, or a command
@@ -172,7 +180,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  hotcell init experiment.toml\n  hotcell init experiment.yaml")]
     Init(InitArgs),
     /// Print a JSON schema
-    #[command(after_help = "Examples:\n  hotcell schema manifest > hotcell.schema.json\n  hotcell schema --list")]
+    #[command(
+        after_help = "Examples:\n  hotcell schema manifest > hotcell.schema.json\n  hotcell schema --list"
+    )]
     Schema(SchemaArgs),
     /// Print a shell's completion script
     #[command(
@@ -198,9 +208,15 @@ mod tests {
     fn walk(command: &clap::Command, path: &str) {
         for below in command.get_subcommands() {
             let path = format!("{path} {}", below.get_name());
-            let help = below.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = below
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             let nested = below.get_subcommands().next().is_some();
-            assert!(nested || help.contains("Example"), "`{path} --help` shows no example");
+            assert!(
+                nested || help.contains("Example"),
+                "`{path} --help` shows no example"
+            );
             walk(below, &path);
         }
     }

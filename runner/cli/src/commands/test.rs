@@ -109,6 +109,15 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
         "report: {}",
         ran.folder.path().join("report.html").display()
     ));
+    // Of a part, only the part is judged; that nothing of it can be is not the same as well.
+    let asks = judging.goldens.is_some() || !planned.plan.expect.is_empty();
+    let judged = match planned.selection.is_some() && asks && checks.is_empty() {
+        true => {
+            ui::say("nothing of this part is judged: no golden and no expectation is about it");
+            Exit::NotJudged
+        }
+        false => judged,
+    };
     // What was judged as not met is told first, whatever else could not be judged; a person's stop is neither.
     Ok(match (ran.exit(), judged) {
         (Exit::Interrupted, _) => Exit::Interrupted,

@@ -51,7 +51,10 @@ pub(crate) fn run(args: &WatchArgs, global: &Global) -> Result<Exit, Failure> {
             }
         }
         drop(planned);
-        ui::say(&format!("watching {}; Ctrl-C ends", args.manifest.manifest.display()));
+        ui::say(&format!(
+            "watching {}; Ctrl-C ends",
+            args.manifest.manifest.display()
+        ));
         if watch.changed()? == Event::Stopped {
             return Ok(Exit::Interrupted);
         }

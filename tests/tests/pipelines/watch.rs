@@ -1,0 +1,117 @@
+//! `hotcell watch`, as a process whose words are waited for.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read},
+    process::{Child, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
+
+use hotcell_tests::Lab;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::{experiment, write};
+
+struct Watch {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Watch {
+    fn new(lab: &Lab, more: &[&str]) -> Self {
+        let args = ["watch", "ex.yaml"].into_iter().chain(more.iter().copied());
+        let mut child = lab
+            .command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (tell, lines) = channel();
+        let streams: [Box<dyn Read + Send>; 2] = [
+            Box::new(child.stdout.take().unwrap()),
+            Box::new(child.stderr.take().unwrap()),
+        ];
+        for stream in streams {
+            let tell = tell.clone();
+            std::thread::spawn(move || {
+                BufReader::new(stream)
+                    .lines()
+                    .map_while(Result::ok)
+                    .for_each(|line| _ = tell.send(line));
+            });
+        }
+        Self { child, lines }
+    }
+
+    /// Waits for a line; what comes before it is returned too.
+    fn until(&self, wanted: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let line = self.lines.recv_timeout(Duration::from_secs(120));
+            let line = line.unwrap_or_else(|_| panic!("never: {wanted}; there was:\n{seen}"));
+            seen.push_str(&line);
+            seen.push('\n');
+            if line.contains(wanted) {
+                return seen;
+            }
+        }
+    }
+
+    fn end(mut self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(130));
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn changes_are_planned_again() {
+    let lab = Lab::new();
+    experiment(&lab);
+    lab.run("ex.yaml", &["--progress", "none"]);
+    let watch = Watch::new(&lab, &[]);
+    watch.until("watching ex.yaml");
+    // As an editor writes that renames: only what differs is shown.
+    let old = fs::read_to_string(lab.path("ex.yaml")).unwrap();
+    lab.write("ex.yaml.new", old.replace("\"x\"", "\"y\""));
+    fs::rename(lab.path("ex.yaml.new"), lab.path("ex.yaml")).unwrap();
+    watch.until("run     all");
+    watch.until("watching");
+    // A broken manifest is told of, and watched on.
+    lab.write("ex.yaml", "hotcell: 1\nstages: [\n");
+    watch.until("ex.yaml:");
+    write(&lab, "fail", "x");
+    watch.until("cached  all");
+    // A new sample.
+    lab.write("samples/four", "dd");
+    watch.until("run     sum[sample=four-");
+    watch.end();
+}
+
+#[test]
+fn changes_are_run() {
+    let lab = Lab::new();
+    experiment(&lab);
+    let watch = Watch::new(&lab, &["--run", "--progress", "plain"]);
+    watch.until("ok          all");
+    watch.until("watching");
+    write(&lab, "fail", "z");
+    watch.until("ok          all");
+    watch.until("watching");
+    watch.end();
+    assert_eq!(
+        fs::read_dir(lab.path(".hotcell/runs")).unwrap().count(),
+        2,
+        "a run is no change"
+    );
+}
