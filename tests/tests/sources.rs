@@ -95,8 +95,11 @@ fn samples_stand_in_encrypted_archives() {
         );
         // Looking writes nothing.
         let planned = with_password(&lab, 0, &["plan", "sources.yaml"]);
-        assert!(planned.contains("2 would run"), "{name}: {planned}");
-        assert!(!lab.path("store").exists() && !lab.path(".hotcell").exists(), "{name}");
+        assert!(planned.contains("2 to run"), "{name}: {planned}");
+        assert!(
+            !lab.path("store").exists() && !lab.path(".hotcell").exists(),
+            "{name}"
+        );
 
         let mut said = with_password(&lab, 0, &["run", "sources.yaml"]);
         let run = lab.latest();
@@ -119,13 +122,19 @@ fn samples_stand_in_encrypted_archives() {
         // The index is stored: a second run neither unpacks nor asks for the password, and runs nothing.
         fs::remove_file(lab.path("private/pw")).unwrap();
         said += &all_of(&lab.hotcell(["run", "sources.yaml"]), 0);
-        assert_eq!(lab.latest().statuses(), BTreeMap::from([("cached".to_owned(), 2)]), "{name}");
+        assert_eq!(
+            lab.latest().statuses(),
+            BTreeMap::from([("cached".to_owned(), 2)]),
+            "{name}"
+        );
         assert_eq!(run.result(), lab.latest().result(), "{name}");
 
         assert!(!said.contains(PASSWORD), "{said}");
         for folder in ["store", ".hotcell"] {
             for (path, bytes) in files_below(&lab.path(folder)) {
-                let found = bytes.windows(PASSWORD.len()).any(|word| word == PASSWORD.as_bytes());
+                let found = bytes
+                    .windows(PASSWORD.len())
+                    .any(|word| word == PASSWORD.as_bytes());
                 assert!(!found, "{name}: {folder}/{path} holds the password");
             }
         }
@@ -140,23 +149,49 @@ fn what_is_wrong_with_a_password_is_told_apart_and_never_shown() {
     let vault = json!({"kind": "archive", "path": "vault/*.zip", "password": {"secret": "pw"}});
     let all = json!({"all": {"glob": "**", "source": "vault"}});
     let with = |source: Value, secrets: Value| {
-        manifest(&lab, json!({"vault": source}), all.clone(), json!({"secrets": secrets}));
+        manifest(
+            &lab,
+            json!({"vault": source}),
+            all.clone(),
+            json!({"secrets": secrets}),
+        );
         all_of(&lab.hotcell(["validate", "sources.yaml"]), 2)
     };
     let wrong = with(vault.clone(), json!({"pw": {"file": "private/wrong"}}));
-    assert!(wrong.contains("E0309") && wrong.contains("the password does not open it"), "{wrong}");
+    assert!(
+        wrong.contains("E0309") && wrong.contains("the password does not open it"),
+        "{wrong}"
+    );
     assert!(!wrong.contains("hunter2"), "{wrong}");
     let none = with(json!({"kind": "archive", "path": "vault/*.zip"}), json!({}));
-    assert!(none.contains("E0309") && none.contains("names no password"), "{none}");
+    assert!(
+        none.contains("E0309") && none.contains("names no password"),
+        "{none}"
+    );
     let unset = with(vault.clone(), json!({"pw": {"env": "VAULT_PW"}}));
-    assert!(unset.contains("E0322") && unset.contains("VAULT_PW is not set"), "{unset}");
-    let fails = with(vault.clone(), json!({"pw": {"command": ["sh", "-c", "echo hunter2; exit 7"]}}));
-    assert!(fails.contains("exit status: 7") && !fails.contains("hunter2\n"), "{fails}");
+    assert!(
+        unset.contains("E0322") && unset.contains("VAULT_PW is not set"),
+        "{unset}"
+    );
+    let fails = with(
+        vault.clone(),
+        json!({"pw": {"command": ["sh", "-c", "echo hunter2; exit 7"]}}),
+    );
+    assert!(
+        fails.contains("exit status: 7") && !fails.contains("hunter2\n"),
+        "{fails}"
+    );
     let unknown = with(vault.clone(), json!({"pv": {"env": "VAULT_PW"}}));
-    assert!(unknown.contains("E0320") && unknown.contains("did you mean `pv`"), "{unknown}");
+    assert!(
+        unknown.contains("E0320") && unknown.contains("did you mean `pv`"),
+        "{unknown}"
+    );
     let twice = with(vault.clone(), json!({"pw": {"env": "VAULT_PW", "file": "x"}}));
     assert!(twice.contains("E0321"), "{twice}");
-    let literal = with(json!({"kind": "archive", "path": "vault/*.zip", "password": "x"}), json!({}));
+    let literal = with(
+        json!({"kind": "archive", "path": "vault/*.zip", "password": "x"}),
+        json!({}),
+    );
     assert!(literal.contains("a secret is written out"), "{literal}");
     let keys = with(json!({"kind": "archive"}), json!({}));
     assert!(keys.contains("E0311"), "{keys}");
@@ -170,7 +205,10 @@ fn archives_that_cannot_be_read_say_why() {
     let vault = json!({"vault": {"kind": "archive", "path": "vault/*"}});
     manifest(&lab, vault.clone(), all("bin/*.exe"), json!({}));
     let nothing = all_of(&lab.hotcell(["run", "sources.yaml"]), 2);
-    assert!(nothing.contains("E0302") && nothing.contains("no file fits"), "{nothing}");
+    assert!(
+        nothing.contains("E0302") && nothing.contains("no file fits"),
+        "{nothing}"
+    );
 
     manifest(&lab, vault, all("**"), json!({}));
     let mut damaged = archive("deflate.zip");
@@ -178,12 +216,19 @@ fn archives_that_cannot_be_read_say_why() {
     damaged[middle] ^= 0xff;
     for (name, bytes, says) in [
         ("vault/b.zip", damaged, "damaged"),
-        ("vault/b.rar", b"Rar!\x1a\x07\x01\x00".to_vec(), "no archive of a known format"),
+        (
+            "vault/b.rar",
+            b"Rar!\x1a\x07\x01\x00".to_vec(),
+            "no archive of a known format",
+        ),
         ("vault/b.7z", archive("lzma.7z")[..200].to_vec(), "damaged"),
     ] {
         lab.write(name, bytes);
         let text = all_of(&lab.hotcell(["run", "sources.yaml"]), 2);
-        assert!(text.contains("E0308") && text.contains(says) && text.contains(name), "{text}");
+        assert!(
+            text.contains("E0308") && text.contains(says) && text.contains(name),
+            "{text}"
+        );
         fs::remove_file(lab.path(name)).unwrap();
     }
     // An archive that changes after it was looked at is another archive.
@@ -197,7 +242,12 @@ fn archives_that_cannot_be_read_say_why() {
         .into_values()
         .map(|sample| sample.name)
         .collect();
-    assert_eq!(names, ["up", "passwd", "b", "same", "same", "dows.exe", "grüße", "linefeed", " "]);
+    assert_eq!(
+        names,
+        [
+            "up", "passwd", "b", "same", "same", "dows.exe", "grüße", "linefeed", " "
+        ]
+    );
 }
 
 #[test]
@@ -218,10 +268,13 @@ fn absent_samples_are_skipped_or_required() {
         &lab,
         vault.clone(),
         json!({"all": {"list": "corpus.csv", "source": "vault"}}),
-        json!({"expect": [{"stage": "look", "where": "sample.family != 'a'", "status": "ok"}]}),
+        json!({"expect": [{"stage": "look", "where": "sample.family != 'a'", "hits": {"none": ["elf/no-loaded-segment"]}}]}),
     );
     let text = all_of(&lab.hotcell(["run", "sources.yaml"]), 0);
-    assert!(text.contains("E0314") && text.contains("2 of 3 samples of the set `all` are absent"), "{text}");
+    assert!(
+        text.contains("E0314") && text.contains("2 of 3 samples of the set `all` are absent"),
+        "{text}"
+    );
     let run = lab.latest();
     let skipped: Vec<_> = run
         .stage("look")
@@ -233,7 +286,10 @@ fn absent_samples_are_skipped_or_required() {
     all_of(&lab.hotcell(["test", "sources.yaml"]), 5);
     for command in ["run", "test", "plan", "validate"] {
         let text = all_of(&lab.hotcell([command, "sources.yaml", "--require-samples"]), 2);
-        assert!(text.contains(&gone.short()) && text.contains("no/such"), "{command}: {text}");
+        assert!(
+            text.contains(&gone.short()) && text.contains("no/such"),
+            "{command}: {text}"
+        );
         assert_eq!(text.matches("error[E0314]").count(), 2, "{command}: {text}");
     }
     // The same in a folder.
@@ -261,7 +317,12 @@ fn packages_that_are_files() {
             json!({}),
         );
         let run = lab.run("sources.yaml", &[]);
-        let names: Vec<_> = run.report.samples.values().map(|sample| sample.name.as_str()).collect();
+        let names: Vec<_> = run
+            .report
+            .samples
+            .values()
+            .map(|sample| sample.name.as_str())
+            .collect();
         assert_eq!(names, ["control", "elf"], "{name}");
     }
     // A source package: its `.dsc` says what belongs to it.
@@ -303,7 +364,12 @@ impl Mirror {
                     request.push(byte[0]);
                 }
                 let request = String::from_utf8(request).unwrap();
-                let path = request.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
+                let path = request
+                    .split(' ')
+                    .nth(1)
+                    .unwrap()
+                    .trim_start_matches('/')
+                    .to_owned();
                 count.fetch_add(1, Ordering::SeqCst);
                 let (status, body) = match files.get(&path) {
                     Some(body) => ("200 OK", body.as_slice()),
@@ -422,7 +488,7 @@ fn packages_are_fetched_once_and_only_when_something_vouches_for_them() {
     // It is stored from now on, for those who look too.
     lab.run("sources.yaml", &[]);
     let planned = all_of(&lab.hotcell(["plan", "sources.yaml"]), 0);
-    assert!(planned.contains("1 are stored"), "{planned}");
+    assert!(planned.contains("1 stored"), "{planned}");
     assert_eq!(mirror.asked(), after);
 
     // The version that is asked for, not the newest.
@@ -452,7 +518,12 @@ fn source_packages_are_fetched_with_what_they_name() {
         json!({}),
     );
     let run = lab.run("sources.yaml", &[]);
-    let names: Vec<_> = run.report.samples.values().map(|sample| sample.name.as_str()).collect();
+    let names: Vec<_> = run
+        .report
+        .samples
+        .values()
+        .map(|sample| sample.name.as_str())
+        .collect();
     assert_eq!(names, ["thing_1.10-1.dsc", "thing_1.10.orig.tar.gz"]);
     assert!(run.all_ok());
 }
@@ -482,5 +553,8 @@ fn a_package_of_debian_is_fetched_and_verified() {
     all_of(&output, 0);
     let run = lab.latest();
     assert_eq!(run.report.samples.len(), 4, "{:?}", run.report.samples);
-    assert_eq!(run.report.samples.values().next().unwrap().arch.as_deref(), Some("arm"));
+    assert_eq!(
+        run.report.samples.values().next().unwrap().arch.as_deref(),
+        Some("arm")
+    );
 }

@@ -28,7 +28,12 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/tests/archives/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
-fn ask(archive: &[u8], password: Option<&[u8]>, want: &Unpack, limits: UnpackLimits) -> (UnpackResult, Vec<Vec<u8>>) {
+fn ask(
+    archive: &[u8],
+    password: Option<&[u8]>,
+    want: &Unpack,
+    limits: UnpackLimits,
+) -> (UnpackResult, Vec<Vec<u8>>) {
     let request = Request {
         archive,
         password,
@@ -108,7 +113,11 @@ fn every_format_and_method_gives_the_same_files() {
                 digest: member.digest,
             }]);
             let (result, given) = ask(&archive, Some(PASSWORD), &want, UnpackLimits::MEMBERS);
-            assert_eq!((result, given), (UnpackResult::Sent, vec![bytes.clone()]), "{name}");
+            assert_eq!(
+                (result, given),
+                (UnpackResult::Sent, vec![bytes.clone()]),
+                "{name}"
+            );
         }
     }
     assert_eq!(kinds.len(), 4, "{kinds:?}");
@@ -122,7 +131,11 @@ fn passwords_are_needed_right_and_never_guessed() {
         let archive = fixture(name);
         assert_eq!(index(&archive, None), Err(UnpackRefusal::NeedsPassword), "{name}");
         for wrong in [&b"Infected"[..], b"infected\n", b"x", b"\xff\xfe"] {
-            assert_eq!(index(&archive, Some(wrong)), Err(UnpackRefusal::WrongPassword), "{name} {wrong:?}");
+            assert_eq!(
+                index(&archive, Some(wrong)),
+                Err(UnpackRefusal::WrongPassword),
+                "{name} {wrong:?}"
+            );
         }
     }
     // A password that nothing asks for does no harm.
@@ -137,7 +150,17 @@ fn names_are_data() {
     let names: Vec<_> = index.members.iter().map(|member| member.name.as_str()).collect();
     assert_eq!(
         names,
-        ["../up", "/etc/passwd", "a//b", "same", "same", "w\\in\\dows.exe", "grüße", "line\nfeed", " "]
+        [
+            "../up",
+            "/etc/passwd",
+            "a//b",
+            "same",
+            "same",
+            "w\\in\\dows.exe",
+            "grüße",
+            "line\nfeed",
+            " "
+        ]
     );
     // Two members of one name are two members.
     assert_ne!(index.members[3].digest, index.members[4].digest);
@@ -178,7 +201,10 @@ fn bounds_end_the_work() {
         ..UnpackLimits::INDEX
     };
     for name in ["stored.zip", "lzma2.7z", "tar.gz", "xz.deb"] {
-        assert!(refused(&fixture(name), few).contains("more than 2 members"), "{name}");
+        assert!(
+            refused(&fixture(name), few).contains("more than 2 members"),
+            "{name}"
+        );
     }
     let short = UnpackLimits {
         name: 4,
@@ -198,7 +224,10 @@ fn what_is_no_archive_or_a_cut_one_is_told() {
     for path in fixtures() {
         let archive = std::fs::read(&path).unwrap();
         for cut in [1, archive.len() / 3, archive.len() / 2, archive.len() - 30] {
-            assert!(index(&archive[..cut], Some(PASSWORD)).is_err(), "{path:?} cut to {cut}");
+            assert!(
+                index(&archive[..cut], Some(PASSWORD)).is_err(),
+                "{path:?} cut to {cut}"
+            );
         }
     }
 }
@@ -209,7 +238,10 @@ fn a_member_that_is_not_there_or_another_is_damage() {
     for (number, digest) in [(0, Digest::of(b"other")), (99, Digest::of(b"hello, archive\n"))] {
         let want = Unpack::Members(vec![WantedMember { number, digest }]);
         let (result, given) = ask(&archive, Some(PASSWORD), &want, UnpackLimits::MEMBERS);
-        assert!(matches!(result, UnpackResult::Refused(UnpackRefusal::Damaged(_))), "{result:?}");
+        assert!(
+            matches!(result, UnpackResult::Refused(UnpackRefusal::Damaged(_))),
+            "{result:?}"
+        );
         assert_eq!(given, Vec::<Vec<u8>>::new());
     }
 }
