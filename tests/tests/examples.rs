@@ -66,3 +66,21 @@ fn payload_sums() {
         assert_eq!(result["disagreements"], 0);
     }
 }
+
+#[test]
+fn analysers() {
+    let lab = Lab::new();
+    copy(&lab, "analysers");
+    lab.expect(0, ["test", "analysers.toml", "--progress", "none"]);
+    let run = lab.latest();
+    assert!(run.all_ok());
+    let rules: Vec<&str> = run
+        .stage("entropy")
+        .flat_map(|instance| &instance.findings)
+        .map(|finding| finding.rule.as_str())
+        .collect();
+    assert_eq!(rules, ["example/random-section"]);
+    let overview = run.stage("overview").next().unwrap();
+    let overview: serde_json::Value = serde_json::from_slice(&run.output(overview, "overview")).unwrap();
+    assert_eq!(overview["highest"][1]["name"], ".sealed");
+}

@@ -109,15 +109,18 @@ fn technique(id: &str) -> Option<Technique> {
 /// Fills in what is empty and can be told from the outputs. An output that cannot be understood is left out: the instance's
 /// own status speaks of that.
 pub fn complete(instance: &mut InstanceReport, outputs: &dyn Outputs) -> Result<(), ReportError> {
-    let ports: Vec<(String, PortType)> = match StageType::find(&instance.uses) {
-        Some(stage_type) => stage_type
-            .outputs
-            .iter()
-            .filter(|output| instance.outputs.contains_key(output.name))
-            .map(|output| (output.name.to_owned(), output.port))
-            .collect(),
-        None => Vec::new(),
+    let Some(stage_type) = StageType::find(&instance.uses) else {
+        return Ok(());
     };
+    let mut ports: Vec<(String, PortType)> = stage_type
+        .outputs
+        .iter()
+        .filter(|output| instance.outputs.contains_key(output.name))
+        .map(|output| (output.name.to_owned(), output.port))
+        .collect();
+    if stage_type.open {
+        ports.extend(declared(instance, outputs)?);
+    }
     for (port, port_type) in ports {
         match port_type {
             PortType::Events => {
@@ -174,6 +177,25 @@ fn read_json<T: serde::de::DeserializeOwned>(
 ) -> Result<Option<T>, ReportError> {
     let bytes = outputs::read(outputs, &instance.name, port)?;
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+/// Outputs that a manifest declares and that have something for the report: what they are is said by the documents themselves.
+fn declared(
+    instance: &InstanceReport,
+    outputs: &dyn Outputs,
+) -> Result<Vec<(String, PortType)>, ReportError> {
+    let mut ports = Vec::new();
+    for (port, output) in &instance.outputs {
+        if output.path.ends_with(PortType::Events.ending()) {
+            ports.push((port.clone(), PortType::Events));
+        } else if output.path.ends_with(PortType::Findings.ending())
+            && read_json::<Findings>(outputs, instance, port)?
+                .is_some_and(|found| found.format == "hotcell-findings")
+        {
+            ports.push((port.clone(), PortType::Findings));
+        }
+    }
+    Ok(ports)
 }
 
 /// An event stream, read line by line.
