@@ -85,6 +85,9 @@ pub fn format(
     };
     let mut comments = Comments::find(from, text, &root);
     let to = to.unwrap_or(from);
+    if to == from {
+        comments.keep_numbers(text, &root);
+    }
     let out = match to {
         Language::Toml => {
             if let Some(span) = first_null(&root) {

@@ -88,7 +88,7 @@ impl Loaded {
                 && diagnostic
                     .span()
                     .is_some_and(|span| self.unfilled.contains(&span));
-            !follows && !(self.partial && missing.contains(&diagnostic.code))
+            !(follows || self.partial && missing.contains(&diagnostic.code))
         });
         self.origins.trace(&mut self.diagnostics);
         self.diagnostics.sort_by_key(Diagnostic::span);

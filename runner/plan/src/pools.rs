@@ -95,7 +95,7 @@ impl Maker<'_> {
         let mut pool = Pool::default();
         if let Some(path) = &source.path {
             let before = self.problems.len();
-            self.from_files(&mut pool, source, path, path.span);
+            self.take_files(&mut pool, source, path, path.span);
             return (self.problems.len() == before).then_some((pool, None));
         }
         let wanted = wanted(source, self.supply.pins.get(name))?;
@@ -138,7 +138,7 @@ impl Maker<'_> {
         Some((pool, Some(package)))
     }
 
-    fn from_files(&mut self, pool: &mut Pool, source: &Source, pattern: &str, span: Span) {
+    fn take_files(&mut self, pool: &mut Pool, source: &Source, pattern: &str, span: Span) {
         let (folder, pattern) = self.split(span, pattern);
         pool.shown = load::join(&folder, Utf8Path::new(&pattern)).into_string();
         let found = match files::matching(&folder, &pattern) {

@@ -467,7 +467,7 @@ impl Reader<'_> {
         if self.out.list.len() >= MAX_SAMPLES {
             let title = format!("more than {MAX_SAMPLES} samples");
             // Told once: all further ones stand at places of their own.
-            if !self.problems.last().is_some_and(|last| last.title == title) {
+            if self.problems.last().is_none_or(|last| last.title != title) {
                 self.problems.push(Diagnostic::error(Code::TooMany, span, title));
             }
             return;

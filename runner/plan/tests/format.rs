@@ -234,7 +234,7 @@ with.files."/etc/x" = """
 one
 two
 """
-limits = { wall = "5m", events = 1000 }
+limits = { wall = "5m", events = 1_000 }
 
 # What must hold.
 [[expect]]

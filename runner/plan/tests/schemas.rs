@@ -359,3 +359,20 @@ proptest! {
         prop_assert!(!accepts || PUBLISHED.is_valid(&document), "editors refuse {}", document);
     }
 }
+
+#[test]
+fn editors_take_variables_where_values_are_wanted() {
+    let document = json!({
+        "hotcell": 1, "seed": "${vars.seed}", "name": "${vars.name}",
+        "samples": {"bots": {"digests": ["${vars.digest}"], "glob": "${vars.glob}"}},
+        "stages": {"a": {"uses": "${vars.engine}", "for-each": {"n": "${vars.ns}"}, "retries": "${vars.retries}",
+            "limits": {"events": "${vars.events}", "wall": "${vars.wall}"}, "with": {"trace": "${vars.trace}"}}},
+        "golden": {"select": ["${vars.part}"]},
+    });
+    assert!(PUBLISHED.is_valid(&document));
+    // What is no `${}` is as strict as ever.
+    let wrong = json!({"hotcell": 1, "seed": "seven"});
+    assert!(!PUBLISHED.is_valid(&wrong));
+    // After variables are filled in, nothing is left open but settings.
+    assert!(!VALIDATOR.is_valid(&document));
+}

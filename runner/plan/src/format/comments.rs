@@ -17,6 +17,8 @@ pub(super) struct Comments {
     /// What stands after an empty line.
     apart: BTreeSet<u32>,
     end: Vec<String>,
+    /// Numbers that are written as they were: `0x10`, `2_000_000`.
+    numbers: BTreeMap<u32, String>,
 }
 
 impl Comments {
@@ -52,6 +54,27 @@ impl Comments {
         }
         comments.find_apart(text, &anchors);
         comments
+    }
+
+    /// Keeps numbers as they are written, for a document that stays in its language.
+    pub(super) fn keep_numbers(&mut self, text: &str, node: &Node) {
+        match &node.value {
+            Value::Integer(_) | Value::Float(_) => {
+                if let Some(written) = text.get(node.span.start as usize..node.span.end as usize) {
+                    self.numbers.insert(node.span.start, written.to_owned());
+                }
+            }
+            Value::List(items) => items.iter().for_each(|item| self.keep_numbers(text, item)),
+            Value::Table(table) => table
+                .values()
+                .for_each(|entry| self.keep_numbers(text, &entry.node)),
+            _ => {}
+        }
+    }
+
+    /// A number as it was written, if that is kept.
+    pub(super) fn number(&self, node: &Node) -> Option<&str> {
+        self.numbers.get(&node.span.start).map(String::as_str)
     }
 
     /// An empty line above something, or above its comments, is kept.

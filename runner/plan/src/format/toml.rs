@@ -110,7 +110,7 @@ impl Writer<'_> {
         if let Value::Table(table) = &entry.node.value
             && !table.is_empty()
         {
-            let short = inline(&entry.node);
+            let short = inline(&entry.node, self.comments);
             let fits = table.len() > 1 && keys.chars().count() + short.chars().count() + 3 <= WIDTH;
             if !(plain && fits) {
                 let beside = self.comments.beside(&[entry.key.start]);
@@ -128,7 +128,7 @@ impl Writer<'_> {
         let beside = [entry.key.start, entry.node.span.start];
         match &entry.node.value {
             Value::List(items) if !items.is_empty() => {
-                let short = inline(&entry.node);
+                let short = inline(&entry.node, self.comments);
                 let own = self.comments.beside(&beside);
                 if plain && keys.chars().count() + short.chars().count() + 3 <= WIDTH {
                     self.out.push_str(&format!("{keys} = {short}{own}\n"));
@@ -146,7 +146,8 @@ impl Writer<'_> {
                     for line in above {
                         self.out.push_str(&format!("    {line}\n"));
                     }
-                    self.out.push_str(&format!("    {},{own}\n", inline(item)));
+                    self.out
+                        .push_str(&format!("    {},{own}\n", inline(item, self.comments)));
                 }
                 self.out.push_str("]\n");
             }
@@ -158,7 +159,7 @@ impl Writer<'_> {
             _ => {
                 let own = self.comments.beside(&beside);
                 self.out
-                    .push_str(&format!("{keys} = {}{own}\n", inline(&entry.node)));
+                    .push_str(&format!("{keys} = {}{own}\n", inline(&entry.node, self.comments)));
             }
         }
     }
@@ -173,14 +174,18 @@ fn name(key: &str) -> String {
     if bare { key.to_owned() } else { quoted(key) }
 }
 
+fn written(node: &Node, comments: &Comments) -> Option<String> {
+    comments.number(node).map(str::to_owned)
+}
+
 /// A value in one line.
-fn inline(node: &Node) -> String {
+fn inline(node: &Node, comments: &Comments) -> String {
     match &node.value {
         // Told before: TOML has no word for it.
         Value::Null => "\"\"".into(),
         Value::Boolean(value) => value.to_string(),
-        Value::Integer(value) => value.to_string(),
-        Value::Float(value) => float(*value),
+        Value::Integer(value) => written(node, comments).unwrap_or_else(|| value.to_string()),
+        Value::Float(value) => written(node, comments).unwrap_or_else(|| float(*value)),
         Value::Text(text) => {
             let literal = text.contains(['"', '\\']) && !text.contains('\'') && !text.chars().any(hidden);
             if literal {
@@ -190,14 +195,14 @@ fn inline(node: &Node) -> String {
             }
         }
         Value::List(items) => {
-            let items: Vec<String> = items.iter().map(inline).collect();
+            let items: Vec<String> = items.iter().map(|item| inline(item, comments)).collect();
             format!("[{}]", items.join(", "))
         }
         Value::Table(table) if table.is_empty() => "{}".into(),
         Value::Table(table) => {
             let pairs: Vec<String> = table
                 .iter()
-                .map(|(key, entry)| format!("{} = {}", name(key), inline(&entry.node)))
+                .map(|(key, entry)| format!("{} = {}", name(key), inline(&entry.node, comments)))
                 .collect();
             format!("{{ {} }}", pairs.join(", "))
         }

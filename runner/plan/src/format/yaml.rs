@@ -69,7 +69,7 @@ impl Writer<'_> {
     /// A value after `key:` or `-`. Under a key, a block is indented; under a dash it begins beside it.
     fn value(&mut self, head: &str, node: &Node, key: u32, indent: usize, under_key: bool) {
         let plain = !self.comments.has(node);
-        let short = flow(node);
+        let short = flow(node, self.comments);
         let fits = indent + head.chars().count() + 1 + short.chars().count() <= WIDTH;
         match &node.value {
             Value::Table(table) if !table.is_empty() => {
@@ -143,23 +143,27 @@ fn is_flat(table: &Table) -> bool {
     !table.values().any(|entry| holds_tables(&entry.node))
 }
 
+fn written(node: &Node, comments: &Comments) -> Option<String> {
+    comments.number(node).map(str::to_owned)
+}
+
 /// A value in one line.
-fn flow(node: &Node) -> String {
+fn flow(node: &Node, comments: &Comments) -> String {
     match &node.value {
         Value::Null => "null".into(),
         Value::Boolean(value) => value.to_string(),
-        Value::Integer(value) => value.to_string(),
-        Value::Float(value) => float(*value),
+        Value::Integer(value) => written(node, comments).unwrap_or_else(|| value.to_string()),
+        Value::Float(value) => written(node, comments).unwrap_or_else(|| float(*value)),
         Value::Text(text) => scalar(text, false),
         Value::List(items) => {
-            let items: Vec<String> = items.iter().map(flow).collect();
+            let items: Vec<String> = items.iter().map(|item| flow(item, comments)).collect();
             format!("[{}]", items.join(", "))
         }
         Value::Table(table) if table.is_empty() => "{}".into(),
         Value::Table(table) => {
             let pairs: Vec<String> = table
                 .iter()
-                .map(|(key, entry)| format!("{}: {}", scalar(key, true), flow(&entry.node)))
+                .map(|(key, entry)| format!("{}: {}", scalar(key, true), flow(&entry.node, comments)))
                 .collect();
             format!("{{ {} }}", pairs.join(", "))
         }
