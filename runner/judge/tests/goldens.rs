@@ -535,7 +535,6 @@ fn many_instances_are_judged_in_linear_time() {
         times.fold(f64::INFINITY, f64::min)
     };
     let (few, many) = (seconds(1_250), seconds(10_000));
-    println!("1,250 instances: {few:.3} s; 10,000: {many:.3} s");
     assert!(
         many < few * 24.0,
         "1,250 instances: {few:.3} s; 10,000: {many:.3} s"

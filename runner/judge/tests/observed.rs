@@ -327,11 +327,13 @@ fn golden_files_of_observed_stages() {
         recorded(&bot(2_000, true, true), 0),
         recorded(&bot(3_000, false, false), 0),
     ];
-    let run = |recorded| Run {
-        report: &Recorded::report(recorded),
-        contents: recorded,
-    };
-    let runs: Vec<Run<'_>> = all.iter().map(run).collect();
+    let mut runs: Vec<Run<'_>> = Vec::new();
+    for recorded in &all {
+        runs.push(Run {
+            report: &recorded.report,
+            contents: recorded,
+        });
+    }
     assert!(goldens.has_to_learn(runs[0].report));
     assert_eq!(goldens.accept(&runs, false).unwrap().len(), 1);
     assert!(!goldens.has_to_learn(runs[0].report));
@@ -361,11 +363,5 @@ fn golden_files_of_observed_stages() {
             Verdict::Met,
             "a widened golden still allows what it did"
         );
-    }
-}
-
-impl Recorded {
-    fn report(recorded: &Self) -> &Report {
-        &recorded.report
     }
 }
