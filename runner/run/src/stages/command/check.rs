@@ -1,7 +1,6 @@
 //! Whether an output is what its port says. What is wrong is told with its place in the document.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use hotcell_schema::elf::ElfInfo;
 use hotcell_schema::event::{self, Event, Header};
@@ -11,6 +10,8 @@ use hotcell_schema::stage::PortType;
 use jsonschema::{PatternOptions, Validator};
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
+
+use super::program::Known;
 
 /// Greatest length of a document in bytes.
 pub(super) const MAX_DOCUMENT: u64 = 64 << 20;
@@ -23,7 +24,7 @@ const MAX_TEXT: usize = 300;
 #[derive(Default)]
 pub(super) struct Schemas {
     /// Of the user's own: by their text.
-    own: Mutex<HashMap<Vec<u8>, Result<Arc<Validator>, String>>>,
+    own: Known<Vec<u8>, Result<Arc<Validator>, String>>,
     findings: OnceLock<Option<Validator>>,
     elf_info: OnceLock<Option<Validator>>,
     linux_result: OnceLock<Option<Validator>>,

@@ -23,6 +23,19 @@ const SYSTEM: [&str; 5] = ["/usr/", "/bin/", "/sbin/", "/lib", "/nix/"];
 /// Longest first line of a script, as Linux has it.
 const MAX_SHEBANG: u64 = 256;
 
+/// What was found out once, for the rest of a run.
+pub(super) type Known<K, V> = Mutex<HashMap<K, V>>;
+
+/// A file as it was at one time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct FileId {
+    device: u64,
+    inode: u64,
+    length: u64,
+    /// When it changed last, in seconds and nanoseconds.
+    changed: (i64, i64),
+}
+
 /// What commands of a run share: their walls, and what is known of their programs.
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -30,11 +43,11 @@ pub(crate) struct Programs {
     temporary: Option<PathBuf>,
     commands: OnceLock<Result<Commands, String>>,
     /// Identities by program and set of own files.
-    found: Mutex<HashMap<(String, Option<String>), Result<Arc<Program>, String>>>,
-    /// Digests of executables, by device, inode, length and time of change.
-    digests: Mutex<HashMap<(u64, u64, u64, i64, i64), Digest>>,
+    found: Known<(String, Option<String>), Result<Arc<Program>, String>>,
+    /// Digests of executables.
+    digests: Known<FileId, Digest>,
     /// Own files that were read, by their set.
-    own: Mutex<HashMap<String, Arc<Vec<Own>>>>,
+    own: Known<String, Arc<Vec<Own>>>,
     pub(super) schemas: Schemas,
 }
 
@@ -140,15 +153,15 @@ impl Programs {
         let fail = |error: std::io::Error| format!("{}: {error}", path.display());
         let mut file = std::fs::File::open(path).map_err(fail)?;
         let facts = file.metadata().map_err(fail)?;
-        let key = (
-            facts.dev(),
-            facts.ino(),
-            facts.size(),
-            facts.mtime(),
-            facts.mtime_nsec(),
-        );
-        let known = |digests: &HashMap<_, _>| digests.get(&key).copied();
-        if let Some(digest) = known(&self.digests.lock().unwrap_or_else(PoisonError::into_inner)) {
+        let id = FileId {
+            device: facts.dev(),
+            inode: facts.ino(),
+            length: facts.size(),
+            changed: (facts.mtime(), facts.mtime_nsec()),
+        };
+        let digests = || self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = digests().get(&id).copied();
+        if let Some(digest) = known {
             return Ok(digest);
         }
         let mut hash = Sha256::new();
@@ -162,10 +175,7 @@ impl Programs {
             }
         }
         let digest = Digest::from_bytes(hash.finalize().into());
-        self.digests
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, digest);
+        digests().insert(id, digest);
         Ok(digest)
     }
 
