@@ -109,3 +109,38 @@ fn what_is_collected_is_run_again_and_runs_stay() {
     assert_eq!(second.statuses(), [("ok".to_owned(), instances)].into());
     assert!(second.result() == result);
 }
+
+#[test]
+fn explain_names_what_changed_between_two_runs_from_their_folders_alone() {
+    let Some(all) = busybox() else { return };
+    let lab = Lab::new();
+    write_experiment(&lab, &all[..1]);
+    let first = lab.run(EXPERIMENT, &["--progress", "none"]);
+    let second = lab.run(EXPERIMENT, &["--progress", "none", "--set", "seed=6"]);
+    // As if they came from two machines: other places, and no store that knows them.
+    for (run, to) in [(&first, "old"), (&second, "new")] {
+        for (name, bytes) in files_below(&run.folder) {
+            lab.write(&format!("{to}/{name}"), bytes);
+        }
+    }
+    fs::remove_dir_all(lab.path("store")).unwrap();
+    fs::remove_dir_all(lab.path(".hotcell")).unwrap();
+    let (told, _) = lab.expect(0, ["explain", "--between", "old", "new", "--json"]);
+    let told = json(&told);
+    assert_eq!(told["compared"], first.report.instances.len());
+    for change in told["instances"].as_array().unwrap() {
+        let changed = change["changed"].as_object().unwrap();
+        let names: Vec<&String> = changed.keys().collect();
+        let instance = change["instance"].as_str().unwrap();
+        match instance.split_once('[').unwrap().0 {
+            "run" => assert_eq!(names, ["seed"], "{instance}"),
+            "hits" => assert_eq!(names, ["in.events.0"], "{instance}"),
+            _ => panic!("{instance} does not depend on the seed"),
+        }
+    }
+    let (lines, _) = lab.expect(0, ["explain", "--between", "old", "new", "-i", "run["]);
+    assert_eq!(lines.matches(" -> ").count(), 2, "{lines}");
+    let (same, _) = lab.expect(0, ["explain", "--between", "old", "old"]);
+    assert!(same.starts_with("0 of "), "{same}");
+    lab.expect(2, ["explain", "--between", "old", "absent"]);
+}

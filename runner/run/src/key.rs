@@ -13,11 +13,8 @@ use hotcell_schema::stage::{PortType, StageType};
 use serde::Serialize;
 use serde_json::Value as Json;
 
-/// Version of the way keys are made.
-const VERSION: &str = "hotcell-key 1";
-
-/// The key's components by name, each as a digest or a short text.
-pub type Components = BTreeMap<String, String>;
+/// How a key is made of its components is the store's: whoever imports records computes their keys anew.
+pub use hotcell_store::records::{Components, key_of as key};
 
 /// Digests of what instances share.
 #[derive(Debug)]
@@ -144,14 +141,6 @@ impl Memory {
         }
         components
     }
-}
-
-/// The key itself.
-pub fn key(components: &Components) -> Digest {
-    let parts = components
-        .iter()
-        .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
-    Digest::of_parts(std::iter::once(VERSION.as_bytes()).chain(parts))
 }
 
 /// Digest of a value's JSON, in which struct fields stand in their order and maps are sorted.

@@ -278,7 +278,7 @@ mod tests {
     fn raw_and_long_objects_are_verified_too() {
         let (_folder, store) = store();
         for length in [0, 1, 300, 2 << 20] {
-            let bytes: Vec<u8> = (0..length).map(|at: usize| (at * at >> 7) as u8).collect();
+            let bytes: Vec<u8> = (0..length).map(|at: usize| ((at * at) >> 7) as u8).collect();
             let stored = store.put(&bytes).unwrap();
             let path = store.path(Kind::Objects, &stored.digest);
             let whole = fs_err::read(&path).unwrap();
