@@ -64,20 +64,11 @@ impl Place {
         let folder = RunFolder::create(&self.folder.path().join("runs"), "run").unwrap();
         let options = Options {
             jobs: self.jobs,
-            selection: None,
             fail_fast: self.fail_fast,
-            force: false,
-            again: &std::collections::BTreeSet::new(),
-            stop: self.stop.clone(),
-            store: &self.store,
-            engines: &self.engines,
-            profiles: &[],
             hotcell: "0.0.0",
-            build: "",
-            runs: None,
-            variants: &[],
             started: "2026-01-01T00:00:00Z",
             host: "a test",
+            ..Options::new(&self.store, &self.engines, self.stop.clone())
         };
         let outcome = execute(plan, &options, &folder, observer).unwrap();
         (outcome, folder)

@@ -82,7 +82,8 @@ fn is_regular(entry: &sevenz_rust2::ArchiveEntry) -> bool {
     // Attributes: the upper half is a Unix mode when bit 15 says so.
     let unix = entry.has_windows_attributes && entry.windows_attributes & 0x8000 != 0;
     let kind = (entry.windows_attributes >> 16) & 0o170_000;
-    !entry.is_directory && !entry.is_anti_item && !(unix && kind != 0 && kind != 0o100_000)
+    let special = unix && ![0, 0o100_000].contains(&kind);
+    !(entry.is_directory || entry.is_anti_item || special)
 }
 
 fn one(
