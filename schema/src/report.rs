@@ -66,6 +66,21 @@ pub struct Selection {
     pub left_out: u64,
 }
 
+impl Selection {
+    /// What was asked for, in words.
+    pub fn words(&self) -> String {
+        let only = self.only.iter().map(|pattern| format!("--only {pattern}"));
+        let until = self.until.iter().map(|stage| format!("--until {stage}"));
+        let again = self.rerun_failed.then(|| "--rerun-failed".to_owned());
+        let words: Vec<String> = only.chain(until).chain(again).collect();
+        let left_out = match self.left_out {
+            1 => "1 instance was left out".to_owned(),
+            many => format!("{many} instances were left out"),
+        };
+        format!("{}; {left_out}", words.join(" "))
+    }
+}
+
 fn is_false(value: &bool) -> bool {
     !value
 }

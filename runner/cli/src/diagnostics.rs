@@ -67,7 +67,7 @@ fn hint(diagnostics: &[Diagnostic]) -> Option<String> {
     let (first, others) = codes.split_first()?;
     let others = match others {
         [] => String::new(),
-        [few @ ..] if few.len() <= 4 => format!(" (also {})", few.join(", ")),
+        few if few.len() <= 4 => format!(" (also {})", few.join(", ")),
         many => format!(" (also {} and {} more)", many[..4].join(", "), many.len() - 4),
     };
     Some(format!(

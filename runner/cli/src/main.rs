@@ -18,6 +18,8 @@
 //! | [`contents`] | the bytes of a run's outputs, for those who compare them |
 //! | [`ui`], [`exit`] | printing; exit codes |
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod args;
 mod choose;
 mod commands;

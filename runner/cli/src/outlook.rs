@@ -1,5 +1,6 @@
 //! What a run would do and why, beside what the latest run did.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 
 use hotcell_plan::{After, AxisValue, Instance, Plan, Wire};
@@ -28,6 +29,8 @@ pub(crate) struct Outlook<'a> {
     store: Option<Store>,
     /// Cells at once.
     jobs: usize,
+    /// Where each instance is in `foreseen`, made when it is first asked for.
+    places: OnceCell<HashMap<String, usize>>,
 }
 
 impl<'a> Outlook<'a> {
@@ -50,6 +53,7 @@ impl<'a> Outlook<'a> {
             },
             last,
             jobs,
+            places: OnceCell::new(),
         })
     }
 
@@ -135,10 +139,13 @@ impl<'a> Outlook<'a> {
 
     /// The short name of an instance that is known by its name.
     fn short(&self, name: &str) -> String {
-        let found = self
-            .foreseen
-            .iter()
-            .find(|foreseen| foreseen.instance.name == name);
+        let places = self.places.get_or_init(|| {
+            let named = self.foreseen.iter().enumerate();
+            named
+                .map(|(place, foreseen)| (foreseen.instance.name.clone(), place))
+                .collect()
+        });
+        let found = places.get(name).and_then(|place| self.foreseen.get(*place));
         found.map_or_else(|| name.to_owned(), |foreseen| self.names.of(&foreseen.instance))
     }
 

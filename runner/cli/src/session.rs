@@ -18,7 +18,6 @@ use hotcell_schema::report::{Report, RunFacts};
 use hotcell_store::{Record, RunFolder, Store, StoreError};
 
 use crate::args::{ChooseArgs, ExecuteArgs, Global, ManifestArgs};
-use crate::commands::runs::part;
 use crate::commands::store::unusable;
 use crate::exit::{Exit, Failure};
 use crate::places::Places;
@@ -540,7 +539,7 @@ pub(crate) fn print_summary(report: &Report, facts: Option<&RunFacts>, run: &Pat
         .trim_end(),
     );
     if let Some(selection) = &report.selection {
-        ui::out(&ui::plain(&format!("a part of the plan: {}", part(selection))));
+        ui::out(&ui::plain(&format!("a part of the plan: {}", selection.words())));
     }
     ui::out(&format!("report: {}", run.join("report.html").display()));
 }

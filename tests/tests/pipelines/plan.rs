@@ -158,3 +158,23 @@ fn pictures_hold_stages_ports_and_hostile_names() {
         );
     }
 }
+
+#[test]
+fn ten_thousand_stages_stay_readable() {
+    let lab = Lab::new();
+    let mut stages = serde_json::Map::new();
+    for number in 0..10_000 {
+        let stage = serde_json::json!({"uses": "command", "with": {"run": ["true"]}});
+        stages.insert(format!("s{number}"), stage);
+    }
+    lab.manifest(
+        "ex.yaml",
+        &serde_json::json!({"hotcell": 1, "name": "ex", "stages": stages}),
+    );
+    let (stdout, _) = lab.expect(0, ["plan", "ex.yaml"]);
+    assert!(stdout.lines().count() < 200, "{stdout}");
+    assert!(
+        stdout.contains("9,960 more stages") && stdout.contains("9,960 more instances"),
+        "{stdout}"
+    );
+}

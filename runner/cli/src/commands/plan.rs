@@ -4,6 +4,7 @@ mod picture;
 
 use std::path::Path;
 
+use hotcell_run::Foreseen;
 use hotcell_schema::forecast::{Does, InstanceForecast};
 
 use crate::args::{Global, GraphFormat, PlanArgs};
@@ -12,7 +13,7 @@ use crate::outlook::{self, Outlook};
 use crate::session::{self, Planned};
 use crate::ui;
 
-/// Instances shown where not all are wanted: of all stages together, and at least of each.
+/// Instances, and stages, shown where not all are wanted; and at least of each stage.
 const SHOWN: usize = 40;
 const SHOWN_OF_STAGE: usize = 4;
 
@@ -64,10 +65,12 @@ pub(crate) fn print(outlook: &Outlook<'_>, all: bool) {
         picture::counted(total, "instance"),
         outlook.cores()
     ));
+    let stages_shown = if all { usize::MAX } else { SHOWN };
     let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0).min(40);
-    let name_width = width(&mut stages.keys().map(|name| name.chars().count()));
-    let uses_width = width(&mut stages.values().map(|stage| stage.uses.chars().count()));
-    for (name, stage) in &stages {
+    let shown = || stages.iter().take(stages_shown);
+    let name_width = width(&mut shown().map(|(name, _)| name.chars().count()));
+    let uses_width = width(&mut shown().map(|(_, stage)| stage.uses.chars().count()));
+    for (name, stage) in shown() {
         ui::out(&format!(
             "  {}  {}  {}",
             ui::styled(ui::BOLD, format!("{:name_width$}", ui::plain(name))),
@@ -75,42 +78,55 @@ pub(crate) fn print(outlook: &Outlook<'_>, all: bool) {
             picture::counts(stage)
         ));
     }
-    let limit = match () {
-        () if all || outlook.foreseen.len() <= SHOWN => usize::MAX,
-        () => (SHOWN / stages.len().max(1)).max(SHOWN_OF_STAGE),
+    hidden(stages.len().saturating_sub(stages_shown), "  …  ", "stages");
+    let mut left = match all || outlook.foreseen.len() <= SHOWN {
+        true => usize::MAX,
+        false => SHOWN,
     };
-    for stage in stages.keys() {
-        let of_stage = || {
-            outlook
-                .foreseen
-                .iter()
-                .filter(|foreseen| foreseen.instance.stage == *stage)
-        };
-        // Where not all is shown, what would happen comes before what is stored.
-        let mut chosen: Vec<usize> = Vec::new();
-        let order: &[bool] = if limit == usize::MAX { &[] } else { &[false, true] };
-        for cached in order {
-            let more = of_stage()
-                .enumerate()
-                .filter(|(_, foreseen)| (outlook::does(&foreseen.forecast) == Does::Cached) == *cached);
-            chosen.extend(more.map(|(at, _)| at).take(limit.saturating_sub(chosen.len())));
+    let of_stage = match left {
+        usize::MAX => usize::MAX,
+        _ => (SHOWN / stages.len().max(1)).max(SHOWN_OF_STAGE),
+    };
+    let mut untold = 0;
+    // The plan's order is stage by stage.
+    for foreseen in outlook
+        .foreseen
+        .chunk_by(|a, b| a.instance.stage == b.instance.stage)
+    {
+        let limit = of_stage.min(left);
+        if limit == 0 {
+            untold += foreseen.len();
+            continue;
         }
         ui::out("");
-        let mut hidden = 0usize;
-        for (at, foreseen) in of_stage().enumerate() {
-            if limit == usize::MAX || chosen.contains(&at) {
-                ui::out(&line(&outlook.of(foreseen)));
-            } else {
-                hidden += 1;
+        let is_cached = |foreseen: &Foreseen| outlook::does(&foreseen.forecast) == Does::Cached;
+        let chosen: Vec<&Foreseen> = match foreseen.len() <= limit {
+            true => foreseen.iter().collect(),
+            // Where not all is shown, what would happen comes before what is stored.
+            false => {
+                let first = foreseen.iter().filter(|foreseen| !is_cached(foreseen));
+                let then = foreseen.iter().filter(|foreseen| is_cached(foreseen));
+                first.chain(then).take(limit).collect()
             }
+        };
+        for foreseen in &chosen {
+            ui::out(&line(&outlook.of(foreseen)));
         }
-        if hidden > 0 {
-            let text = format!(
-                "…        {} more; --all shows them",
-                picture::thousands(hidden as u64)
-            );
-            ui::out(&ui::styled(ui::DIM, text));
-        }
+        left = left.saturating_sub(chosen.len());
+        hidden(foreseen.len() - chosen.len(), "…       ", "");
+    }
+    hidden(untold, "\n…       ", "instances of other stages");
+}
+
+/// Says how much is not shown.
+fn hidden(count: usize, before: &str, what: &str) {
+    if count > 0 {
+        let space = if what.is_empty() { "" } else { " " };
+        let text = format!(
+            "{before}{} more{space}{what}; --all shows them",
+            picture::thousands(count as u64)
+        );
+        ui::out(&ui::styled(ui::DIM, text));
     }
 }
 

@@ -218,7 +218,7 @@ fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
             row("fallback", fallback);
         }
         if let Some(selection) = &facts.selection {
-            row("part", &part(selection));
+            row("part", &selection.words());
         }
     }
     row("on disk", &bytes(line.size));
@@ -247,21 +247,6 @@ fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
         }
     }
     Ok(Exit::Ok)
-}
-
-/// A selection in words.
-pub(crate) fn part(selection: &hotcell_schema::report::Selection) -> String {
-    let mut words = Vec::new();
-    words.extend(selection.only.iter().map(|pattern| format!("--only {pattern}")));
-    words.extend(selection.until.iter().map(|stage| format!("--until {stage}")));
-    if selection.rerun_failed {
-        words.push("--rerun-failed".into());
-    }
-    format!(
-        "{}; {} instances were left out",
-        words.join(" "),
-        selection.left_out
-    )
 }
 
 /// An instance that did not end well.

@@ -103,6 +103,7 @@ struct Provenance<'a> {
     seed: u64,
     hotcell: &'a str,
     variants: String,
+    part: Option<String>,
     engines: Vec<(&'a String, &'a String)>,
     stages: Vec<(String, usize)>,
 }
@@ -476,6 +477,7 @@ fn provenance(report: &Report) -> Provenance<'_> {
         seed: report.seed,
         hotcell: &report.hotcell,
         variants: report.variants.join(", "),
+        part: report.selection.as_ref().map(|selection| selection.words()),
         engines: report.engines.iter().collect(),
         stages: stages.into_iter().collect(),
     }
