@@ -69,6 +69,7 @@ lint: ## Formatting, clippy, the project's own rules, licences
 	$(CARGO) fmt --all --check
 	$(XTASK) tidy
 	$(CARGO) run -q -p xtask --features schemas -- schemas --check
+	$(CARGO) run -q -p xtask --features schemas -- reference --check
 	@$(WITH_UNICORN); echo "$(CARGO) clippy --workspace --all-targets -- -D warnings"; \
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then $(MAKE) deny; \
@@ -104,8 +105,9 @@ man: $(RELEASE)/.hotcell-built ## Manual pages and completions into ./target/sha
 	$(RELEASE)/hotcell completions fish > $$share/fish/vendor_completions.d/hotcell.fish; \
 	echo "man: $$share; copy it over /usr/local/share"
 
-schema: ## Write the JSON schemas again
+schema: ## Write the JSON schemas and the manifest reference again
 	@$(CARGO) run -q -p xtask --features schemas -- schemas
+	@$(CARGO) run -q -p xtask --features schemas -- reference
 
 docs: ## The crates' documentation
 	@$(WITH_UNICORN); $(CARGO) doc --workspace --no-deps

@@ -7,6 +7,7 @@
 //! | `tidy` | checks the project's own rules over the source tree |
 //! | `bench FOLDER` | compares the executables in FOLDER with other emulators, prints ratios (with `--features bench`) |
 //! | `schemas [--check]` | writes the JSON schemas, or says which are out of date (with `--features schemas`) |
+//! | `reference [--check]` | writes the reference of the manifest language, or says that it is stale (with `--features schemas`) |
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{
@@ -18,6 +19,8 @@ use std::{
 mod bench;
 mod common;
 mod guests;
+#[cfg(feature = "schemas")]
+mod reference;
 #[cfg(feature = "schemas")]
 mod schemas;
 mod tidy;
@@ -48,9 +51,13 @@ fn main() -> ExitCode {
         #[cfg(feature = "schemas")]
         "schemas" => schemas::run(&project, &rest),
         #[cfg(not(feature = "schemas"))]
-        "schemas" => Err("this task needs `cargo run -p xtask --features schemas -- schemas`".into()),
+        "schemas" | "reference" => {
+            Err(format!("this task needs `cargo run -p xtask --features schemas -- {task}`").into())
+        }
+        #[cfg(feature = "schemas")]
+        "reference" => reference::run(&project, &rest),
         _ => Err(format!(
-            "unknown task `{task}` {rest:?}; tasks: unicorn-library, guests, tidy, bench, schemas"
+            "unknown task `{task}` {rest:?}; tasks: unicorn-library, guests, tidy, bench, schemas, reference"
         )
         .into()),
     };
