@@ -28,8 +28,8 @@
 
 pub mod arch;
 pub mod command;
-pub mod diff;
 pub mod diagnostic;
+pub mod diff;
 pub mod digest;
 pub mod elf;
 pub mod event;

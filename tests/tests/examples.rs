@@ -1,9 +1,9 @@
 //! The examples that newcomers run: they do what their READMEs and goldens say.
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
-use hotcell_tests::{Lab, busybox, files_below};
+use hotcell_tests::{Busybox, Lab, busybox, executables, files_below};
 
 /// Copies an example's folder, without what a run of a person left in it.
 fn copy(lab: &Lab, example: &str) {
@@ -83,4 +83,101 @@ fn analysers() {
     let overview = run.stage("overview").next().unwrap();
     let overview: serde_json::Value = serde_json::from_slice(&run.output(overview, "overview")).unwrap();
     assert_eq!(overview["highest"][1]["name"], ".sealed");
+}
+
+/// Copies an example into a folder of its own, beside the samples of the first one.
+fn copy_beside_samples(lab: &Lab, example: &str, all: &[Busybox]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../examples")
+        .join(example);
+    for (name, bytes) in files_below(&folder) {
+        if !name.starts_with(".hotcell") {
+            lab.write(&format!("{example}/{name}"), bytes);
+        }
+    }
+    for one in all {
+        lab.write(
+            &format!("first-look/samples/busybox-{}", one.debian),
+            fs::read(&one.path).unwrap(),
+        );
+    }
+}
+
+#[test]
+fn research() {
+    let Some(all) = busybox() else { return };
+    let lab = Lab::new();
+    copy_beside_samples(&lab, "research", &all);
+    let run = |more: &[&str]| {
+        let fixed = ["run", "research/research.toml", "--progress", "none"];
+        lab.expect(0, fixed.into_iter().chain(more.iter().copied()));
+    };
+    run(&["--state", ".hotcell"]);
+    let here = lab.latest();
+    // Three of the four samples are at hand; the files that the second scene leaves are the same on each of them.
+    assert_eq!(here.statuses(), [("ok".into(), 17), ("skipped".into(), 5)].into());
+    assert_eq!(here.stage("left").count(), 2);
+
+    // Another machine: nothing runs, and the result is the same.
+    let folder = here.folder.to_str().unwrap();
+    lab.expect(0, ["store", "export", "--run", folder, "corpus.hotcell"]);
+    lab.expect(0, ["store", "import", "corpus.hotcell", "--store", "other/store"]);
+    run(&["--state", "other", "--store", "other/store"]);
+    let runs = fs::read_dir(lab.path("other/runs")).unwrap();
+    let there = runs.map(|run| run.unwrap().path()).next().unwrap();
+    assert_eq!(files_below(&there.join("result")), here.result());
+    let (said, _) = lab.expect(0, ["explain", "--between", folder, there.to_str().unwrap()]);
+    assert!(said.contains("0 of 17 keys differ"), "{said}");
+}
+
+#[test]
+fn sandbox_host() {
+    let lab = Lab::new();
+    copy(&lab, "sandbox-host");
+    lab.expect(0, ["validate", "host.yaml"]);
+    lab.expect(0, ["lock", "smoke.toml"]);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::iter::once(executables().to_owned()).chain(std::env::split_paths(&path));
+    let status = Command::new("sh")
+        .arg("pipeline.sh")
+        .current_dir(lab.path(""))
+        .env("PATH", std::env::join_paths(all).unwrap())
+        .env("HOTCELL_STORE", lab.path("store"))
+        .status()
+        .unwrap();
+    assert!(status.success(), "{status}");
+    for file in ["plan.json", "plan.svg", "junit.xml"] {
+        assert!(lab.path(".hotcell/ci").join(file).is_file(), "{file}");
+    }
+    assert!(lab.latest().all_ok());
+}
+
+#[test]
+fn detection() {
+    let Some(all) = busybox() else { return };
+    let lab = Lab::new();
+    copy_beside_samples(&lab, "detection", &all);
+    let test = [
+        "test",
+        "detection/detection.yaml",
+        "--state",
+        ".hotcell",
+        "--progress",
+        "none",
+    ];
+    lab.expect(0, test);
+
+    // A rule that is less sure of itself is a change that somebody must look at, and no sample runs again for it.
+    let rule = "detection/rules/hidden-agent-cron.toml";
+    let text = fs::read_to_string(lab.path(rule)).unwrap();
+    lab.write(rule, text.replace("severity = \"high\"", "severity = \"medium\""));
+    let (said, _) = lab.expect(1, test);
+    assert!(
+        said.contains("findings[lab/hidden-agent-cron].severity: high → medium"),
+        "{said}"
+    );
+    assert_eq!(
+        lab.latest().statuses(),
+        [("cached".into(), 3), ("ok".into(), 3)].into()
+    );
 }

@@ -96,7 +96,10 @@ fn hostile_texts_stay_texts() {
     );
     assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
     let mermaid = graph.mermaid();
-    assert!(!mermaid.contains("<script") && !mermaid.contains('`'), "{mermaid}");
+    assert!(
+        !mermaid.contains("<script") && !mermaid.contains('`'),
+        "{mermaid}"
+    );
     assert_eq!(mermaid.matches('|').count(), 2, "only those of the edge's label");
     // Each quote opens or closes a text; the hostile ones are written as numbers.
     assert!(mermaid.lines().all(|line| line.matches('"').count() % 2 == 0));

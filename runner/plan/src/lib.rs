@@ -59,8 +59,8 @@ pub mod tree;
 mod vars;
 
 pub use self::plan::{
-    After, Archive, AskedLimits, AxisValue, Expansion, FileSet, Instance, Item, Late, Origin, OwnFile, Plan, PlannedLimits,
-    PlannedStage, RuleSet, Sample, When, Wire,
+    After, Archive, AskedLimits, AxisValue, Expansion, FileSet, Instance, Item, Late, Origin, OwnFile, Plan,
+    PlannedLimits, PlannedStage, RuleSet, Sample, When, Wire,
 };
 pub use diagnostics::{Code, Diagnostic, Label, Severity};
 pub use load::{Loaded, Options, load, load_text};

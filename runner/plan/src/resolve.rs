@@ -12,8 +12,8 @@
 
 mod graph;
 mod instances;
-mod names;
 mod named;
+mod names;
 mod origins;
 mod refusals;
 mod settings;
@@ -158,7 +158,9 @@ fn expectations(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
         }
     }
     for expectation in &shared.manifest.expect {
-        let Some(filter) = &expectation.filter else { continue };
+        let Some(filter) = &expectation.filter else {
+            continue;
+        };
         match shared.evaluator.check(filter) {
             Ok(()) => {
                 let stage = expectation.stage.as_ref().map(|stage| stage.value.as_str());

@@ -32,6 +32,8 @@ struct Given {
     format: String,
     /// Of everything but the cache keys that decides what is in a report.
     fingerprint: Digest,
+    /// The mark of the store: nothing was removed from it since.
+    store: String,
     /// Of `result/report.json`.
     report: Digest,
     ports: IndexSet<String>,
@@ -79,6 +81,9 @@ fn fingerprint(plan: &Plan, options: &Options<'_>) -> Digest {
 /// Notes what a run gave, where all of it is as good as a new run of the same.
 pub(crate) fn note(shared: &Shared<'_>, folder: &RunFolder, report: Digest) -> Result<(), StoreError> {
     let (plan, options) = (shared.plan, shared.options);
+    let Some(store) = options.store.mark() else {
+        return Ok(());
+    };
     let expands = plan.stages.values().any(|stage| stage.expansion.is_some());
     let again = !options.again.is_empty();
     if expands || again || options.selection.is_some() || options.build.is_empty() {
@@ -87,6 +92,7 @@ pub(crate) fn note(shared: &Shared<'_>, folder: &RunFolder, report: Digest) -> R
     let mut given = Given {
         format: FORMAT.to_owned(),
         fingerprint: fingerprint(plan, options),
+        store,
         report,
         ports: IndexSet::new(),
         objects: Vec::new(),
@@ -179,6 +185,7 @@ fn each(shared: &Shared<'_>, folder: &RunFolder, mut tell: impl FnMut(usize, For
     if given.format != FORMAT
         || given.instances.len() != plan.instances.len()
         || given.fingerprint != fingerprint(plan, shared.options)
+        || Some(&given.store) != shared.options.store.mark().as_ref()
         || Digest::of(&fs_err::read(folder.result().join("report.json")).ok()?) != given.report
     {
         return None;

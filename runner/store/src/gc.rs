@@ -110,6 +110,9 @@ impl Collector {
     pub fn collect(&self, keep: &Keep, tell: Tell<'_>) -> Result<Collected, StoreError> {
         let survey = look(&self.0, keep, tell)?;
         let of = survey.remove.len() as u64;
+        if of > 0 {
+            self.0.remark()?;
+        }
         for (index, (kind, digest)) in survey.remove.iter().enumerate() {
             if index % TOLD_EVERY == 0 {
                 tell(Progress {

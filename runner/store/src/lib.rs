@@ -189,6 +189,10 @@ impl Store {
         for part in ["objects", "records", "memos", "incoming"] {
             fs_err::create_dir_all(folder.join(part))?;
         }
+        Self::write_version(folder)
+    }
+
+    fn write_version(folder: &Path) -> Result<(), StoreError> {
         let mut file = tempfile::Builder::new()
             .prefix("new-")
             .tempfile_in(folder.join("incoming"))?;
@@ -196,6 +200,19 @@ impl Store {
         file.persist(folder.join("version"))
             .map_err(|error| error.error)?;
         Ok(())
+    }
+
+    /// Tells this store from any other, and from itself before something was removed from it: as long as the mark is the
+    /// same, what was stored still is. `None` where there is no store.
+    pub fn mark(&self) -> Option<String> {
+        use std::os::unix::fs::MetadataExt as _;
+        let facts = fs_err::metadata(self.0.folder.join("version")).ok()?;
+        Some(format!("{} {} {}", facts.ino(), facts.mtime(), facts.mtime_nsec()))
+    }
+
+    /// Something is removed: the store has a new mark.
+    fn remark(&self) -> Result<(), StoreError> {
+        Self::write_version(&self.0.folder)
     }
 
     fn working(folder: &Path, hold: Hold) -> Result<Self, StoreError> {

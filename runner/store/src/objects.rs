@@ -189,6 +189,7 @@ impl Store {
             Found::Damaged => {
                 self.forget(&object.digest);
                 if self.0.incoming.is_some() {
+                    self.remark()?;
                     remove_same(&path, &file)?;
                 }
                 Ok(false)

@@ -98,6 +98,7 @@ impl Verified {
 pub fn verify(store: &Store, repair: bool, tell: Tell<'_>) -> Result<Verified, StoreError> {
     if repair {
         store.incoming()?;
+        store.remark()?;
     }
     let mut judge = Judge {
         store,

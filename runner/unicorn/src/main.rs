@@ -65,7 +65,9 @@ fn main() -> ExitCode {
                 let result = payload::run(&job, &code).map_err(|error| CellError::Job(error.to_string()))?;
                 Ok(JobResult::Payload(result))
             }
-            Job::Inspect(_) => Err(CellError::Job("this engine does not inspect files".to_owned())),
+            Job::Inspect(_) | Job::Unpack(_) => {
+                Err(CellError::Job("this engine does not inspect files".to_owned()))
+            }
         },
     )
 }

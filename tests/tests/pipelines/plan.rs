@@ -32,6 +32,12 @@ fn every_instance_is_told_with_its_reason() {
     assert!(all.2.starts_with("`with` changed since "), "{}", all.2);
     assert_eq!(changed["instances"][6]["changed"], serde_json::json!(["with"]));
     assert_eq!(count(&changed, "cached"), 6);
+    write(&lab, "fail", "x");
+    // The store is gone: that is said, although the latest run's result still stands.
+    fs::rename(lab.path("store"), lab.path("gone")).unwrap();
+    let gone = says(&plan(&lab, &[]));
+    assert_eq!(gone[0].2, "its outputs are not in the store any more");
+    fs::rename(lab.path("gone"), lab.path("store")).unwrap();
     // Text: stages first, then instances.
     let (stdout, _) = lab.expect(0, ["plan", "ex.yaml", "-j", "3"]);
     assert!(

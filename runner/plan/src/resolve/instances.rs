@@ -16,7 +16,8 @@ use super::settings::{Settings, Settled};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::naming;
 use crate::plan::{
-    self, After, AskedLimits, AxisValue, Instance, Late, Plan, PlannedLimits, PlannedStage, When, Wire, literal_text,
+    self, After, AskedLimits, AxisValue, Instance, Late, Plan, PlannedLimits, PlannedStage, When, Wire,
+    literal_text,
 };
 use crate::sources::Sources;
 
