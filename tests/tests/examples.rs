@@ -138,14 +138,14 @@ fn sandbox_host() {
     lab.expect(0, ["lock", "smoke.toml"]);
     let path = std::env::var_os("PATH").unwrap_or_default();
     let all = std::iter::once(executables().to_owned()).chain(std::env::split_paths(&path));
-    let status = Command::new("sh")
+    let output = Command::new("sh")
         .arg("pipeline.sh")
         .current_dir(lab.path(""))
         .env("PATH", std::env::join_paths(all).unwrap())
         .env("HOTCELL_STORE", lab.path("store"))
-        .status()
+        .output()
         .unwrap();
-    assert!(status.success(), "{status}");
+    assert!(output.status.success(), "{output:?}");
     for file in ["plan.json", "plan.svg", "junit.xml"] {
         assert!(lab.path(".hotcell/ci").join(file).is_file(), "{file}");
     }
