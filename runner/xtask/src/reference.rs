@@ -126,10 +126,12 @@ fn limits(out: &mut String) {
 /// A section about a stage type.
 fn describe(stage_type: &StageType, documents: &Path, keys: &mut Keys<'_>, out: &mut String) -> Result<()> {
     let _ = writeln!(out, "### `{}`\n\n{}.", stage_type.name, stage_type.about);
-    let exact = if stage_type.exact {
-        "Its result is the same on every machine"
-    } else {
-        "Its result may differ from run to run"
+    let exact = match (stage_type.exact, stage_type.open) {
+        (true, false) => "Its result is the same on every machine",
+        (true, true) => {
+            "Its result is taken to be the same on every machine, unless `with.observed` says otherwise"
+        }
+        (false, _) => "Its result may differ from run to run",
     };
     let seeded = if stage_type.seeded {
         "; what chance there is comes from the instance's seed"
