@@ -106,6 +106,11 @@ impl Lab {
         self.latest()
     }
 
+    /// Forgets which run is the latest good one: the next looks at everything, although nothing may have changed.
+    pub fn forget_latest(&self) {
+        fs::remove_dir_all(self.path(".hotcell/latest")).unwrap();
+    }
+
     /// The latest run of the state in its folder.
     pub fn latest(&self) -> Run {
         let runs = self.path(".hotcell/runs");

@@ -163,6 +163,7 @@ fn crash(all: &[Busybox], kills: usize, seed: u64) {
         }
         if complete {
             // From here on there is nothing to lose but all of it: a run finds everything stored. Then from the beginning.
+            lab.forget_latest();
             let last = lab.run(EXPERIMENT, &["--progress", "none"]);
             assert_eq!(last.statuses(), [("cached".to_owned(), instances)].into());
             assert!(last.result() == reference);

@@ -120,7 +120,19 @@ fn a_second_run_is_answered_from_the_store() {
     let count = first.report.instances.len();
     assert_eq!(count, 5 + 15 + 15);
     assert!(!first.statuses().contains_key("cached"), "{:?}", first.statuses());
+    // Nothing has changed: nothing is done, and the result stands.
+    let (stdout, _) = lab.expect(0, ["run", "runs.yaml"]);
+    assert!(
+        stdout.starts_with("nothing to do: 35 instances are as in run "),
+        "{stdout}"
+    );
+    assert_eq!(first.folder, lab.latest().folder);
+    // What another run is compared with is not: a report that was changed, an earlier run that is gone.
+    let report = first.folder.join("result/report.json");
+    let whole = fs::read(&report).unwrap();
+    fs::write(&report, [&whole[..], b"\n"].concat()).unwrap();
     let second = lab.run("runs.yaml", &["--progress", "none"]);
+    fs::write(&report, whole).unwrap();
     assert_ne!(first.folder, second.folder);
     assert_eq!(second.statuses(), [("cached".to_owned(), count)].into());
     assert_eq!(first.result(), second.result());

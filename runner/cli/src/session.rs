@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_cells::stop::StopSignal;
-use hotcell_detect::{RuleError, RuleSet};
+use hotcell_detect::{RuleError, RuleSet, TestFailure};
 use hotcell_plan::profiles::Profiles;
 use hotcell_plan::{Code, Diagnostic, Package, Plan, Sources, load};
 use hotcell_report::text::{self, Style};
@@ -393,7 +393,16 @@ fn rule_problems(plan: &Plan, sources: &mut Sources) -> Vec<Diagnostic> {
             .map(|file| (file.path.as_str(), file.text.as_str()))
             .collect();
         match RuleSet::parse(&files) {
-            Ok(rules) => known.extend(rules.rules().map(|rule| rule.id.clone())),
+            Ok(rules) => {
+                let own = files.iter().any(|(path, _)| !path.starts_with("shipped:"));
+                let failures = own.then(|| rules.self_test().failures).unwrap_or_default();
+                problems.extend(
+                    failures
+                        .iter()
+                        .map(|failure| failed_test(failure, &files, sources)),
+                );
+                known.extend(rules.rules().map(|rule| rule.id.clone()));
+            }
             Err(errors) => {
                 problems.extend(errors.iter().map(|error| rule_problem(error, &files, sources)));
                 return problems;
@@ -434,6 +443,23 @@ fn rule_problems(plan: &Plan, sources: &mut Sources) -> Vec<Diagnostic> {
         }
     }
     problems
+}
+
+/// An inline test that its rule does not pass: what the rule finds is not what its author wanted.
+fn failed_test(failure: &TestFailure, files: &[(&str, &str)], sources: &mut Sources) -> Diagnostic {
+    let error = RuleError {
+        code: "rules/test",
+        file: failure.file.clone(),
+        line: failure.line,
+        column: 1,
+        source_line: String::new(),
+        message: format!(
+            "the rule `{}` fails its test `{}`: {}",
+            failure.rule, failure.test, failure.message
+        ),
+        help: Some("mend the rule or the test".to_owned()),
+    };
+    rule_problem(&error, files, sources)
 }
 
 /// A mistake in a rule file, with its place.

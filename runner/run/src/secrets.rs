@@ -229,6 +229,11 @@ fn command(argv: &[String], folder: &std::path::Path) -> Result<Zeroizing<Vec<u8
     });
     let deadline = Instant::now() + COMMAND_TIME;
     let read = receiver.recv_timeout(COMMAND_TIME);
+    if matches!(&read, Ok(Ok(bytes)) if bytes.len() > MAX_SECRET + 1) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("it is longer than {MAX_SECRET} bytes"));
+    }
     let late = || format!("`{program}` took more than {} seconds", COMMAND_TIME.as_secs());
     let status = loop {
         match child.try_wait() {
@@ -320,7 +325,7 @@ mod tests {
             ("unset", "UNSET is not set"),
             ("fails", "exit status: 3"),
             ("empty", "empty"),
-            ("endless", "ended with signal"),
+            ("endless", "longer than"),
             ("nothing", "cannot be started"),
             ("undeclared", "does not declare it"),
         ] {
@@ -334,7 +339,7 @@ mod tests {
     fn values_are_replaced_by_names_longest_first() {
         let secrets = secrets(&[
             ("a", shell("printf hunter2")),
-            ("b", shell("printf hunter2-and-more")),
+            ("b", shell("printf %s-and-more hunter2")),
             ("c", shell("printf abc")),
             ("env", Place::Env("SET".into())),
         ]);

@@ -207,7 +207,12 @@ impl Store {
     pub fn mark(&self) -> Option<String> {
         use std::os::unix::fs::MetadataExt as _;
         let facts = fs_err::metadata(self.0.folder.join("version")).ok()?;
-        Some(format!("{} {} {}", facts.ino(), facts.mtime(), facts.mtime_nsec()))
+        Some(format!(
+            "{} {} {}",
+            facts.ino(),
+            facts.mtime(),
+            facts.mtime_nsec()
+        ))
     }
 
     /// Something is removed: the store has a new mark.

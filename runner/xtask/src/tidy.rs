@@ -151,6 +151,11 @@ fn check_source(source: &Source, text: &str, wrong: &mut Vec<String>) {
     let file = path.rsplit('/').next().unwrap_or_default();
     let may_unsafe =
         UNSAFE_CRATES.contains(&source.owner) && (file.ends_with("_unsafe.rs") || file == "ffi.rs");
+    // A module whose head says when its unsafe functions may be called need not say it at each.
+    let head_says = text
+        .lines()
+        .take_while(|line| line.starts_with("//!"))
+        .any(|line| line.contains("# Safety"));
     let mut last_comment = String::new();
     for (number, line) in &source.code {
         let (number, trimmed) = (*number, line.trim_start());
@@ -173,8 +178,12 @@ fn check_source(source: &Source, text: &str, wrong: &mut Vec<String>) {
         {
             if !may_unsafe {
                 say(number, "unsafe outside a file for it");
-            } else if !last_comment.contains("SAFETY") && !last_comment.contains("# Safety") && !is_type(code)
-            {
+            }
+            let by_head = head_says && code.contains("unsafe fn");
+            let explained = ["SAFETY", "# Safety"]
+                .iter()
+                .any(|word| last_comment.contains(word));
+            if may_unsafe && !explained && !by_head && !is_type(code) {
                 say(number, "unsafe without a SAFETY comment above it");
             }
         }
@@ -286,6 +295,8 @@ mod tests {
             Vec::<String>::new()
         );
         assert_eq!(check("runner/plan/src/a_unsafe.rs", &explained).len(), 1);
+        let function = "//! x\n//! # Safety\n//! Only at night.\nunsafe fn f() {\n    unsafe { g() };\n}\n";
+        assert_eq!(check("runner/cells/src/a_unsafe.rs", function).len(), 1);
     }
 
     #[test]

@@ -10,6 +10,10 @@
 //!
 //! The copy holds the runner's memory. No command can read it: it is not dumpable, hidden in `/proc`, and no call that reads
 //! another process's memory is allowed.
+//!
+//! # Safety
+//! Every `unsafe fn` here may be called only in a process made by [`births::clone_process`], where no other thread is and
+//! nobody else uses the memory that it is given.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char, c_int, c_void};

@@ -175,6 +175,9 @@ pub(crate) enum Command {
     )]
     Diff(DiffArgs),
     /// Collect, verify, export or import what is stored
+    #[command(
+        after_help = "Examples:\n  hotcell store gc --keep 30d --dry-run\n  hotcell store verify\n  hotcell store export all.hotcell\n  hotcell store import all.hotcell"
+    )]
     Store(StoreArgs),
     /// Write a first manifest with the editor's schema header
     #[command(after_help = "Examples:\n  hotcell init experiment.toml\n  hotcell init experiment.yaml")]
