@@ -395,7 +395,11 @@ fn rule_problems(plan: &Plan, sources: &mut Sources) -> Vec<Diagnostic> {
         match RuleSet::parse(&files) {
             Ok(rules) => {
                 let own = files.iter().any(|(path, _)| !path.starts_with("shipped:"));
-                let failures = own.then(|| rules.self_test().failures).unwrap_or_default();
+                let failures = if own {
+                    rules.self_test().failures
+                } else {
+                    Vec::new()
+                };
                 problems.extend(
                     failures
                         .iter()
