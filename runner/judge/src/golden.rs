@@ -145,16 +145,32 @@ impl Goldens {
         }
         let whole = self.whole && run.report.selection.is_none();
         for path in stale.into_iter().filter(|_| whole) {
-            let gone = Change::removed("golden", "the experiment has no such instance any more");
+            // Where not all of a stage came about, so may this instance, in another run.
+            let stage = path.parent().and_then(Path::file_name).unwrap_or_default();
+            let open = run
+                .report
+                .instances
+                .iter()
+                .find(|instance| instance.stage.as_str() == stage && instance.status != Status::Ok);
+            let (verdict, pending) = match open {
+                Some(open) => {
+                    let why = format!("not all of its stage came about: `{}` did not", open.name);
+                    (Verdict::NotJudged(why), None)
+                }
+                None => {
+                    let gone = Change::removed("golden", "the experiment has no such instance any more");
+                    (Verdict::NotMet(vec![gone]), Some(Pending::Remove))
+                }
+            };
             all.push(Judged {
                 check: Check {
                     name: self.name(&path),
                     subject: String::new(),
                     short: String::new(),
-                    verdict: Verdict::NotMet(vec![gone]),
+                    verdict,
                 },
                 path,
-                pending: Some(Pending::Remove),
+                pending,
             });
         }
         Ok(all)

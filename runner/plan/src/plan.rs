@@ -397,6 +397,9 @@ pub struct OwnFile {
     pub digest: Digest,
     /// Length in bytes.
     pub length: u64,
+    /// Whether it may be executed.
+    #[serde(default)]
+    pub executable: bool,
 }
 
 /// A rule file.

@@ -12,6 +12,15 @@ use crate::work::{Done, Input, Shared};
 /// Whether an instance is wanted; the error is its status when it is not.
 pub(crate) fn check(shared: &Shared<'_>, instance: &Instance) -> Result<(), Done> {
     let Some(when) = &instance.when else { return Ok(()) };
+    // The items of another stage can be fewer.
+    let open = when.reads.iter().find(|(_, index)| {
+        let read = shared.table.instance(**index);
+        read.is_some_and(|read| shared.plan.expansion_of(read).is_some())
+    });
+    if let Some((stage, _)) = open {
+        let reason = format!("`{stage}` has no instance for this item");
+        return Err(Done::without_outputs(Status::Skipped, reason));
+    }
     let value = match when.value {
         Some(value) => Ok(value),
         None => {

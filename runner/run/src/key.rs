@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
-use hotcell_plan::{Instance, Plan, PlannedStage};
+use hotcell_plan::{Instance, Plan, PlannedStage, Wire};
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::stage::{PortType, StageType};
@@ -32,6 +32,8 @@ pub(crate) struct Memory {
 struct OfStage {
     stage_type: Option<&'static StageType>,
     limits: String,
+    /// Limits that were asked for.
+    asked: String,
     /// The settings of its first instance; most stages have the same for all.
     with: Option<(Arc<Json>, String)>,
 }
@@ -42,6 +44,7 @@ impl OfStage {
         Self {
             stage_type: StageType::find(&stage.uses),
             limits: digest_of(&stage.limits.guest),
+            asked: digest_of(&(&stage.limits.asked, stage.limits.cpu)),
             with: first.map(|first| (Arc::clone(&first.with), digest_of(&first.with))),
         }
     }
@@ -106,6 +109,13 @@ impl Memory {
             {
                 add("name", instance.name.clone());
             }
+            // A program sees a file or a folder of files, and can meet the limits that were asked for.
+            if stage_type.open {
+                add("asked", stage.asked.clone());
+                for (port, wires) in &instance.inputs {
+                    add(&format!("in.{port}"), shape(plan, wires));
+                }
+            }
             // Inspection is given all profiles: it names the architecture itself.
             if stage_type.name == "inspect/elf" {
                 add(
@@ -140,6 +150,26 @@ impl Memory {
             add("files", files.digest.to_string());
         }
         components
+    }
+}
+
+/// What a program finds of an input: one thing or a folder of them, and of which type.
+fn shape(plan: &Plan, wires: &[Wire]) -> String {
+    let type_of = |stage: Option<&PlannedStage>, port: &str| {
+        let port = stage.and_then(|stage| stage.outputs.get(port));
+        port.map(ToString::to_string).unwrap_or_default()
+    };
+    match wires {
+        [Wire::Sample(_) | Wire::Item] => "one file".to_owned(),
+        [Wire::Output { instance, port }] => {
+            let stage = plan
+                .instances
+                .get(*instance)
+                .and_then(|before| plan.stage_of(before));
+            format!("one {}", type_of(stage, port))
+        }
+        [Wire::All { stage, port }] => format!("all {}", type_of(plan.stages.get(stage), port)),
+        _ => "list".to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use hotcell_cells::stop::Urgency;
-use hotcell_plan::{AxisValue, Instance, Origin, Plan, PlannedLimits, Sample, SourceError, Wire};
+use hotcell_plan::{After, AxisValue, Instance, Origin, Plan, PlannedLimits, Sample, SourceError, Wire};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_store::keys::Keys;
@@ -33,6 +33,8 @@ pub struct Done {
     pub reason: Option<String>,
     /// Why it did not end well, with what the host knows.
     pub error: Option<String>,
+    /// It was skipped because something before it did not end well, not because it was not wanted.
+    pub blocked: bool,
     /// How the sample ended, where one ran just now.
     pub outcome: Option<Outcome>,
     /// Outputs by port.
@@ -60,6 +62,7 @@ impl Done {
             status,
             reason: Some(reason.into()),
             error: None,
+            blocked: false,
             outcome: None,
             outputs: IndexMap::new(),
             objects: Vec::new(),
@@ -330,15 +333,18 @@ pub(crate) fn check_dependencies(shared: &Shared<'_>, instance: &Instance) -> Re
         };
         match done.status {
             Status::Ok | Status::Cached => Ok(()),
-            Status::Skipped if all_of_stage => Ok(()),
+            // What was not wanted is no gap; what could not begin is.
+            Status::Skipped if all_of_stage && !done.blocked => Ok(()),
             // A condition can ask how a stage ended; it need not have ended well.
             _ if optional.contains(&index) && !feeds(instance, index) => Ok(()),
             status => {
                 let status = serde_json::to_string(&status).unwrap_or_default();
-                Err(Done::without_outputs(
-                    Status::Skipped,
-                    format!("`{}` is {}", before.name, status.trim_matches('"')),
-                ))
+                let reason = format!("`{}` is {}", before.name, status.trim_matches('"'));
+                Err(Done {
+                    // Whoever waits for what was not wanted was not wanted either.
+                    blocked: done.blocked || done.status.is_bad(),
+                    ..Done::without_outputs(Status::Skipped, reason)
+                })
             }
         }
     };
@@ -347,20 +353,21 @@ pub(crate) fn check_dependencies(shared: &Shared<'_>, instance: &Instance) -> Re
             Dependency::Instance(index) => {
                 check(index, false)?;
                 // Of a point, everything that it became.
-                if instance
-                    .expands
-                    .iter()
-                    .any(|wire| matches!(wire, Wire::Point { point, .. } if *point == index))
-                {
+                let over = |wire: &Wire| matches!(wire, Wire::Point { point, .. } if *point == index);
+                let needed = |after: &After| matches!(after, After::Instance(point) if *point == index);
+                if instance.expands.iter().any(over) || instance.needs.iter().any(needed) {
                     let children = shared.table.children(index);
                     children.into_iter().try_for_each(|child| check(child, true))?;
                 }
             }
-            Dependency::Stage(stage) => shared
-                .table
-                .of_stage(stage)
-                .into_iter()
-                .try_for_each(|index| check(index, true))?,
+            Dependency::Stage(stage) => {
+                let planned = shared.plan.stages.get(stage);
+                let points = planned.filter(|stage| stage.expansion.is_some());
+                let mut points = points.map(|stage| stage.instances()).unwrap_or_default();
+                points.try_for_each(|index| check(index, true))?;
+                let mut all = shared.table.of_stage(stage).into_iter();
+                all.try_for_each(|index| check(index, true))?;
+            }
         }
     }
     Ok(())

@@ -203,6 +203,56 @@ fn a_failed_first_stage_leaves_nothing_to_expand() {
 }
 
 #[test]
+fn what_is_read_as_a_whole_has_no_gaps() {
+    let place = Place::new("x");
+    let stages = r#"
+[stages.one]
+uses = "unicorn/linux"
+for-each.how = ["well", "abort"]
+in.file = "stages.base.out.stdout"
+with = { arch = "x86_64", args = ["${how}"] }
+
+[stages.two]
+uses = "unicorn/linux"
+for-each.how = ["well", "abort"]
+when = "how != 'nothing'"
+in.file = "stages.one.out.stdout"
+with = { arch = "x86_64", args = ["well"] }
+
+[stages.all]
+uses = "unicorn/linux"
+in.file = "stages.base.out.stdout"
+needs = ["two"]
+with = { arch = "x86_64", args = ["well"] }
+
+[stages.base]
+uses = "unicorn/linux"
+for-each.sample = "samples.all"
+in.file = "${sample.file}"
+with = { arch = "x86_64", args = ["well"] }
+"#;
+    let stages = stages
+        .replace("stages.base.out.stdout", "${sample.file}")
+        .replace(
+            "in.file = \"${sample.file}\"\nneeds",
+            "for-each.sample = \"samples.all\"\nin.file = \"${sample.file}\"\nneeds",
+        )
+        .replace(
+            "for-each.how = [\"well\", \"abort\"]",
+            "for-each.sample = \"samples.all\"\nfor-each.how = [\"well\", \"abort\"]",
+        );
+    let (outcome, _) = place.run(&stages, 2);
+    let status = |stage: &str| -> Vec<Status> {
+        let all = outcome.report.instances.iter().filter(|one| one.stage == stage);
+        all.map(|one| one.status).collect()
+    };
+    assert_eq!(status("one"), [Status::Ok, Status::Failed]);
+    assert_eq!(status("two"), [Status::Ok, Status::Skipped]);
+    // `two` was not unwanted there: what it reads failed.
+    assert_eq!(status("all"), [Status::Skipped]);
+}
+
+#[test]
 fn stages_with_the_same_items_meet_and_fan_in_takes_all() {
     let sample = "a,b\nc";
     let place = Place::new(sample);

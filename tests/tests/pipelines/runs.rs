@@ -149,7 +149,7 @@ fn a_log_is_json_line_by_line() {
     let count = |kind| lines.iter().filter(|line| line.kind == kind).count();
     assert_eq!((count(LogKind::Ended), count(LogKind::Summary)), (7, 1));
     let counts = lines.iter().find_map(|line| line.counts).unwrap();
-    assert_eq!((counts.ok, counts.failed, counts.skipped), (5, 1, 1));
+    assert_eq!((counts.ok, counts.failed, counts.skipped), (4, 1, 2));
     assert!(!stderr.contains('\u{1b}'));
     lab.write("wrong.yaml", "hotcell: 1\nstages:\n  a: { usess: x }\n");
     let (_, stderr) = lab.expect(2, ["run", "wrong.yaml", "--log-format", "json"]);

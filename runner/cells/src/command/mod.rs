@@ -182,6 +182,12 @@ impl Commands {
     /// Tries what this host allows: first everything, then without a root of its own.
     fn find_walls(&self) -> Result<(Walls, Seat), CellFault> {
         let mut walls = Walls::of(self.sandbox, self.namespaces);
+        // Its folders would belong to the command's own user and nothing would keep it from replacing them by links.
+        if walls.landlock == 0 && !self.sandbox.leave_root() {
+            let why = "this kernel has no Landlock, and without it only root can keep a command in its folder: run as root, \
+                       or on a kernel with Landlock (`lsm=` names it)";
+            return Err(host("confining a command")(io::Error::other(why)));
+        }
         let (seat, own_proc) = match self.seat_within(&walls) {
             Err(CellFault::Host { source, .. }) if walls.own_root && is_of_root(&source) => {
                 walls.own_root = false;

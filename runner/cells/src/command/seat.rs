@@ -1,13 +1,14 @@
 //! A seat: a folder and a warden, for one command at a time.
 
 use std::fs::{self, File};
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, PermissionsExt, fchown};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
@@ -474,6 +475,10 @@ impl Seat {
                 if facts.len() != 0 {
                     file.set_len(0)?;
                 }
+                // The commands of a seat share these descriptions: what one made of them is not for the next.
+                fcntl(file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
+                let mut position: &File = file;
+                position.rewind()?;
                 if facts.permissions().mode() & 0o7777 != 0o600 {
                     file.set_permissions(fs::Permissions::from_mode(0o600))?;
                 }

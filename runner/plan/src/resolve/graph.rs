@@ -162,6 +162,9 @@ fn wire<'a>(
     }
 }
 
+/// Mistakes for which near names are looked for.
+const HELPED: usize = 100;
+
 fn known(shared: &Shared<'_>, name: &str, span: Span, problems: &mut Vec<Diagnostic>) -> bool {
     if shared.manifest.stages.contains_key(name) {
         return true;
@@ -171,9 +174,13 @@ fn known(shared: &Shared<'_>, name: &str, span: Span, problems: &mut Vec<Diagnos
             Code::UnknownStage,
             span,
             format!("there is no stage `{}`", short(name)),
-        )
-        .did_you_mean(name, shared.manifest.stages.keys().map(String::as_str));
-        problems.push(diagnostic);
+        );
+        // To look for near names costs as much as there are names: for the first mistakes, which are those that are read.
+        let near = shared.manifest.stages.keys().map(String::as_str);
+        problems.push(match problems.len() {
+            ..HELPED => diagnostic.did_you_mean(name, near),
+            _ => diagnostic,
+        });
     }
     false
 }

@@ -254,6 +254,7 @@ impl Settings<'_> {
                         name,
                         digest: facts.digest,
                         length: facts.length,
+                        executable: is_executable(&path),
                     });
                 }
                 Err(error) => {
@@ -268,9 +269,10 @@ impl Settings<'_> {
         if problems.len() != before {
             return None;
         }
-        let parts = list
-            .iter()
-            .flat_map(|file| [file.name.as_bytes(), file.digest.as_bytes().as_slice()]);
+        let parts = list.iter().flat_map(|file| {
+            let mode: &[u8] = if file.executable { b"x" } else { b"" };
+            [file.name.as_bytes(), file.digest.as_bytes().as_slice(), mode]
+        });
         let set = FileSet {
             digest: Digest::of_parts(parts),
             folder,
@@ -279,6 +281,12 @@ impl Settings<'_> {
         self.file_sets.insert(key.clone(), set);
         Some(key)
     }
+}
+
+/// Whether anyone may execute a file.
+fn is_executable(path: &Utf8Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|facts| facts.permissions().mode() & 0o111 != 0)
 }
 
 /// A path as a name: without `./`.

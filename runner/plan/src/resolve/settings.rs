@@ -187,6 +187,11 @@ impl<'a> Settings<'a> {
             Some(context) => self.filled(&settled.node, context, &mut late, &mut mistakes),
             None => None,
         };
+        if late.found {
+            for key in BEFORE.iter().filter_map(|key| settled.node.get(key)) {
+                late.refuse(&self.shared.evaluator, key, &mut mistakes);
+            }
+        }
         let node: &Node = filled.as_ref().unwrap_or(&settled.node);
         let mut read = if mistakes.is_empty() {
             self.typed(wired, node, late.found, sources, &mut mistakes)
@@ -396,7 +401,42 @@ struct Late<'a> {
     found: bool,
 }
 
+/// Keys that decide what is planned: what they say must be known before anything runs.
+const BEFORE: [&str; 6] = ["arch", "persona", "rules", "files", "outputs", "stdin"];
+
 impl Late<'_> {
+    /// Tells of every text that is known at run time only.
+    fn refuse(&self, evaluator: &expression::Evaluator, node: &Node, problems: &mut Vec<Diagnostic>) {
+        match &node.value {
+            Value::Text(text) => {
+                let pieces = expression::pieces(text).unwrap_or_default();
+                let late = pieces.iter().any(|piece| match piece {
+                    Piece::Expression(text) => self.needs(evaluator, text),
+                    Piece::Text(_) => false,
+                });
+                if late {
+                    problems.push(
+                        Diagnostic::error(
+                            Code::Expression,
+                            node.span,
+                            "this must be known before the run, and is known at run time only",
+                        )
+                        .help("results of stages and items of an axis that is expanded can stand in the other settings"),
+                    );
+                }
+            }
+            Value::List(items) => items
+                .iter()
+                .for_each(|item| self.refuse(evaluator, item, problems)),
+            Value::Table(table) => {
+                table
+                    .values()
+                    .for_each(|entry| self.refuse(evaluator, &entry.node, problems));
+            }
+            _ => {}
+        }
+    }
+
     fn needs(&self, evaluator: &expression::Evaluator, text: &str) -> bool {
         let item = self
             .axis

@@ -14,7 +14,9 @@ use serde_json::Value as Json;
 use super::program::Known;
 
 /// Greatest length of a document in bytes.
-pub(super) const MAX_DOCUMENT: u64 = 64 << 20;
+pub(super) const MAX_DOCUMENT: u64 = 16 << 20;
+/// Of a larger document only the first mistake is looked for: the validator holds all that it is asked for.
+const ALL_TOLD: usize = 1 << 20;
 /// How many mistakes of a document are told.
 const MAX_TOLD: usize = 5;
 /// Longest text of one mistake, in characters.
@@ -65,7 +67,7 @@ impl Schemas {
                 let validator = self
                     .own(text)
                     .map_err(|error| format!("its schema {name} cannot be used: {error}"))?;
-                fits(&validator, &document, name)
+                fits(&validator, &document, bytes.len(), name)
             }
             PortType::Findings => {
                 let document = parse(bytes)?;
@@ -109,7 +111,13 @@ fn parse(bytes: &[u8]) -> Result<Json, String> {
     serde_json::from_slice(bytes).map_err(|error| format!("it is not JSON: {error}"))
 }
 
-fn fits(validator: &Validator, document: &Json, name: &str) -> Result<(), String> {
+fn fits(validator: &Validator, document: &Json, length: usize, name: &str) -> Result<(), String> {
+    if length > ALL_TOLD {
+        return validator.validate(document).map_err(|error| {
+            let first = wrong(error.instance_path().as_str(), &error.to_string());
+            format!("it does not fit {name}: {first}")
+        });
+    }
     let mut told: Vec<String> = Vec::new();
     let mut more = 0;
     for error in validator.iter_errors(document) {
@@ -148,7 +156,7 @@ fn typed<T: DeserializeOwned + schemars::JsonSchema>(
         jsonschema::validator_for(schema.as_value()).ok()
     });
     if let Some(validator) = validator {
-        fits(validator, document, name)?;
+        fits(validator, document, usize::MAX, name)?;
     }
     match T::deserialize(document) {
         Ok(_) => Ok(()),

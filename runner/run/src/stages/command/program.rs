@@ -199,7 +199,6 @@ impl Programs {
                 Done::failed("a file of the program cannot be read", error.to_string())
             };
             let bytes = fs_err::read(&path).map_err(cannot)?;
-            let facts = fs_err::metadata(&path).map_err(cannot)?;
             if Digest::of(&bytes) != file.digest {
                 return Err(Done::failed(
                     "a file of the program changed while the run went on",
@@ -208,7 +207,7 @@ impl Programs {
             }
             files.push(Own {
                 name: file.name.clone(),
-                executable: facts.permissions().mode() & 0o111 != 0,
+                executable: file.executable,
                 bytes,
             });
         }
