@@ -67,14 +67,19 @@ pub fn file_name<'v, 'n>(
             out.push_str(&digest);
         }
     }
-    match out.len() {
+    bounded(out)
+}
+
+/// A file name of at most 180 bytes out of ASCII text: `only` where there is none, a digest at the end of what is too long.
+pub fn bounded(name: String) -> String {
+    match name.len() {
         0 => "only".into(),
         // File names end at 255 bytes; everything here is ASCII.
-        1..=180 => out,
+        1..=180 => name,
         _ => format!(
             "{}-{}",
-            out.get(..150).unwrap_or_default(),
-            Digest::of(out.as_bytes()).short()
+            name.get(..150).unwrap_or_default(),
+            Digest::of(name.as_bytes()).short()
         ),
     }
 }
@@ -114,7 +119,7 @@ fn push_cut(out: &mut String, text: &str, limit: usize) {
 }
 
 /// The start of a text, with everything that file systems and shells could mistake made `-`.
-fn readable(text: &str) -> String {
+pub fn readable(text: &str) -> String {
     let mut out = String::new();
     for character in text.chars().take(FILE_VALUE) {
         match character {

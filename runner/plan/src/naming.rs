@@ -1,6 +1,7 @@
 //! Names of instances: from the values of their axes, never from their position.
 
 use hotcell_schema::digest::Digest;
+use hotcell_schema::names::{bounded, readable};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
@@ -91,26 +92,5 @@ pub(crate) fn slug(plan: &Plan, axes: &IndexMap<String, AxisValue>) -> String {
             out.push_str(&digest);
         }
     }
-    match out.len() {
-        0 => "only".into(),
-        // File names end at 255 bytes; everything here is ASCII.
-        1..=180 => out,
-        _ => format!(
-            "{}-{}",
-            out.get(..150).unwrap_or_default(),
-            Digest::of(out.as_bytes()).short()
-        ),
-    }
-}
-
-fn readable(text: &str) -> String {
-    let mut out = String::new();
-    for character in text.chars().take(40) {
-        match character {
-            c if c.is_ascii_alphanumeric() || ".-".contains(c) => out.push(c),
-            _ if out.ends_with('-') => {}
-            _ => out.push('-'),
-        }
-    }
-    out.trim_matches(['-', '.']).to_owned()
+    bounded(out)
 }
