@@ -3,16 +3,27 @@
 //! Names of stages may hold `-`, which the language reads as minus; so `stages.<name>` is found first and its `-` become
 //! `_`. Names of stages hold no `_`, so nothing is mixed up.
 
+mod bounds;
+mod compiled;
+
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use minijinja::value::{Serde, Value};
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, ErrorKind};
 use serde_json::Value as Json;
 
-/// Steps an expression may take.
-const FUEL: u64 = 200_000;
+use compiled::Compiled;
+
 /// Greatest length of an expression.
 const MAX_LENGTH: usize = 4096;
+/// Bytes that one evaluator may put into texts: they stay in memory with the plan.
+const MAX_FILLED: u64 = 512 << 20;
+/// Characters of a value or a reason that are shown.
+const SHOWN: usize = 300;
+
+static LANGUAGE: LazyLock<Environment<'static>> = LazyLock::new(bounds::environment);
 
 /// An expression that cannot be read or evaluated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,51 +49,26 @@ pub enum Piece {
 }
 
 /// Evaluates expressions.
+#[derive(Debug, Default)]
 pub struct Evaluator {
-    environment: Environment<'static>,
-}
-
-impl Default for Evaluator {
-    fn default() -> Self {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
-        environment.set_recursion_limit(50);
-        environment.remove_global("debug");
-        // It makes a text of any length out of a number, and no fuel is counted for that.
-        environment.remove_filter("format");
-        Self { environment }
-    }
+    /// Bytes that were put into texts.
+    filled: AtomicU64,
 }
 
 impl Evaluator {
     /// Whether the expression can be read.
     pub fn check(&self, expression: &str) -> Result<(), ExpressionError> {
-        self.compile(expression).map(|_| ())
-    }
-
-    fn compile(&self, expression: &str) -> Result<minijinja::Expression<'_, 'static>, ExpressionError> {
-        if expression.len() > MAX_LENGTH {
-            return Err(ExpressionError(format!(
-                "the expression is longer than {MAX_LENGTH} bytes"
-            )));
-        }
-        let (rewritten, _) = scan(expression);
-        self.environment
-            .compile_expression_owned(rewritten)
-            .map_err(|error| told(&error))
+        readable(expression, |_| ())
     }
 
     /// The names that an expression takes from its context.
     pub fn names(&self, expression: &str) -> Result<BTreeSet<String>, ExpressionError> {
-        let compiled = self.compile(expression)?;
-        Ok(compiled.undeclared_variables(false).into_iter().collect())
+        readable(expression, |compiled| compiled.names)
     }
 
     /// The same with what is asked of each: `sample.family`.
     pub fn paths(&self, expression: &str) -> Result<BTreeSet<String>, ExpressionError> {
-        let compiled = self.compile(expression)?;
-        Ok(compiled.undeclared_variables(true).into_iter().collect())
+        readable(expression, |compiled| compiled.paths)
     }
 
     /// Fills in every `${}` of a JSON value.
@@ -105,9 +91,11 @@ impl Evaluator {
 
     /// The value of an expression.
     pub fn value(&self, expression: &str, context: &Json) -> Result<Json, ExpressionError> {
-        let value = self
-            .compile(expression)?
-            .eval(Value::from(Serde(context)))
+        let text = written(expression)?;
+        let compiled = Compiled::of(&text).map_err(|error| told(&error))?;
+        bounds::begin();
+        let value = compiled
+            .value(&LANGUAGE, Value::from(Serde(context)))
             .map_err(|error| told(&error))?;
         if value.is_undefined() {
             return Err(ExpressionError(format!(
@@ -115,6 +103,8 @@ impl Evaluator {
                 expression.trim()
             )));
         }
+        // What stands in it many times is written as often.
+        bounds::pay(&value).map_err(|error| told(&error))?;
         serde_json::to_value(&value).map_err(|error| ExpressionError(error.to_string()))
     }
 
@@ -123,7 +113,8 @@ impl Evaluator {
         match self.value(expression, context)? {
             Json::Bool(value) => Ok(value),
             other => Err(ExpressionError(format!(
-                "the condition is {other}, neither true nor false"
+                "the condition is {}, neither true nor false",
+                shown(&other.to_string())
             ))),
         }
     }
@@ -136,10 +127,10 @@ impl Evaluator {
         let mut out = String::new();
         for piece in pieces {
             match piece {
-                Piece::Text(text) => out.push_str(text),
+                Piece::Text(text) => self.put(&mut out, text)?,
                 Piece::Expression(expression) => match self.value(expression, context)? {
-                    Json::String(text) => out.push_str(&text),
-                    value @ (Json::Number(_) | Json::Bool(_)) => out.push_str(&value.to_string()),
+                    Json::String(text) => self.put(&mut out, &text)?,
+                    value @ (Json::Number(_) | Json::Bool(_)) => self.put(&mut out, &value.to_string())?,
                     _ => {
                         return Err(ExpressionError(format!(
                             "`{}` is no text or number",
@@ -151,14 +142,54 @@ impl Evaluator {
         }
         Ok(Json::String(out))
     }
+
+    fn put(&self, out: &mut String, text: &str) -> Result<(), ExpressionError> {
+        let bytes = text.len() as u64;
+        let before = self.filled.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > MAX_FILLED {
+            let most = MAX_FILLED >> 20;
+            return Err(ExpressionError(format!(
+                "the values that are put into texts are more than {most} MiB"
+            )));
+        }
+        out.push_str(text);
+        Ok(())
+    }
+}
+
+/// An expression as the language reads it.
+fn written(expression: &str) -> Result<String, ExpressionError> {
+    match expression.len() > MAX_LENGTH {
+        true => Err(ExpressionError(format!(
+            "the expression is longer than {MAX_LENGTH} bytes"
+        ))),
+        false => Ok(scan(expression).0),
+    }
+}
+
+fn readable<T>(expression: &str, take: impl FnOnce(Compiled<'_>) -> T) -> Result<T, ExpressionError> {
+    let text = written(expression)?;
+    let compiled = Compiled::of(&text).map_err(|error| told(&error))?;
+    Ok(take(compiled))
+}
+
+/// Values stand in reasons, and may be long.
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
 }
 
 fn told(error: &minijinja::Error) -> ExpressionError {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return ExpressionError("the expression takes too many steps".into());
+    }
     let text = match error.detail() {
         Some(detail) => format!("{}: {detail}", error.kind()),
         None => error.kind().to_string(),
     };
-    ExpressionError(text)
+    ExpressionError(shown(&text))
 }
 
 /// What the expression reads of other stages.
@@ -343,8 +374,171 @@ mod tests {
     fn work_is_bounded() {
         let evaluator = Evaluator::default();
         let long = "range(9999)|map('string')|list|length + ".repeat(50) + "1";
-        assert!(evaluator.value(&long, &json!({})).is_err() || long.len() <= MAX_LENGTH);
+        assert!(evaluator.value(&long, &json!({})).is_err());
         assert!(evaluator.check(&"(".repeat(4000)).is_err());
         assert!(evaluator.check(&"1+".repeat(3000)).is_err());
+        assert!(evaluator.check(&("1+".repeat(2000) + "1")).is_err(), "too deep");
+        assert_eq!(
+            evaluator.value(&("1+".repeat(200) + "1"), &json!({})),
+            Ok(json!(201))
+        );
+    }
+
+    /// Each of them would make hundreds of megabytes, or take minutes, out of one line.
+    #[test]
+    fn values_stay_small() {
+        let big = "x".repeat(1 << 20);
+        let context = json!({"v": big, "list": vec![1; 100_000]});
+        let evaluator = Evaluator::default();
+        let doubled = (0..20).fold("'xxxxxxxx'".to_owned(), |text, _| format!("({text} * 8)"));
+        for bomb in [
+            "'b' * 100000000",
+            "100000000 * 'b'",
+            "[1] * 100000000",
+            "(['b' * 1000000] * 1000)|length",
+            "[[[[1] * 999] * 999] * 999]",
+            "range(1000000000)|list",
+            "range(100000)|map('string')|map('replace', '', v)|list",
+            "v|replace('x', v)",
+            "v|replace('', 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx')",
+            "list|join(v)",
+            "list|join(d=v)",
+            "v|indent(1000000000)",
+            "v|indent(width=1000000000, first=true)",
+            "[1]|batch(1000000000, 0)",
+            "[1]|slice(1000000000)",
+            "[[[1]]]|tojson(indent=1000000000)",
+            "[[[1]]]|tojson(1000000000)",
+            "list|select('in', list)|list",
+            "(list * 100)|sum(start='')",
+            "(['abcdefgh'] * 100000)|sum(start='')",
+            "[v, v]|map('split', '')|list",
+            "v|list|list|list|list",
+            "[v[1:], v[:-1], v[::2], v[::-1]] * 10",
+            &doubled,
+            &["v"; 500].join(" ~ "),
+            &["v"; 100].join(" + "),
+            &format!("[{}]", ["v ~ 1"; 100].join(", ")),
+            &["v"; 100].join(" == "),
+            &["v in v"; 100].join(" and "),
+        ] {
+            let started = std::time::Instant::now();
+            let value = evaluator.value(bomb, &context);
+            let error = match value {
+                Err(error) => error.0,
+                Ok(value) => panic!("{bomb:.60}: {} bytes", value.to_string().len()),
+            };
+            assert!(error.len() < 2000, "{error}");
+            assert!(started.elapsed().as_secs() < 20, "{bomb:.60} took too long");
+        }
+        assert!(
+            evaluator.check("'b' * 100000000").is_ok(),
+            "reading it computes nothing"
+        );
+    }
+
+    #[test]
+    fn operators_do_what_they_did() {
+        let evaluator = Evaluator::default();
+        let context = json!({"n": 3, "f": 1.5, "list": [1, 2], "name": "x"});
+        for (expression, value) in [
+            ("n * 2", json!(6)),
+            ("n * 2 + 1 * n", json!(9)),
+            ("f * 2", json!(3.0)),
+            ("-n * n", json!(-9)),
+            ("true * 3", json!(3)),
+            ("name * 3", json!("xxx")),
+            ("2 * list", json!([1, 2, 1, 2])),
+            ("[] * 5", json!([])),
+            ("name ~ n ~ f", json!("x31.5")),
+            ("name + 'y'", json!("xy")),
+            ("list + [3]", json!([1, 2, 3])),
+            ("list[1:]", json!([2])),
+            ("name in 'xyz' and 3 not in list", json!(true)),
+            ("1 < n <= 3", json!(true)),
+            ("list|map('string')|join('-')|upper", json!("1-2")),
+            ("list|sum", json!(3)),
+            ("list|select('in', [2, 3])|list", json!([2])),
+            ("'a,b'|split(',')|length", json!(2)),
+            ("'aXbX'|replace('X', '--')", json!("a--b--")),
+            ("[1, 2, 3]|batch(2, 0)|list", json!([[1, 2], [3, 0]])),
+            ("{'a': [1]}|tojson", json!("{\"a\": [1]}")),
+            ("list|length if name is startingwith('x') else 0", json!(2)),
+            ("dict(a=1).a + range(4)|last", json!(4)),
+        ] {
+            assert_eq!(evaluator.value(expression, &context), Ok(value), "{expression}");
+        }
+        assert!(evaluator.value("name * name", &context).is_err());
+        assert!(evaluator.value("none * 2", &context).is_err());
+        assert!(evaluator.value("name * -1", &context).is_err());
+    }
+
+    #[test]
+    fn names_and_paths() {
+        let evaluator = Evaluator::default();
+        let text = "sample.family == vars.a.b ~ x[y:z] * range(n)|map(attribute=k.l)|first";
+        let names = evaluator.names(text).unwrap();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(names, ["k", "n", "range", "sample", "vars", "x", "y", "z"]);
+        let paths = evaluator.paths(text).unwrap();
+        let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+        assert_eq!(
+            paths,
+            ["k.l", "n", "range", "sample.family", "vars.a.b", "x", "y", "z"]
+        );
+    }
+
+    /// Expressions made of everything that copies.
+    fn any_expression() -> impl proptest::strategy::Strategy<Value = String> {
+        use proptest::prelude::*;
+        let leaf = prop::sample::select(vec![
+            "v",
+            "list",
+            "1",
+            "1000",
+            "1000000000",
+            "'x'",
+            "''",
+            "[]",
+            "range(1000)",
+            "{'a': v}",
+        ])
+        .prop_map(str::to_owned);
+        leaf.prop_recursive(6, 40, 3, |inner| {
+            let operator = prop::sample::select(vec![" * ", " + ", " ~ ", " ** ", " in ", " == ", " and "]);
+            let filter = prop::sample::select(vec![
+                "list", "string", "join", "tojson", "reverse", "sort", "unique", "sum", "length", "upper",
+                "items",
+            ]);
+            let with = prop::sample::select(vec![
+                "join", "replace", "batch", "slice", "indent", "split", "chain", "zip", "default",
+            ]);
+            prop_oneof![
+                (inner.clone(), operator, inner.clone()).prop_map(|(a, op, b)| format!("({a}{op}{b})")),
+                (inner.clone(), filter.clone()).prop_map(|(a, filter)| format!("({a})|{filter}")),
+                (inner.clone(), filter).prop_map(|(a, filter)| format!("({a})|map('{filter}')")),
+                (inner.clone(), with.clone(), inner.clone())
+                    .prop_map(|(a, filter, b)| format!("({a})|{filter}({b}, {b})")),
+                (inner.clone(), with, inner.clone())
+                    .prop_map(|(a, filter, b)| format!("({a})|map('{filter}', {b})")),
+                prop::collection::vec(inner, 0..3).prop_map(|items| format!("[{}]", items.join(", "))),
+            ]
+        })
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 100, failure_persistence: None, ..Default::default() })]
+        #[test]
+        fn whatever_is_made_is_bounded(expression in any_expression()) {
+            let context = json!({"v": "x".repeat(1 << 16), "list": vec!["yy"; 1000]});
+            let started = std::time::Instant::now();
+            let evaluator = Evaluator::default();
+            if let Ok(value) = evaluator.value(&expression, &context) {
+                let length = value.to_string().len() as u64;
+                proptest::prop_assert!(length <= 6 * bounds::MAX_BYTES, "{length} bytes of {expression}");
+            }
+            let seconds = started.elapsed().as_secs();
+            proptest::prop_assert!(seconds < 20, "{seconds} s for {expression}");
+        }
     }
 }
