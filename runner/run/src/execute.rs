@@ -195,7 +195,12 @@ pub fn execute(
 fn worker(shared: &Shared<'_>, state: &Mutex<State>, changed: &Condvar, observer: &dyn Observer) {
     let mut guard = state.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        if guard.closed || guard.schedule.is_empty() || shared.options.stop.urgency() != Urgency::None {
+        for index in shared.flights.woken() {
+            guard.schedule.again(index);
+        }
+        // Whoever is parked is woken by someone who works, and who has not ended then.
+        let idle = guard.schedule.is_empty() && shared.flights.is_quiet();
+        if guard.closed || idle || shared.options.stop.urgency() != Urgency::None {
             changed.notify_all();
             return;
         }
@@ -211,12 +216,14 @@ fn worker(shared: &Shared<'_>, state: &Mutex<State>, changed: &Condvar, observer
         }
         drop(guard);
         let ended = catch_unwind(AssertUnwindSafe(|| match task {
-            Task::Run(index) => Ended::Instance(index, run(shared, index, observer)),
+            Task::Run(index) => Ended::Instance(index, run(shared, index, true, observer)),
+            Task::Resume(index) => Ended::Instance(index, run(shared, index, false, observer)),
             Task::Expand(point, level) => Ended::Level(point, level, expand::expand(shared, point, level)),
         }));
         guard = state.lock().unwrap_or_else(PoisonError::into_inner);
         match ended {
-            Ok(Ended::Instance(index, done)) => instance_ended(shared, &mut guard, index, done),
+            Ok(Ended::Instance(_, None)) => {}
+            Ok(Ended::Instance(index, Some(done))) => instance_ended(shared, &mut guard, index, done),
             Ok(Ended::Level(point, level, found)) => {
                 level_ended(shared, &mut guard, point, level, found, observer);
             }
@@ -234,26 +241,29 @@ fn worker(shared: &Shared<'_>, state: &Mutex<State>, changed: &Condvar, observer
 
 /// How a task ended.
 enum Ended {
-    Instance(usize, Done),
+    /// Nothing: the instance is parked.
+    Instance(usize, Option<Done>),
     Level(usize, u8, Level),
 }
 
-fn run(shared: &Shared<'_>, index: usize, observer: &dyn Observer) -> Done {
+fn run(shared: &Shared<'_>, index: usize, begins: bool, observer: &dyn Observer) -> Option<Done> {
     let Some(instance) = shared.table.instance(index) else {
-        return Done::failed(
+        return Some(Done::failed(
             "the schedule names an instance that is not there",
             format!("instance {index}"),
-        );
+        ));
     };
-    observer.started(index, instance);
-    let done = catch_unwind(AssertUnwindSafe(|| work(shared, instance))).unwrap_or_else(|panic| {
-        Done::failed(
+    if begins {
+        observer.started(index, instance);
+    }
+    let done = catch_unwind(AssertUnwindSafe(|| work(shared, index, instance))).unwrap_or_else(|panic| {
+        Some(Done::failed(
             "the runner met an error of its own",
             panic_text(&*panic).to_owned(),
-        )
-    });
+        ))
+    })?;
     observer.ended(index, instance, &done);
-    done
+    Some(done)
 }
 
 fn instance_ended(shared: &Shared<'_>, state: &mut State, index: usize, done: Done) {

@@ -19,6 +19,7 @@
 //! | [`current`](mod@current) | whether the latest run still says what a new one would |
 //! | `late` | what is known of an instance only when all before it has ended |
 //! | [`forecast`](mod@forecast) | what a run would do |
+//! | `flights` | what runs just now: the same work is done once |
 //! | [`work`] | one instance from its inputs to its status |
 //! | [`key`] | the cache key and its named components |
 //! | [`sources`] | archives and packages: the confined process that reads them, the mirror they come from |
@@ -40,6 +41,7 @@ pub mod engines;
 pub mod execute;
 mod expand;
 mod finish;
+mod flights;
 pub mod forecast;
 mod keep;
 pub mod key;

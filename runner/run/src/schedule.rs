@@ -13,6 +13,8 @@ use hotcell_plan::{After, Instance, Plan, Wire};
 pub(crate) enum Task {
     /// An instance, by its index.
     Run(usize),
+    /// An instance that has begun and was parked.
+    Resume(usize),
     /// A point, by its index, and the level of items to look for.
     Expand(usize, u8),
 }
@@ -147,6 +149,15 @@ impl Schedule {
                 Some(*task)
             }
             Node::Barrier => None,
+        }
+    }
+
+    /// An instance that was given out and parked can go on.
+    pub(crate) fn again(&mut self, index: usize) {
+        let node = self.added.get(&index).copied().unwrap_or(index as u32);
+        if let Some(task) = self.nodes.get_mut(node as usize) {
+            *task = Node::Task(Task::Resume(index));
+            self.left += usize::from(self.ready.insert(node));
         }
     }
 

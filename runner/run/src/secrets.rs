@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hotcell_plan::Sources;
@@ -69,12 +69,15 @@ enum Place {
 /// Reads a variable of the environment.
 pub type Environment = dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync;
 
+/// What came of reading a secret.
+type Asked = Result<SecretValue, SecretError>;
+
 /// The secrets of a manifest.
 pub struct Secrets {
     places: BTreeMap<String, Place>,
     environment: Box<Environment>,
-    /// What was read, each once.
-    read: Mutex<BTreeMap<String, SecretValue>>,
+    /// What was asked for: each is read once, whatever came of it.
+    asked: Mutex<BTreeMap<String, Arc<OnceLock<Asked>>>>,
 }
 
 impl fmt::Debug for Secrets {
@@ -90,7 +93,7 @@ impl Default for Secrets {
         Self {
             places: BTreeMap::new(),
             environment: Box::new(|_| None),
-            read: Mutex::default(),
+            asked: Mutex::default(),
         }
     }
 }
@@ -105,17 +108,20 @@ impl Secrets {
         Self {
             places: places.collect(),
             environment,
-            read: Mutex::default(),
+            asked: Mutex::default(),
         }
     }
 
-    /// The value of a secret.
+    /// The value of a secret. A program that asks a person is run once, whoever else needs its answer; who needs another
+    /// secret does not wait for it.
     pub fn get(&self, name: &str) -> Result<SecretValue, SecretError> {
-        // Held while reading: a program that asks a person is run once, whoever else needs its answer.
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = read.get(name) {
-            return Ok(value.clone());
-        }
+        let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = Arc::clone(all.entry(name.to_owned()).or_default());
+        drop(all);
+        asked.get_or_init(|| self.read(name)).clone()
+    }
+
+    fn read(&self, name: &str) -> Asked {
         let fail = |reason: String| SecretError {
             name: name.to_owned(),
             reason,
@@ -137,21 +143,18 @@ impl Secrets {
         }
         match bytes.len() {
             0 => Err(fail("it is empty".into())),
-            1..=MAX_SECRET => {
-                let value = SecretValue(Arc::new(bytes));
-                read.insert(name.to_owned(), value.clone());
-                Ok(value)
-            }
+            1..=MAX_SECRET => Ok(SecretValue(Arc::new(bytes))),
             _ => Err(fail(format!("it is longer than {MAX_SECRET} bytes"))),
         }
     }
 
     /// The text with `<secret NAME>` in the place of every value that was read so far and has at least 4 bytes.
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         // Longer values first: one may stand in another.
-        let mut values: Vec<(Zeroizing<String>, &str)> = read
+        let mut values: Vec<(Zeroizing<String>, &str)> = asked
             .iter()
+            .filter_map(|(name, asked)| Some((name, asked.get()?.as_ref().ok()?)))
             .filter(|(_, value)| value.bytes().len() >= MIN_REDACTED)
             .flat_map(|(name, value)| forms(value).map(move |form| (form, name.as_str())))
             .collect();
@@ -269,7 +272,7 @@ mod tests {
                 .map(|(name, place)| ((*name).to_owned(), place.clone()))
                 .collect(),
             environment: Box::new(|name| (name == "SET").then(|| b"of the \"environment\"".to_vec())),
-            read: Mutex::default(),
+            asked: Mutex::default(),
         }
     }
 
@@ -333,6 +336,41 @@ mod tests {
             assert!(error.contains(says), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_slow_secret_keeps_nobody_from_another_and_is_read_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let (begun, go) = (path("begun"), path("go"));
+        for pipe in [&begun, &go] {
+            let made = Command::new("mkfifo").arg(pipe).status().expect("mkfifo");
+            assert!(made.success());
+        }
+        let times = path("times");
+        let script = format!("echo x >> {times}; echo > {begun}; cat {go} > /dev/null; echo slow secret");
+        let secrets = secrets(&[("slow", shell(&script)), ("env", Place::Env("SET".into()))]);
+        std::thread::scope(|scope| {
+            let slow = [0, 1].map(|_| scope.spawn(|| secrets.get("slow")));
+            std::fs::read(&begun).expect("it has begun");
+            // With one lock for all, this would wait for what is waited for below.
+            let (told, heard) = channel();
+            let secrets = &secrets;
+            scope.spawn(move || {
+                let env = secrets.get("env");
+                let redacted = secrets.redact("slow secret").into_owned();
+                let _ = told.send((env.is_ok(), redacted));
+            });
+            let heard = heard.recv_timeout(Duration::from_secs(20));
+            std::fs::write(&go, "").expect("it goes on");
+            assert_eq!(heard, Ok((true, "slow secret".to_owned())));
+            for slow in slow {
+                let value = slow.join().expect("no panic").expect("a secret");
+                assert_eq!(value.text(), Some("slow secret"));
+            }
+        });
+        assert_eq!(secrets.redact("slow secret"), "<secret slow>");
+        assert_eq!(std::fs::read_to_string(times).expect("times"), "x\n");
     }
 
     #[test]

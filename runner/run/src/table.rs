@@ -3,7 +3,7 @@
 //! An index below the number of the plan's instances is one of these; the others count on from there, in the order in which
 //! they came, which is not the same in every run. [`Table::in_order`] is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use hotcell_plan::{Instance, Item, Plan};
@@ -33,8 +33,8 @@ struct Children {
     /// In the order of the items.
     order: Vec<usize>,
     by_item: HashMap<Digest, usize>,
-    /// Items that were over the limit.
-    left_out: u64,
+    /// Items that were over the limit: each once, however many levels found it.
+    left_out: HashSet<Digest>,
 }
 
 impl<'a> Table<'a> {
@@ -78,7 +78,7 @@ impl<'a> Table<'a> {
         let mut points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
         let children = points.entry(point).or_default();
         let mut new: Vec<Item> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for item in found {
             if children.by_item.contains_key(&item.digest) || !seen.insert(item.digest) {
                 continue;
@@ -86,7 +86,7 @@ impl<'a> Table<'a> {
             if children.order.len() + new.len() < max {
                 new.push(item);
             } else {
-                children.left_out += 1;
+                children.left_out.insert(item.digest);
             }
         }
         new
@@ -118,7 +118,7 @@ impl<'a> Table<'a> {
     /// How many items of a point were left out.
     pub(crate) fn left_out(&self, point: usize) -> u64 {
         let points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
-        points.get(&point).map_or(0, |children| children.left_out)
+        points.get(&point).map_or(0, |children| children.left_out.len() as u64)
     }
 
     /// What a point has become for an item.

@@ -14,6 +14,7 @@ use hotcell_store::{Record, StoreError, Stored};
 use indexmap::IndexMap;
 
 use crate::execute::Options;
+use crate::flights::Flights;
 use crate::key::{self, Components};
 use crate::schedule::{Dependency, dependencies};
 use crate::table::Table;
@@ -125,6 +126,8 @@ pub(crate) struct Shared<'a> {
     pub keys: key::Memory,
     /// What the keys of this run are made of.
     pub components: Mutex<Keys>,
+    /// What runs just now.
+    pub flights: Flights,
     pub rules: stages::rules::Compiled,
 }
 
@@ -136,6 +139,7 @@ impl<'a> Shared<'a> {
             table: Table::new(plan),
             keys: key::Memory::new(plan, options.profiles),
             components: Mutex::default(),
+            flights: Flights::default(),
             rules: stages::rules::Compiled::default(),
         }
     }
@@ -222,38 +226,54 @@ impl Shared<'_> {
     }
 }
 
-/// Does one instance: from the store where it can, else by running it.
-pub(crate) fn work(shared: &Shared<'_>, instance: &Instance) -> Done {
+/// Does one instance: from the store where it can, else by running it. `None`: another instance with the same key runs just
+/// now; this one is to be tried again when that one has ended.
+pub(crate) fn work(shared: &Shared<'_>, index: usize, instance: &Instance) -> Option<Done> {
     let began = Instant::now();
-    let mut done = attempt(shared, instance).unwrap_or_else(|ended| ended);
+    let attempt = || attempt(shared, index, instance).unwrap_or_else(Some);
+    let mut done = attempt()?;
     let mut retries = shared.plan.stage_of(instance).map_or(0, |stage| stage.retries);
     while done.status == Status::Interrupted && retries > 0 && shared.options.stop.urgency() == Urgency::None
     {
         retries -= 1;
-        done = attempt(shared, instance).unwrap_or_else(|ended| ended);
+        done = attempt()?;
     }
     done.wall_s = began.elapsed().as_secs_f64();
-    shared.redacted(done)
+    Some(shared.redacted(done))
 }
 
-fn attempt(shared: &Shared<'_>, instance: &Instance) -> Result<Done, Done> {
+fn attempt(shared: &Shared<'_>, index: usize, instance: &Instance) -> Result<Option<Done>, Done> {
     let ready = prepare(shared, instance)?;
     let mut noted = shared.components.lock().unwrap_or_else(PoisonError::into_inner);
     noted.note(&instance.name, &ready.components);
     drop(noted);
-    if !shared.options.forces(instance)
-        && let Some(record) = shared
-            .options
-            .store
-            .whole_record(&ready.key)
-            .map_err(store_failed)?
-    {
-        return Ok(Done {
-            status: Status::Cached,
-            key: Some(ready.key),
-            ..Done::ok(record.outputs, record.objects)
-        });
+    // Who is to run whatever is stored does not share what another gives either.
+    if shared.options.forces(instance) {
+        return run(shared, ready).map(Some);
     }
+    if let Some(done) = stored(shared, &ready.key)? {
+        return Ok(Some(done));
+    }
+    let Some(_flight) = shared.flights.begin(ready.key, index) else {
+        return Ok(None);
+    };
+    // Another may have stored it between the look and the begin.
+    match stored(shared, &ready.key)? {
+        Some(done) => Ok(Some(done)),
+        None => run(shared, ready).map(Some),
+    }
+}
+
+fn stored(shared: &Shared<'_>, key: &Digest) -> Result<Option<Done>, Done> {
+    let record = shared.options.store.whole_record(key).map_err(store_failed)?;
+    Ok(record.map(|record| Done {
+        status: Status::Cached,
+        key: Some(*key),
+        ..Done::ok(record.outputs, record.objects)
+    }))
+}
+
+fn run(shared: &Shared<'_>, ready: Ready<'_, '_>) -> Result<Done, Done> {
     let mut done = stages::run(shared, &ready.instance, &ready.inputs).unwrap_or_else(|ended| ended);
     done.key = Some(ready.key);
     if done.status == Status::Ok {

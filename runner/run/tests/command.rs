@@ -11,7 +11,7 @@ use hotcell_run::{Done, Engines, Observer, Options, RunOutcome, Secrets, execute
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::Status;
 use hotcell_schema::report::InstanceFacts;
-use hotcell_store::{RunFolder, Store};
+use hotcell_store::{Entry, Journal, RunFolder, Store};
 use serde_json::Value as Json;
 
 struct Silent;
@@ -345,4 +345,24 @@ fn limits_that_cost_something_hold_where_they_are_asked_for() {
     assert_eq!(facts(&plain), (false, false));
     let (grouped, told) = facts(&asked);
     assert!(grouped != told, "{:?}", asked.outcome.facts);
+}
+
+#[test]
+fn equal_work_is_done_once_however_many_want_it() {
+    let place = Place::new();
+    let each = "for-each.n = [1, 2, 3, 4, 5, 6]\n";
+    let run = place.sh("sleep 0.2; head -c 8 /dev/urandom | od", each);
+    let name = |n: u8| format!("it[n={n}]");
+    let all = (1..=6).map(name);
+    let ran = all.clone().filter(|name| run.facts(name).status == Status::Ok);
+    assert_eq!(ran.count(), 1, "{:?}", run.outcome.facts.instances);
+    assert_eq!(run.outcome.count(&[Status::Cached]), 5);
+    let said: std::collections::BTreeSet<String> = all.map(|name| run.output(&name, "stdout")).collect();
+    assert_eq!(said.len(), 1);
+    // What failed is not stored: each runs, and ends by itself.
+    let run = place.sh("sleep 0.1; exit 3", each);
+    assert_eq!(run.outcome.count(&[Status::Failed]), 6);
+    let begun = Journal::read(&run.folder.journal()).unwrap();
+    let begun = begun.iter().filter(|entry| matches!(entry, Entry::Started { .. }));
+    assert_eq!(begun.count(), 6, "each begins once, however often it was parked");
 }

@@ -182,6 +182,32 @@ fn what_is_over_the_limit_is_left_out_and_told() {
 }
 
 #[test]
+fn what_several_levels_leave_out_is_counted_once() {
+    // The first level takes both lines; the second one finds `c` in both, and the first line's other part again.
+    let sample = "a,c,d\nb,c,e\nc\nd";
+    let place = Place::new(sample);
+    let stages = format!("{FIRST}{}", LAYERS.split("\n[stages.after]").next().unwrap());
+    let stages = stages.replace("max-depth = 3", "max-depth = 3\nmax-items = 2");
+    let (outcome, folder) = place.run(&stages, 2);
+    let point = outcome.report.instances.iter();
+    let point = point.clone().find(|one| one.name.ends_with("item=*]")).unwrap();
+    // Of the sample `c` and `d`; of its lines also `a`, `b` and `e`.
+    assert_eq!(
+        point.reason.as_deref(),
+        Some("5 more items were left out: `max-items` is 2")
+    );
+    let told: Vec<u64> = Journal::read(&folder.journal())
+        .unwrap()
+        .into_iter()
+        .filter_map(|entry| match entry {
+            Entry::Expanded { left_out, .. } => Some(left_out),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [2, 5]);
+}
+
+#[test]
 fn a_failed_first_stage_leaves_nothing_to_expand() {
     let place = Place::new("x\ny");
     let stages = format!("{}{LAYERS}", FIRST.replace("\"parts\"", "\"abort\""));

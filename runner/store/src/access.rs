@@ -2,7 +2,9 @@
 //!
 //! Runners hold the lock together; who collects holds it alone, so that nothing disappears that a runner has counted on.
 //! Each process that writes has a folder of its own under `incoming/`, with a lock that it holds as long as it lives: the
-//! next one removes the folders whose lock nobody holds, and no others, however old they are.
+//! next one removes the folders whose lock nobody holds, and no others, however old they are. Whoever makes such a folder, or
+//! removes those of the dead, holds the lock `opening` for that moment: so what has no lock of its own yet is being made by
+//! its holder, or was left by someone who was killed.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
@@ -61,6 +63,52 @@ impl Hold {
     }
 }
 
+/// The right to make something in `incoming/`, and to remove what the dead left there; held for a moment.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    incoming: PathBuf,
+    _file: File,
+}
+
+impl Opening {
+    /// Waits for whoever is at it.
+    pub(crate) fn of(store: &Path) -> Result<Self, StoreError> {
+        let path = store.join("opening");
+        let file = open(&path)?;
+        held(file.lock().map_err(TryLockError::Error), path, COLLECTING)?;
+        Ok(Self {
+            incoming: store.join("incoming"),
+            _file: file,
+        })
+    }
+
+    /// The folder in which things are made.
+    pub(crate) fn incoming(&self) -> &Path {
+        &self.incoming
+    }
+
+    /// Removes what was left by processes that are no more.
+    pub(crate) fn remove_dead(&self) -> Result<(), StoreError> {
+        for entry in fs_err::read_dir(&self.incoming)? {
+            let path = entry?.path();
+            if is_dead(&path) {
+                match path.is_dir() {
+                    true => gone(fs_err::remove_dir_all(&path))?,
+                    false => gone(fs_err::remove_file(&path))?,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether nobody lives who wrote something in `incoming/`. What is no folder is being made only under the lock `opening`.
+pub(crate) fn is_dead(path: &Path) -> bool {
+    // A folder without its lock is one that was being made, or removed.
+    let lock = File::open(path.join("lock")).ok();
+    lock.is_none_or(|lock| lock.try_lock_shared().is_ok())
+}
+
 fn open(path: &Path) -> Result<File, StoreError> {
     let mut options = File::options();
     options.read(true).write(true).create(true).truncate(false);
@@ -93,21 +141,18 @@ pub(crate) struct Incoming {
 
 impl Incoming {
     /// Makes a folder of its own, and removes those of the dead.
-    pub(crate) fn begin(incoming: &Path) -> Result<Self, StoreError> {
-        remove_dead(incoming)?;
-        // The name `writer-` comes with the lock: nobody can take a folder that is being made for one of the dead.
-        let fresh = tempfile::Builder::new().prefix("new-").tempdir_in(incoming)?;
+    pub(crate) fn begin(store: &Path) -> Result<Self, StoreError> {
+        let opening = Opening::of(store)?;
+        opening.remove_dead()?;
+        let fresh = tempfile::Builder::new()
+            .prefix("writer-")
+            .tempdir_in(opening.incoming())?;
         let path = fresh.path().join("lock");
         let lock = open(&path)?;
         lock.lock().map_err(|error| trouble("lock", &path, &error))?;
         let opened = lock.metadata()?.modified()?;
-        let name = fresh.path().file_name().unwrap_or_default().to_string_lossy();
-        let folder = incoming.join(name.replacen("new-", "writer-", 1));
-        fs_err::rename(fresh.path(), &folder)?;
-        // What is left under the old name is nothing.
-        let _ = fresh.keep();
         Ok(Self {
-            folder,
+            folder: fresh.keep(),
             _lock: lock,
             opened,
             next: AtomicU64::new(0),
@@ -142,26 +187,9 @@ impl Drop for Incoming {
     }
 }
 
-/// Removes the folders of processes that are no more.
-fn remove_dead(incoming: &Path) -> Result<(), StoreError> {
-    for entry in fs_err::read_dir(incoming)? {
-        let entry = entry?;
-        if !entry.file_name().to_string_lossy().starts_with("writer-") {
-            continue;
-        }
-        let folder = entry.path();
-        // A folder without its lock is one that was being removed.
-        let lock = File::open(folder.join("lock")).ok();
-        if lock.as_ref().is_none_or(|lock| lock.try_lock().is_ok()) {
-            remove_folder(&folder)?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes a folder, which another may be removing as well.
-fn remove_folder(folder: &Path) -> Result<(), StoreError> {
-    match fs_err::remove_dir_all(folder) {
+/// What another may have removed as well is gone, and that is all that is wanted.
+fn gone(removed: io::Result<()>) -> Result<(), StoreError> {
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }

@@ -5,7 +5,6 @@
 //! whatever stops a collection, no record is left that names an object which it took away.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -13,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use hotcell_schema::digest::Digest;
 use serde::Serialize;
 
-use crate::access::Hold;
+use crate::access::{Hold, Opening, is_dead};
 use crate::walk::{Progress, Tell};
 use crate::{Kind, Store, StoreError, memos};
 
@@ -123,12 +122,9 @@ impl Collector {
             }
             remove(&self.0.path(*kind, digest))?;
         }
-        // Nobody writes now: whatever is there was left by the dead.
-        for entry in incoming(&self.0)? {
-            match entry.is_dir() {
-                true => fs_err::remove_dir_all(&entry)?,
-                false => remove(&entry)?,
-            }
+        let folder = self.0.folder();
+        if folder.join("incoming").is_dir() {
+            Opening::of(folder)?.remove_dead()?;
         }
         Ok(survey.collected)
     }
@@ -325,8 +321,7 @@ fn leftovers(store: &Store) -> Result<u64, StoreError> {
             count += 1;
             continue;
         }
-        let lock = File::open(path.join("lock")).ok();
-        if lock.as_ref().is_none_or(|lock| lock.try_lock_shared().is_ok()) {
+        if is_dead(&path) {
             let files = fs_err::read_dir(&path).map(Iterator::count).unwrap_or_default();
             count += files.saturating_sub(1) as u64;
         }
@@ -358,7 +353,7 @@ mod tests {
             store.put_record(&key, &record).unwrap();
             // The first was used longest ago.
             let used = now - DAY * u32::from(records - number);
-            let file = File::open(store.path(Kind::Records, &key)).unwrap();
+            let file = std::fs::File::open(store.path(Kind::Records, &key)).unwrap();
             file.set_modified(used).unwrap();
             keys.push(key);
         }
@@ -394,6 +389,7 @@ mod tests {
         fs_err::create_dir_all(&broken).unwrap();
         fs_err::write(broken.join("0".repeat(62)), "torn").unwrap();
         fs_err::write(folder.path().join("incoming/part-old"), "half").unwrap();
+        fs_err::create_dir(folder.path().join("incoming/writer-killed")).unwrap();
         let keep = Keep {
             used_within: None,
             max_bytes: None,
@@ -403,6 +399,10 @@ mod tests {
         assert_eq!((collected.objects.kept, collected.objects.removed), (4, 1));
         assert_eq!((collected.records.kept, collected.records.removed), (3, 1));
         assert_eq!((collected.memos.kept, collected.leftovers), (1, 1));
+        assert_eq!(
+            fs_err::read_dir(folder.path().join("incoming")).unwrap().count(),
+            0
+        );
         assert_eq!(left(folder.path(), &keys), [true; 3]);
         assert_eq!(collect(folder.path(), &keep).removed(), (0, 0));
     }

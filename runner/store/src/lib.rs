@@ -22,6 +22,7 @@
 //! ```text
 //! store/version                 name and version of this layout
 //!       lock                    runners hold it together, `gc` alone
+//!       opening                 held for a moment by whoever makes or tidies something in `incoming/`
 //!       objects/ab/cdef…        bytes, raw or one zstd frame
 //!       records/ab/cdef…        JSON, bound to its key by a digest
 //!       memos/ab/cdef…          bytes, bound to their key by a digest
@@ -57,7 +58,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hotcell_schema::digest::Digest;
 
-use access::{Hold, Incoming, Part};
+use access::{Hold, Incoming, Opening, Part};
 
 pub use journal::{Entry, Journal};
 pub use objects::{ObjectWriter, Stored};
@@ -193,9 +194,10 @@ impl Store {
     }
 
     fn write_version(folder: &Path) -> Result<(), StoreError> {
+        let opening = Opening::of(folder)?;
         let mut file = tempfile::Builder::new()
-            .prefix("new-")
-            .tempfile_in(folder.join("incoming"))?;
+            .prefix("version-")
+            .tempfile_in(opening.incoming())?;
         io::Write::write_all(&mut file, format!("{VERSION}\n").as_bytes())?;
         file.persist(folder.join("version"))
             .map_err(|error| error.error)?;
@@ -221,9 +223,8 @@ impl Store {
     }
 
     fn working(folder: &Path, hold: Hold) -> Result<Self, StoreError> {
-        let incoming = folder.join("incoming");
-        fs_err::create_dir_all(&incoming)?;
-        let incoming = Incoming::begin(&incoming)?;
+        fs_err::create_dir_all(folder.join("incoming"))?;
+        let incoming = Incoming::begin(folder)?;
         Ok(Self::new(folder, Some(hold), Some(incoming)))
     }
 

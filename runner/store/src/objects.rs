@@ -349,8 +349,20 @@ mod tests {
         for name in ["lock", "0", "1"] {
             fs_err::write(dead.join(name), "half of it").unwrap();
         }
+        // Killed while a folder or the store's version was being made, by this version or the one before.
+        let incoming = folder.path().join("incoming");
+        let unmade = ["writer-x", "new-x", "version-x", "new-file"].map(|name| incoming.join(name));
+        unmade.iter().take(2).for_each(|path| fs_err::create_dir(path).unwrap());
+        unmade.iter().skip(2).for_each(|path| fs_err::write(path, "hotc").unwrap());
+        // Held by someone who lives, whatever its name.
+        let held = incoming.join("new-held");
+        fs_err::create_dir(&held).unwrap();
+        let lock = std::fs::File::create(held.join("lock")).unwrap();
+        lock.lock().unwrap();
         let other = Store::open(folder.path()).unwrap();
         assert!(!dead.exists());
+        assert!(unmade.iter().all(|path| !path.exists()));
+        assert!(held.exists());
         let stored = living.finish().unwrap();
         assert!(other.check(&stored).unwrap());
     }
