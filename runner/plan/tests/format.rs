@@ -207,6 +207,67 @@ proptest! {
     }
 }
 
+/// Documents with all kinds of values in all kinds of places.
+const DOCUMENTS: [(Language, &str); 5] = [
+    (Language::Toml, COMMENTED),
+    (
+        Language::Toml,
+        include_str!("../../../examples/research/research.toml"),
+    ),
+    (
+        Language::Toml,
+        include_str!("../../../examples/analysers/analysers.toml"),
+    ),
+    (
+        Language::Yaml,
+        include_str!("../../../examples/detection/detection.yaml"),
+    ),
+    (
+        Language::Yaml,
+        include_str!("../../../examples/sandbox-host/host.yaml"),
+    ),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Wherever a comment stands, it is kept, and what is in its usual form stays as it is.
+    #[test]
+    fn comments_anywhere(
+        document in prop::sample::select(&DOCUMENTS[..]),
+        places in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 1..6),
+    ) {
+        let (from, original) = document;
+        let mut lines: Vec<String> = original.lines().map(str::to_owned).collect();
+        for (number, (place, beside)) in places.iter().enumerate() {
+            let at = place.index(lines.len());
+            if *beside && !lines[at].trim().is_empty() {
+                lines[at].push_str(&format!(" # comment {number}"));
+            } else {
+                let next = &lines[at];
+                let indent = next.len() - next.trim_start().len();
+                lines.insert(at, format!("{}# comment {number}", " ".repeat(indent)));
+            }
+        }
+        let text = lines.join("\n") + "\n";
+        let mut problems = Vec::new();
+        let parse = |text: &str, problems: &mut Vec<_>| match from {
+            Language::Toml => tree::toml::parse(0, text, problems),
+            Language::Yaml => tree::yaml::parse(0, text, problems),
+        };
+        let wanted = parse(original, &mut problems).map(|node| node.to_json());
+        // In the middle of a text it is no comment.
+        prop_assume!(parse(&text, &mut problems).map(|node| node.to_json()) == wanted);
+        for to in [Language::Toml, Language::Yaml] {
+            let once = written(name(from), &text, to);
+            for number in 0..places.len() {
+                prop_assert!(once.contains(&format!("# comment {number}")), "{}\n---\n{}", text, once);
+            }
+            prop_assert_eq!(&written(name(to), &once, to), &once, "not the same the second time:\n{}", text);
+        }
+    }
+}
+
 const COMMENTED: &str = r##"# Bots of 2026.
 hotcell = 1 # the version
 

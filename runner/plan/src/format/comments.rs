@@ -7,7 +7,7 @@ use serde_yaml::granit_parser::{Event, Parser};
 
 use super::Language;
 use crate::tree::yaml::Offsets;
-use crate::tree::{Node, Value};
+use crate::tree::{Entry, Node, Value};
 
 /// Comments by the first byte of what they belong to.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ impl Comments {
     pub(super) fn find(language: Language, text: &str, root: &Node) -> Self {
         let mut anchors = BTreeSet::new();
         anchor(root, &mut anchors);
+        let mut inline = Vec::new();
+        inlines(text, root, &mut inline);
         let mut comments = Self::default();
         let places = match language {
             Language::Toml => toml(text),
@@ -41,13 +43,21 @@ impl Comments {
                 .get(..place.start)
                 .and_then(|before| before.rfind('\n'))
                 .map_or(0, |at| at + 1);
+            // After the dash of a list, a comment is about what comes.
             let alone = text
                 .get(line..place.start)
-                .is_some_and(|before| before.trim().is_empty());
+                .is_some_and(|before| before.chars().all(|c| c.is_whitespace() || c == '-'));
             let before = anchors.range(..start).next_back();
             let after = anchors.range(start..).next();
             match (alone, before, after) {
-                (false, Some(before), _) => comments.beside.entry(*before).or_default().push(written),
+                (false, Some(before), _) => {
+                    let owner = inline.iter().find(|(_, value)| {
+                        let closed = text.get(value.end as usize..place.start);
+                        value.contains(before) && closed.is_some_and(|closed| !closed.contains('\n'))
+                    });
+                    let owner = owner.map_or(*before, |(owner, _)| *owner);
+                    comments.beside.entry(owner).or_default().push(written);
+                }
                 (_, _, Some(after)) => comments.above.entry(*after).or_default().push(written),
                 _ => comments.end.push(written),
             }
@@ -168,6 +178,39 @@ fn anchor(node: &Node, anchors: &mut BTreeSet<u32>) {
             }
         }
         _ => _ = anchors.insert(node.span.start),
+    }
+}
+
+/// Tables and lists in brackets, and what a comment after the closing one belongs to: the key, or the item. Outer ones come first.
+fn inlines(text: &str, node: &Node, found: &mut Vec<(u32, Range<u32>)>) {
+    let opens = |node: &Node| {
+        let bracket = match node.value {
+            Value::Table(_) => '{',
+            Value::List(_) => '[',
+            _ => return false,
+        };
+        text.get(node.span.start as usize..)
+            .is_some_and(|rest| rest.starts_with(bracket))
+    };
+    match &node.value {
+        Value::List(items) => {
+            for item in items {
+                if opens(item) {
+                    found.push((item.span.start, item.span.start..item.span.end));
+                }
+                inlines(text, item, found);
+            }
+        }
+        Value::Table(table) => {
+            for Entry { key, node } in table.values() {
+                // The brackets of TOML's `[section]` stand around the key.
+                if opens(node) && node.span.start > key.start {
+                    found.push((key.start, node.span.start..node.span.end));
+                }
+                inlines(text, node, found);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -82,6 +82,10 @@ impl Writer<'_> {
                     self.line(indent, &format!("{head}{own}"));
                     self.table(table, indent + 2);
                 } else {
+                    // Above the dash: beside it, it would seem to belong to what stands before.
+                    if let Some(first) = table.values().next() {
+                        self.comment_lines(first.key.start, indent);
+                    }
                     let mut inner = Writer {
                         out: String::new(),
                         comments: self.comments,
@@ -111,7 +115,8 @@ impl Writer<'_> {
                 for line in self.comments.within(node) {
                     self.line(indent, &line);
                 }
-                self.line(indent, &format!("{head} {short}"));
+                let own = self.comments.beside(&[key]);
+                self.line(indent, &format!("{head} {short}{own}"));
             }
             Value::Text(text) if is_block(text) => {
                 let own = self.comments.beside(&[key, node.span.start]);
