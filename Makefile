@@ -92,7 +92,8 @@ bench-pipelines: $(RELEASE)/.hotcell-built ## Ratios against make, ninja and Sna
 
 fuzz: ## Fuzz what reads hostile bytes, FUZZ_SECONDS each (default 60); needs cargo-fuzz and a nightly compiler
 	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { echo "fuzz: needs rustup's nightly toolchain and cargo-fuzz" >&2; exit 4; }
-	@for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
+	@export ASAN_OPTIONS=detect_odr_violation=0; \
+	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
 	echo "fuzz: $$target"; \
 	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$${FUZZ_SECONDS:-60}; done
 

@@ -306,6 +306,18 @@ hits = { all = ["a"], none = ["b"] }
 "##;
 
 #[test]
+fn numbers_by_tag_are_written_as_numbers() {
+    assert_eq!(
+        written(
+            "m.yaml",
+            "seed: !!int \"7\"\nshare: !!float '1'\n",
+            Language::Yaml
+        ),
+        "seed: 7\nshare: 1.0\n"
+    );
+}
+
+#[test]
 fn comments_are_kept_both_ways() {
     assert_eq!(written("m.toml", COMMENTED, Language::Toml), COMMENTED);
     let yaml = written("m.toml", COMMENTED, Language::Yaml);

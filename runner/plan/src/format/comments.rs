@@ -70,7 +70,9 @@ impl Comments {
     pub(super) fn keep_numbers(&mut self, text: &str, node: &Node) {
         match &node.value {
             Value::Integer(_) | Value::Float(_) => {
-                if let Some(written) = text.get(node.span.start as usize..node.span.end as usize) {
+                // A tag of YAML makes numbers of texts: `!!int "7"`.
+                let written = text.get(node.span.start as usize..node.span.end as usize);
+                if let Some(written) = written.filter(|written| !written.contains(['"', '\''])) {
                     self.numbers.insert(node.span.start, written.to_owned());
                 }
             }
