@@ -49,20 +49,20 @@ test: ## Every test of the default tier
 	@$(WITH_UNICORN); $(CARGO) build $(BINARIES)
 	@echo "test: guest programs"
 	@$(XTASK) guests >/dev/null
-	@echo "test: examples in the documentation"
-	@$(WITH_UNICORN); $(CARGO) test -q --workspace --doc
-	@echo "test: everything else"
+	@echo "test: everything"
 	@$(WITH_UNICORN); $(WITH_GUESTS); export HOTCELL_BIN_DIR="$(abspath $(TARGET))/debug"; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; \
-	then $(CARGO) nextest run --workspace --no-fail-fast; \
-	else $(CARGO) test --workspace --lib --bins --tests --no-fail-fast; fi
+	then $(CARGO) test -q --workspace --doc && $(CARGO) nextest run --workspace --no-fail-fast; \
+	else $(CARGO) test --workspace --no-fail-fast; fi
 
-test-long: ## The tests that take minutes too
+test-long: ## The tests that take minutes too (200 kills, a disk that fails in 64 runs, Debian's mirror)
 	@.ci/install-packages build test
 	@.ci/fetch-samples $(SAMPLES)
 	@$(WITH_UNICORN); $(CARGO) build $(BINARIES)
 	@$(WITH_UNICORN); $(WITH_GUESTS); export HOTCELL_BIN_DIR="$(abspath $(TARGET))/debug"; \
-	$(CARGO) test --workspace --lib --bins --tests --no-fail-fast -- --include-ignored
+	if $(CARGO) nextest --version >/dev/null 2>&1; \
+	then $(CARGO) nextest run --workspace --no-fail-fast --run-ignored all; \
+	else $(CARGO) test --workspace --no-fail-fast -- --include-ignored; fi
 
 lint: ## Formatting, clippy, the project's own rules, licences
 	@.ci/install-packages build
