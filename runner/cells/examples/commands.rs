@@ -58,49 +58,47 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let confined = |limits: CommandLimits| {
         move |count| {
-            let commands = Commands::new(&std::env::temp_dir())?;
+            let commands = Commands::new(&std::env::temp_dir(), &[])?;
             let stop = StopSignal::new()?;
             let arguments = ["true".to_owned()];
             let environment = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
             for _ in 0..count {
-                let mut seat = commands.seat()?;
+                let mut seat = commands.seat(&limits)?;
                 let spec = CommandSpec {
                     program: "/bin/true",
                     arguments: &arguments,
                     environment: &environment,
                     stdin: None,
-                    limits,
                 };
                 let ending = seat.run(&spec, &stop)?;
                 assert!(
                     matches!(ending.end, End::Exit(Exit::Code(0))),
                     "{ending:?}; {}",
-                    seat.error_tail()
+                    String::from_utf8_lossy(&seat.error_end(4096))
                 );
-                commands.give_back(seat);
+                commands.give_back(seat)?;
             }
             Ok(())
         }
     };
     let asked = CommandLimits {
-        memory: Some(64 << 20),
-        tasks: Some(8),
+        memory: 64 << 20,
+        tasks: 8,
         ..CommandLimits::default()
     };
     for _ in 0..2 {
         measure("plain", count, plain)?;
         measure("confined", count, confined(CommandLimits::default()))?;
-        measure("with group", count / 10, confined(asked))?;
+        measure("asked", count / 10, confined(asked))?;
     }
-    let commands = Commands::new(&std::env::temp_dir())?;
-    let mut seat = commands.seat()?;
+    let commands = Commands::new(&std::env::temp_dir(), &[])?;
+    let mut seat = commands.seat(&CommandLimits::default())?;
     let ending = seat.run(
         &CommandSpec {
             program: "/bin/true",
             arguments: &["true".to_owned()],
             environment: &[],
             stdin: None,
-            limits: CommandLimits::default(),
         },
         &StopSignal::new()?,
     )?;

@@ -50,6 +50,10 @@ pub enum Interruption {
     CpuTime,
     /// It ran out of the memory that the host gave it.
     Memory,
+    /// It failed after it had met the limit of processes and threads.
+    Tasks,
+    /// It failed after it had filled the room for what it writes.
+    Room,
     /// A person asked to stop.
     Stopped,
     /// Something outside of the runner ended it.
@@ -62,6 +66,8 @@ impl std::fmt::Display for Interruption {
             Self::WallTime => "the limit of wall time was met",
             Self::CpuTime => "the host's limit of CPU time was met",
             Self::Memory => "the host's limit of memory was met",
+            Self::Tasks => "the limit of processes and threads was met",
+            Self::Room => "the room for files was full",
             Self::Stopped => "stopped on request",
             Self::Killed => "something on the host ended the cell",
         })

@@ -3,42 +3,64 @@
 //! A library reads no environment: whoever runs a plan says how variables are read. Values are wiped when they are let go
 //! of, have no text form, and are replaced by their names in whatever the runner writes ([`Secrets::redact`]).
 
+mod forms;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use hotcell_plan::Sources;
 use hotcell_schema::manifest::{Manifest, Secret};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
 use zeroize::Zeroizing;
+
+pub(crate) use forms::{Form, redact};
 
 /// No secret is longer.
 pub const MAX_SECRET: usize = 64 << 10;
-/// Shorter values are not replaced in texts: they would stand in any of them.
-const MIN_REDACTED: usize = 4;
 /// How long a command may take.
 const COMMAND_TIME: Duration = Duration::from_secs(60);
-/// How often a command that has closed its output is asked whether it has ended.
-const PAUSE: Duration = Duration::from_millis(5);
+/// How long its output may stay open when it has ended: by something that has left its group.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// The value of a secret. It has no `Display`, and its `Debug` says nothing.
 #[derive(Clone)]
-pub struct SecretValue(Arc<Zeroizing<Vec<u8>>>);
+pub struct SecretValue(Arc<Value>);
+
+struct Value {
+    bytes: Zeroizing<Vec<u8>>,
+    forms: Vec<Form>,
+}
 
 impl SecretValue {
+    fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+        let forms = forms::of(&bytes);
+        Self(Arc::new(Value { bytes, forms }))
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.0.bytes
     }
 
     /// The bytes as text, where they are.
     pub fn text(&self) -> Option<&str> {
-        std::str::from_utf8(&self.0).ok()
+        std::str::from_utf8(&self.0.bytes).ok()
+    }
+
+    /// How it can stand in what others write. A value that is too short to be told from any text has none.
+    pub(crate) fn forms(&self) -> &[Form] {
+        &self.0.forms
     }
 }
 
@@ -143,45 +165,32 @@ impl Secrets {
         }
         match bytes.len() {
             0 => Err(fail("it is empty".into())),
-            1..=MAX_SECRET => Ok(SecretValue(Arc::new(bytes))),
+            1..=MAX_SECRET => Ok(SecretValue::new(bytes)),
             _ => Err(fail(format!("it is longer than {MAX_SECRET} bytes"))),
         }
     }
 
-    /// The text with `<secret NAME>` in the place of every value that was read so far and has at least 4 bytes.
+    /// The text with `<secret NAME>` in the place of every value that was read so far and has at least 4 bytes, also where it
+    /// stands encoded.
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        // Longer values first: one may stand in another.
-        let mut values: Vec<(Zeroizing<String>, &str)> = asked
+        let values = asked
             .iter()
-            .filter_map(|(name, asked)| Some((name, asked.get()?.as_ref().ok()?)))
-            .filter(|(_, value)| value.bytes().len() >= MIN_REDACTED)
-            .flat_map(|(name, value)| forms(value).map(move |form| (form, name.as_str())))
-            .collect();
-        values.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
-        let mut text = Cow::Borrowed(text);
-        for (value, name) in &values {
-            if text.contains(value.as_str()) {
-                text = Cow::Owned(text.replace(value.as_str(), &format!("<secret {name}>")));
-            }
+            .filter_map(|(name, asked)| Some((name.as_str(), asked.get()?.as_ref().ok()?)));
+        let redacted = forms::redact(text.as_bytes(), 0, values);
+        match redacted == text.as_bytes() {
+            true => Cow::Borrowed(text),
+            false => Cow::Owned(String::from_utf8_lossy(&redacted).into_owned()),
         }
-        text
     }
-}
 
-/// How a value can stand in a text: as it is, and as a JSON string holds it. A value that is no text cannot.
-fn forms(value: &SecretValue) -> impl Iterator<Item = Zeroizing<String>> {
-    let text = value.text().map(|text| Zeroizing::new(text.to_owned()));
-    let json = value
-        .text()
-        .and_then(|text| serde_json::to_string(text).ok())
-        .map(Zeroizing::new)
-        .and_then(|json| {
-            let inner = json.strip_prefix('"')?.strip_suffix('"')?;
-            Some(Zeroizing::new(inner.to_owned()))
+    /// Files that hold secrets.
+    pub(crate) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.places.values().filter_map(|place| match place {
+            Place::File(path) => Some(path.clone()),
+            _ => None,
         })
-        .filter(|json| text.as_ref() != Some(json));
-    text.into_iter().chain(json)
+    }
 }
 
 fn place(secret: &Secret, sources: &Sources) -> Option<Place> {
@@ -211,7 +220,8 @@ fn bounded(from: impl Read, into: &mut Vec<u8>) -> std::io::Result<()> {
     from.take(MAX_SECRET as u64 + 2).read_to_end(into).map(drop)
 }
 
-/// What a program writes to standard output. What it writes to standard error is nobody's but its user's.
+/// What a program writes to standard output. What it writes to standard error is nobody's but its user's. It leads a process
+/// group, which ends with it: nothing that it started lives on, or holds its output open.
 fn command(argv: &[String], folder: &std::path::Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let (program, arguments) = argv.split_first().ok_or("it has no program")?;
     let mut child = Command::new(program)
@@ -220,45 +230,69 @@ fn command(argv: &[String], folder: &std::path::Path) -> Result<Zeroizing<Vec<u8
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn()
         .map_err(|error| format!("`{program}` cannot be started: {error}"))?;
     let stdout = child.stdout.take().ok_or("it has no output")?;
+    let group = Pid::from_raw(i32::try_from(child.id()).map_err(|error| error.to_string())?);
     let (sender, receiver) = channel();
-    // The thread ends when everyone who holds the output has closed it; nobody waits for it longer than is allowed.
+    let ended = sender.clone();
+    // Each thread ends with the group at the latest: nobody who holds the output outlives it.
     std::thread::spawn(move || {
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 2));
         let read = bounded(stdout, &mut bytes);
-        let _ = sender.send(read.map(|()| bytes));
+        let _ = sender.send(Told::Read(read.map(|()| bytes)));
+    });
+    std::thread::spawn(move || {
+        // Told, and left as it is: as long as it is not taken away, its number is nobody else's.
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+        while let Err(Errno::EINTR) = waitid(Id::Pid(group), flags) {}
+        let _ = ended.send(Told::Ended);
     });
     let deadline = Instant::now() + COMMAND_TIME;
-    let read = receiver.recv_timeout(COMMAND_TIME);
-    if matches!(&read, Ok(Ok(bytes)) if bytes.len() > MAX_SECRET + 1) {
-        let _ = child.kill();
-        let _ = child.wait();
+    let (mut read, mut has_ended) = (None, false);
+    let too_long = |read: &Option<std::io::Result<Zeroizing<Vec<u8>>>>| matches!(read, Some(Ok(bytes)) if bytes.len() > MAX_SECRET + 1);
+    while !has_ended && !too_long(&read) {
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Told::Read(told)) => read = Some(told),
+            Ok(Told::Ended) => has_ended = true,
+            Err(_) => break,
+        }
+    }
+    let _ = killpg(group, Signal::SIGKILL);
+    let status = child.wait().map_err(|error| error.to_string())?;
+    if too_long(&read) {
         return Err(format!("it is longer than {MAX_SECRET} bytes"));
     }
-    let late = || format!("`{program}` took more than {} seconds", COMMAND_TIME.as_secs());
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break Ok(status),
-            Ok(None) if read.is_ok() && Instant::now() < deadline => std::thread::sleep(PAUSE),
-            Ok(None) => break Err(late()),
-            Err(error) => break Err(error.to_string()),
-        }
-    };
-    if status.is_err() {
-        let _ = child.kill();
-        let _ = child.wait();
+    if !has_ended {
+        return Err(format!(
+            "`{program}` took more than {} seconds",
+            COMMAND_TIME.as_secs()
+        ));
     }
-    let status = status?;
     if !status.success() {
         return Err(format!("`{program}` ended with {status}"));
     }
-    match read {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(format!("the output of `{program}`: {error}")),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => Err(late()),
+    let left_open = || format!("something that `{program}` started keeps its output open");
+    loop {
+        match read {
+            Some(Ok(bytes)) => return Ok(bytes),
+            Some(Err(error)) => return Err(format!("the output of `{program}`: {error}")),
+            None => match receiver.recv_timeout(LAST_WORDS) {
+                Ok(Told::Read(told)) => read = Some(told),
+                Ok(Told::Ended) => {}
+                Err(_) => return Err(left_open()),
+            },
+        }
     }
+}
+
+/// What is told of a program.
+enum Told {
+    /// All that it wrote, or a byte more than a secret may have.
+    Read(std::io::Result<Zeroizing<Vec<u8>>>),
+    /// It has ended.
+    Ended,
 }
 
 #[cfg(test)]
@@ -371,6 +405,21 @@ mod tests {
         });
         assert_eq!(secrets.redact("slow secret"), "<secret slow>");
         assert_eq!(std::fs::read_to_string(times).expect("times"), "x\n");
+    }
+
+    #[test]
+    fn what_a_program_starts_ends_with_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lock = folder.path().join("lock").display().to_string();
+        // It holds the output open, and a lock: whoever waits for one of them would wait for ever.
+        let script =
+            format!("(flock -n 9 && sleep 1000) 9> {lock} & while flock -n {lock} true; do :; done; echo it");
+        let secrets = secrets(&[("it", shell(&script))]);
+        let begun = Instant::now();
+        assert_eq!(secrets.get("it").expect("a secret").text(), Some("it"));
+        assert!(begun.elapsed() < COMMAND_TIME / 2);
+        let free = Command::new("flock").args(["-w", "20", &lock, "true"]).status();
+        assert!(free.expect("flock").success());
     }
 
     #[test]

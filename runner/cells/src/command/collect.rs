@@ -1,16 +1,20 @@
 //! Outputs of a command: regular files within bounds, and nothing that only looks like one.
 //!
 //! What a command leaves is hostile: a link to a file outside, a pipe that nobody writes, a device, a folder that never
-//! ends. It is collected when everything the command started is dead, and each file is opened without following links.
+//! ends. It is collected when everything the command started is dead, and each file is reached name by name from the folder
+//! of outputs that was opened before the first command ran, without following links.
 
-use std::fs::{self, File, Metadata};
+use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag, fchmodat, fstatat};
+
+use super::folder::{each_name, open_within};
 
 /// Most files of one output of the type `files`.
 pub const MAX_FILES: usize = 10_000;
@@ -87,22 +91,16 @@ impl OutputFile {
     }
 }
 
-/// Opens the output `outputs/<name>` of the folder `work`, or the file `within` it.
-pub(super) fn file(work: &Path, name: &str, within: &str) -> Result<OutputFile, OutputFault> {
-    regular(work, join(&join("outputs", name), within))
+/// Opens the output `outputs/<name>`, or the file `within` it.
+pub(super) fn file(outputs: BorrowedFd<'_>, name: &str, within: &str) -> Result<OutputFile, OutputFault> {
+    let path = join(name, within);
+    let (folder, name) = reach(outputs, &path)?;
+    regular(folder.as_fd(), &name, shown(&path))
 }
 
 /// Paths of all regular files below `outputs/<name>`, from there, in order. Anything else there is a fault.
-pub(super) fn names(work: &Path, name: &str) -> Result<Vec<String>, OutputFault> {
-    let top = join("outputs", name);
-    let facts = look(work, &top)?;
-    if !facts.is_dir() {
-        return Err(OutputFault::Kind {
-            found: kind(&facts),
-            path: top,
-            expected: "a folder",
-        });
-    }
+pub(super) fn names(outputs: BorrowedFd<'_>, name: &str) -> Result<Vec<String>, OutputFault> {
+    let top = shown(name);
     let too_much = |what: &str, bound: usize| OutputFault::TooMuch {
         what: format!("the {what} in {top}"),
         bound: bound as u64,
@@ -110,44 +108,67 @@ pub(super) fn names(work: &Path, name: &str) -> Result<Vec<String>, OutputFault>
     let mut found = Vec::new();
     let mut folders = vec![(String::new(), 0)];
     let mut count = 0;
-    while let Some((folder, depth)) = folders.pop() {
-        let shown = join(&top, &folder);
+    while let Some((within, depth)) = folders.pop() {
+        let path = join(name, &within);
         if depth > MAX_DEPTH {
             return Err(too_much("depth of folders", MAX_DEPTH));
         }
-        let host = |source| OutputFault::Host {
-            path: shown.clone(),
-            source,
-        };
-        let path = work.join(&shown);
-        // Its user may have closed it to themselves.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(host)?;
-        for entry in fs::read_dir(&path).map_err(host)? {
-            let name = entry.map_err(host)?.file_name();
-            let name = name.to_str().ok_or_else(|| OutputFault::Name {
-                folder: shown.clone(),
-            })?;
-            let within = join(&folder, name);
+        let (parent, last) = reach(outputs, &path)?;
+        let facts = look(parent.as_fd(), &last, &path)?;
+        if kind(&facts) != SFlag::S_IFDIR {
+            return Err(OutputFault::Kind {
+                path: shown(&path),
+                found: kind_name(&facts),
+                expected: "a folder",
+            });
+        }
+        let folder = open_within(parent.as_fd(), &last).map_err(|error| host(&path, error))?;
+        each_name::<Stop>(folder.as_fd(), |entry| {
+            let name = entry
+                .to_str()
+                .map_err(|_| OutputFault::Name { folder: shown(&path) })?;
+            let within = join(&within, name);
             count += 1;
             if within.len() > MAX_PATH {
-                return Err(too_much("length of a path", MAX_PATH));
+                return Err(too_much("length of a path", MAX_PATH).into());
             }
             if count > MAX_FILES {
-                return Err(too_much("number of files", MAX_FILES));
+                return Err(too_much("number of files", MAX_FILES).into());
             }
-            let path = join(&top, &within);
-            let facts = look(work, &path)?;
-            if facts.is_dir() {
-                folders.push((within, depth + 1));
-            } else if facts.is_file() {
-                found.push(within);
-            } else {
-                return Err(not_regular(&facts, path));
+            let path = join(&path, name);
+            let facts = look(folder.as_fd(), entry, &path)?;
+            match kind(&facts) {
+                SFlag::S_IFDIR => folders.push((within, depth + 1)),
+                SFlag::S_IFREG => found.push(within),
+                _ => return Err(not_regular(&facts, shown(&path)).into()),
             }
-        }
+            Ok(())
+        })
+        .map_err(|stop| match stop {
+            Stop::Fault(fault) => fault,
+            Stop::Host(error) => host(&path, error),
+        })?;
     }
     found.sort();
     Ok(found)
+}
+
+/// Why the names of a folder were not read to their end.
+enum Stop {
+    Fault(OutputFault),
+    Host(Errno),
+}
+
+impl From<OutputFault> for Stop {
+    fn from(fault: OutputFault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<Errno> for Stop {
+    fn from(error: Errno) -> Self {
+        Self::Host(error)
+    }
 }
 
 fn join(folder: &str, name: &str) -> String {
@@ -158,41 +179,86 @@ fn join(folder: &str, name: &str) -> String {
     }
 }
 
-fn look(work: &Path, path: &str) -> Result<Metadata, OutputFault> {
-    fs::symlink_metadata(work.join(path)).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => OutputFault::Missing,
-        _ => OutputFault::Host {
-            path: path.to_owned(),
-            source,
+/// A path from the outputs as it is told: from the work folder.
+fn shown(path: &str) -> String {
+    join("outputs", path)
+}
+
+fn host(path: &str, error: Errno) -> OutputFault {
+    match error {
+        Errno::ENOENT => OutputFault::Missing,
+        error => OutputFault::Host {
+            path: shown(path),
+            source: error.into(),
         },
-    })
+    }
+}
+
+/// The folder in which a path ends, and its last name. Each name before it must be a folder itself, and no link to one.
+fn reach(outputs: BorrowedFd<'_>, path: &str) -> Result<(OwnedFd, CString), OutputFault> {
+    let mut folder = outputs.try_clone_to_owned().map_err(|source| OutputFault::Host {
+        path: shown(path),
+        source,
+    })?;
+    let mut so_far = String::new();
+    let mut names = path.split('/').peekable();
+    while let Some(name) = names.next() {
+        so_far = join(&so_far, name);
+        // No name has a byte 0: such a file cannot be there.
+        let plain = CString::new(name).map_err(|_| OutputFault::Missing)?;
+        if name.is_empty() || name == "." || name == ".." {
+            return Err(OutputFault::Missing);
+        }
+        if names.peek().is_none() {
+            return Ok((folder, plain));
+        }
+        let facts = look(folder.as_fd(), &plain, &so_far)?;
+        if kind(&facts) != SFlag::S_IFDIR {
+            return Err(OutputFault::Kind {
+                path: shown(&so_far),
+                found: kind_name(&facts),
+                expected: "a folder",
+            });
+        }
+        folder = open_within(folder.as_fd(), &plain).map_err(|error| host(&so_far, error))?;
+    }
+    Err(OutputFault::Missing)
+}
+
+fn look(folder: BorrowedFd<'_>, name: &CStr, path: &str) -> Result<FileStat, OutputFault> {
+    fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|error| host(path, error))
 }
 
 /// Opens a regular file.
-fn regular(work: &Path, path: String) -> Result<OutputFile, OutputFault> {
-    let facts = look(work, &path)?;
-    if !facts.is_file() {
-        return Err(not_regular(&facts, path));
-    }
-    let host = |source| OutputFault::Host {
+fn regular(folder: BorrowedFd<'_>, name: &CStr, path: String) -> Result<OutputFile, OutputFault> {
+    let host = |source: io::Error| OutputFault::Host {
         path: path.clone(),
         source,
     };
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let target = work.join(&path);
-    let opened: OwnedFd = match open(&target, flags, Mode::empty()) {
-        Ok(opened) => opened,
-        // Its user may have closed it to themselves.
-        Err(nix::errno::Errno::EACCES) => {
-            fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).map_err(host)?;
-            open(&target, flags, Mode::empty()).map_err(|error| host(error.into()))?
-        }
-        Err(error) => return Err(host(error.into())),
+    let look = || match fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+        Ok(facts) => Ok(facts),
+        Err(Errno::ENOENT) => Err(OutputFault::Missing),
+        Err(error) => Err(host(error.into())),
     };
-    let file = File::from(opened);
+    let facts = look()?;
+    if kind(&facts) != SFlag::S_IFREG {
+        return Err(not_regular(&facts, path));
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let opened = match openat(folder, name, flags, Mode::empty()) {
+        // Its user may have closed it to themselves.
+        Err(Errno::EACCES) => {
+            let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+            fchmodat(folder, name, mode, FchmodatFlags::NoFollowSymlink)
+                .map_err(|error| host(error.into()))?;
+            openat(folder, name, flags, Mode::empty())
+        }
+        opened => opened,
+    };
+    let file = File::from(opened.map_err(|error| host(error.into()))?);
     let facts = file.metadata().map_err(host)?;
     if !facts.is_file() {
-        return Err(not_regular(&facts, path));
+        return Err(not_regular(&look()?, path));
     }
     Ok(OutputFile {
         path,
@@ -202,27 +268,25 @@ fn regular(work: &Path, path: String) -> Result<OutputFile, OutputFault> {
     })
 }
 
-fn not_regular(facts: &Metadata, path: String) -> OutputFault {
+fn not_regular(facts: &FileStat, path: String) -> OutputFault {
     OutputFault::Kind {
         path,
-        found: kind(facts),
+        found: kind_name(facts),
         expected: "a regular file",
     }
 }
 
-fn kind(facts: &Metadata) -> &'static str {
-    let kind = facts.file_type();
-    if kind.is_symlink() {
-        "a symbolic link"
-    } else if kind.is_dir() {
-        "a folder"
-    } else if kind.is_fifo() {
-        "a named pipe"
-    } else if kind.is_socket() {
-        "a socket"
-    } else if kind.is_char_device() || kind.is_block_device() {
-        "a device"
-    } else {
-        "a regular file"
+fn kind(facts: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT
+}
+
+fn kind_name(facts: &FileStat) -> &'static str {
+    match kind(facts) {
+        SFlag::S_IFLNK => "a symbolic link",
+        SFlag::S_IFDIR => "a folder",
+        SFlag::S_IFIFO => "a named pipe",
+        SFlag::S_IFSOCK => "a socket",
+        SFlag::S_IFCHR | SFlag::S_IFBLK => "a device",
+        _ => "a regular file",
     }
 }

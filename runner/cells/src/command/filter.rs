@@ -12,17 +12,18 @@ enum Rule {
     Refuse(i32),
     /// With this error when one of these bits is set in an argument.
     RefuseBits { argument: u32, bits: u32, errno: i32 },
-    /// With this error unless an argument has this value.
-    RefuseUnless { argument: u32, value: u32, errno: i32 },
-    /// With this error when an argument has one of these values.
-    RefuseValues {
-        argument: u32,
-        values: &'static [u32],
-        errno: i32,
-    },
+    /// With this error unless each of these arguments has one of its values.
+    RefuseUnless { all: &'static [Values], errno: i32 },
+    /// With this error when one of these arguments has one of its values.
+    RefuseWhere { any: &'static [Values], errno: i32 },
+    /// With this error unless an argument is a null pointer.
+    RefuseUnlessNull { argument: u32, errno: i32 },
 }
 
-use Rule::{Refuse, RefuseBits, RefuseUnless, RefuseValues};
+/// An argument, and values of its lower half: those of which these calls know no upper one.
+type Values = (u32, &'static [u32]);
+
+use Rule::{Refuse, RefuseBits, RefuseUnless, RefuseUnlessNull, RefuseWhere};
 
 /// Everything that makes a namespace.
 const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
@@ -41,17 +42,33 @@ const IOCTLS: &[u32] = &[
     0x401C_5820, // FS_IOC_FSSETXATTR
 ];
 
+const fn stream(flags: i32) -> u32 {
+    (libc::SOCK_STREAM | flags) as u32
+}
+
+/// Streams alone: a datagram socket of a pair can send to others than its peer.
+const STREAMS: &[u32] = &[
+    stream(0),
+    stream(libc::SOCK_CLOEXEC),
+    stream(libc::SOCK_NONBLOCK),
+    stream(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK),
+];
+
 const RULES: &[(c_long, Rule)] = &[
     // The network. Pairs of connected sockets stay, many programs use them among their own processes.
     (libc::SYS_socket, Refuse(libc::EACCES)),
     (
         libc::SYS_socketpair,
         RefuseUnless {
-            argument: 0,
-            value: libc::AF_UNIX as u32,
+            all: &[(0, &[libc::AF_UNIX as u32]), (1, STREAMS), (2, &[0])],
             errno: libc::EACCES,
         },
     ),
+    (libc::SYS_bind, Refuse(libc::EACCES)),
+    (libc::SYS_connect, Refuse(libc::EACCES)),
+    (libc::SYS_listen, Refuse(libc::EACCES)),
+    (libc::SYS_accept, Refuse(libc::EACCES)),
+    (libc::SYS_accept4, Refuse(libc::EACCES)),
     // Namespaces, mounts, roots. clone3 takes its flags from memory, where no filter sees them: C libraries do without.
     (libc::SYS_clone3, Refuse(libc::ENOSYS)),
     (
@@ -102,9 +119,8 @@ const RULES: &[(c_long, Rule)] = &[
     (libc::SYS_open_by_handle_at, Refuse(libc::EPERM)),
     (
         libc::SYS_ioctl,
-        RefuseValues {
-            argument: 1,
-            values: IOCTLS,
+        RefuseWhere {
+            any: &[(1, IOCTLS)],
             errno: libc::EPERM,
         },
     ),
@@ -146,6 +162,86 @@ const RULES: &[(c_long, Rule)] = &[
     (libc::SYS_modify_ldt, Refuse(libc::ENOSYS)),
 ];
 
+// Calls that change another process, which would reach the warden, and through it the next command.
+const PRIO_USER: u32 = 2;
+const IOPRIO_WHO_USER: u32 = 3;
+
+/// In a pid namespace the warden has the number 1, and its process group too. Everything of its user is it as well.
+const NOT_THE_WARDEN: &[(c_long, Rule)] = &[
+    (libc::SYS_prlimit64, not_first(&[(0, &[1])])),
+    (libc::SYS_sched_setaffinity, not_first(&[(0, &[1])])),
+    (libc::SYS_sched_setscheduler, not_first(&[(0, &[1])])),
+    (libc::SYS_sched_setparam, not_first(&[(0, &[1])])),
+    (libc::SYS_sched_setattr, not_first(&[(0, &[1])])),
+    (libc::SYS_setpriority, not_first(&[(0, &[PRIO_USER]), (1, &[1])])),
+    (
+        libc::SYS_ioprio_set,
+        not_first(&[(0, &[IOPRIO_WHO_USER]), (1, &[1])]),
+    ),
+];
+
+const fn not_first(any: &'static [Values]) -> Rule {
+    RefuseWhere {
+        any,
+        errno: libc::EPERM,
+    }
+}
+
+/// Elsewhere the warden is one number among many: only the caller itself.
+const ONLY_ITSELF: &[(c_long, Rule)] = &[
+    (libc::SYS_prlimit64, only_itself(&[(0, &[0])])),
+    (libc::SYS_sched_setaffinity, only_itself(&[(0, &[0])])),
+    (libc::SYS_sched_setscheduler, only_itself(&[(0, &[0])])),
+    (libc::SYS_sched_setparam, only_itself(&[(0, &[0])])),
+    (libc::SYS_sched_setattr, only_itself(&[(0, &[0])])),
+    (libc::SYS_setpriority, only_itself(&[(0, &[0, 1]), (1, &[0])])),
+    (libc::SYS_ioprio_set, only_itself(&[(0, &[1, 2]), (1, &[0])])),
+];
+
+const fn only_itself(all: &'static [Values]) -> Rule {
+    RefuseUnless {
+        all,
+        errno: libc::EPERM,
+    }
+}
+
+/// `fchmodat2`, which has this number everywhere; not every C library names it.
+const FCHMODAT2: c_long = 452;
+
+/// Without a mount namespace paths are the host's, and Landlock knows no changes of what a file says of itself: by path there
+/// are none. What is open may be changed, since Landlock decides what is opened.
+const NO_CHANGES_BY_PATH: &[(c_long, Rule)] = &[
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, Refuse(libc::EPERM)),
+    (libc::SYS_fchmodat, Refuse(libc::EPERM)),
+    (FCHMODAT2, Refuse(libc::EPERM)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chown, Refuse(libc::EPERM)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_lchown, Refuse(libc::EPERM)),
+    (libc::SYS_fchownat, Refuse(libc::EPERM)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_utime, Refuse(libc::EPERM)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_utimes, Refuse(libc::EPERM)),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_futimesat, Refuse(libc::EPERM)),
+    (
+        libc::SYS_utimensat,
+        RefuseUnlessNull {
+            argument: 1,
+            errno: libc::EPERM,
+        },
+    ),
+    (libc::SYS_truncate, Refuse(libc::EPERM)),
+];
+
+/// Where commands are the runner's own user, what they open to read may be that person's.
+const NO_CHANGES_AT_ALL: &[(c_long, Rule)] = &[
+    (libc::SYS_fchmod, Refuse(libc::EPERM)),
+    (libc::SYS_fchown, Refuse(libc::EPERM)),
+];
+
 /// Where no pid namespace holds all that a command starts, its process group does: nobody may leave it.
 const STAY_IN_GROUP: &[(c_long, Rule)] = &[
     (libc::SYS_setsid, Refuse(libc::EPERM)),
@@ -168,9 +264,31 @@ const NUMBER: u32 = 0;
 const ARCH_FIELD: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
+/// What else holds a command, and what a filter must do in its place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around {
+    /// A pid namespace of its own.
+    pub(super) own_pids: bool,
+    /// A mount namespace, with a root of its own.
+    pub(super) own_root: bool,
+    /// A user that is not the runner's.
+    pub(super) other_user: bool,
+}
+
 /// The program for every command.
-pub(super) fn program() -> Vec<sock_filter> {
-    compile(RULES)
+pub(super) fn program(around: Around) -> Vec<sock_filter> {
+    let mut rules = RULES.to_vec();
+    rules.extend(match around.own_pids {
+        true => NOT_THE_WARDEN,
+        false => ONLY_ITSELF,
+    });
+    if !around.own_root {
+        rules.extend(NO_CHANGES_BY_PATH);
+        if !around.other_user {
+            rules.extend(NO_CHANGES_AT_ALL);
+        }
+    }
+    compile(&rules)
 }
 
 /// A second program, for commands without a pid namespace of their own, once they lead a process group.
@@ -188,42 +306,49 @@ fn compile(rules: &[(c_long, Rule)]) -> Vec<sock_filter> {
         refuse(libc::ENOSYS),
     ];
     for (call, rule) in rules {
-        let mut block = match *rule {
-            Refuse(errno) => vec![refuse(errno)],
+        let mut block = Vec::new();
+        match *rule {
+            Refuse(errno) => block.push(refuse(errno)),
             RefuseBits {
                 argument,
                 bits,
                 errno,
-            } => vec![
+            } => block.extend([
                 load(ARGUMENTS + 8 * argument),
                 jump(libc::BPF_JSET, bits, 0, 1),
                 refuse(errno),
                 answer(libc::SECCOMP_RET_ALLOW),
-            ],
-            RefuseUnless {
-                argument,
-                value,
-                errno,
-            } => vec![
-                load(ARGUMENTS + 8 * argument),
-                jump(libc::BPF_JEQ, value, 1, 0),
-                refuse(errno),
-                answer(libc::SECCOMP_RET_ALLOW),
-            ],
-            RefuseValues {
-                argument,
-                values,
-                errno,
-            } => {
-                let mut block = vec![load(ARGUMENTS + 8 * argument)];
-                for value in values {
-                    block.push(jump(libc::BPF_JEQ, *value, 0, 1));
+            ]),
+            RefuseUnless { all, errno } => {
+                for (argument, values) in all {
+                    block.push(load(ARGUMENTS + 8 * argument));
+                    // Each value that fits goes on behind the refusal.
+                    for (left, value) in (1..=values.len() as u8).rev().zip(*values) {
+                        block.push(jump(libc::BPF_JEQ, *value, left, 0));
+                    }
                     block.push(refuse(errno));
                 }
                 block.push(answer(libc::SECCOMP_RET_ALLOW));
-                block
             }
-        };
+            RefuseWhere { any, errno } => {
+                for (argument, values) in any {
+                    block.push(load(ARGUMENTS + 8 * argument));
+                    for value in *values {
+                        block.push(jump(libc::BPF_JEQ, *value, 0, 1));
+                        block.push(refuse(errno));
+                    }
+                }
+                block.push(answer(libc::SECCOMP_RET_ALLOW));
+            }
+            RefuseUnlessNull { argument, errno } => block.extend([
+                load(ARGUMENTS + 8 * argument),
+                jump(libc::BPF_JEQ, 0, 0, 3),
+                load(ARGUMENTS + 8 * argument + 4),
+                jump(libc::BPF_JEQ, 0, 0, 1),
+                answer(libc::SECCOMP_RET_ALLOW),
+                refuse(errno),
+            ]),
+        }
         code.push(jump(libc::BPF_JEQ, *call as u32, 0, block.len() as u8));
         code.append(&mut block);
     }
@@ -272,6 +397,7 @@ mod tests {
                 value = match step.k {
                     NUMBER => number,
                     ARCH_FIELD => arch,
+                    // Upper halves are as the lower: enough to tell null.
                     offset => arguments[((offset - ARGUMENTS) / 8) as usize],
                 };
             } else if class == libc::BPF_RET {
@@ -288,8 +414,18 @@ mod tests {
         }
     }
 
+    const WELL: Around = Around {
+        own_pids: true,
+        own_root: true,
+        other_user: true,
+    };
+
     fn call(number: c_long, arguments: [u32; 6]) -> u32 {
-        run(&program(), ARCH, number as u32, arguments)
+        call_in(WELL, number, arguments)
+    }
+
+    fn call_in(around: Around, number: c_long, arguments: [u32; 6]) -> u32 {
+        run(&program(around), ARCH, number as u32, arguments)
     }
 
     fn error(errno: i32) -> u32 {
@@ -302,8 +438,9 @@ mod tests {
             let (arguments, errno) = match *rule {
                 Refuse(errno) => ([0; 6], errno),
                 RefuseBits { bits, errno, .. } => ([bits; 6], errno),
-                RefuseUnless { value, errno, .. } => ([value + 1; 6], errno),
-                RefuseValues { values, errno, .. } => ([values[values.len() - 1]; 6], errno),
+                RefuseUnless { errno, .. } => ([77; 6], errno),
+                RefuseWhere { any, errno } => ([any[0].1[any[0].1.len() - 1]; 6], errno),
+                RefuseUnlessNull { errno, .. } => ([1; 6], errno),
             };
             assert_eq!(call(*number, arguments), error(errno), "{number}");
         }
@@ -318,18 +455,92 @@ mod tests {
         assert_eq!(call(libc::SYS_clone, [fork; 6]), libc::SECCOMP_RET_ALLOW);
         let user = fork | libc::CLONE_NEWUSER as u32;
         assert_eq!(call(libc::SYS_clone, [user; 6]), error(libc::EPERM));
-        let unix = [libc::AF_UNIX as u32; 6];
-        assert_eq!(call(libc::SYS_socketpair, unix), libc::SECCOMP_RET_ALLOW);
-        assert_eq!(call(libc::SYS_socket, unix), error(libc::EACCES));
         let tcgets = [0, libc::TCGETS as u32, 0, 0, 0, 0];
         assert_eq!(call(libc::SYS_ioctl, tcgets), libc::SECCOMP_RET_ALLOW);
+        let unix = libc::AF_UNIX as u32;
+        assert_eq!(call(libc::SYS_socket, [unix; 6]), error(libc::EACCES));
+        let pair = |family: u32, kind: i32| call(libc::SYS_socketpair, [family, kind as u32, 0, 0, 0, 0]);
+        for flags in [0, libc::SOCK_CLOEXEC, libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK] {
+            assert_eq!(pair(unix, libc::SOCK_STREAM | flags), libc::SECCOMP_RET_ALLOW);
+            for kind in [libc::SOCK_DGRAM, libc::SOCK_SEQPACKET, libc::SOCK_RAW] {
+                assert_eq!(pair(unix, kind | flags), error(libc::EACCES));
+            }
+        }
+        assert_eq!(pair(libc::AF_TIPC as u32, libc::SOCK_STREAM), error(libc::EACCES));
+    }
+
+    #[test]
+    fn nobody_reaches_the_warden() {
+        let alone = Around {
+            own_pids: false,
+            ..WELL
+        };
+        for number in [
+            libc::SYS_prlimit64,
+            libc::SYS_sched_setaffinity,
+            libc::SYS_sched_setscheduler,
+            libc::SYS_sched_setparam,
+            libc::SYS_sched_setattr,
+        ] {
+            let of = |around, pid| call_in(around, number, [pid, 1, 1, 1, 1, 1]);
+            assert_eq!(of(WELL, 0), libc::SECCOMP_RET_ALLOW);
+            assert_eq!(of(WELL, 2), libc::SECCOMP_RET_ALLOW);
+            assert_eq!(of(WELL, 1), error(libc::EPERM));
+            assert_eq!(of(alone, 0), libc::SECCOMP_RET_ALLOW);
+            assert_eq!(of(alone, 2), error(libc::EPERM));
+        }
+        // Priority: of a process, of a group, of a user; then of whom.
+        for (number, [process, group, user]) in [
+            (libc::SYS_setpriority, [0, 1, 2]),
+            (libc::SYS_ioprio_set, [1, 2, 3]),
+        ] {
+            let of = |around, which, who| call_in(around, number, [which, who, 0, 0, 0, 0]);
+            assert_eq!(of(WELL, process, 7), libc::SECCOMP_RET_ALLOW);
+            for around in [WELL, alone] {
+                assert_eq!(of(around, process, 0), libc::SECCOMP_RET_ALLOW);
+                assert_eq!(of(around, process, 1), error(libc::EPERM));
+                assert_eq!(of(around, group, 1), error(libc::EPERM));
+                assert_eq!(of(around, user, 0), error(libc::EPERM));
+            }
+            assert_eq!(of(alone, process, 7), error(libc::EPERM));
+        }
+    }
+
+    #[test]
+    fn without_a_mount_namespace_nothing_is_changed_by_its_path() {
+        let host = Around {
+            own_root: false,
+            ..WELL
+        };
+        let own = Around {
+            other_user: false,
+            ..host
+        };
+        let changes = NO_CHANGES_BY_PATH
+            .iter()
+            .chain(NO_CHANGES_AT_ALL)
+            .map(|(number, _)| *number);
+        for number in changes {
+            let open = [libc::SYS_fchmod, libc::SYS_fchown].contains(&number);
+            assert_eq!(call_in(WELL, number, [1; 6]), libc::SECCOMP_RET_ALLOW, "{number}");
+            let by_path = if open {
+                libc::SECCOMP_RET_ALLOW
+            } else {
+                error(libc::EPERM)
+            };
+            assert_eq!(call_in(host, number, [1; 6]), by_path, "{number}");
+            assert_eq!(call_in(own, number, [1; 6]), error(libc::EPERM), "{number}");
+        }
+        // Of what is open.
+        let times = call_in(own, libc::SYS_utimensat, [5, 0, 0, 0, 0, 0]);
+        assert_eq!(times, libc::SECCOMP_RET_ALLOW);
     }
 
     #[test]
     fn what_is_newer_or_foreign_does_not_exist() {
         assert_eq!(call(NEWEST + 1, [0; 6]), error(libc::ENOSYS));
         assert_eq!(call(0x4000_0000 | libc::SYS_read, [0; 6]), error(libc::ENOSYS));
-        let foreign = run(&program(), ARCH ^ 0x8000_0000, libc::SYS_read as u32, [0; 6]);
+        let foreign = run(&program(WELL), ARCH ^ 0x8000_0000, libc::SYS_read as u32, [0; 6]);
         assert_eq!(foreign, libc::SECCOMP_RET_KILL_PROCESS);
     }
 

@@ -1,6 +1,9 @@
 //! What runner and warden say to each other: one datagram for each job, one for each answer.
 //!
-//! Both ends are the same build of the same program; still, a warden is a process, and its answers are read with care.
+//! Both ends are the same build of the same program; still, a warden is a process, and its answers are read with care. A job
+//! may hold secrets: its bytes are wiped on both sides once they are said.
+
+use zeroize::Zeroizing;
 
 use crate::contract::Usage;
 
@@ -12,6 +15,8 @@ pub(super) const MAX_WORDS: usize = 8192;
 pub(super) const MAX_LIMITS: usize = 8;
 /// Bytes before the words: three counts, a flag, and the limits.
 pub(super) const HEADER: usize = 16 + MAX_LIMITS * 24;
+/// Descriptors of a job: what takes standard output, what takes the error output, and standard input where it has one.
+pub(super) const MAX_DESCRIPTORS: usize = 3;
 /// The message that asks to end the job.
 pub(super) const END: &[u8] = b"e";
 
@@ -30,12 +35,21 @@ pub(super) enum Unsayable {
 /// Writes a job. The first word is the path of the program; `arguments` begin with argument 0.
 pub(super) fn job<'a>(
     program: &str,
-    arguments: impl IntoIterator<Item = &'a str>,
-    environment: impl IntoIterator<Item = (&'a str, &'a str)>,
+    arguments: impl Iterator<Item = &'a str> + Clone,
+    environment: impl Iterator<Item = (&'a str, &'a str)> + Clone,
     has_stdin: bool,
     limits: &[Limit],
-) -> Result<Vec<u8>, Unsayable> {
-    let mut message = vec![0; HEADER];
+) -> Result<Zeroizing<Vec<u8>>, Unsayable> {
+    // All of its room at once: a vector that grows leaves its old bytes behind.
+    let arguments_length: usize = arguments.clone().map(|word| word.len() + 1).sum();
+    let variables = environment.clone();
+    let variables_length: usize = variables.map(|(name, value)| name.len() + value.len() + 2).sum();
+    let length = HEADER + program.len() + 1 + arguments_length + variables_length;
+    if length > MAX_MESSAGE || limits.len() > MAX_LIMITS {
+        return Err(Unsayable::TooLong);
+    }
+    let mut message = Zeroizing::new(Vec::with_capacity(length));
+    message.resize(HEADER, 0);
     let mut word = |parts: &[&str]| {
         for part in parts {
             if part.as_bytes().contains(&0) {
@@ -57,24 +71,21 @@ pub(super) fn job<'a>(
         variables_count += 1;
     }
     let words = 1 + arguments_count as usize + variables_count as usize;
-    if message.len() > MAX_MESSAGE || words > MAX_WORDS || limits.len() > MAX_LIMITS {
+    if words > MAX_WORDS {
         return Err(Unsayable::TooLong);
     }
-    let mut header = Vec::with_capacity(HEADER);
-    for count in [
+    let counts = [
         arguments_count,
         variables_count,
         u32::from(has_stdin),
         limits.len() as u32,
-    ] {
-        header.extend_from_slice(&count.to_le_bytes());
-    }
-    for (resource, soft, hard) in limits {
-        header.extend_from_slice(&u64::from(*resource).to_le_bytes());
-        header.extend_from_slice(&soft.to_le_bytes());
-        header.extend_from_slice(&hard.to_le_bytes());
-    }
-    for (to, from) in message.iter_mut().zip(header) {
+    ];
+    let counts = counts.iter().flat_map(|count| count.to_le_bytes());
+    let limits = limits
+        .iter()
+        .flat_map(|(resource, soft, hard)| [u64::from(*resource), *soft, *hard])
+        .flat_map(u64::to_le_bytes);
+    for (to, from) in message.iter_mut().zip(counts.chain(limits)) {
         *to = from;
     }
     Ok(message)
@@ -171,7 +182,14 @@ mod tests {
     #[test]
     fn a_job_is_its_head_and_words() {
         let limits = [(1, 2, 3), (4, u64::MAX, 6)];
-        let message = job("/bin/x", ["x", ""], [("A", "1")], true, &limits).unwrap();
+        let message = job(
+            "/bin/x",
+            ["x", ""].into_iter(),
+            [("A", "1")].into_iter(),
+            true,
+            &limits,
+        )
+        .unwrap();
         assert_eq!(counts(&message), Some([2, 1, 1, 2]));
         assert_eq!(limit(&message, 0), Some((1, 2, 3)));
         assert_eq!(limit(&message, 1), Some((4, u64::MAX, 6)));
@@ -180,12 +198,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_said_is_not_said() {
-        let zero = job("x", ["a\0b"], [], false, &[]);
+        let zero = job("x", ["a\0b"].into_iter(), [].into_iter(), false, &[]);
         assert_eq!(zero, Err(Unsayable::Zero));
+        let of = |words: &[&str]| job("x", words.iter().copied(), [].into_iter(), false, &[]);
         let long = "a".repeat(MAX_MESSAGE);
-        assert_eq!(job("x", [long.as_str()], [], false, &[]), Err(Unsayable::TooLong));
-        let many = vec!["a"; MAX_WORDS];
-        assert_eq!(job("x", many, [], false, &[]), Err(Unsayable::TooLong));
+        assert_eq!(of(&[&long]), Err(Unsayable::TooLong));
+        assert_eq!(of(&vec!["a"; MAX_WORDS]), Err(Unsayable::TooLong));
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! A seat: a folder and a warden, for one command at a time.
 
-use std::fs::{self, File};
-use std::io::{self, IoSlice, Seek, Write};
+use std::fs::File;
+use std::io::{self, IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileExt, PermissionsExt, fchown};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -12,55 +11,28 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, send, sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, Shutdown, SockFlag, SockType, recv, send, sendmsg, shutdown,
+    socketpair,
 };
 use nix::unistd::Pid;
 
+use super::bounds::{Bounds, CommandLimits, End, Met, ending, resource_limits};
 use super::collect::{self, OutputFault, OutputFile};
 use super::folder::Folder;
+use super::handover_unsafe::{self, Handed};
 use super::message::{self, ANSWER, Answer, END, Unsayable};
-use super::warden_unsafe::{self, EXECUTE, FIRST_OF_COMMAND, OWN_PROC, Setup};
-use super::{Walls, host, step_error};
+use super::step::{self, holds};
+use super::walls::Walls;
+use super::{host, warden_unsafe};
 use crate::contract::{CellFault, Usage};
 use crate::process::Interruption;
 use crate::stop::{StopSignal, Urgency};
-use crate::supervise::{Exit, Group, Sandbox, births};
+use crate::supervise::{Group, births};
 
 /// How long a command may still run after a person asked to stop.
 const GRACE: Duration = Duration::from_secs(2);
 /// How long a warden may take for what it does itself.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How much of a command's error output is told when it failed: the last bytes.
-const ERROR_TAIL: u64 = 4 << 10;
-/// More than any limit: what a control group is told of what the stage does not bound.
-const UNBOUNDED: u64 = 1 << 60;
-
-/// Limits on one command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CommandLimits {
-    /// Wall time in milliseconds, of the command.
-    pub wall_ms: u64,
-    /// CPU time in seconds, of each process.
-    pub cpu_s: u64,
-    /// Bytes of memory, of all processes together, by a control group; where there is none, address space of each process.
-    pub memory: Option<u64>,
-    /// Processes and threads at once, by a control group; where there is none, those of the user that commands run as.
-    pub tasks: Option<u64>,
-    /// Bytes in one file that it writes.
-    pub file_bytes: u64,
-}
-
-impl Default for CommandLimits {
-    fn default() -> Self {
-        Self {
-            wall_ms: 300_000,
-            cpu_s: 600,
-            memory: None,
-            tasks: None,
-            file_bytes: 256 << 20,
-        }
-    }
-}
 
 /// A command to run.
 #[derive(Debug, Clone, Copy)]
@@ -73,24 +45,6 @@ pub struct CommandSpec<'a> {
     pub environment: &'a [(String, String)],
     /// Path from the work folder of the file that is its standard input; absent: it is empty.
     pub stdin: Option<&'a str>,
-    /// Limits.
-    pub limits: CommandLimits,
-}
-
-/// How a command ended.
-#[derive(Debug)]
-pub enum End {
-    /// By itself.
-    Exit(Exit),
-    /// The host or a person ended it.
-    Interrupted(Interruption),
-    /// It never ran: which step failed, and why.
-    NotStarted {
-        /// Whether the executable itself could not be started, so that the fault is the manifest's.
-        program: bool,
-        /// What failed.
-        error: io::Error,
-    },
 }
 
 /// A command that ended, and everything it started with it.
@@ -120,35 +74,46 @@ pub enum Stream {
 pub struct Seat {
     warden: Pid,
     socket: OwnedFd,
-    out: File,
-    err: File,
+    /// What the last command wrote to its streams: each command has its own.
+    out: Option<File>,
+    err: Option<File>,
     work: String,
     tmp: String,
-    sandbox: &'static Sandbox,
+    own_pids: bool,
+    limits: CommandLimits,
+    bounds: Bounds,
     layers: Vec<String>,
     fallbacks: Vec<String>,
-    /// Whether there are own files or inputs to remove.
-    filled: bool,
     /// The warden cannot be relied on any more.
     broken: bool,
+    /// Removed after everything in it has ended.
+    group: Option<Group>,
+    /// How often the kernel had refused a process of the group, or ended one, when it was last looked at.
+    refused: u64,
+    ended: u64,
     /// Dropped, and so removed, after the warden has ended.
     folder: Folder,
 }
 
 impl Seat {
-    /// Starts a warden in a folder. Also says whether it has a `/proc` of its own.
+    /// Starts a warden in a folder. Also says what holds: bits of [`holds`].
     pub(super) fn start(
-        folder: Folder,
-        setup: &Setup,
-        sandbox: &'static Sandbox,
-        (work, tmp): (String, String),
+        mut folder: Folder,
         walls: &Walls,
-    ) -> Result<(Self, bool), CellFault> {
+        user: Option<u32>,
+        limits: &CommandLimits,
+        (work, tmp): (String, String),
+    ) -> Result<(Self, i32), CellFault> {
         let doing = "making a warden for commands";
-        let capture = |name: &str| capture(&folder, name, setup.user);
-        let (out, err) = capture("stdout")
-            .and_then(|out| Ok((out, capture("stderr")?)))
-            .map_err(host(doing))?;
+        let bounds = Bounds::of(limits);
+        let group = walls.group(&bounds).map_err(host(doing))?;
+        let lift = |fd: BorrowedFd<'_>| births::duplicate_above(fd, 16);
+        let entrances = group.as_ref().map_or_else(|| Ok(Vec::new()), Group::entrances);
+        let entrances: io::Result<Vec<OwnedFd>> =
+            entrances.and_then(|all| all.iter().map(|one| lift(one.as_fd())).collect());
+        let setup = entrances
+            .and_then(|entrances| walls.setup(&folder, user, &bounds, entrances))
+            .map_err(host("preparing a command's confinement"))?;
         let (ours, theirs) = socketpair(
             AddressFamily::Unix,
             SockType::SeqPacket,
@@ -156,41 +121,71 @@ impl Seat {
             SockFlag::SOCK_CLOEXEC,
         )
         .map_err(|error| host(doing)(error.into()))?;
-        let null = File::open("/dev/null").map_err(host(doing))?;
-        let lift = |fd: BorrowedFd<'_>| births::duplicate_above(fd, 16).map_err(host(doing));
+        let null = File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map_err(host(doing))?;
+        let descriptors = [null.as_fd(), null.as_fd(), null.as_fd(), theirs.as_fd()];
+        let [input, out, err, socket] = descriptors.map(lift);
         let descriptors = [
-            lift(null.as_fd())?,
-            lift(out.as_fd())?,
-            lift(err.as_fd())?,
-            lift(theirs.as_fd())?,
+            input.map_err(host(doing))?,
+            out.map_err(host(doing))?,
+            err.map_err(host(doing))?,
+            socket.map_err(host(doing))?,
         ];
         drop(theirs);
-        let pid = warden_unsafe::start(setup, &descriptors).map_err(host(doing))?;
+        let pid = warden_unsafe::start(&setup, &descriptors).map_err(host(doing))?;
         drop(descriptors);
+        drop(setup);
+        let warden = Warden(Some(Pid::from_raw(pid)));
+        let (answer, handed) = wait_for_answer(&ours).map_err(host(doing))?;
+        if answer.errno != 0 {
+            return Err(host(doing)(step::error(answer.step, answer.errno)));
+        }
+        let held = answer.status;
+        if held & holds::SCRATCH != 0 {
+            let Some([outputs, tmp]) = handed else {
+                return Err(host(doing)(io::Error::other(
+                    "the warden of commands handed no folders",
+                )));
+            };
+            folder.use_scratch(outputs, tmp).map_err(host(doing))?;
+        }
         let seat = Self {
-            warden: Pid::from_raw(pid),
+            warden: warden.keep(),
             socket: ours,
-            out,
-            err,
+            out: None,
+            err: None,
             work,
             tmp,
-            sandbox,
+            own_pids: walls.own_pids(),
+            limits: *limits,
+            bounds,
             layers: walls.layers.clone(),
             fallbacks: walls.fallbacks.clone(),
-            filled: false,
             broken: false,
+            group,
+            refused: 0,
+            ended: 0,
             folder,
         };
-        let answer = seat.wait_for_answer().map_err(host(doing))?;
-        match answer.errno {
-            0 => Ok((seat, answer.status & OWN_PROC != 0)),
-            errno => Err(host(doing)(step_error(answer.step, errno))),
-        }
+        Ok((seat, held))
     }
 
-    pub(super) fn tell_walls(&mut self, layers: &[String], fallbacks: &[String]) {
-        self.layers = layers.to_vec();
-        self.fallbacks = fallbacks.to_vec();
+    pub(super) fn tell_walls(&mut self, walls: &Walls) {
+        self.layers.clone_from(&walls.layers);
+        self.fallbacks.clone_from(&walls.fallbacks);
+    }
+
+    /// Whether it was made for these limits.
+    pub(super) fn fits(&self, limits: &CommandLimits) -> bool {
+        self.bounds == Bounds::of(limits)
+    }
+
+    /// Takes over what may differ from command to command.
+    pub(super) fn take(&mut self, limits: &CommandLimits) {
+        self.limits = *limits;
     }
 
     /// The work folder as a command sees it, which is also where it starts.
@@ -205,51 +200,12 @@ impl Seat {
 
     /// Puts a file into the work folder, for the command to read: at a path within, of plain names only.
     pub fn put(&mut self, path: &str, executable: bool, bytes: &[u8]) -> io::Result<()> {
-        let target = self.place(path)?;
-        if let Some(parent) = target.parent() {
-            self.make_folders(parent)?;
-        }
-        let mut file = File::create_new(&target)?;
-        file.write_all(bytes)?;
-        let mode = if executable { 0o555 } else { 0o444 };
-        file.set_permissions(fs::Permissions::from_mode(mode))
-    }
-
-    /// Where a path within the work folder is, if something may be put there.
-    fn place(&mut self, path: &str) -> io::Result<PathBuf> {
-        let refused = |why: &str| {
-            let text = format!("`{path}` cannot stand in a work folder: {why}");
-            Err(io::Error::new(io::ErrorKind::InvalidInput, text))
-        };
-        let plain = |part: Component<'_>| matches!(part, Component::Normal(_));
-        if path.is_empty() || !Path::new(path).components().all(plain) {
-            return refused("only paths below it can");
-        }
-        if Path::new(path).starts_with("outputs") {
-            return refused("`outputs` is the program's");
-        }
-        self.filled = true;
-        Ok(self.folder.work().join(path))
-    }
-
-    /// Folders that a user other than the runner's can read, whatever this process's mask.
-    fn make_folders(&self, target: &Path) -> io::Result<()> {
-        let work = self.folder.work();
-        let missing: Vec<&Path> = target
-            .ancestors()
-            .take_while(|folder| **folder != work && !folder.exists())
-            .collect();
-        for folder in missing.into_iter().rev() {
-            fs::create_dir(folder)?;
-            fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-        }
-        Ok(())
+        self.folder.put(path, executable, bytes)
     }
 
     /// Makes a folder in the work folder, for what is put into it.
     pub fn put_folder(&mut self, path: &str) -> io::Result<()> {
-        let target = self.place(path)?;
-        self.make_folders(&target)
+        self.folder.put_folder(path)
     }
 
     /// Runs a command to the end of everything it starts. An error is the host's; a seat with an error is not used again.
@@ -264,21 +220,8 @@ impl Seat {
 
     fn try_run(&mut self, spec: &CommandSpec<'_>, stop: &StopSignal) -> Result<CommandEnding, CellFault> {
         let doing = "running a command";
-        let limits = &spec.limits;
-        let mut layers = self.layers.clone();
-        let mut fallbacks = self.fallbacks.clone();
-        let group = self
-            .group(limits, &mut layers, &mut fallbacks)
-            .map_err(host(doing))?;
-        let entrances = match &group {
-            Some(group) => group.entrances().map_err(host(doing))?,
-            None => Vec::new(),
-        };
         let stdin = match spec.stdin {
-            Some(path) => {
-                let file = File::open(self.folder.work().join(path)).map_err(host(doing))?;
-                Some(OwnedFd::from(file))
-            }
+            Some(path) => Some(self.folder.open(path).map_err(host(doing))?),
             None => None,
         };
         let message = message::job(
@@ -288,54 +231,65 @@ impl Seat {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.as_str())),
             stdin.is_some(),
-            &resource_limits(limits, group.is_some()),
+            &resource_limits(&self.limits, self.group.is_some()),
         );
         let message = match message {
             Ok(message) => message,
-            Err(unsayable) => return Ok(not_said(unsayable, layers, fallbacks)),
+            Err(unsayable) => return Ok(self.end(not_said(unsayable), Usage::default())),
         };
-        let descriptors: Vec<i32> = stdin.iter().chain(&entrances).map(AsRawFd::as_raw_fd).collect();
+        let out = self.folder.stream().map_err(host(doing))?;
+        let err = self.folder.stream().map_err(host(doing))?;
+        let mut descriptors = vec![out.as_raw_fd(), err.as_raw_fd()];
+        descriptors.extend(stdin.as_ref().map(AsRawFd::as_raw_fd));
         self.tell(&message, &descriptors).map_err(host(doing))?;
-        let (answer, asked) = self.watch(limits, stop).map_err(host(doing))?;
-        let mut usage = answer.usage();
-        if let Some(peak) = group.as_ref().and_then(Group::peak_kib) {
-            usage.peak_kib = peak;
+        drop(message);
+        let watched = self.watch(stop);
+        for stream in [&out, &err] {
+            // What the command made of its streams is not to be met by who reads them.
+            fcntl(stream, FcntlArg::F_SETFL(OFlag::O_APPEND)).map_err(|error| host(doing)(error.into()))?;
         }
-        let out_of_memory = group.as_ref().is_some_and(Group::ran_out_of_memory);
-        let end = ending(&answer, asked, out_of_memory, usage.cpu_s, limits.cpu_s);
-        Ok(CommandEnding {
-            end,
-            usage,
-            layers,
-            fallbacks,
-        })
+        (self.out, self.err) = (Some(out), Some(err));
+        let (answer, asked) = match watched {
+            Ok(answered) => answered,
+            // The kernel may choose the warden when the memory of its group is up.
+            Err(_) if self.met().memory => {
+                self.broken = true;
+                return Ok(self.end(End::Interrupted(Interruption::Memory), Usage::default()));
+            }
+            Err(error) => return Err(host(doing)(error)),
+        };
+        let over = self.folder.holds_more_than(self.bounds.room);
+        let end = ending(&answer, asked, self.limits.cpu_s, || self.met());
+        let end = match (end, over.map_err(host(doing))?) {
+            (End::Exit(_), true) => End::Interrupted(Interruption::Room),
+            (end, _) => end,
+        };
+        Ok(self.end(end, answer.usage()))
     }
 
-    /// A control group, where the limits ask for one and the host has them.
-    fn group(
-        &self,
-        limits: &CommandLimits,
-        layers: &mut Vec<String>,
-        fallbacks: &mut Vec<String>,
-    ) -> io::Result<Option<Group>> {
-        if limits.memory.is_none() && limits.tasks.is_none() {
-            return Ok(None);
+    fn end(&self, end: End, usage: Usage) -> CommandEnding {
+        CommandEnding {
+            end,
+            usage,
+            layers: self.layers.clone(),
+            fallbacks: self.fallbacks.clone(),
         }
-        match self.sandbox.groups() {
-            Some(groups) => {
-                layers.extend(groups.layers());
-                let memory = limits.memory.unwrap_or(UNBOUNDED);
-                // The kernel knows no larger number of processes.
-                groups.make(memory, limits.tasks.unwrap_or(1 << 22)).map(Some)
-            }
-            None => {
-                fallbacks.push(
-                    "no control groups on this host: memory is bounded as address space of each process, tasks as those of one user"
-                        .into(),
-                );
-                Ok(None)
-            }
+    }
+
+    /// Limits that were met since this was last asked.
+    fn met(&mut self) -> Met {
+        let room = self.folder.room();
+        let mut met = Met {
+            room: room.is_some_and(|left| left.blocks == 0 || left.files == 0),
+            ..Met::default()
+        };
+        if let Some(group) = &self.group {
+            let (ended, refused) = (group.ended_processes(), group.refused_tasks());
+            met.memory = ended > self.ended;
+            met.tasks = refused > self.refused;
+            (self.ended, self.refused) = (ended, refused);
         }
+        met
     }
 
     fn tell(&self, message: &[u8], descriptors: &[i32]) -> io::Result<()> {
@@ -351,9 +305,9 @@ impl Seat {
     }
 
     /// Waits for the command's end, and asks for it when the time is up or a person wants to stop.
-    fn watch(&self, limits: &CommandLimits, stop: &StopSignal) -> io::Result<(Answer, Option<Interruption>)> {
+    fn watch(&self, stop: &StopSignal) -> io::Result<(Answer, Option<Interruption>)> {
         let begun = Instant::now();
-        let mut deadline = begun.checked_add(Duration::from_millis(limits.wall_ms));
+        let mut deadline = begun.checked_add(Duration::from_millis(self.limits.wall_ms));
         let mut why = Interruption::WallTime;
         let mut asked = None;
         loop {
@@ -395,107 +349,101 @@ impl Seat {
             }
             let said = watched.first().and_then(PollFd::revents);
             if said.is_some_and(|said| !said.is_empty()) {
-                return Ok((self.receive()?, asked));
+                return Ok((receive(&self.socket)?, asked));
             }
-        }
-    }
-
-    fn wait_for_answer(&self) -> io::Result<Answer> {
-        let mut watched = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        loop {
-            match poll(&mut watched, timeout(Some(PATIENCE))) {
-                Ok(0) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
-                Ok(_) => return self.receive(),
-                Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    fn receive(&self) -> io::Result<Answer> {
-        let mut bytes = [0; ANSWER];
-        match recv(self.socket.as_raw_fd(), &mut bytes, MsgFlags::empty())? {
-            ANSWER => Ok(Answer::from_bytes(&bytes)),
-            _ => Err(io::Error::other("the warden of commands has ended")),
         }
     }
 
     /// How many bytes the command wrote there.
     pub fn stream_length(&self, stream: Stream) -> io::Result<u64> {
-        Ok(self.stream(stream).metadata()?.len())
+        self.stream(stream)
+            .map_or(Ok(0), |file| Ok(file.metadata()?.len()))
     }
 
     /// Copies what the command wrote there. Returns how many bytes.
     pub fn copy_stream(&self, stream: Stream, target: &mut dyn Write) -> io::Result<u64> {
-        let mut reader = At {
-            file: self.stream(stream),
-            position: 0,
+        let Some(file) = self.stream(stream) else {
+            return Ok(0);
         };
-        io::copy(&mut reader, target)
+        io::copy(&mut At { file, position: 0 }, target)
     }
 
-    /// The end of what the command wrote to standard error, as text.
-    pub fn error_tail(&self) -> String {
-        let length = self.stream_length(Stream::Err).unwrap_or(0);
-        let mut bytes = vec![0; length.min(ERROR_TAIL) as usize];
-        match self
-            .err
-            .read_exact_at(&mut bytes, length.saturating_sub(ERROR_TAIL))
-        {
-            Ok(()) => hotcell_schema::guest::text(&bytes).trim().to_owned(),
-            Err(_) => String::new(),
-        }
+    /// The end of what the command wrote to standard error: at most so many bytes.
+    pub fn error_end(&self, most: u64) -> Vec<u8> {
+        let read = || -> io::Result<Vec<u8>> {
+            let length = self.stream_length(Stream::Err)?;
+            let mut bytes = Vec::new();
+            if let Some(file) = self.stream(Stream::Err) {
+                bytes.resize(usize::try_from(length.min(most)).unwrap_or(usize::MAX), 0);
+                file.read_exact_at(&mut bytes, length.saturating_sub(most))?;
+            }
+            Ok(bytes)
+        };
+        read().unwrap_or_default()
     }
 
-    fn stream(&self, stream: Stream) -> &File {
+    fn stream(&self, stream: Stream) -> Option<&File> {
         match stream {
-            Stream::Out => &self.out,
-            Stream::Err => &self.err,
+            Stream::Out => self.out.as_ref(),
+            Stream::Err => self.err.as_ref(),
         }
     }
 
     /// Opens the output `outputs/<name>`, or the file `within` it, which must be a regular file.
     pub fn output(&self, name: &str, within: &str) -> Result<OutputFile, OutputFault> {
-        collect::file(&self.folder.work(), name, within)
+        collect::file(self.folder.outputs(), name, within)
     }
 
     /// Paths of the files below `outputs/<name>`, from there, in order.
     pub fn output_names(&self, name: &str) -> Result<Vec<String>, OutputFault> {
-        collect::names(&self.folder.work(), name)
+        collect::names(self.folder.outputs(), name)
     }
 
-    /// Makes it as new. False: it cannot be used again.
-    pub(super) fn clean(&mut self) -> bool {
-        if self.broken {
-            return false;
+    /// Makes it as new. An error says why it cannot be used again.
+    pub(super) fn clean(&mut self) -> io::Result<()> {
+        (self.out, self.err) = (None, None);
+        match self.broken {
+            true => Err(io::Error::other("its warden has ended")),
+            false => self.folder.empty(),
         }
-        let emptied = || -> io::Result<()> {
-            for file in [&self.out, &self.err] {
-                let facts = file.metadata()?;
-                if facts.len() != 0 {
-                    file.set_len(0)?;
-                }
-                // The commands of a seat share these descriptions: what one made of them is not for the next.
-                fcntl(file, FcntlArg::F_SETFL(OFlag::O_APPEND))?;
-                let mut position: &File = file;
-                position.rewind()?;
-                if facts.permissions().mode() & 0o7777 != 0o600 {
-                    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-                }
-            }
-            self.folder.empty(self.filled)
-        };
-        let well = emptied().is_ok();
-        self.filled = false;
-        well
+    }
+
+    /// Whether it can be used again if it is emptied.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        // The first process of a pid namespace takes all others with it.
-        let _ = kill(self.warden, Signal::SIGKILL);
-        let _ = births::wait(self.warden.as_raw());
+        // The first process of a pid namespace takes all others with it; elsewhere the warden does that when its runner leaves.
+        if !self.own_pids && shutdown(self.socket.as_raw_fd(), Shutdown::Write).is_ok() {
+            let mut watched = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut watched, timeout(Some(PATIENCE)));
+        }
+        drop(Warden(Some(self.warden)));
+        if let Some(group) = &self.group {
+            group.end_all();
+        }
+    }
+}
+
+/// A warden that ends with whoever holds this.
+struct Warden(Option<Pid>);
+
+impl Warden {
+    /// It lives on.
+    fn keep(mut self) -> Pid {
+        self.0.take().unwrap_or(Pid::from_raw(0))
+    }
+}
+
+impl Drop for Warden {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0 {
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = births::wait(pid.as_raw());
+        }
     }
 }
 
@@ -513,22 +461,6 @@ impl io::Read for At<'_> {
     }
 }
 
-/// A file without a name that takes a stream: it stands where Landlock lets the command open it again by `/dev/stdout`.
-fn capture(folder: &Folder, name: &str, user: Option<u32>) -> io::Result<File> {
-    let path = folder.tmp().join(name);
-    let file = File::options()
-        .read(true)
-        .append(true)
-        .create_new(true)
-        .open(&path)?;
-    fs::remove_file(&path)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    if let Some(user) = user {
-        fchown(&file, Some(user), Some(user))?;
-    }
-    Ok(file)
-}
-
 fn timeout(left: Option<Duration>) -> PollTimeout {
     match left {
         // One more, so that the deadline has passed when the time is up.
@@ -537,24 +469,27 @@ fn timeout(left: Option<Duration>) -> PollTimeout {
     }
 }
 
-fn resource_limits(limits: &CommandLimits, grouped: bool) -> Vec<message::Limit> {
-    let mut all = vec![
-        // A second after the signal that can be told from others comes the one that cannot be caught.
-        (libc::RLIMIT_CPU, limits.cpu_s, limits.cpu_s.saturating_add(1)),
-        (libc::RLIMIT_FSIZE, limits.file_bytes, limits.file_bytes),
-    ];
-    if !grouped {
-        if let Some(memory) = limits.memory {
-            all.push((libc::RLIMIT_AS, memory, memory));
-        }
-        if let Some(tasks) = limits.tasks {
-            all.push((libc::RLIMIT_NPROC, tasks, tasks));
+fn wait_for_answer(socket: &OwnedFd) -> io::Result<(Answer, Handed)> {
+    let mut watched = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut watched, timeout(Some(PATIENCE))) {
+            Ok(0) => return Err(io::Error::from(io::ErrorKind::TimedOut)),
+            Ok(_) => return handover_unsafe::receive(socket),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    all
 }
 
-fn not_said(unsayable: Unsayable, layers: Vec<String>, fallbacks: Vec<String>) -> CommandEnding {
+fn receive(socket: &OwnedFd) -> io::Result<Answer> {
+    let mut bytes = [0; ANSWER];
+    match recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty())? {
+        ANSWER => Ok(Answer::from_bytes(&bytes)),
+        _ => Err(io::Error::other("the warden of commands has ended")),
+    }
+}
+
+fn not_said(unsayable: Unsayable) -> End {
     let text = match unsayable {
         Unsayable::Zero => "an argument or a variable of the environment holds a byte 0".to_owned(),
         Unsayable::TooLong => format!(
@@ -563,99 +498,8 @@ fn not_said(unsayable: Unsayable, layers: Vec<String>, fallbacks: Vec<String>) -
             message::MAX_WORDS
         ),
     };
-    CommandEnding {
-        end: End::NotStarted {
-            program: true,
-            error: io::Error::new(io::ErrorKind::InvalidInput, text),
-        },
-        usage: Usage::default(),
-        layers,
-        fallbacks,
-    }
-}
-
-/// What an answer means. `asked`: why the runner asked to end the command, if it did.
-fn ending(
-    answer: &Answer,
-    asked: Option<Interruption>,
-    out_of_memory: bool,
-    cpu_s: f64,
-    most_cpu_s: u64,
-) -> End {
-    if answer.errno != 0 {
-        return End::NotStarted {
-            program: answer.step == EXECUTE,
-            error: match answer.step {
-                EXECUTE => io::Error::from_raw_os_error(answer.errno),
-                step => step_error(step.max(FIRST_OF_COMMAND), answer.errno),
-            },
-        };
-    }
-    let exit = match libc::WIFSIGNALED(answer.status) {
-        true => Exit::Signal(libc::WTERMSIG(answer.status)),
-        false => Exit::Code(libc::WEXITSTATUS(answer.status)),
-    };
-    if out_of_memory {
-        return End::Interrupted(Interruption::Memory);
-    }
-    match (exit, asked) {
-        (Exit::Signal(libc::SIGKILL), Some(why)) => End::Interrupted(why),
-        (Exit::Signal(libc::SIGXCPU), _) => End::Interrupted(Interruption::CpuTime),
-        // A shell whose child met the limit exits by itself. The limit is counted in ticks, what was used is exact: they differ.
-        (exit, _) if exit != Exit::Code(0) && cpu_s >= 0.8 * most_cpu_s as f64 => {
-            End::Interrupted(Interruption::CpuTime)
-        }
-        (Exit::Signal(libc::SIGKILL), None) => End::Interrupted(Interruption::Killed),
-        (exit, _) => End::Exit(exit),
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn interrupted(end: &End) -> Option<Interruption> {
-        match end {
-            End::Interrupted(why) => Some(*why),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn an_answer_says_why_a_command_ended() {
-        let of = |status, asked, memory, cpu| {
-            let answer = Answer {
-                status,
-                ..Answer::default()
-            };
-            ending(&answer, asked, memory, cpu, 10)
-        };
-        assert!(matches!(of(0x300, None, false, 0.0), End::Exit(Exit::Code(3))));
-        assert!(matches!(of(0, None, false, 99.0), End::Exit(Exit::Code(0))));
-        assert!(matches!(of(11, None, false, 0.0), End::Exit(Exit::Signal(11))));
-        let why = |status, asked, memory, cpu| interrupted(&of(status, asked, memory, cpu));
-        assert_eq!(why(9, None, false, 0.0), Some(Interruption::Killed));
-        assert_eq!(
-            why(9, Some(Interruption::WallTime), false, 0.0),
-            Some(Interruption::WallTime)
-        );
-        assert_eq!(why(0, None, true, 0.0), Some(Interruption::Memory));
-        assert_eq!(why(0x9800, None, false, 10.0), Some(Interruption::CpuTime));
-        assert_eq!(why(24, None, false, 1.0), Some(Interruption::CpuTime));
-    }
-
-    #[test]
-    fn a_program_that_cannot_start_is_told_from_a_host_that_cannot() {
-        let of = |step| {
-            let answer = Answer {
-                step,
-                errno: libc::ENOENT,
-                ..Answer::default()
-            };
-            ending(&answer, None, false, 0.0, 1)
-        };
-        assert!(matches!(of(EXECUTE), End::NotStarted { program: true, .. }));
-        assert!(matches!(of(15), End::NotStarted { program: false, .. }));
+    End::NotStarted {
+        program: true,
+        error: io::Error::new(io::ErrorKind::InvalidInput, text),
     }
 }

@@ -10,6 +10,9 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 /// Where groups for cells can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Groups {
@@ -33,6 +36,8 @@ pub(crate) struct Group {
 }
 
 const PREFIX: &str = "hotcell-";
+/// How often a group is looked at for processes that live on.
+const MOST_LOOKS: u32 = 10_000;
 
 impl Groups {
     /// Finds where this process may make groups. The error says why it may not.
@@ -211,15 +216,44 @@ impl Group {
 
     /// Whether the kernel ended a process of the group because its memory was up.
     pub(crate) fn ran_out_of_memory(&self) -> bool {
+        self.ended_processes() > 0
+    }
+
+    /// How many processes of the group the kernel has ended because its memory was up.
+    pub(crate) fn ended_processes(&self) -> u64 {
         let file = match self.unified {
             true => "memory.events",
             false => "memory.oom_control",
         };
-        fs::read_to_string(self.memory.join(file)).is_ok_and(|text| {
-            text.lines()
-                .filter_map(|line| line.strip_prefix("oom_kill "))
-                .any(|count| count.trim() != "0")
-        })
+        count(&self.memory.join(file), "oom_kill ")
+    }
+
+    /// How many tasks the kernel has refused because the group had too many.
+    pub(crate) fn refused_tasks(&self) -> u64 {
+        let folder = match self.unified {
+            true => Some(&self.memory),
+            false => self.pids.as_ref(),
+        };
+        folder.map_or(0, |folder| count(&folder.join("pids.events"), "max "))
+    }
+
+    /// Ends everything that is in the group, as far as it can.
+    pub(crate) fn end_all(&self) {
+        if fs::write(self.memory.join("cgroup.kill"), "1").is_ok() {
+            return;
+        }
+        // Whoever forks meanwhile is found by the next look.
+        for _ in 0..MOST_LOOKS {
+            let text = fs::read_to_string(self.memory.join("cgroup.procs")).unwrap_or_default();
+            let mut alive = text.lines().filter_map(|line| line.parse().ok()).peekable();
+            if alive.peek().is_none() {
+                return;
+            }
+            for pid in alive {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Greatest memory of the group in KiB, kernel memory included.
@@ -240,6 +274,14 @@ impl Group {
         };
         fs::write(self.memory.join(file), bytes.to_string())
     }
+}
+
+/// A counter in a file of lines with a name and a number.
+fn count(file: &Path, name: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 impl Drop for Group {

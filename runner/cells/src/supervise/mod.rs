@@ -146,6 +146,11 @@ impl Sandbox {
         self.leave_root
     }
 
+    /// Whether processes, after that, can move into a user namespace of their own.
+    pub(crate) fn own_users(&self) -> bool {
+        self.own_users
+    }
+
     /// Where control groups can be made.
     pub(crate) fn groups(&self) -> Option<&Groups> {
         self.groups.as_ref()

@@ -10,9 +10,11 @@ mod secret;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use hotcell_cells::command::bounds::MAX_FILES_AT_ONCE;
 use hotcell_cells::command::collect::OutputFault;
 use hotcell_cells::command::{CommandEnding, CommandLimits, CommandSpec, End, PATH, Seat, Stream};
 use hotcell_cells::contract::CellFault;
+use hotcell_cells::process::Interruption;
 use hotcell_cells::supervise::Exit;
 use hotcell_plan::{Instance, Wire};
 use hotcell_schema::command::{CommandOutput, CommandWith, EnvValue, OutputPlace};
@@ -22,6 +24,7 @@ use hotcell_schema::stage::PortType;
 use hotcell_store::Stored;
 use indexmap::IndexMap;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 pub(crate) use program::Programs;
 
@@ -40,31 +43,39 @@ const ENVIRONMENT: [(&str, &str); 6] = [
     ("PYTHONHASHSEED", "0"),
     ("PYTHONDONTWRITEBYTECODE", "1"),
 ];
+/// How much of a command's error output is told when it failed: the last bytes.
+const ERROR_TAIL: usize = 4 << 10;
 /// Name of the list in the folder of a `files` input.
 const INDEX: &str = "index.json";
 
 pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>) -> Result<Done, Done> {
     let with: CommandWith = settings(instance)?;
     let programs = shared.options.engines.programs();
-    let commands = programs.commands()?;
-    let mut seat = commands
-        .seat()
-        .map_err(|fault| Done::failed("the host cannot run commands", fault.to_string()))?;
-    let done = Command {
+    let commands = programs.commands(shared)?;
+    let command = Command {
         shared,
         instance,
         with: &with,
+        limits: limits(shared, instance),
+    };
+    let mut seat = commands
+        .seat(&command.limits)
+        .map_err(|fault| Done::failed("the host cannot run commands", fault.to_string()))?;
+    let mut done = command.run(&mut seat, inputs);
+    if let Err(error) = commands.give_back(seat) {
+        let (Ok(done) | Err(done)) = &mut done;
+        done.fallbacks
+            .push(format!("its folder is not used again: {error}"));
     }
-    .run(&mut seat, inputs);
-    commands.give_back(seat);
     done
 }
 
 /// One command on its way.
-struct Command<'a> {
-    shared: &'a Shared<'a>,
+struct Command<'a, 's> {
+    shared: &'a Shared<'s>,
     instance: &'a Instance,
     with: &'a CommandWith,
+    limits: CommandLimits,
 }
 
 /// The command is at fault: the text is the same on every machine.
@@ -72,7 +83,7 @@ fn wrong(text: impl Into<String>) -> Done {
     Done::without_outputs(Status::Failed, text)
 }
 
-impl Command<'_> {
+impl Command<'_, '_> {
     fn run(&self, seat: &mut Seat, inputs: &Inputs<'_>) -> Result<Done, Done> {
         let programs = self.shared.options.engines.programs();
         let own = programs.own(self.shared.plan, self.instance)?;
@@ -95,13 +106,11 @@ impl Command<'_> {
             Some(port) => Some(self.stdin(port)?),
             None => None,
         };
-        let limits = self.limits();
         let spec = CommandSpec {
             program: &path,
             arguments: &program::arguments(self.with),
             environment: &environment,
             stdin: stdin.as_deref(),
-            limits,
         };
         let ending = seat
             .run(&spec, &self.shared.options.stop)
@@ -116,12 +125,12 @@ impl Command<'_> {
             fallbacks: ending.fallbacks.clone(),
             ..done
         };
-        self.judge(seat, &ending, limits.file_bytes).map_err(facts)?;
+        self.judge(seat, &ending, &secrets).map_err(facts)?;
         let collected = Collector {
             command: self,
             seat,
-            left: limits.file_bytes,
-            bound: limits.file_bytes,
+            left: self.limits.file_bytes,
+            bound: self.limits.file_bytes,
             secrets: &secrets,
             objects: Vec::new(),
         }
@@ -223,11 +232,16 @@ impl Command<'_> {
         }
     }
 
-    fn environment(&self, seat: &Seat, secrets: &mut Values) -> Result<Vec<(String, String)>, Done> {
-        let mut all: Vec<(String, String)> = ENVIRONMENT
+    fn environment(
+        &self,
+        seat: &Seat,
+        secrets: &mut Values,
+    ) -> Result<Zeroizing<Vec<(String, String)>>, Done> {
+        let mut all: Zeroizing<Vec<(String, String)>> = ENVIRONMENT
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
+            .collect::<Vec<_>>()
+            .into();
         let work = seat.work();
         for (name, value) in [
             ("HOME", work.to_owned()),
@@ -273,26 +287,17 @@ impl Command<'_> {
         Ok(text)
     }
 
-    fn limits(&self) -> CommandLimits {
-        let planned = self.shared.limits(self.instance);
-        let default = CommandLimits::default();
-        let millis = |nanos| u64::try_from(Duration::from_nanos(nanos).as_millis()).unwrap_or(u64::MAX);
-        CommandLimits {
-            wall_ms: planned.wall.map_or(default.wall_ms, |wall| millis(wall).max(1)),
-            cpu_s: planned
-                .cpu
-                .map_or(default.cpu_s, |cpu| millis(cpu).div_ceil(1000).max(1)),
-            memory: planned.asked.memory,
-            tasks: planned.asked.tasks.map(u64::from),
-            file_bytes: planned.asked.file_bytes.unwrap_or(default.file_bytes),
-        }
-    }
-
     /// Whether the program did its work.
-    fn judge(&self, seat: &Seat, ending: &CommandEnding, file_bytes: u64) -> Result<(), Done> {
+    fn judge(&self, seat: &Seat, ending: &CommandEnding, secrets: &Values) -> Result<(), Done> {
         let name = self.with.run.first().map_or("", String::as_str);
+        let CommandLimits {
+            memory,
+            tasks,
+            file_bytes,
+            ..
+        } = self.limits;
         let with_tail = |reason: String| {
-            let tail = seat.error_tail();
+            let tail = error_tail(seat, secrets);
             Done {
                 error: (!tail.is_empty()).then(|| format!("it said: {tail}")),
                 ..wrong(reason)
@@ -313,10 +318,20 @@ impl Command<'_> {
                 "`{name}` wrote a file larger than `limits.file-bytes` allows, {file_bytes} bytes"
             ))),
             End::Exit(exit @ Exit::Signal(_)) => Err(with_tail(format!("`{name}` ended by {exit}"))),
-            End::Interrupted(why) => Err(Done {
-                error: Some(seat.error_tail()).filter(|tail| !tail.is_empty()),
-                ..Done::without_outputs(Status::Interrupted, why.to_string())
-            }),
+            End::Interrupted(why) => {
+                let limit = match why {
+                    Interruption::Memory => format!(": `limits.memory` is {memory} bytes"),
+                    Interruption::Tasks => format!(": `limits.tasks` is {tasks}"),
+                    Interruption::Room => format!(
+                        ": `limits.file-bytes` is {file_bytes}, and outputs and temporary files together may have twice as many and 16 MiB, in at most {MAX_FILES_AT_ONCE} files"
+                    ),
+                    _ => String::new(),
+                };
+                Err(Done {
+                    error: Some(error_tail(seat, secrets)).filter(|tail| !tail.is_empty()),
+                    ..Done::without_outputs(Status::Interrupted, format!("{why}{limit}"))
+                })
+            }
             End::NotStarted {
                 program: false,
                 error,
@@ -341,8 +356,8 @@ impl Command<'_> {
 }
 
 /// Takes outputs, within a bound on all of them together.
-struct Collector<'a> {
-    command: &'a Command<'a>,
+struct Collector<'a, 's> {
+    command: &'a Command<'a, 's>,
     seat: &'a Seat,
     left: u64,
     bound: u64,
@@ -350,7 +365,7 @@ struct Collector<'a> {
     objects: Vec<Stored>,
 }
 
-impl Collector<'_> {
+impl Collector<'_, '_> {
     fn collect(mut self) -> Result<Done, Done> {
         let mut outputs = IndexMap::new();
         for (port, stream) in [("stdout", Stream::Out), ("stderr", Stream::Err)] {
@@ -453,6 +468,11 @@ impl Collector<'_> {
     fn files(&mut self, port: &str, names: Vec<String>) -> Result<Stored, Done> {
         let mut files = Vec::with_capacity(names.len());
         for name in names {
+            if let Some(secret) = self.secrets.find(name.as_bytes()) {
+                return Err(wrong(format!(
+                    "the output `{port}` is wrong: the name of a file in it holds the value of the secret `{secret}`, which may not be stored"
+                )));
+            }
             let file = self
                 .seat
                 .output(port, &name)
@@ -516,6 +536,39 @@ impl Collector<'_> {
         }
         writer.finish().map_err(store_failed)
     }
+}
+
+/// What holds of an instance: what its stage asks for, else what holds of every command.
+fn limits(shared: &Shared<'_>, instance: &Instance) -> CommandLimits {
+    let planned = shared.limits(instance);
+    let default = CommandLimits::default();
+    let millis = |nanos| u64::try_from(Duration::from_nanos(nanos).as_millis()).unwrap_or(u64::MAX);
+    CommandLimits {
+        wall_ms: planned.wall.map_or(default.wall_ms, |wall| millis(wall).max(1)),
+        cpu_s: planned
+            .cpu
+            .map_or(default.cpu_s, |cpu| millis(cpu).div_ceil(1000).max(1)),
+        memory: planned.asked.memory.unwrap_or(default.memory),
+        tasks: planned.asked.tasks.map_or(default.tasks, u64::from),
+        file_bytes: planned.asked.file_bytes.unwrap_or(default.file_bytes),
+    }
+}
+
+/// The end of what a program wrote to standard error, to be shown to a person: without secrets, and without what a terminal
+/// would obey.
+fn error_tail(seat: &Seat, secrets: &Values) -> String {
+    // A little more, so that no secret is cut before it is found.
+    let most = (ERROR_TAIL + secrets.longest()) as u64;
+    let bytes = secrets.redacted_end(&seat.error_end(most), ERROR_TAIL);
+    let mut text = String::with_capacity(bytes.len());
+    for character in hotcell_schema::guest::text(&bytes).trim().chars() {
+        match character {
+            '\n' | '\t' => text.push(character),
+            control if control.is_control() => text.push_str(&format!("\\u{{{:x}}}", u32::from(control))),
+            character => text.push(character),
+        }
+    }
+    text
 }
 
 fn put(seat: &mut Seat, path: &str, executable: bool, bytes: &[u8]) -> Result<(), Done> {

@@ -15,6 +15,12 @@ use super::program::Known;
 
 /// Greatest length of a document in bytes.
 pub(super) const MAX_DOCUMENT: u64 = 16 << 20;
+/// Most values in a document: each costs the runner far more than its bytes in the file.
+const MAX_VALUES: usize = 500_000;
+/// Most values in one event.
+const MAX_EVENT: usize = 50_000;
+/// Deepest value in a document.
+const MAX_DEPTH: usize = 100;
 /// Of a larger document only the first mistake is looked for: the validator holds all that it is asked for.
 const ALL_TOLD: usize = 1 << 20;
 /// How many mistakes of a document are told.
@@ -108,7 +114,45 @@ fn parse(bytes: &[u8]) -> Result<Json, String> {
     if bytes.is_empty() {
         return Err("it is empty, where a JSON document is expected".into());
     }
+    bounded(bytes, MAX_VALUES)?;
     serde_json::from_slice(bytes).map_err(|error| format!("it is not JSON: {error}"))
+}
+
+/// Counts values, and how deep they stand, before memory is given to any of them. Of what is no JSON it counts at least what a
+/// reader would meet before it finds that out.
+fn bounded(bytes: &[u8], most: usize) -> Result<(), String> {
+    let (mut values, mut depth) = (1_usize, 0_usize);
+    let mut bytes = bytes.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => {
+                // To the end of the string.
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'\\' => _ = bytes.next(),
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            b'[' | b'{' => {
+                depth += 1;
+                values += 1;
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' => values += 1,
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(format!("its values are nested deeper than {MAX_DEPTH}"));
+        }
+        if values > most {
+            return Err(format!(
+                "it has more than {most} values; give large content as a `file`"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn fits(validator: &Validator, document: &Json, length: usize, name: &str) -> Result<(), String> {
@@ -153,7 +197,10 @@ fn typed<T: DeserializeOwned + schemars::JsonSchema>(
 ) -> Result<(), String> {
     let validator = validator.get_or_init(|| {
         let schema = schemars::schema_for!(T);
-        jsonschema::validator_for(schema.as_value()).ok()
+        jsonschema::options()
+            .with_pattern_options(PatternOptions::regex())
+            .build(schema.as_value())
+            .ok()
     });
     if let Some(validator) = validator {
         fits(validator, document, usize::MAX, name)?;
@@ -174,6 +221,7 @@ fn events(bytes: &[u8]) -> Result<(), String> {
             event::VERSION
         )
     };
+    bounded(first, MAX_EVENT)?;
     match serde_json::from_slice::<Header>(first) {
         Ok(header) if header.format == event::FORMAT && header.version == event::VERSION => {}
         Ok(header) => {
@@ -191,6 +239,7 @@ fn events(bytes: &[u8]) -> Result<(), String> {
         if line.is_empty() {
             continue;
         }
+        bounded(line, MAX_EVENT).map_err(|error| format!("line {number} is no event: {error}"))?;
         let event: Event = serde_json::from_slice(line)
             .map_err(|error| format!("line {number} is no event: {}", short(&error.to_string())))?;
         if event.seq != seq {
@@ -242,9 +291,37 @@ mod tests {
         says(check("{}"), &["the document itself", "rows"]);
         says(check("{\n'x': 1}"), &["not JSON", "line 2"]);
         says(check(""), &["empty"]);
-        says(check(&"[".repeat(100_000)), &["recursion"]);
+        says(check(&"[".repeat(100_000)), &["nested deeper than 100"]);
+        says(check(&"{\"a\":".repeat(100_000)), &["nested deeper than 100"]);
+        let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
+        says(check(&deep), &["table.json"]);
         let many = format!(r#"{{"rows": [{}]}}"#, vec![r#"{"entropy": ""}"#; 20].join(","));
         says(check(&many), &["and 15 more"]);
+    }
+
+    #[test]
+    fn a_document_of_too_many_values_is_not_read() {
+        let check = |text: &str| check(PortType::Document, text);
+        let many = |one: &str, count: usize| format!("[{}]", vec![one; count].join(","));
+        for one in ["0", "[]", "{}", "\"\"", "{\"a\":0}"] {
+            let text = many(one, MAX_VALUES);
+            assert!((text.len() as u64) < MAX_DOCUMENT);
+            says(check(&text), &["more than 500000 values", "`file`"]);
+        }
+        // What stands in strings is one value, however it looks.
+        let quoted = format!("{{\"rows\": [], \"x\": \"{}\"}}", "[,{\\\"".repeat(1_000_000));
+        assert_eq!(check(&quoted), Ok(()));
+        // What is broken is counted no further than a reader goes.
+        says(check("[\"a"), &["not JSON"]);
+        says(check("[\"a\\"), &["not JSON"]);
+    }
+
+    #[test]
+    fn a_pattern_takes_no_longer_than_its_text() {
+        let schema = br#"{"type": "string", "pattern": "^(a|a)*(a+)+$"}"#;
+        let text = format!("\"{}!\"", "a".repeat(100_000));
+        let found = Schemas::default().check(PortType::Document, Some(("x.json", schema)), text.as_bytes());
+        says(found, &["x.json"]);
     }
 
     #[test]
@@ -296,6 +373,14 @@ mod tests {
             &["hotcell-events 9"],
         );
         says(check(&format!("{header}\n{{}}")), &["line 2"]);
+        let wide = event.replace(
+            "{\"new-kind\": {}}",
+            &format!("{{\"new-kind\": [{}0]}}", "0,".repeat(MAX_EVENT)),
+        );
+        says(
+            check(&format!("{header}\n{wide}")),
+            &["line 2", "more than 50000 values"],
+        );
         says(
             check(&format!("{header}\n{event}\n{event}")),
             &["line 3", "/seq", "1 is expected"],

@@ -1,6 +1,6 @@
 //! Programs of the user's own: which executable a stage means, who it is, and what all commands of a run share.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -13,11 +13,12 @@ use hotcell_schema::digest::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::check::Schemas;
-use crate::work::Done;
+use crate::secrets::Secrets;
+use crate::work::{Done, Shared};
 
 /// What decides the results of commands beside the program: raised when the environment, the folders or the walls change so
 /// that a program can tell.
-const ENVIRONMENT: &str = "hotcell-command 1";
+const ENVIRONMENT: &str = "hotcell-command 2";
 /// Where an executable may be that is not the stage's own: folders that every command sees.
 const SYSTEM: [&str; 5] = ["/usr/", "/bin/", "/sbin/", "/lib", "/nix/"];
 /// Longest first line of a script, as Linux has it.
@@ -58,6 +59,8 @@ pub(crate) struct Program {
     pub(super) place: Place,
     /// What it contributes to cache keys: its digest, and that of its interpreter.
     pub(crate) identity: String,
+    /// What of it stands in the system, by path: the executable, and its interpreter.
+    files: Vec<(PathBuf, Digest)>,
 }
 
 /// Where an executable is.
@@ -90,9 +93,9 @@ impl Programs {
     }
 
     /// The walls, made when they are first needed.
-    pub(super) fn commands(&self) -> Result<&Commands, Done> {
+    pub(super) fn commands(&self, shared: &Shared<'_>) -> Result<&Commands, Done> {
         let made = self.commands.get_or_init(|| match &self.temporary {
-            Some(folder) => Commands::new(folder).map_err(|error| error.to_string()),
+            Some(folder) => Commands::new(folder, &hidden(shared)).map_err(|error| error.to_string()),
             None => Err("no folder for temporary files was given".into()),
         });
         made.as_ref()
@@ -114,6 +117,31 @@ impl Programs {
         program
     }
 
+    /// The programs of this host that a plan's commands run, and interpreters of scripts: path and digest. What is not
+    /// there is named with the reason.
+    pub(crate) fn pins(&self, plan: &Plan) -> BTreeMap<String, String> {
+        let mut pins = BTreeMap::new();
+        let commands = plan
+            .instances
+            .iter()
+            .filter(|instance| instance.uses == "command");
+        for instance in commands {
+            match self.program(plan, instance) {
+                Ok(program) => {
+                    let files = program.files.iter();
+                    pins.extend(files.map(|(path, digest)| (path.display().to_string(), digest.to_string())));
+                }
+                Err(_) => {
+                    let name = instance.with.get("run").and_then(|run| run.get(0));
+                    let name = name.and_then(serde_json::Value::as_str).unwrap_or_default();
+                    // Never equal to one that is there.
+                    pins.insert(name.to_owned(), "not on this host".into());
+                }
+            }
+        }
+        pins
+    }
+
     fn find(&self, name: &str, set: Option<&FileSet>) -> Result<Program, String> {
         let plain = name.trim_start_matches("./");
         let own = set.and_then(|set| {
@@ -125,19 +153,26 @@ impl Programs {
         if let Some((set, file)) = own {
             let path = set.folder.join(&file.name);
             let mut identity = format!("{ENVIRONMENT} {}", file.digest);
+            let mut files = Vec::new();
             if let Some(interpreter) = interpreter(path.as_std_path())? {
                 let digest = self.digest(&interpreter)?;
                 identity = format!("{identity} {digest}");
+                files.push((interpreter, digest));
             }
             return Ok(Program {
                 place: Place::Own(file.name.clone()),
                 identity,
+                files,
             });
         }
         let path = in_system(name)?;
-        let mut identity = format!("{ENVIRONMENT} {}", self.digest(&path)?);
+        let digest = self.digest(&path)?;
+        let mut identity = format!("{ENVIRONMENT} {digest}");
+        let mut files = vec![(path.clone(), digest)];
         if let Some(interpreter) = interpreter(&path)? {
-            identity = format!("{identity} {}", self.digest(&interpreter)?);
+            let digest = self.digest(&interpreter)?;
+            identity = format!("{identity} {digest}");
+            files.push((interpreter, digest));
         }
         let place = path
             .to_str()
@@ -145,6 +180,7 @@ impl Programs {
         Ok(Program {
             place: Place::System(place.to_owned()),
             identity,
+            files,
         })
     }
 
@@ -215,6 +251,15 @@ impl Programs {
         own.insert(name.clone(), Arc::clone(&files));
         Ok(files)
     }
+}
+
+/// What is the user's and not for commands, even where it lies in a folder that they see.
+fn hidden(shared: &Shared<'_>) -> Vec<PathBuf> {
+    let options = &shared.options;
+    let secrets = options.secrets.into_iter().flat_map(Secrets::files);
+    let runs = options.runs.map(Path::to_owned);
+    let store = options.store.folder().to_owned();
+    [store].into_iter().chain(runs).chain(secrets).collect()
 }
 
 /// Finds an executable of the system, as the command will: by its path, or on the fixed `PATH`.

@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 
-use crate::secrets::SecretValue;
+use memchr::memmem;
+use zeroize::Zeroizing;
 
-/// Shorter values stand in any text.
-const MIN_LENGTH: usize = 4;
+use crate::secrets::{self, SecretValue};
 
 /// The secrets that one command was given.
 #[derive(Debug, Default)]
@@ -14,9 +14,33 @@ pub(super) struct Values(Vec<(String, SecretValue)>);
 impl Values {
     /// Adds one that was given.
     pub(super) fn add(&mut self, name: &str, value: &SecretValue) {
-        if value.bytes().len() >= MIN_LENGTH {
-            self.0.push((name.to_owned(), value.clone()));
-        }
+        self.0.push((name.to_owned(), value.clone()));
+    }
+
+    /// The first secret that stands in these bytes, in whatever form.
+    pub(super) fn find(&self, bytes: &[u8]) -> Option<&str> {
+        self.0.iter().find_map(|(name, value)| {
+            let mut forms = value.forms().iter();
+            forms
+                .any(|form| memmem::find(bytes, form).is_some())
+                .then_some(name.as_str())
+        })
+    }
+
+    /// Length of the longest form of one of them.
+    pub(super) fn longest(&self) -> usize {
+        let forms = self.0.iter().flat_map(|(_, value)| value.forms());
+        forms.map(|form| form.len()).max().unwrap_or(0)
+    }
+
+    /// The last bytes of a text, at most so many and the names of secrets for their values.
+    pub(super) fn redacted_end(&self, text: &[u8], most: usize) -> Vec<u8> {
+        let from = text.len().saturating_sub(most);
+        secrets::redact(
+            text,
+            from,
+            self.0.iter().map(|(name, value)| (name.as_str(), value)),
+        )
     }
 }
 
@@ -24,8 +48,9 @@ impl Values {
 pub(super) struct Scanner<'a, W> {
     target: W,
     values: &'a Values,
+    longest: usize,
     /// The end of what was passed on, as much as may begin a value.
-    tail: Vec<u8>,
+    tail: Zeroizing<Vec<u8>>,
     found: Option<&'a str>,
 }
 
@@ -34,7 +59,8 @@ impl<'a, W: Write> Scanner<'a, W> {
         Self {
             target,
             values,
-            tail: Vec::new(),
+            longest: values.longest(),
+            tail: Zeroizing::default(),
             found: None,
         }
     }
@@ -48,18 +74,13 @@ impl<'a, W: Write> Scanner<'a, W> {
 impl<W: Write> Write for Scanner<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.target.write(bytes)?;
-        let Some(longest) = self.values.0.iter().map(|(_, value)| value.bytes().len()).max() else {
+        if self.longest == 0 || self.found.is_some() {
             return Ok(written);
-        };
+        }
         self.tail
             .extend_from_slice(bytes.get(..written).unwrap_or_default());
-        for (name, value) in &self.values.0 {
-            let value = value.bytes();
-            if self.found.is_none() && self.tail.windows(value.len()).any(|window| window == value) {
-                self.found = Some(name);
-            }
-        }
-        let keep = self.tail.len().saturating_sub(longest - 1);
+        self.found = self.values.find(&self.tail);
+        let keep = self.tail.len().saturating_sub(self.longest - 1);
         self.tail.drain(..keep);
         Ok(written)
     }
