@@ -100,8 +100,11 @@ pub struct Technique {
 pub struct SampleReport {
     /// Digest of its bytes.
     pub digest: Digest,
-    /// Set of samples it belongs to (`samples.<set>`).
+    /// Set of samples it belongs to (`samples.<set>`); where these are several, the first.
     pub set: String,
+    /// All sets it belongs to, where these are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<String>,
     /// File name, without its folder.
     pub name: String,
     /// Length in bytes.
@@ -121,6 +124,19 @@ pub struct SampleReport {
     /// Greatest severity of all findings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
+}
+
+impl SampleReport {
+    /// Every set that it belongs to.
+    pub fn all_sets(&self) -> impl Iterator<Item = &str> {
+        let first = self.sets.is_empty().then_some(&self.set);
+        first.into_iter().chain(&self.sets).map(String::as_str)
+    }
+
+    /// Its sets for people.
+    pub fn sets_in_words(&self) -> String {
+        self.all_sets().collect::<Vec<_>>().join(", ")
+    }
 }
 
 impl Report {

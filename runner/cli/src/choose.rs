@@ -1,18 +1,15 @@
 //! Which part of an experiment runs: `--only`, `--until`, `--rerun-failed`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use hotcell_plan::{After, Instance, Plan, Wire};
 use hotcell_run::Selection;
-use hotcell_run::select::{Ended, not_well};
-use hotcell_schema::outcome::Status;
-use hotcell_schema::report::{self, InstanceFacts};
-use hotcell_store::Entry;
+use hotcell_schema::report;
 
 use crate::args::ChooseArgs;
 use crate::exit::Failure;
+use crate::history::Earlier;
 use crate::names::Names;
-use crate::runs::{self, Run, State};
 use crate::ui;
 
 /// The part that is asked for; `None`: everything.
@@ -64,6 +61,12 @@ fn only(plan: &Plan, patterns: &[String]) -> Result<Option<HashSet<usize>>, Fail
                 found.insert(index);
             }
         }
+        if !any && let Some(point) = point_of(plan, pattern) {
+            return Err(Failure::usage(format!(
+                "--only {pattern} names items that only a run finds: the plan has no instance of that name"
+            ))
+            .help(format!("--only '{point}' takes all that it becomes")));
+        }
         if !any {
             let stages = plan.stages.keys().map(String::as_str);
             let failure = Failure::usage(format!("--only {pattern} fits no stage and no instance"));
@@ -76,6 +79,14 @@ fn only(plan: &Plan, patterns: &[String]) -> Result<Option<HashSet<usize>>, Fail
         }
     }
     Ok(Some(found))
+}
+
+/// The name of a point that could become an instance of a name.
+fn point_of<'a>(plan: &'a Plan, pattern: &str) -> Option<&'a str> {
+    let (stage, _) = pattern.split_once('[')?;
+    let mut points = plan.instances.iter();
+    let point = points.find(|one| fits(stage, &one.stage) && plan.expansion_of(one).is_some());
+    point.map(|point| point.name.as_str())
 }
 
 /// Names of the stages up to the given ones, these included.
@@ -128,32 +139,9 @@ fn reads<'a>(plan: &'a Plan, instance: &'a Instance) -> impl Iterator<Item = &'a
     wires.chain(needs).chain(when.chain(late).filter_map(stage_of))
 }
 
-/// What did not end well in the latest run of the experiment, finished or not. Where that was a run of a part, what it left
-/// out counts as in the run before it, and so on.
+/// What did not end well when it was last to run.
 fn failed(plan: &Plan, runs: &std::path::Path) -> Result<Vec<bool>, Failure> {
-    let mut known: Vec<Option<Ended>> = vec![None; plan.instances.len()];
-    let mut latest = None;
-    for run in runs::all(runs).iter().rev() {
-        let (found, whole) = match run.state {
-            State::Running => continue,
-            State::Finished => match finished(plan, run) {
-                Some(found) => found,
-                None => continue,
-            },
-            State::Interrupted => match interrupted(plan, run) {
-                Some(found) => (found, true),
-                None => continue,
-            },
-        };
-        for (known, found) in known.iter_mut().zip(found) {
-            *known = known.or(found);
-        }
-        latest.get_or_insert_with(|| run.id.clone());
-        if whole {
-            break;
-        }
-    }
-    let Some(latest) = latest else {
+    let Some(earlier) = Earlier::of(runs, &plan.name) else {
         return Err(Failure::usage(format!(
             "there is no run of `{}` in {}",
             plan.name,
@@ -161,106 +149,14 @@ fn failed(plan: &Plan, runs: &std::path::Path) -> Result<Vec<bool>, Failure> {
         ))
         .help("run it without --rerun-failed first, or say where its runs are with --state DIR"));
     };
-    // What no run had is new, or its run left it out for ever: it never ended well.
-    let again = not_well(plan, &|index, _| {
-        known.get(index).copied().flatten().unwrap_or(Ended::Badly)
-    });
+    let again = earlier.not_well(plan);
     let count = again.iter().filter(|again| **again).count();
     ui::say(&format!(
-        "{count} of {} instances did not end well, up to {latest}",
-        plan.instances.len()
+        "{count} of {} instances did not end well, up to {}",
+        plan.instances.len(),
+        earlier.latest()
     ));
     Ok(again)
-}
-
-/// By the facts of a finished run, and whether it was of the whole plan. What a point became is counted for the point.
-fn finished(plan: &Plan, run: &Run) -> Option<(Vec<Option<Ended>>, bool)> {
-    let facts = run.facts()?;
-    if facts.experiment != plan.name {
-        return None;
-    }
-    let whole = facts.selection.is_none();
-    let points = points(plan, facts.instances.keys().map(String::as_str));
-    let mut of_points: HashMap<usize, Ended> = HashMap::new();
-    let ended_as = |of: &InstanceFacts| match of.status {
-        Status::Ok | Status::Cached => Ended::Well,
-        Status::Failed | Status::Interrupted | Status::Refused => Ended::Badly,
-        Status::Skipped if of.not_begun => Ended::Badly,
-        Status::Skipped => Ended::Skipped,
-    };
-    for (name, point) in &points {
-        let child = facts.instances.get(*name).map(ended_as);
-        let worst = of_points.entry(*point).or_insert(Ended::Well);
-        if child == Some(Ended::Badly) {
-            *worst = Ended::Badly;
-        }
-    }
-    let ended = plan.instances.iter().enumerate().map(|(index, instance)| {
-        let of = facts.instances.get(&instance.name).map(ended_as);
-        match of_points.get(&index).copied().or(of) {
-            // A point that became what it should, and that was nothing, is not told of.
-            None if whole && plan.expansion_of(instance).is_some() => Some(Ended::Well),
-            other => other,
-        }
-    });
-    Some((ended.collect(), whole))
-}
-
-/// By the journal of a run that came to no result: everything that it does not call well.
-fn interrupted(plan: &Plan, run: &Run) -> Option<Vec<Option<Ended>>> {
-    if run.plan()?.name != plan.name {
-        return None;
-    }
-    let mut known: HashMap<String, Status> = HashMap::new();
-    for entry in run.journal() {
-        if let Entry::Ended { instance, status, .. } = entry {
-            known.insert(instance, status);
-        }
-    }
-    let ended = plan.instances.iter().map(|instance| {
-        Some(match known.get(&instance.name) {
-            Some(Status::Ok | Status::Cached) => Ended::Well,
-            Some(Status::Skipped) => Ended::Skipped,
-            _ => Ended::Badly,
-        })
-    });
-    Some(ended.collect())
-}
-
-/// The points to which names belong that are not in the plan: such a name says the values of the point, and one more.
-fn points<'n>(plan: &Plan, names: impl Iterator<Item = &'n str>) -> Vec<(&'n str, usize)> {
-    let known: HashSet<&str> = plan
-        .instances
-        .iter()
-        .map(|instance| instance.name.as_str())
-        .collect();
-    let expanding: Vec<(usize, &Instance)> = plan
-        .instances
-        .iter()
-        .enumerate()
-        .filter(|(_, instance)| plan.expansion_of(instance).is_some())
-        .collect();
-    let mut found = Vec::new();
-    for name in names.filter(|name| !known.contains(name)) {
-        let child = parts(name);
-        let point = expanding.iter().find(|(_, point)| {
-            let point = parts(&point.name);
-            point.0 == child.0 && point.1.iter().all(|value| child.1.contains(value))
-        });
-        found.extend(point.map(|(index, _)| (name, *index)));
-    }
-    found
-}
-
-/// The stage of a name, and its values.
-fn parts(name: &str) -> (&str, Vec<&str>) {
-    match name.split_once('[') {
-        Some((stage, values)) => (
-            stage,
-            values.strip_suffix(']').unwrap_or(values).split(',').collect(),
-        ),
-        None => (name, Vec::new()),
-    }
 }
 
 /// Whether a pattern fits all of a text: `*` stands for any characters, `?` for one, everything else for itself.
@@ -294,7 +190,7 @@ pub(crate) fn fits(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{fits, parts};
+    use super::fits;
 
     #[test]
     fn patterns_fit_whole_texts() {
@@ -320,11 +216,5 @@ mod tests {
         }
         // Not exponential.
         assert!(!fits(&"*a".repeat(40), &"a".repeat(39)));
-    }
-
-    #[test]
-    fn names_have_parts() {
-        assert_eq!(parts("run[a=1,b=2]"), ("run", vec!["a=1", "b=2"]));
-        assert_eq!(parts("run"), ("run", vec![]));
     }
 }

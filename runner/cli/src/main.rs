@@ -26,6 +26,7 @@ mod commands;
 mod contents;
 mod diagnostics;
 mod exit;
+mod history;
 mod log;
 mod names;
 mod outlook;

@@ -1,21 +1,21 @@
-//! What a run would do and why, beside what the latest run did.
+//! What a run would do and why, beside what earlier runs did.
+
+mod past;
 
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 
 use hotcell_plan::{After, AxisValue, Instance, Plan, Wire};
-use hotcell_run::key::Components;
-use hotcell_run::{Forecast, Foreseen};
+use hotcell_run::{Detail, Forecast, Foreseen};
 use hotcell_schema::forecast::{self, Does, EdgeKind, InstanceForecast, StageEdge, StageForecast};
 use hotcell_schema::outcome::Status;
-use hotcell_schema::report::RunFacts;
-use hotcell_store::Store;
 use indexmap::IndexMap;
 
 use crate::exit::Failure;
 use crate::names::Names;
-use crate::runs::{self, Run};
 use crate::session::Planned;
+
+pub(crate) use past::{Past, Why};
 
 /// A forecast, and what it is compared with.
 pub(crate) struct Outlook<'a> {
@@ -23,10 +23,9 @@ pub(crate) struct Outlook<'a> {
     /// Short names.
     pub names: Names<'a>,
     /// What a run would do with each instance, in the plan's order.
-    pub foreseen: Vec<Foreseen>,
-    /// The latest run of this experiment, where something would run: what is stored needs no comparison.
-    pub last: Option<(Run, RunFacts)>,
-    store: Option<Store>,
+    pub foreseen: Vec<Foreseen<'a>>,
+    /// Earlier runs, where something would run: what is stored needs no comparison.
+    past: Option<Past>,
     /// Cells at once.
     jobs: usize,
     /// Where each instance is in `foreseen`, made when it is first asked for.
@@ -36,29 +35,22 @@ pub(crate) struct Outlook<'a> {
 impl<'a> Outlook<'a> {
     /// Foresees a run. Nothing is written.
     pub(crate) fn new(planned: &'a Planned, jobs: usize) -> Result<Self, Failure> {
-        let foreseen = planned.forecast()?;
+        let foreseen = planned.forecast(Detail::Keys)?;
         let runs = foreseen
             .iter()
             .any(|foreseen| matches!(foreseen.forecast, Forecast::Runs { .. }));
-        let last = runs
-            .then(|| runs::last_of(&planned.places.runs(), &planned.plan.name))
-            .flatten();
         Ok(Self {
             planned,
             names: Names::new(&planned.plan),
             foreseen,
-            store: match last {
-                Some(_) => Store::open_to_read(&planned.places.store).ok(),
-                None => None,
-            },
-            last,
+            past: runs.then(|| Past::of(planned)),
             jobs,
             places: OnceCell::new(),
         })
     }
 
     /// What a run would do with an instance, and why.
-    pub(crate) fn of(&self, foreseen: &Foreseen) -> InstanceForecast {
+    pub(crate) fn of(&self, foreseen: &Foreseen<'_>) -> InstanceForecast {
         let instance = &foreseen.instance;
         let mut line = InstanceForecast {
             name: instance.name.clone(),
@@ -79,7 +71,10 @@ impl<'a> Outlook<'a> {
             }
             Forecast::Runs { key, components } => {
                 line.key = Some(*key);
-                (line.why, line.changed) = self.why(&instance.name, key, components);
+                if let Some(past) = &self.past {
+                    let Why { text, changed } = past.why(&instance.name, key, components);
+                    (line.why, line.changed) = (text, changed);
+                }
             }
             Forecast::Later { after } => {
                 line.why = format!("`{}` must run first", self.short(after));
@@ -96,45 +91,6 @@ impl<'a> Outlook<'a> {
             }
         }
         line
-    }
-
-    /// Why an instance would run, in a line, and the components of its key that changed.
-    fn why(
-        &self,
-        name: &str,
-        key: &hotcell_schema::digest::Digest,
-        components: &Components,
-    ) -> (String, Vec<String>) {
-        let none = Vec::new();
-        let Some((run, facts)) = &self.last else {
-            return ("it never ran".into(), none);
-        };
-        let Some(before) = facts.instances.get(name) else {
-            return (format!("it was not in {}", run.id), none);
-        };
-        let Some(old) = before.key else {
-            return (format!("it {} in {}", ended(before.status), run.id), none);
-        };
-        if old == *key {
-            return match before.status.has_outputs() {
-                true => ("its outputs are not in the store any more".into(), none),
-                false => (format!("it {} in {}", ended(before.status), run.id), none),
-            };
-        }
-        let record = self.store.as_ref().and_then(|store| store.record(&old).ok()?);
-        match record.map(|record| changed(&record.components, components)) {
-            Some(changed) if !changed.is_empty() => {
-                let shown: Vec<String> = changed.iter().map(|name| format!("`{name}`")).collect();
-                (format!("{} changed since {}", shown.join(", "), run.id), changed)
-            }
-            _ => (
-                format!(
-                    "something it reads changed since {}; what, the store does not know any more",
-                    run.id
-                ),
-                none,
-            ),
-        }
     }
 
     /// The short name of an instance that is known by its name.
@@ -203,7 +159,7 @@ impl<'a> Outlook<'a> {
                 .selection
                 .as_ref()
                 .map(|selection| selection.asked.clone()),
-            since: self.last.as_ref().map(|(run, _)| run.id.clone()),
+            since: self.past.as_ref().and_then(Past::latest).map(str::to_owned),
             stages,
             edges,
             instances: self.foreseen.iter().map(|foreseen| self.of(foreseen)).collect(),
@@ -222,17 +178,6 @@ pub(crate) fn does(forecast: &Forecast) -> Does {
     }
 }
 
-/// A status as the end of a sentence.
-fn ended(status: Status) -> &'static str {
-    match status {
-        Status::Ok | Status::Cached => "ran",
-        Status::Failed => "failed",
-        Status::Interrupted => "was interrupted",
-        Status::Skipped => "was skipped",
-        Status::Refused => "was refused",
-    }
-}
-
 /// A status as the word that JSON has for it.
 pub(crate) fn word(status: Status) -> &'static str {
     match status {
@@ -243,16 +188,6 @@ pub(crate) fn word(status: Status) -> &'static str {
         Status::Skipped => "skipped",
         Status::Refused => "refused",
     }
-}
-
-/// Names of the components that differ.
-pub(crate) fn changed(old: &Components, new: &Components) -> Vec<String> {
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    names
-        .into_iter()
-        .filter(|name| old.get(*name) != new.get(*name))
-        .cloned()
-        .collect()
 }
 
 /// What goes from stage to stage, and from sets of samples to stages.

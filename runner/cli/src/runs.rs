@@ -11,6 +11,9 @@ use serde::Deserialize;
 /// Largest `run.json` or `plan.json` that is read.
 const MAX_FILE: u64 = 2 << 30;
 
+/// Files and folders of a run, one of which tells what is left of it from a folder that is no run.
+const LEFT: [&str; 5] = ["run.json", "plan.json", "keys.json", "result", "result.partial"];
+
 /// How far a run came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -20,6 +23,8 @@ pub(crate) enum State {
     Running,
     /// It ended before its result was written: it was killed, or the host refused something.
     Interrupted,
+    /// Files of it were removed: what is left says too little.
+    Incomplete,
 }
 
 impl State {
@@ -28,6 +33,7 @@ impl State {
             Self::Finished => "finished",
             Self::Running => "running",
             Self::Interrupted => "interrupted",
+            Self::Incomplete => "incomplete",
         }
     }
 }
@@ -82,10 +88,14 @@ impl Run {
             // `run.json` and the pages come after the result: the writer is at work until it lets go of its journal.
             Some(when) if !Journal::is_live(&journal) => (State::Finished, when),
             _ => {
-                let when = written(journal.clone())?;
-                match Journal::is_live(&journal) {
-                    true => (State::Running, when),
-                    false => (State::Interrupted, when),
+                match written(journal.clone()) {
+                    Some(when) if Journal::is_live(&journal) => (State::Running, when),
+                    Some(when) => (State::Interrupted, when),
+                    // Removed by half: by hand, or by someone who was killed at it.
+                    None if LEFT.iter().any(|name| folder.join(name).exists()) => {
+                        (State::Incomplete, written(folder.to_owned())?)
+                    }
+                    None => return None,
                 }
             }
         };
@@ -107,6 +117,22 @@ impl Run {
         read(&self.folder.join("plan.json"))
     }
 
+    /// The experiment's name and those of its instances.
+    pub(crate) fn names(&self) -> Option<(String, Vec<String>)> {
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
+        }
+        #[derive(Deserialize)]
+        struct Names {
+            name: String,
+            instances: Vec<Named>,
+        }
+        let plan: Names = read(&self.folder.join("plan.json"))?;
+        let names = plan.instances.into_iter().map(|instance| instance.name);
+        Some((plan.name, names.collect()))
+    }
+
     /// What its journal says.
     pub(crate) fn journal(&self) -> Vec<Entry> {
         Journal::read(&self.folder.join("journal.jsonl")).unwrap_or_default()
@@ -115,18 +141,19 @@ impl Run {
     /// How far it came, by its journal.
     pub(crate) fn progress(&self) -> Progress {
         let mut progress = Progress::default();
-        let mut started = 0u64;
+        let mut open = std::collections::HashSet::new();
         for entry in self.journal() {
             match entry {
-                Entry::Started { .. } => started += 1,
-                Entry::Ended { status, .. } => {
+                Entry::Started { instance } => _ = open.insert(instance),
+                Entry::Ended { instance, status, .. } => {
+                    open.remove(&instance);
                     progress.ended += 1;
                     progress.counts.add(status);
                 }
                 _ => {}
             }
         }
-        progress.open = started.saturating_sub(progress.ended);
+        progress.open = open.len() as u64;
         progress
     }
 
@@ -164,17 +191,8 @@ pub(crate) fn all(runs: &Path) -> Vec<Run> {
     all
 }
 
-/// The latest finished run of an experiment, with its facts.
-pub(crate) fn last_of(runs: &Path, experiment: &str) -> Option<(Run, RunFacts)> {
-    let all = all(runs).into_iter().rev();
-    all.filter(|run| run.state == State::Finished).find_map(|run| {
-        let facts = run.facts()?;
-        is_of(&facts, &run, experiment).then_some((run, facts))
-    })
-}
-
 /// Whether a run is of an experiment. Before `run.json` said so, the report did.
-fn is_of(facts: &RunFacts, run: &Run, experiment: &str) -> bool {
+pub(crate) fn is_of(facts: &RunFacts, run: &Run, experiment: &str) -> bool {
     #[derive(Deserialize)]
     struct Head {
         name: String,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_cells::stop::StopSignal;
@@ -10,12 +11,13 @@ use hotcell_detect::{RuleError, RuleSet, TestFailure};
 use hotcell_plan::profiles::Profiles;
 use hotcell_plan::{Code, Diagnostic, Package, Plan, Sources, load};
 use hotcell_report::text::{self, Style};
-use hotcell_run::{Current, Engines, Foreseen, Options, RunOutcome, Selection, execute, forecast};
+use hotcell_run::{Current, Detail, Engines, Foreseen, Options, RunOutcome, Selection, execute, forecast};
+use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::Span;
 use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_schema::report::{Report, RunFacts};
-use hotcell_store::{Record, RunFolder, Store, StoreError};
+use hotcell_store::{RunFolder, Store, StoreError};
 
 use crate::args::{ChooseArgs, ExecuteArgs, Global, ManifestArgs};
 use crate::commands::store::unusable;
@@ -36,8 +38,6 @@ pub(crate) struct Planned {
     pub selection: Option<Selection>,
     /// The documents of the manifest: path from its folder, and digest.
     pub documents: Vec<(String, Digest)>,
-    /// Paths of all texts that were read, rules and personas too.
-    pub sources: Vec<Utf8PathBuf>,
     variants: Vec<String>,
     supplies: Supplies,
 }
@@ -72,9 +72,14 @@ impl Ran {
 }
 
 impl Planned {
+    /// All arch profiles that a run is given.
+    pub(crate) fn profiles(&self) -> &[ArchProfile] {
+        self.profiles.all()
+    }
+
     /// Loads, checks and plans a manifest to look at the plan. Diagnostics are shown; `None` when they are errors.
     pub(crate) fn from_manifest(args: &ManifestArgs, global: &Global) -> Result<Option<Self>, Failure> {
-        Self::with_purpose(args, global, Purpose::Look, BTreeMap::new())
+        Self::with_purpose(args, global, Purpose::Look, BTreeMap::new(), &mut BTreeSet::new())
     }
 
     /// A part of an experiment to look at; with `--locked`, only as it was pinned.
@@ -83,7 +88,17 @@ impl Planned {
         choose: &ChooseArgs,
         global: &Global,
     ) -> Result<Option<Self>, Failure> {
-        Self::part(args, choose, global, Purpose::Look)
+        Self::part(args, choose, global, Purpose::Look, &mut BTreeSet::new())
+    }
+
+    /// The same. Paths of all texts that it is made of, or would be if they were there and right, are noted in any case.
+    pub(crate) fn watched(
+        args: &ManifestArgs,
+        choose: &ChooseArgs,
+        global: &Global,
+        texts: &mut BTreeSet<Utf8PathBuf>,
+    ) -> Result<Option<Self>, Failure> {
+        Self::part(args, choose, global, Purpose::Look, texts)
     }
 
     /// The same, to run it.
@@ -92,7 +107,7 @@ impl Planned {
         choose: &ChooseArgs,
         global: &Global,
     ) -> Result<Option<Self>, Failure> {
-        Self::part(args, choose, global, Purpose::Run)
+        Self::part(args, choose, global, Purpose::Run, &mut BTreeSet::new())
     }
 
     fn part(
@@ -100,12 +115,13 @@ impl Planned {
         choose: &ChooseArgs,
         global: &Global,
         purpose: Purpose,
+        texts: &mut BTreeSet<Utf8PathBuf>,
     ) -> Result<Option<Self>, Failure> {
         let packages = match choose.locked {
             true => pins::packages(args)?,
             false => BTreeMap::new(),
         };
-        let Some(mut planned) = Self::with_purpose(args, global, purpose, packages)? else {
+        let Some(mut planned) = Self::with_purpose(args, global, purpose, packages, texts)? else {
             return Ok(None);
         };
         if !pins::check(&planned, args, choose.locked)? {
@@ -120,6 +136,7 @@ impl Planned {
         global: &Global,
         purpose: Purpose,
         packages: BTreeMap<String, Package>,
+        texts: &mut BTreeSet<Utf8PathBuf>,
     ) -> Result<Option<Self>, Failure> {
         let path = utf8(&args.manifest)?;
         let options = load::Options {
@@ -129,9 +146,10 @@ impl Planned {
         };
         let places = Places::find(global, Some(&args.manifest))?;
         let loaded = load::load(path, &options);
+        texts.extend(loaded.documents.iter().cloned());
         let mut supplies = Supplies::of(&loaded, &places, purpose, args.require_samples)?;
         supplies.pins = packages;
-        Self::supplied(loaded, places, supplies, args.variant.clone(), global)
+        Self::supplied(loaded, places, supplies, args.variant.clone(), global, texts)
     }
 
     /// Plans what was loaded and has no sources.
@@ -142,7 +160,7 @@ impl Planned {
         global: &Global,
     ) -> Result<Option<Self>, Failure> {
         let supplies = Supplies::of(&loaded, &places, Purpose::Look, false)?;
-        Self::supplied(loaded, places, supplies, variants, global)
+        Self::supplied(loaded, places, supplies, variants, global, &mut BTreeSet::new())
     }
 
     fn supplied(
@@ -151,10 +169,17 @@ impl Planned {
         supplies: Supplies,
         variants: Vec<String>,
         global: &Global,
+        texts: &mut BTreeSet<Utf8PathBuf>,
     ) -> Result<Option<Self>, Failure> {
         let documents = documents(&loaded);
         let (plan, profiles) = judged(&mut loaded, &supplies, global)?;
         diagnostics::print(&loaded.diagnostics, &loaded.sources);
+        texts.extend(
+            (0u32..)
+                .map_while(|number| loaded.sources.get(number))
+                .filter(|source| source.path != "--set" && !source.path.as_str().starts_with("shipped:"))
+                .map(|source| source.path.clone()),
+        );
         let usable = !loaded.has_errors();
         Ok(plan.filter(|_| usable).map(|plan| Self {
             plan,
@@ -162,18 +187,13 @@ impl Planned {
             profiles,
             selection: None,
             documents,
-            sources: (0u32..)
-                .map_while(|number| loaded.sources.get(number))
-                .filter(|source| source.path != "--set" && !source.path.as_str().starts_with("shipped:"))
-                .map(|source| source.path.clone())
-                .collect(),
             variants,
             supplies,
         }))
     }
 
     /// What a run would do with each instance. The store is read, where there is one; nothing is written.
-    pub(crate) fn forecast(&self) -> Result<Vec<Foreseen>, Failure> {
+    pub(crate) fn forecast(&self, detail: Detail) -> Result<Vec<Foreseen<'_>>, Failure> {
         let store = Store::open_to_read(&self.places.store).map_err(|error| unusable(&error))?;
         let engines = Engines::new(&self.places.libexec);
         let stop = StopSignal::new()?;
@@ -182,12 +202,7 @@ impl Planned {
             ..Defaults::default()
         };
         let options = self.options(&store, &engines, stop, &how);
-        forecast(&self.plan, &options).map_err(|error| Failure::host(error.to_string()))
-    }
-
-    /// What is stored under a cache key.
-    pub(crate) fn record(&self, key: &Digest) -> Option<Record> {
-        Store::open_to_read(&self.places.store).ok()?.record(key).ok()?
+        forecast(&self.plan, &options, detail).map_err(|error| Failure::host(error.to_string()))
     }
 
     fn options<'a>(
@@ -205,7 +220,7 @@ impl Planned {
             again: &how.again,
             archives: Some(&self.supplies.archives),
             secrets: Some(&self.supplies.secrets),
-            profiles: self.profiles.all(),
+            profiles: self.profiles(),
             hotcell: env!("CARGO_PKG_VERSION"),
             build: build(),
             runs: Some(&how.runs),
@@ -226,7 +241,14 @@ impl Planned {
             ..Defaults::default()
         };
         let options = self.options(&store, &engines, StopSignal::new()?, &how);
-        Ok(hotcell_run::current(&self.plan, &options))
+        let current = hotcell_run::current(&self.plan, &options);
+        let now = SystemTime::now();
+        if let Some(current) = current.as_ref().filter(|current| current.is_to_be_kept(now)) {
+            // A store that cannot be written to now is told another time: at worst, something runs again.
+            let kept = Store::open(&self.places.store).and_then(|store| current.keep(&store, now));
+            drop(kept);
+        }
+        Ok(current)
     }
 
     /// Runs the plan, with progress on standard error. A first Ctrl-C ends it soon, a second one now.

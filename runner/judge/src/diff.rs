@@ -95,7 +95,7 @@ fn whole(report: &Report) -> Json {
         .map(|(id, sample)| {
             let name = format!("{}-{}", sample.name, id.get(..8).unwrap_or(id));
             let json = json!({
-                "set": sample.set, "arch": sample.arch, "family": sample.family, "variant": sample.variant,
+                "set": sample.sets_in_words(), "arch": sample.arch, "family": sample.family, "variant": sample.variant,
                 "label": sample.label, "digest": sample.digest,
             });
             (name, json)

@@ -105,26 +105,46 @@ fn selects(
         return Ok(true);
     };
     let mut values = serde_json::Map::new();
+    let mut sets: Vec<(&str, Vec<&str>)> = Vec::new();
     for (axis, value) in &instance.axes {
         let value = match report.samples.get(value) {
-            Some(sample) => json!({
-                "id": value,
-                "digest": sample.digest,
-                "set": sample.set,
-                "name": sample.name,
-                "arch": sample.arch,
-                "family": sample.family,
-                "variant": sample.variant,
-                "label": sample.label,
-                "length": sample.length,
-            }),
+            Some(sample) => {
+                sets.push((axis, sample.all_sets().collect()));
+                json!({
+                    "id": value,
+                    "digest": sample.digest,
+                    "set": sample.set,
+                    "name": sample.name,
+                    "arch": sample.arch,
+                    "family": sample.family,
+                    "variant": sample.variant,
+                    "label": sample.label,
+                    "length": sample.length,
+                })
+            }
             None => json!(value),
         };
         values.insert(axis.clone(), value);
     }
     values.insert("stage".into(), json!(instance.stage));
     values.insert("uses".into(), json!(instance.uses));
-    (context.evaluate)(&filter.value, &Json::Object(values))
+    // A sample can be in several sets: it is enough that one of them fits.
+    let mut values = Json::Object(values);
+    let combinations: usize = sets.iter().map(|(_, sets)| sets.len()).product();
+    for number in 0..combinations {
+        let mut rest = number;
+        for (axis, sets) in &sets {
+            let count = sets.len().max(1);
+            if let Some(Json::Object(sample)) = values.get_mut(*axis) {
+                sample.insert("set".into(), json!(sets.get(rest % count)));
+            }
+            rest /= count;
+        }
+        if (context.evaluate)(&filter.value, &values)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn judge(

@@ -354,36 +354,47 @@ impl Goldens {
     }
 
     /// The instances whose goldens count, each with the path of its file. Where two instances of a stage would have the same
-    /// file, both names get the digest of their full name: no matter which of them came first.
+    /// file all the same, both names get the digest of their full name: no matter which of them came first.
+    ///
+    /// A file that bears the shorter name of before is kept under it, as long as no other instance had that name.
     fn covered<'a>(&self, report: &'a Report) -> Vec<(&'a InstanceReport, PathBuf)> {
-        let named: Vec<(&InstanceReport, String)> = report
+        let named: Vec<Named<'_>> = report
             .instances
             .iter()
             .filter(|instance| self.has_stage(&instance.stage))
-            .map(|instance| (instance, report.file_name(instance)))
+            .map(|instance| Named {
+                instance,
+                name: report.file_name(instance),
+                old: report.old_file_name(instance),
+            })
             .collect();
-        let mut seen = HashSet::new();
-        let mut twice: HashSet<(&str, &str)> = HashSet::new();
-        for (instance, name) in &named {
-            let key = (instance.stage.as_str(), name.as_str());
-            if !seen.insert(key) {
-                twice.insert(key);
-            }
-        }
-        let path = |instance: &InstanceReport, name: &str| {
+        let twice = several(named.iter().map(|named| (named.instance, named.name.as_str())));
+        let twice_old = several(named.iter().map(|named| (named.instance, named.old.as_str())));
+        let path = |named: &Named<'a>| {
+            let instance = named.instance;
             let engine = instance.uses.replace('/', "-");
-            let unique = match twice.contains(&(instance.stage.as_str(), name)) {
-                true => format!("-{}", Digest::of(instance.name.as_bytes()).short()),
-                false => String::new(),
+            let file = |name: &str| {
+                self.folder
+                    .join(&instance.stage)
+                    .join(format!("{name}.{engine}.json"))
             };
-            self.folder
-                .join(&instance.stage)
-                .join(format!("{name}{unique}.{engine}.json"))
+            let stage = instance.stage.as_str();
+            let new = match twice.contains(&(stage, named.name.as_str())) {
+                true => file(&format!(
+                    "{}-{}",
+                    named.name,
+                    Digest::of(instance.name.as_bytes())
+                )),
+                false => file(&named.name),
+            };
+            let old = file(&named.old);
+            let kept = old != new && !twice_old.contains(&(stage, named.old.as_str())) && !new.is_file();
+            match kept && old.is_file() {
+                true => old,
+                false => new,
+            }
         };
-        named
-            .iter()
-            .map(|(instance, name)| (*instance, path(instance, name)))
-            .collect()
+        named.iter().map(|named| (named.instance, path(named))).collect()
     }
 
     fn has_stage(&self, stage: &str) -> bool {
@@ -505,4 +516,18 @@ pub(crate) fn write(path: &Path, golden: &GoldenFile) -> Result<bool, GoldenErro
     fs_err::write(&part, text)?;
     fs_err::rename(&part, path)?;
     Ok(true)
+}
+
+/// An instance, and its names in file names.
+struct Named<'a> {
+    instance: &'a InstanceReport,
+    name: String,
+    old: String,
+}
+
+/// Names that several instances of a stage have.
+fn several<'n>(named: impl Iterator<Item = (&'n InstanceReport, &'n str)>) -> HashSet<(&'n str, &'n str)> {
+    let mut seen = HashSet::new();
+    let keys = named.map(|(instance, name)| (instance.stage.as_str(), name));
+    keys.filter(|key| !seen.insert(*key)).collect()
 }

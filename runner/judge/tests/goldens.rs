@@ -311,6 +311,7 @@ fn file_names_do_not_depend_on_who_came_first() {
     let sample = SampleReport {
         digest,
         set: "bots".into(),
+        sets: Vec::new(),
         name: "bot one".into(),
         length: 6,
         arch: None,

@@ -50,6 +50,8 @@ pub struct Loaded {
     pub folder: Utf8PathBuf,
     /// Everything that is wrong.
     pub diagnostics: Vec<Diagnostic>,
+    /// Paths of the documents that it is made of, and of those that it names and that could not be had.
+    pub documents: BTreeSet<Utf8PathBuf>,
     /// Files that become samples beside those of the manifest.
     pub(crate) samples: Vec<(String, Utf8PathBuf)>,
     /// Names of stages and sample sets that have mistakes: what refers to them is not judged.
@@ -205,12 +207,15 @@ struct Loader {
     partial: bool,
     /// Paths of the documents that are being read, for circles.
     open: Vec<Utf8PathBuf>,
+    /// Paths of all documents that were asked for.
+    asked: BTreeSet<Utf8PathBuf>,
     /// Documents that were read, with what they include.
     done: BTreeMap<Utf8PathBuf, Option<Node>>,
 }
 
 impl Loader {
     fn document(&mut self, path: &Utf8Path) -> Option<Node> {
+        self.asked.insert(path.to_owned());
         match read_text(path) {
             Ok(text) => self.text(path, text),
             Err(problem) => {
@@ -387,6 +392,9 @@ impl Loader {
                 return None;
             }
         };
+        if given.is_none() {
+            self.asked.insert(path.clone());
+        }
         let id = real(&path);
         if let Some(at) = self.open.iter().position(|open| *open == id) {
             let mut chain: Vec<&str> = self
@@ -456,6 +464,7 @@ impl Loader {
             name: name.unwrap_or_else(|| name_of(path)),
             folder: folder.to_owned(),
             diagnostics: self.problems,
+            documents: self.asked,
             samples: options.samples.clone(),
             tainted,
             origins: self.origins,

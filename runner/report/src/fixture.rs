@@ -86,6 +86,7 @@ impl Builder {
         let sample = SampleReport {
             digest,
             set: set.into(),
+            sets: Vec::new(),
             name: name.into(),
             length,
             arch: None,

@@ -17,6 +17,7 @@ use std::io;
 use camino::Utf8Path;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::finding::{Finding, Severity};
+use hotcell_schema::names::file_digits;
 use hotcell_schema::outcome::Outcome;
 use hotcell_schema::report::{InstanceReport, Report, RunFacts, SampleReport, Technique};
 use indexmap::IndexMap;
@@ -100,7 +101,7 @@ fn subjects(report: &Report) -> Vec<Subject<'_>> {
         by_sample.insert(
             id,
             Subject {
-                path: format!("samples/{}.html", sample.digest.short()),
+                path: format!("samples/{}.html", file_digits(&sample.digest)),
                 name: sample.name.clone(),
                 sample: Some(sample),
                 instances: Vec::new(),
@@ -115,7 +116,10 @@ fn subjects(report: &Report) -> Vec<Subject<'_>> {
         {
             Some(subject) => subject.instances.push(instance),
             None => alone.push(Subject {
-                path: format!("samples/{}.html", Digest::of(instance.name.as_bytes()).short()),
+                path: format!(
+                    "samples/{}.html",
+                    file_digits(&Digest::of(instance.name.as_bytes()))
+                ),
                 name: instance.name.clone(),
                 sample: None,
                 instances: vec![instance],

@@ -7,7 +7,7 @@ use hotcell_plan::{Instance, When};
 use hotcell_schema::outcome::Status;
 use serde_json::{Map, Value as Json, json};
 
-use crate::work::{Done, Input, Shared};
+use crate::work::{Done, Shared};
 
 /// Whether an instance is wanted; the error is its status when it is not.
 pub(crate) fn check(shared: &Shared<'_>, instance: &Instance) -> Result<(), Done> {
@@ -84,10 +84,9 @@ pub(crate) fn results(
             let Some(stored) = done.outputs.get(port).filter(|_| readable) else {
                 continue;
             };
-            let bytes = shared.read(&Input::Stored(*stored))?;
-            let value = serde_json::from_slice(&bytes)
-                .map_err(|error| Done::failed("a result that is read is no JSON", error.to_string()))?;
-            out.insert(port.to_owned(), value);
+            let documents = &shared.documents;
+            let value = documents.get::<Json>(shared, stored, "a result that is read is no JSON")?;
+            out.insert(port.to_owned(), Json::clone(&value));
         }
         // A result is the same whether it was stored or not; so must be what an expression sees of it.
         let status = match done.status {

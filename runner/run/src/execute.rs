@@ -17,6 +17,7 @@ use crate::RunError;
 use crate::engines::Engines;
 use crate::expand::{self, Level};
 use crate::finish;
+use crate::flush;
 use crate::schedule::{Schedule, Task};
 use crate::secrets::Secrets;
 use crate::select::Selection;
@@ -156,18 +157,26 @@ pub fn execute(
     options.store.read_afresh();
     folder.write("plan.json", &serde_json::to_vec(plan)?)?;
     let shared = Shared::new(plan, options);
+    let mut journal = Journal::begin(&folder.journal(), &folder.id(), plan.manifest)?;
+    if let Some(selection) = options.selection {
+        journal.write(&Entry::Chosen {
+            instances: selection.ranges(),
+        })?;
+    }
     let state = Mutex::new(State {
         schedule: Schedule::new(plan, &|index| options.has(index)),
-        journal: Journal::begin(&folder.journal(), &folder.id(), plan.manifest)?,
+        journal,
         closed: false,
         trouble: None,
     });
     let changed = Condvar::new();
-    let workers = options.jobs.clamp(1, plan.instances.len().max(1));
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| worker(&shared, &state, &changed, observer));
-        }
+    let workers = options.jobs.clamp(1, most_at_once(plan));
+    flush::while_working(&folder.journal(), options.store.folder(), || {
+        std::thread::scope(|scope| {
+            for _ in 0..workers {
+                scope.spawn(|| worker(&shared, &state, &changed, observer));
+            }
+        });
     });
     let mut state = state.into_inner().unwrap_or_else(PoisonError::into_inner);
     if let Some(trouble) = state.trouble {
@@ -185,11 +194,22 @@ pub fn execute(
     }
     let (report, facts) = finish::finish(&shared, folder, began.elapsed().as_secs_f64(), workers)?;
     state.journal.write(&Entry::Finished)?;
+    flush::flush(&[folder.path(), options.store.folder()]);
     Ok(RunOutcome {
         report,
         facts,
         stopped,
     })
+}
+
+/// More than this can never run at once: what a point becomes counts too.
+fn most_at_once(plan: &Plan) -> usize {
+    let of = |instance| {
+        plan.expansion_of(instance)
+            .map_or(1, |point| point.max_items as usize)
+    };
+    let all = plan.instances.iter().map(of);
+    all.fold(0usize, usize::saturating_add).max(1)
 }
 
 fn worker(shared: &Shared<'_>, state: &Mutex<State>, changed: &Condvar, observer: &dyn Observer) {
@@ -298,6 +318,12 @@ fn level_ended(
         note(state, &entry);
         observer.expanded(instance, found.children.len());
         if let Some(done) = found.done {
+            let entry = Entry::Ended {
+                instance: instance.name.clone(),
+                status: done.status,
+                key: None,
+            };
+            note(state, &entry);
             observer.ended(point, instance, &done);
             state.closed |= done.status.is_bad() && shared.options.fail_fast;
             shared.table.set(point, done);

@@ -7,7 +7,7 @@ use hotcell_schema::outcome::Status;
 use hotcell_store::Stored;
 use serde::Deserialize;
 
-use crate::work::{self, Done, Input, Shared};
+use crate::work::{self, Done, Shared};
 
 /// A `files` output, as far as an axis reads it.
 #[derive(Deserialize)]
@@ -112,13 +112,12 @@ fn depth(instance: &Instance) -> u8 {
 
 /// The files that a `files` output names.
 fn items(shared: &Shared<'_>, stored: Stored, depth: u8, found: &mut Vec<Item>) -> Result<(), Done> {
-    let bytes = shared.read(&Input::Stored(stored))?;
-    let files: Files = serde_json::from_slice(&bytes)
-        .map_err(|error| Done::failed("a list of files cannot be read", error.to_string()))?;
-    found.extend(files.files.into_iter().map(|file| Item {
+    let documents = &shared.documents;
+    let files = documents.get::<Files>(shared, &stored, "a list of files cannot be read")?;
+    found.extend(files.files.iter().map(|file| Item {
         digest: file.digest,
         length: file.length,
-        path: file.path,
+        path: file.path.clone(),
         depth,
     }));
     Ok(())

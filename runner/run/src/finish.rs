@@ -122,12 +122,17 @@ fn is_told(plan: &Plan, instance: &Instance, done: &Done) -> bool {
 }
 
 /// Path of an output within `result/`.
-fn output_path(plan: &Plan, instance: &Instance, port: &str) -> String {
+pub(crate) fn output_path(plan: &Plan, instance: &Instance, port: &str) -> String {
     let stage = plan.stage_of(instance);
     let ending = stage
         .and_then(|stage| stage.outputs.get(port))
         .map_or("", |port| port.ending());
     format!("{}/{port}{ending}", folder_of(instance))
+}
+
+/// Path within `result/` of an object that an output names.
+pub(crate) fn object_path(instance: &Instance, digest: &Digest) -> String {
+    format!("{}/files/{digest}", folder_of(instance))
 }
 
 fn folder_of(instance: &Instance) -> String {
@@ -154,10 +159,7 @@ fn write_outputs(
     }
     for stored in &done.objects {
         let bytes = store.get(stored)?.ok_or_else(|| gone(stored))?;
-        writer.write(
-            &format!("{}/files/{}", folder_of(instance), stored.digest),
-            &bytes,
-        )?;
+        writer.write(&object_path(instance, &stored.digest), &bytes)?;
     }
     Ok(())
 }
@@ -194,7 +196,8 @@ fn instance_report(plan: &Plan, instance: &Instance, done: &Done) -> InstanceRep
     }
 }
 
-/// Samples by their digest. The same bytes can stand in several sets: the first one names them, as in the plan.
+/// Samples by their digest. The same bytes can stand in several sets: the first one names them, as in the plan, and all are
+/// told.
 /// Where not all of the plan was run, those that something is about.
 fn samples(shared: &Shared<'_>) -> IndexMap<String, SampleReport> {
     let plan = shared.plan;
@@ -210,6 +213,17 @@ fn samples(shared: &Shared<'_>) -> IndexMap<String, SampleReport> {
         }
         let (id, report) = sample_report(sample);
         samples.entry(id).or_insert(report);
+    }
+    for sample in &plan.samples {
+        if let Some(report) = samples.get_mut(&sample.digest.to_string())
+            && sample.set != report.set
+            && !report.sets.contains(&sample.set)
+        {
+            if report.sets.is_empty() {
+                report.sets.push(report.set.clone());
+            }
+            report.sets.push(sample.set.clone());
+        }
     }
     samples
 }
@@ -235,6 +249,7 @@ fn sample_report(sample: &hotcell_plan::Sample) -> (String, SampleReport) {
     let report = SampleReport {
         digest: sample.digest,
         set: sample.set.clone(),
+        sets: Vec::new(),
         name: sample.name.clone(),
         length: sample.length,
         arch: sample.arch.clone(),

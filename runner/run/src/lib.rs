@@ -19,6 +19,7 @@
 //! | [`current`](mod@current) | whether the latest run still says what a new one would |
 //! | `late` | what is known of an instance only when all before it has ended |
 //! | [`forecast`](mod@forecast) | what a run would do |
+//! | `flush` | what is written, onto the disk once a second |
 //! | `flights` | what runs just now: the same work is done once |
 //! | [`work`] | one instance from its inputs to its status |
 //! | [`key`] | the cache key and its named components |
@@ -27,6 +28,7 @@
 //! | [`engines`] | the cell executables and who they are |
 //! | `stages` | what each stage type does |
 //! | `keep` | what a cell says, into the store |
+//! | `documents` | results that are read as documents, each parsed once |
 //! | `condition` | `when`, with the results it reads |
 //! | `finish` | the result and the run's other files |
 
@@ -37,11 +39,13 @@
 
 mod condition;
 pub mod current;
+mod documents;
 pub mod engines;
 pub mod execute;
 mod expand;
 mod finish;
 mod flights;
+mod flush;
 pub mod forecast;
 mod keep;
 pub mod key;
@@ -57,7 +61,7 @@ pub mod work;
 pub use current::{Current, current};
 pub use engines::Engines;
 pub use execute::{Observer, Options, RunOutcome, execute};
-pub use forecast::{Forecast, Foreseen, forecast};
+pub use forecast::{Detail, Forecast, Foreseen, Known, forecast};
 pub use secrets::{SecretError, SecretValue, Secrets};
 pub use select::Selection;
 pub use sources::Archives;

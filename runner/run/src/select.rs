@@ -32,6 +32,19 @@ impl Selection {
         self.chosen.get(index).copied().unwrap_or(true)
     }
 
+    /// Indexes of the plan's instances that are in it, as pairs of a first one and the one after the last.
+    pub(crate) fn ranges(&self) -> Vec<(u64, u64)> {
+        let mut ranges: Vec<(u64, u64)> = Vec::new();
+        let chosen = self.chosen.iter().zip(0u64..).filter(|(chosen, _)| **chosen);
+        for (_, index) in chosen {
+            match ranges.last_mut() {
+                Some((_, end)) if *end == index => *end += 1,
+                _ => ranges.push((index, index + 1)),
+            }
+        }
+        ranges
+    }
+
     /// How many of the plan's instances are in it.
     pub fn len(&self) -> usize {
         self.chosen.iter().filter(|chosen| **chosen).count()

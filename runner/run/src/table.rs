@@ -118,7 +118,9 @@ impl<'a> Table<'a> {
     /// How many items of a point were left out.
     pub(crate) fn left_out(&self, point: usize) -> u64 {
         let points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
-        points.get(&point).map_or(0, |children| children.left_out.len() as u64)
+        points
+            .get(&point)
+            .map_or(0, |children| children.left_out.len() as u64)
     }
 
     /// What a point has become for an item.

@@ -1,29 +1,28 @@
 //! One instance, from its inputs to its status.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use hotcell_cells::stop::Urgency;
-use hotcell_plan::{After, AxisValue, Instance, Origin, Plan, PlannedLimits, Sample, SourceError, Wire};
+use hotcell_plan::{After, AxisValue, Instance, MAX_SAMPLE, Origin, Plan, PlannedLimits, Sample, SourceError, Wire};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_store::keys::Keys;
 use hotcell_store::{Record, StoreError, Stored};
 use indexmap::IndexMap;
 
+use crate::documents::Documents;
 use crate::execute::Options;
 use crate::flights::Flights;
-use crate::key::{self, Components};
+use crate::key;
 use crate::schedule::{Dependency, dependencies};
 use crate::table::Table;
 use crate::{condition, late, stages};
 
 /// Why an instance is skipped whose sample is listed and nowhere to be found.
 pub(crate) const ABSENT: &str = "absent";
-/// No sample is larger.
-const MAX_SAMPLE: u64 = 1 << 30;
 
 /// How an instance ended.
 #[derive(Debug, Clone)]
@@ -128,6 +127,10 @@ pub(crate) struct Shared<'a> {
     pub components: Mutex<Keys>,
     /// What runs just now.
     pub flights: Flights,
+    /// Results that conditions, settings, axes and rules read.
+    pub documents: Documents,
+    /// Stages that nobody who waits for all of them is kept back by: looked at once, not once for each who waits.
+    sound: Mutex<HashSet<usize>>,
     pub rules: stages::rules::Compiled,
 }
 
@@ -140,6 +143,8 @@ impl<'a> Shared<'a> {
             keys: key::Memory::new(plan, options.profiles),
             components: Mutex::default(),
             flights: Flights::default(),
+            documents: Documents::default(),
+            sound: Mutex::default(),
             rules: stages::rules::Compiled::default(),
         }
     }
@@ -147,6 +152,17 @@ impl<'a> Shared<'a> {
     /// How an instance ended, if it did.
     pub(crate) fn of(&self, index: usize) -> Option<&Done> {
         self.table.of(index)
+    }
+
+    fn is_sound(&self, stage: &str) -> bool {
+        let sound = self.sound.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = self.plan.stages.get_index_of(stage);
+        place.is_some_and(|place| sound.contains(&place))
+    }
+
+    fn note_sound(&self, stage: &str) {
+        let mut sound = self.sound.lock().unwrap_or_else(PoisonError::into_inner);
+        sound.extend(self.plan.stages.get_index_of(stage));
     }
 
     /// The limits of an instance.
@@ -245,7 +261,7 @@ pub(crate) fn work(shared: &Shared<'_>, index: usize, instance: &Instance) -> Op
 fn attempt(shared: &Shared<'_>, index: usize, instance: &Instance) -> Result<Option<Done>, Done> {
     let ready = prepare(shared, instance)?;
     let mut noted = shared.components.lock().unwrap_or_else(PoisonError::into_inner);
-    noted.note(&instance.name, &ready.components);
+    noted.note(&instance.name, &ready.components.clone().into());
     drop(noted);
     // Who is to run whatever is stored does not share what another gives either.
     if shared.options.forces(instance) {
@@ -278,7 +294,7 @@ fn run(shared: &Shared<'_>, ready: Ready<'_, '_>) -> Result<Done, Done> {
     done.key = Some(ready.key);
     if done.status == Status::Ok {
         let record = Record {
-            components: ready.components,
+            components: ready.components.into(),
             outputs: done.outputs.clone(),
             objects: done.objects.clone(),
         };
@@ -296,16 +312,16 @@ pub(crate) fn store_failed(error: StoreError) -> Done {
 }
 
 /// An instance that can run: what it reads, and its key.
-pub(crate) struct Ready<'a, 'i> {
+pub(crate) struct Ready<'s, 'i> {
     /// With all that was known at run time only.
     pub instance: Cow<'i, Instance>,
-    pub inputs: Inputs<'a>,
-    pub components: Components,
+    pub inputs: Inputs<'s>,
+    pub components: key::Parts<'s>,
     pub key: Digest,
 }
 
 /// Looks at everything that an instance waits for and reads. The error is how it ends without having run.
-pub(crate) fn prepare<'a, 'i>(shared: &Shared<'a>, instance: &'i Instance) -> Result<Ready<'a, 'i>, Done> {
+pub(crate) fn prepare<'s, 'i>(shared: &'s Shared<'_>, instance: &'i Instance) -> Result<Ready<'s, 'i>, Done> {
     if shared.plan.is_absent(instance) {
         return Err(Done::without_outputs(Status::Skipped, ABSENT));
     }
@@ -330,8 +346,8 @@ pub(crate) fn prepare<'a, 'i>(shared: &Shared<'a>, instance: &'i Instance) -> Re
         error: Some(error),
         ..Done::without_outputs(Status::Refused, absent)
     })?;
-    let components = shared.keys.components(shared.plan, &instance, &digests, &engine);
-    let key = key::key(&components);
+    let components = shared.keys.components(shared.plan, &instance, &digests, engine);
+    let key = components.key();
     Ok(Ready {
         instance,
         inputs,
@@ -380,6 +396,7 @@ pub(crate) fn check_dependencies(shared: &Shared<'_>, instance: &Instance) -> Re
                     children.into_iter().try_for_each(|child| check(child, true))?;
                 }
             }
+            Dependency::Stage(stage) if shared.is_sound(stage) => {}
             Dependency::Stage(stage) => {
                 let planned = shared.plan.stages.get(stage);
                 let points = planned.filter(|stage| stage.expansion.is_some());
@@ -387,6 +404,10 @@ pub(crate) fn check_dependencies(shared: &Shared<'_>, instance: &Instance) -> Re
                 points.try_for_each(|index| check(index, true))?;
                 let mut all = shared.table.of_stage(stage).into_iter();
                 all.try_for_each(|index| check(index, true))?;
+                // What this instance's own condition forgives, another's may not.
+                if optional.is_empty() {
+                    shared.note_sound(stage);
+                }
             }
         }
     }

@@ -331,20 +331,119 @@ fn read_all(folder: &Path, into: &mut Vec<u8>) {
 }
 
 #[test]
-fn limits_that_cost_something_hold_where_they_are_asked_for() {
+fn no_encoding_brings_a_secret_out() {
     let place = Place::new();
-    let plain = place.sh("true", "");
-    let asked = place.sh("true; # asked", "limits = { memory = \"64MiB\", tasks = 8 }");
-    let facts = |run: &Run| {
+    let secret = "with.env.TOKEN = { secret = \"token\" }\n[secrets.token]\nenv = \"SECRET\"\n";
+    for script in [
+        "printf %s $TOKEN | base64",
+        "printf 'user:%s:more' $TOKEN | base64 -w0",
+        "printf %s $TOKEN | od -An -v -tx1 | tr -d ' \\n'",
+        "python3 -c 'import os, urllib.parse; print(urllib.parse.quote(os.environ[\"TOKEN\"]))'",
+        // Across the borders of what is read at once.
+        "head -c 65530 /dev/zero; printf %s $TOKEN",
+    ] {
+        place.sh(script, secret).failed(&["`stdout`", "secret `token`"]);
+    }
+    let files = format!("with.outputs.all = {{ type = \"files\" }}\n{secret}");
+    for name in ["$TOKEN", "x-$TOKEN.txt", "deep/$TOKEN/x"] {
+        let script = format!("mkdir -p \"$(dirname outputs/all/{name})\"; echo x > outputs/all/{name}");
+        place
+            .sh(&script, &files)
+            .failed(&["`all`", "name of a file", "secret `token`"]);
+    }
+    let mut all = Vec::new();
+    read_all(place.folder.path(), &mut all);
+    assert!(
+        !all.windows(SECRET.len())
+            .any(|window| window == SECRET.as_bytes())
+    );
+}
+
+#[test]
+fn what_is_told_of_standard_error_cuts_no_secret_and_obeys_nobody() {
+    let place = Place::new();
+    let secret = "with.env.TOKEN = { secret = \"token\" }\n[secrets.token]\nenv = \"SECRET\"\n";
+    // At every place where the cut could fall.
+    for after in 4096 - SECRET.len()..4096 {
+        let script = format!(
+            "printf 'many words before'; printf %s $TOKEN >&2; head -c {after} /dev/zero | tr '\\0' x >&2; exit 1"
+        );
+        let run = place.sh(&script, secret);
+        let told = run.facts("it").error.clone().unwrap();
+        let before = told.trim_start_matches("it said: ").split('x').next().unwrap();
+        assert!(["", "<secret token>"].contains(&before), "{after}: {before}");
+        if after % 5 == 0 {
+            assert!(told.len() >= 4000, "{}", told.len());
+        }
+    }
+    let run = place.sh(
+        "printf '\\033[2Jgone\\r\\007\\302\\233x\\n\\tkept' >&2; exit 1",
+        "",
+    );
+    assert_eq!(
+        run.facts("it").error.as_deref(),
+        Some("it said: \\u{1b}[2Jgone\\u{d}\\u{7}\\u{9b}x\n\tkept")
+    );
+}
+
+#[test]
+fn limits_hold_unasked_and_are_named_when_they_are_met() {
+    let place = Place::new();
+    let grouped = |run: &Run| {
         let facts = &run.outcome.facts;
-        (
-            facts.confinement.iter().any(|held| held == "memory-cgroup"),
-            facts.fallbacks.iter().any(|text| text.contains("control groups")),
-        )
+        let grouped = facts.confinement.iter().any(|held| held == "memory-cgroup");
+        let told = facts.fallbacks.iter().any(|text| text.contains("control groups"));
+        assert!(grouped != told, "{facts:?}");
+        grouped
     };
-    assert_eq!(facts(&plain), (false, false));
-    let (grouped, told) = facts(&asked);
-    assert!(grouped != told, "{:?}", asked.outcome.facts);
+    let met = |run: &Run, limit: &str| {
+        assert_eq!(
+            run.facts("it").status,
+            Status::Interrupted,
+            "{:?}",
+            run.facts("it")
+        );
+        let reason = run.reason("it");
+        assert!(reason.contains(limit), "{reason}");
+    };
+    if grouped(&place.sh("true", "")) {
+        let eater = "python3 -c 'x = b\"x\" * (256 << 20)'";
+        met(
+            &place.sh(eater, "limits.memory = \"64MiB\""),
+            "`limits.memory` is 67108864",
+        );
+        let bomb = "for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; wait";
+        met(&place.sh(bomb, "limits.tasks = 4"), "`limits.tasks` is 4");
+    }
+    let filler = "for i in 1 2 3 4 5 6 7 8 9; do head -c 4000000 /dev/zero > $TMPDIR/$i || exit 1; done";
+    met(
+        &place.sh(filler, "limits.file-bytes = \"4MB\""),
+        "`limits.file-bytes` is 4000000",
+    );
+}
+
+#[test]
+fn a_store_in_a_folder_of_the_system_is_not_for_commands() {
+    // Where every command can read, and this test may write.
+    let Ok(folder) = tempfile::tempdir_in("/usr/local/share") else {
+        return;
+    };
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(folder.path().join("key"), SECRET).unwrap();
+    let place = Place {
+        store: Store::open(&folder.path().join("store")).unwrap(),
+        folder: tempfile::tempdir().unwrap(),
+    };
+    let script = format!("ls -A {0}/store; test ! -s {0}/key", folder.path().display());
+    let key = format!("[secrets.key]\nfile = \"{}/key\"\n", folder.path().display());
+    let run = place.sh(&script, &key);
+    let facts = run.facts("it");
+    if facts.status == Status::Ok {
+        assert_eq!(run.output("it", "stdout"), "");
+    } else {
+        let error = facts.error.clone().unwrap_or_default();
+        assert!(error.contains("move it"), "{error}");
+    }
 }
 
 #[test]
@@ -363,6 +462,8 @@ fn equal_work_is_done_once_however_many_want_it() {
     let run = place.sh("sleep 0.1; exit 3", each);
     assert_eq!(run.outcome.count(&[Status::Failed]), 6);
     let begun = Journal::read(&run.folder.journal()).unwrap();
-    let begun = begun.iter().filter(|entry| matches!(entry, Entry::Started { .. }));
+    let begun = begun
+        .iter()
+        .filter(|entry| matches!(entry, Entry::Started { .. }));
     assert_eq!(begun.count(), 6, "each begins once, however often it was parked");
 }

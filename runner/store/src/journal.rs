@@ -16,7 +16,7 @@ use crate::StoreError;
 /// Name of the format, in the first line.
 pub const FORMAT: &str = "hotcell-journal";
 /// Version of the format.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,12 +33,17 @@ pub enum Entry {
         /// Digest of the manifest.
         manifest: Digest,
     },
+    /// Not all of the plan is run; the second line, if it is there.
+    Chosen {
+        /// Indexes of the plan's instances that are, as pairs of a first one and the one after the last.
+        instances: Vec<(u64, u64)>,
+    },
     /// An instance began.
     Started {
         /// Its name.
         instance: String,
     },
-    /// An instance ended.
+    /// An instance ended; of a point: all that it becomes is known.
     Ended {
         /// Its name.
         instance: String,

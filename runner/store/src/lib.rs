@@ -31,9 +31,9 @@
 //!
 //! # What a crash costs
 //! `kill -9` at any moment costs what was being written. Nothing is flushed to the disk file by file, which would cost more
-//! than the stages: after a power cut, files of the last seconds (as long as the kernel keeps them: up to half a minute on
-//! common file systems) may be absent, empty or torn. Every read is verified, so each of them is a miss and is made
-//! again; none is ever a wrong result.
+//! than the stages; whoever runs a plan asks the file system to write everything about once a second, and at the end. After
+//! a power cut, files of the last second or two may be absent, empty or torn. Every read is verified, so each of them is a
+//! miss and is made again; none is ever a wrong result.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

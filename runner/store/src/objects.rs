@@ -147,6 +147,20 @@ impl Store {
         Ok(whole.then_some(bytes))
     }
 
+    /// Writes an object's bytes as they are decoded, without holding them in memory; returns whether it is there. Whether
+    /// they are right is known only when all of them were compared with the digest, which is left to the one who takes them.
+    pub fn copy_to(&self, object: &Stored, out: &mut dyn Write) -> Result<bool, StoreError> {
+        let path = self.path(Kind::Objects, &object.digest);
+        match File::open(&path) {
+            Ok(file) => {
+                form::copy(&file, object.length, out).map_err(|error| form::unreadable(&path, &error))?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(form::unreadable(&path, &error)),
+        }
+    }
+
     /// Whether an object is there and whole: it is read to its end without being kept, unless this process has written or
     /// read it before. A damaged one is removed, unless the store is open for reading only.
     pub fn check(&self, object: &Stored) -> Result<bool, StoreError> {
@@ -352,8 +366,14 @@ mod tests {
         // Killed while a folder or the store's version was being made, by this version or the one before.
         let incoming = folder.path().join("incoming");
         let unmade = ["writer-x", "new-x", "version-x", "new-file"].map(|name| incoming.join(name));
-        unmade.iter().take(2).for_each(|path| fs_err::create_dir(path).unwrap());
-        unmade.iter().skip(2).for_each(|path| fs_err::write(path, "hotc").unwrap());
+        unmade
+            .iter()
+            .take(2)
+            .for_each(|path| fs_err::create_dir(path).unwrap());
+        unmade
+            .iter()
+            .skip(2)
+            .for_each(|path| fs_err::write(path, "hotc").unwrap());
         // Held by someone who lives, whatever its name.
         let held = incoming.join("new-held");
         fs_err::create_dir(&held).unwrap();

@@ -34,9 +34,16 @@ pub type Components = BTreeMap<String, String>;
 
 /// The cache key of an instance, made of its components.
 pub fn key_of(components: &Components) -> Digest {
-    let parts = components
-        .iter()
-        .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
+    key_of_sorted(
+        components
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    )
+}
+
+/// The same of components that stand in no map: sorted by their names, each once.
+pub fn key_of_sorted<'a>(components: impl Iterator<Item = (&'a str, &'a str)>) -> Digest {
+    let parts = components.flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
     Digest::of_parts(std::iter::once(KEY_VERSION.as_bytes()).chain(parts))
 }
 

@@ -1,11 +1,13 @@
 //! Pipelines from the command line: what would run and why, runs of a part, runs that were, pins, watching. Programs of the
 //! user's own are the stages, so that no engine is needed.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::unwrap_used)]
 
 mod lock;
+mod nothing;
 mod parts;
 mod plan;
 mod runs;
+mod sets;
 mod watch;
 
 use hotcell_tests::Lab;

@@ -1,8 +1,14 @@
 //! Runs of a part of an experiment.
 
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
+
 use hotcell_schema::outcome::Status;
 use hotcell_schema::verdict::Verdicts;
 use hotcell_tests::Lab;
+use serde_json::{Value, json};
 
 use super::{experiment, plan, says, write};
 
@@ -83,6 +89,141 @@ fn what_failed_is_run_again_and_nothing_else() {
     let (_, stderr) = lab.expect(0, ["run", "ex.yaml", "--rerun-failed"]);
     assert!(stderr.contains("nothing is to be run"), "{stderr}");
     assert_eq!(lab.latest().folder, run.folder);
+}
+
+/// Runs the experiment with an instance that never ends, and kills it when that one has begun.
+fn killed(lab: &Lab, more: &[&str], at: &str) {
+    let args = ["run", "ex.yaml", "--log-format", "json"];
+    let mut child = lab
+        .command(args.into_iter().chain(more.iter().copied()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let begun = lines.any(|line| {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        line["kind"] == "started" && line["instance"].as_str().unwrap().starts_with(at)
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(begun, "{at} never began");
+}
+
+#[test]
+fn what_waited_for_a_failure_is_run_again_when_that_was_mended_alone() {
+    let lab = Lab::new();
+    experiment(&lab);
+    write(&lab, "bad", "x");
+    lab.expect(3, ["run", "ex.yaml", "--progress", "none"]);
+    write(&lab, "worse", "x");
+    lab.run("ex.yaml", &["--progress", "none", "--only", "sum"]);
+    // `count` of it and `all` never ran, although nothing that they read is bad any more.
+    let again = names(&lab, &["--rerun-failed"]);
+    assert!(again.contains(&"count[sample=three".to_owned()), "{again:?}");
+    assert!(again.contains(&"all".to_owned()), "{again:?}");
+    // Why something runs is told by the run that had it last, whatever was run since.
+    write(&lab, "worst", "y");
+    let why = says(&plan(&lab, &[]));
+    let of = |name: &str| &why.iter().find(|(short, ..)| short == name).unwrap().2;
+    assert!(of("sum[sample=one").contains("`with` changed"), "{why:?}");
+    assert!(of("all").contains("must run first"), "{why:?}");
+    lab.run("ex.yaml", &["--progress", "none", "--rerun-failed"]);
+    assert_eq!(names(&lab, &["--rerun-failed"]), [""; 0]);
+}
+
+#[test]
+fn what_a_killed_run_of_a_part_left_is_run_again_and_nothing_else() {
+    let lab = Lab::new();
+    experiment(&lab);
+    lab.run("ex.yaml", &QUIET);
+    let good = std::fs::read_to_string(lab.path("ex.yaml")).unwrap();
+    let mut manifest: Value = serde_json::from_str(&good).unwrap();
+    manifest["stages"]["count"]["with"]["run"] = json!(["sleep", "1000"]);
+    lab.manifest("ex.yaml", &manifest);
+    killed(&lab, &["--only", "count[sample=two*"], "count");
+    // What it needed ended well in it; the others were not its business.
+    let only_two = ["sum[sample=two", "count[sample=two"];
+    assert_eq!(names(&lab, &["--rerun-failed"]), only_two);
+    // Again, and again killed: another part.
+    killed(&lab, &["--only", "count[sample=one*"], "count");
+    let both = names(&lab, &["--rerun-failed"]);
+    assert_eq!(both.len(), 4, "{both:?}");
+    killed(&lab, &["--rerun-failed", "-j", "1"], "count");
+    assert_eq!(names(&lab, &["--rerun-failed"]), both);
+    lab.write("ex.yaml", &good);
+    let run = lab.run("ex.yaml", &["--progress", "none", "--rerun-failed"]);
+    assert_eq!(run.report.instances.len(), 4);
+    assert_eq!(names(&lab, &["--rerun-failed"]), [""; 0]);
+    // A killed run of everything leaves what it did not come to.
+    lab.manifest("ex.yaml", &manifest);
+    killed(&lab, &["-j", "1", "--force"], "count");
+    let left = names(&lab, &["--rerun-failed"]);
+    assert_eq!(left.len(), 7, "{left:?}");
+}
+
+/// `each` over the files of `split`: it fails for one that holds the word.
+fn items(lab: &Lab, word: &str) {
+    let files = "for n in one two three; do echo $n > $HOTCELL_OUTPUTS/parts/$n; done";
+    let each = format!("case $(cat $0)-{word} in {word}-{word}) exit 1;; one-sleep) sleep 1000;; esac");
+    lab.manifest(
+        "ex.yaml",
+        &json!({
+            "hotcell": 1,
+            "name": "items",
+            "stages": {
+                "split": {
+                    "uses": "command",
+                    "with": {
+                        "run": ["sh", "-c", format!("mkdir -p $HOTCELL_OUTPUTS/parts; {files}")],
+                        "outputs": {"parts": {"type": "files"}},
+                    },
+                },
+                "each": {
+                    "uses": "command",
+                    "for-each": {"item": "stages.split.out.parts"},
+                    "max-items": 8,
+                    "in": {"file": "${item.file}"},
+                    "with": {"run": ["sh", "-c", each, "${inputs.file}"]},
+                },
+                "other": {"uses": "command", "with": {"run": ["true"]}},
+            },
+        }),
+    );
+}
+
+#[test]
+fn what_a_point_became_is_chosen_and_run_again_with_it() {
+    let lab = Lab::new();
+    items(&lab, "two");
+    lab.expect(3, ["run", "ex.yaml", "--progress", "none"]);
+    let run = lab.latest();
+    assert_eq!(run.report.instances.len(), 5);
+    let again = says(&plan(&lab, &["--rerun-failed"]));
+    assert!(
+        again.iter().any(|(short, ..)| short.starts_with("each["))
+            && !again.iter().any(|(short, ..)| short == "other"),
+        "{again:?}"
+    );
+    items(&lab, "nothing");
+    // The point by its name takes what it becomes, and what it needs.
+    let part = lab.run("ex.yaml", &["--progress", "none", "--only", "each[item=*]"]);
+    assert_eq!(part.stage("each").count(), 3, "{:?}", part.statuses());
+    assert_eq!((part.stage("split").count(), part.stage("other").count()), (1, 0));
+    assert!(part.all_ok());
+    assert_eq!(names(&lab, &["--rerun-failed"]), [""; 0]);
+    // One item is known only when the run is there: that is said.
+    let child = part.stage("each").next().unwrap().name.clone();
+    let (_, stderr) = lab.expect(2, ["run", "ex.yaml", "--only", &child]);
+    assert!(
+        stderr.contains("only a run finds") && stderr.contains("--only 'each[item=*]'"),
+        "{stderr}"
+    );
+    // Killed while one of them ran.
+    items(&lab, "sleep");
+    killed(&lab, &["--only", "each", "-j", "2", "--force"], "each");
+    let left = names(&lab, &["--rerun-failed"]);
+    assert!(left.iter().any(|name| name.starts_with("each[")), "{left:?}");
 }
 
 #[test]

@@ -87,6 +87,64 @@ fn nothing_outside_of_the_folder_of_runs_is_removed() {
 }
 
 #[test]
+fn the_latest_good_run_can_be_removed_and_what_is_left_of_others_is_told_of() {
+    let lab = Lab::new();
+    experiment(&lab);
+    let first = lab.run("ex.yaml", &["--progress", "none"]);
+    let pointer = lab.path(".hotcell/latest/ex");
+    let id = |run: &hotcell_tests::Run| run.folder.file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(fs::read_to_string(&pointer).unwrap(), id(&first));
+    // Nothing has changed: no new run.
+    lab.expect(0, ["run", "ex.yaml", "--progress", "none"]);
+    assert_eq!(list(&lab).len(), 1);
+    lab.expect(0, ["runs", "rm", &id(&first), "-y"]);
+    assert!(!pointer.exists());
+    let second = lab.run("ex.yaml", &["--progress", "none"]);
+    assert_eq!(second.statuses(), [("cached".to_owned(), 7)].into());
+    assert!(pointer.exists());
+    // Removed by half, by hand; and by someone who was killed at it.
+    let half = lab.path(".hotcell/runs/half");
+    fs::create_dir_all(half.join("result/stages")).unwrap();
+    fs::write(half.join("run.json"), "{").unwrap();
+    fs::create_dir_all(lab.path(".hotcell/runs/.removing-x/run/result")).unwrap();
+    fs::create_dir(lab.path(".hotcell/runs/no-run")).unwrap();
+    let states: Vec<(String, String)> = list(&lab)
+        .iter()
+        .map(|run| {
+            let text = |key: &str| run[key].as_str().unwrap().to_owned();
+            (text("id"), text("state"))
+        })
+        .collect();
+    assert_eq!(
+        states,
+        [
+            (id(&second), "finished".to_owned()),
+            ("half".to_owned(), "incomplete".to_owned())
+        ]
+    );
+    let (stdout, _) = lab.expect(0, ["runs"]);
+    assert!(
+        stdout.contains("incomplete: files of it were removed"),
+        "{stdout}"
+    );
+    let (stdout, _) = lab.expect(0, ["runs", "show", "half"]);
+    assert!(stdout.contains("remove it"), "{stdout}");
+    lab.expect(0, ["plan", "ex.yaml", "--rerun-failed"]);
+    // It is not the one that is kept.
+    lab.expect(0, ["runs", "rm", "--keep", "1", "-y"]);
+    assert!(second.folder.exists() && !half.exists());
+    assert!(!lab.path(".hotcell/runs/.removing-x").exists());
+    assert!(lab.path(".hotcell/runs/no-run").exists());
+    for odd in ["../x", "..", ".", "", "/", "no-run", "half/../x"] {
+        for command in ["show", "rm"] {
+            let (_, stderr) = lab.expect(2, ["runs", command, "--", odd]);
+            assert!(stderr.contains("there is no run"), "{odd}: {stderr}");
+        }
+    }
+    assert!(second.folder.exists());
+}
+
+#[test]
 fn a_run_that_goes_on_is_kept_and_one_that_was_killed_is_told_of() {
     let lab = Lab::new();
     experiment(&lab);
@@ -174,8 +232,59 @@ fn manual_pages_are_written_for_every_command() {
             "{page}"
         );
     }
-    for shell in ["bash", "zsh", "fish"] {
-        let (stdout, _) = lab.expect(0, ["completions", shell]);
-        assert!(stdout.contains("rerun-failed"), "{shell}");
+}
+
+/// Runs a program of the host; `None`, with a line that says so, where it is not there.
+fn host(program: &str, args: &[&str]) -> Option<std::process::Output> {
+    match std::process::Command::new(program).args(args).output() {
+        Ok(output) => Some(output),
+        Err(error) => {
+            eprintln!("SKIPPED: {program} is not on this host: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn shells_take_their_completions() {
+    let lab = Lab::new();
+    for (shell, check) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {
+        let (script, _) = lab.expect(0, ["completions", shell]);
+        assert!(script.contains("rerun-failed"), "{shell}");
+        let path = lab.write(&format!("completions.{shell}"), script);
+        let path = path.to_str().unwrap();
+        if let Some(output) = host(shell, &[check, path]) {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.is_empty(), "{shell}: {said}");
+        }
+        let ask = match shell {
+            "bash" => format!(
+                "set -e; source {path}; complete -p hotcell; COMP_WORDS=(hotcell run --rerun-f); COMP_CWORD=2; \
+                 _hotcell hotcell --rerun-f run; echo \"${{COMPREPLY[@]}}\""
+            ),
+            "fish" => format!("source {path}; complete --do-complete 'hotcell run --rerun-f'"),
+            _ => continue,
+        };
+        if let Some(output) = host(shell, &["-c", &ask]) {
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let error = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(said.contains("--rerun-failed"), "{shell}: {said} {error}");
+        }
+    }
+}
+
+#[test]
+fn graphs_are_drawn_by_graphviz() {
+    let lab = Lab::new();
+    experiment(&lab);
+    let (dot, _) = lab.expect(0, ["plan", "ex.yaml", "--graph", "dot"]);
+    let path = lab.write("ex.dot", dot);
+    if let Some(output) = host("dot", &["-Tsvg", path.to_str().unwrap()]) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{said}");
+        let svg = String::from_utf8(output.stdout).unwrap();
+        for stage in ["sum", "count", "all"] {
+            assert!(svg.contains(stage), "{svg}");
+        }
     }
 }

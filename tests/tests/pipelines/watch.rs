@@ -61,6 +61,12 @@ impl Watch {
         }
     }
 
+    /// Nothing is told for longer than anything is waited for.
+    fn is_quiet(&self) {
+        let line = self.lines.recv_timeout(Duration::from_millis(700));
+        assert!(line.is_err(), "{line:?}");
+    }
+
     fn end(mut self) {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGINT).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(130));
@@ -94,6 +100,66 @@ fn changes_are_planned_again() {
     // A new sample.
     lab.write("samples/four", "dd");
     watch.until("run     sum[sample=four-");
+    watch.end();
+}
+
+#[test]
+fn what_a_broken_or_missing_include_needs_is_watched() {
+    let lab = Lab::new();
+    experiment(&lab);
+    let whole = fs::read_to_string(lab.path("ex.yaml")).unwrap();
+    lab.write("ex.yaml", "hotcell: 1\ninclude: [parts/base.yaml]\n");
+    lab.write("parts/base.yaml", "hotcell: 1\nstages: [\n");
+    let watch = Watch::new(&lab, &[]);
+    watch.until("parts/base.yaml:");
+    watch.until("watching ex.yaml");
+    lab.write("parts/base.yaml", whole.replace("samples/*", "../samples/*"));
+    watch.until("leads out of the folder");
+    watch.until("watching ex.yaml");
+    let moved = whole.replace("samples/*", "here/*");
+    // The samples come later, in a folder that is not there yet.
+    lab.write("parts/base.yaml", &moved);
+    watch.until("watching ex.yaml");
+    lab.write("parts/here/one", "a");
+    watch.until("run     sum[sample=one-");
+    watch.until("watching ex.yaml");
+    // Another include, that is not there, in a folder that is not there.
+    lab.write(
+        "ex.yaml",
+        "hotcell: 1\ninclude: [parts/base.yaml, more/over.yaml]\n",
+    );
+    watch.until("more/over.yaml");
+    watch.until("watching ex.yaml");
+    lab.write(
+        "more/over.yaml",
+        "hotcell: 1\nstages: { all: { with: { run: [echo, z] } } }\n",
+    );
+    watch.until("run     all");
+    watch.end();
+}
+
+#[test]
+fn one_change_is_planned_once() {
+    let lab = Lab::new();
+    experiment(&lab);
+    let watch = Watch::new(&lab, &[]);
+    watch.until("watching ex.yaml");
+    // Saved as it was, and what editors try in between: nothing to plan.
+    let old = fs::read_to_string(lab.path("ex.yaml")).unwrap();
+    lab.write("ex.yaml", &old);
+    lab.write("4913", "");
+    fs::remove_file(lab.path("4913")).unwrap();
+    lab.write("trial", "");
+    fs::remove_file(lab.path("trial")).unwrap();
+    watch.is_quiet();
+    // Written beside, kept as a backup, renamed over.
+    for word in ["first", "second"] {
+        lab.write("ex.yaml.part", old.replace("\"x\"", &format!("{word:?}")));
+        fs::rename(lab.path("ex.yaml"), lab.path("ex.yaml~")).unwrap();
+        fs::rename(lab.path("ex.yaml.part"), lab.path("ex.yaml")).unwrap();
+        watch.until("watching ex.yaml");
+        watch.is_quiet();
+    }
     watch.end();
 }
 

@@ -3,17 +3,15 @@
 mod between;
 
 use hotcell_plan::Instance;
-use hotcell_run::Forecast;
-use hotcell_schema::report::InstanceFacts;
-use hotcell_store::Record;
+use hotcell_run::{Detail, Forecast};
 use serde_json::json;
 
 use crate::args::{ExplainArgs, Global};
 use crate::exit::{Exit, Failure};
 use crate::names::Names;
-use crate::outlook::changed;
+use crate::outlook::Past;
 use crate::session::Planned;
-use crate::{runs, ui};
+use crate::ui;
 
 pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> {
     if let [old, new] = args.between.as_slice() {
@@ -26,8 +24,8 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> 
     let Some(planned) = Planned::from_manifest(manifest, global)? else {
         return Ok(Exit::Usage);
     };
-    let forecasts = planned.forecast()?;
-    let last = runs::last_of(&planned.places.runs(), &planned.plan.name).map(|(_, facts)| facts);
+    let forecasts = planned.forecast(Detail::Components)?;
+    let past = Past::of(&planned);
     let names = Names::new(&planned.plan);
     let wanted = |instance: &Instance| {
         args.instance
@@ -36,7 +34,7 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> 
     };
     let chosen: Vec<_> = forecasts
         .iter()
-        .map(|foreseen| (&foreseen.instance, &foreseen.forecast))
+        .map(|foreseen| (&*foreseen.instance, &foreseen.forecast))
         .filter(|(instance, _)| wanted(instance))
         .collect();
     if chosen.is_empty() {
@@ -60,19 +58,7 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> 
         return Ok(Exit::Ok);
     }
     for (instance, forecast) in &chosen {
-        let before = last
-            .as_ref()
-            .and_then(|facts| facts.instances.get(&instance.name));
-        let stored = before
-            .and_then(|facts| facts.key)
-            .and_then(|key| planned.record(&key));
-        explain(
-            instance,
-            forecast,
-            before,
-            stored.as_ref(),
-            args.instance.is_some(),
-        );
+        explain(instance, forecast, &past, args.instance.is_some());
     }
     Ok(Exit::Ok)
 }
@@ -95,36 +81,15 @@ fn as_json(instance: &Instance, forecast: &Forecast) -> serde_json::Value {
     }
 }
 
-/// `before` is what the latest run says of the instance, and `stored` what the store still knows of that.
-fn explain(
-    instance: &Instance,
-    forecast: &Forecast,
-    before: Option<&InstanceFacts>,
-    stored: Option<&Record>,
-    in_full: bool,
-) {
+fn explain(instance: &Instance, forecast: &Forecast, past: &Past, in_full: bool) {
     let (line, parts) = match forecast {
         Forecast::Cached { components, .. } => (
             "is stored: a run would read its outputs".to_owned(),
-            Some(components),
+            components.as_ref(),
         ),
         Forecast::Runs { key, components } => {
-            let why = match before {
-                None => "would run: it never did in the latest run",
-                Some(facts) if facts.key == Some(*key) => {
-                    "would run: its outputs are not in the store (any more)"
-                }
-                Some(_) => "would run: something it reads is not what it was in the latest run",
-            };
-            let changed = stored
-                .map(|record| changed(&record.components, components))
-                .unwrap_or_default();
-            let why = if changed.is_empty() {
-                why.to_owned()
-            } else {
-                format!("{why}: {}", changed.join(", "))
-            };
-            (why, Some(components))
+            let why = past.why(&instance.name, key, components);
+            (format!("would run: {}", why.text), Some(components))
         }
         Forecast::Later { after } => (format!("cannot be said before `{after}` has run"), None),
         Forecast::Expands { items, .. } => (format!("becomes {items} instances, one for each item"), None),
@@ -135,8 +100,9 @@ fn explain(
         ui::styled(ui::BOLD, ui::plain(&instance.name)),
         ui::plain(&line)
     ));
-    if let Some(error) = before.and_then(|facts| facts.error.as_ref()) {
-        ui::out(&format!("  in the latest run: {}", ui::plain(error)));
+    let before = past.ending(&instance.name);
+    if let Some((run, error)) = before.and_then(|(run, facts)| Some((run, facts.error.as_ref()?))) {
+        ui::out(&format!("  in {run}: {}", ui::plain(error)));
     }
     for (name, value) in parts.into_iter().flatten().filter(|_| in_full) {
         ui::out(&format!(

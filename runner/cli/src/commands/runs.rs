@@ -67,7 +67,7 @@ impl Line {
                     started: String::new(),
                     wall_s: None,
                     counts: progress.counts,
-                    of: (run.state != State::Finished).then_some(all),
+                    of: matches!(run.state, State::Running | State::Interrupted).then_some(all),
                     partial: false,
                     run,
                     size,
@@ -95,6 +95,7 @@ impl Line {
         let counts = words(&self.counts);
         let partial = if self.partial { " (a part of the plan)" } else { "" };
         match (self.run.state, self.of) {
+            (State::Incomplete, _) => ui::styled(ui::YELLOW, "incomplete: files of it were removed"),
             (State::Finished, _) | (_, None) => format!("{counts}{partial}"),
             (state, Some(all)) => {
                 let ended: u64 = self.counts.words().iter().map(|(count, _)| count).sum();
@@ -202,7 +203,7 @@ fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
     row(
         "state",
         &match run.state {
-            State::Finished => "finished".to_owned(),
+            State::Finished | State::Incomplete => run.state.word().to_owned(),
             _ => run.how_far(),
         },
     );
@@ -223,6 +224,9 @@ fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
     }
     row("on disk", &bytes(line.size));
     row("instances", &words(&line.counts));
+    if run.state == State::Incomplete {
+        row("what to do", "nothing can be read of it any more: remove it");
+    }
     if run.state == State::Interrupted {
         row("to go on", "run the manifest again: what was finished is stored");
     }
@@ -305,6 +309,9 @@ fn rm(args: &RunsRmArgs, global: &Global) -> Result<Exit, Failure> {
             .help("name runs, or say --keep N or --older-than 30d"));
     }
     let places = Places::find(global, None)?;
+    if !args.dry_run {
+        sweep(&places.runs());
+    }
     let chosen = match args.runs.is_empty() {
         false => {
             let mut chosen: Vec<Run> = Vec::new();
@@ -359,21 +366,22 @@ fn old(args: &RunsRmArgs, all: Vec<Run>) -> Vec<Run> {
         .into_iter()
         .filter(|run| run.state != State::Running)
         .collect();
-    let many = still.len();
+    let is_whole = |run: &Run| run.state != State::Incomplete;
+    let mut newer = still.iter().filter(|run| is_whole(run)).count();
     let now = SystemTime::now();
     still
         .into_iter()
-        .enumerate()
-        .filter(|(at, run)| {
+        .filter(|run| {
+            // What is left of a run is none that could be kept.
+            newer -= usize::from(is_whole(run));
             let over = args
                 .keep
-                .is_none_or(|keep| at + keep as usize <= many.saturating_sub(1));
+                .is_none_or(|keep| !is_whole(run) || newer >= keep as usize);
             let aged = args
                 .older_than
                 .is_none_or(|age| now.duration_since(run.written).is_ok_and(|since| since >= age));
             over && aged
         })
-        .map(|(_, run)| run)
         .collect()
 }
 
@@ -403,12 +411,40 @@ fn remove(runs: &Path, run: &Run) -> Result<(), Failure> {
         return Err(Failure::usage(format!("{} goes on", run.id)).help("stop it first, or wait for it"));
     }
     let away = tempfile::Builder::new()
-        .prefix(".removing-")
+        .prefix(REMOVING)
         .tempdir_in(runs)
         .map_err(broken)?;
     std::fs::rename(&run.folder, away.path().join("run")).map_err(broken)?;
+    forget(runs, &run.id);
     // The standard library opens each folder without following links.
     away.close().map_err(broken)
+}
+
+/// A run that is no more is nobody's latest good one.
+fn forget(runs: &Path, id: &str) {
+    let latest = runs.parent().map(|state| state.join("latest"));
+    let pointers = latest.and_then(|latest| fs_err::read_dir(latest).ok());
+    for pointer in pointers.into_iter().flatten().flatten() {
+        let path = pointer.path();
+        if path.is_file() && fs_err::read_to_string(&path).is_ok_and(|named| named == id) {
+            // Left behind, it names what is not there, and counts as nothing.
+            let _ = fs_err::remove_file(&path);
+        }
+    }
+}
+
+/// How folders are named in which runs are being removed.
+const REMOVING: &str = ".removing-";
+
+/// Goes on with what someone who was killed was removing.
+fn sweep(runs: &Path) {
+    for entry in fs_err::read_dir(runs).into_iter().flatten().flatten() {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && entry.file_name().to_string_lossy().starts_with(REMOVING) {
+            // Another may be at it; what stays is tried again the next time.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Seconds for people.

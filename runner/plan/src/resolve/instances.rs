@@ -46,6 +46,7 @@ pub(super) fn all(
     problems: &mut Vec<Diagnostic>,
 ) {
     let mut found: HashMap<&str, Found> = HashMap::with_capacity(graph.stages.len());
+    plan.instances.reserve(graph.stages.len());
     let mut settings = Settings::new(shared);
     for wired in &graph.stages {
         let Some(axes) = axes(shared, wired, sets, plan, problems) else {
@@ -67,17 +68,19 @@ pub(super) fn all(
         // Without its wires, an instance can still be looked at for mistakes of its own.
         let wirable = !wired.broken && axes_fit(shared, wired, &axes, &found, problems);
         let first = plan.instances.len();
+        plan.instances.reserve(count);
         let mut by_values = HashMap::with_capacity(count);
         let mut slugs = BTreeSet::new();
         let mut missing = BTreeSet::new();
         let mut settled = settings.stage(wired, sources, problems);
+        let mut untrue = Untrue::default();
         for index in 0..count {
             let axes = combination(&axes, index);
             let mut instance = bare(shared, plan, wired, axes, &mut slugs);
             let own = values_key(plan, &instance, instance.axes.keys());
             if wirable {
                 wires(plan, wired, &found, &mut instance, &mut missing, problems);
-                condition(shared, plan, wired, &mut instance, problems);
+                condition(shared, plan, wired, &mut instance, &mut untrue);
             }
             if let Some(settled) = settled.as_mut() {
                 fill(
@@ -94,6 +97,7 @@ pub(super) fn all(
             by_values.insert(own, plan.instances.len());
             plan.instances.push(instance);
         }
+        untrue.tell(wired, problems);
         let names: Vec<String> = axes.keys().cloned().collect();
         plan.stages.insert(
             wired.name.to_owned(),
@@ -313,7 +317,8 @@ fn bare(
     let name = naming::name(plan, wired.name, &axes, point);
     let mut slug = naming::slug(plan, &axes);
     if !slugs.insert(slug.clone()) {
-        slug = format!("{slug}-{}", Digest::of(name.as_bytes()).short());
+        // Whoever made two samples of one cut digest has not made two whole ones.
+        slug = Digest::of(name.as_bytes()).to_string();
         slugs.insert(slug.clone());
     }
     Instance {
@@ -525,33 +530,64 @@ fn wires(
     }
 }
 
+/// Reasons why the condition of a stage cannot be evaluated that are told apart.
+const MAX_REASONS: usize = 4;
+
+/// Why the condition of a stage cannot be evaluated, and for how many of its instances: told once for each reason.
+#[derive(Debug, Default)]
+struct Untrue {
+    reasons: IndexMap<String, usize>,
+    /// Instances with further reasons.
+    more: usize,
+}
+
+impl Untrue {
+    fn add(&mut self, reason: String) {
+        let known = self.reasons.len();
+        match self.reasons.get_mut(&reason) {
+            Some(count) => *count += 1,
+            None if known < MAX_REASONS => _ = self.reasons.insert(reason, 1),
+            None => self.more += 1,
+        }
+    }
+
+    fn tell(self, wired: &Wired<'_>, problems: &mut Vec<Diagnostic>) {
+        let Some(written) = &wired.stage.when else { return };
+        for (reason, count) in self.reasons {
+            let of = match count {
+                1 => String::new(),
+                _ => format!(" for {count} instances"),
+            };
+            let title = format!("the condition cannot be evaluated{of}: {reason}");
+            problems.push(Diagnostic::error(Code::Expression, written.span, title));
+        }
+        if self.more > 0 {
+            let title = format!(
+                "the condition cannot be evaluated for {} more instances, for other reasons",
+                self.more
+            );
+            problems.push(Diagnostic::error(Code::Expression, written.span, title));
+        }
+    }
+}
+
 /// A condition that reads no results is known now.
 fn condition(
     shared: &Shared<'_>,
     plan: &Plan,
     wired: &Wired<'_>,
     instance: &mut Instance,
-    problems: &mut Vec<Diagnostic>,
+    untrue: &mut Untrue,
 ) {
     // What a point's items are is known at run time.
     if instance.when.is_none() || !wired.reads.is_empty() || wired.expansion.is_some() {
         return;
     }
     let context = plan.context(instance);
-    if let (Some(when), Some(written)) = (&mut instance.when, &wired.stage.when) {
+    if let Some(when) = &mut instance.when {
         match shared.evaluator.truth(&when.expression, &context) {
             Ok(value) => when.value = Some(value),
-            Err(error) => {
-                let title = format!("the condition cannot be evaluated: {error}");
-                if !problems
-                    .iter()
-                    .rev()
-                    .take(8)
-                    .any(|problem| problem.title == title)
-                {
-                    problems.push(Diagnostic::error(Code::Expression, written.span, title));
-                }
-            }
+            Err(error) => untrue.add(error.to_string()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hotcell_schema::report::SampleReport;
 use serde::Serialize;
 
 use super::Subject;
@@ -72,7 +73,7 @@ impl Matrix {
                 last = here;
             }
             matrix.cells.push(found);
-            let of_sample = |field: fn(&hotcell_schema::report::SampleReport) -> Option<&String>| {
+            let of_sample = |field: fn(&SampleReport) -> Option<&String>| {
                 subject.sample.and_then(field).cloned().unwrap_or_default()
             };
             matrix.columns.push(Column {
@@ -80,7 +81,10 @@ impl Matrix {
                 architecture: instance.arch.clone().unwrap_or_else(|| subject.arch().to_owned()),
                 family: of_sample(|sample| sample.family.as_ref()),
                 variant: of_sample(|sample| sample.variant.as_ref()),
-                set: of_sample(|sample| Some(&sample.set)),
+                set: subject
+                    .sample
+                    .map(SampleReport::sets_in_words)
+                    .unwrap_or_default(),
                 stage: stage_label(instance),
                 href: subject.path.clone(),
             });

@@ -272,7 +272,7 @@ fn facts(subject: &Subject<'_>) -> Vec<(&'static str, String)> {
     add("Architecture", Some(subject.arch().to_owned()));
     if let Some(sample) = subject.sample {
         add("Size", Some(words::size(sample.length)));
-        add("Set", Some(sample.set.clone()));
+        add("Set", Some(sample.sets_in_words()));
         add("Family", sample.family.clone());
         add("Variant", sample.variant.clone());
         add("Label", sample.label.clone());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hotcell_schema::finding::Severity;
 use hotcell_schema::job::UnsupportedCall;
 use hotcell_schema::outcome::Status;
-use hotcell_schema::report::{Report, RunFacts};
+use hotcell_schema::report::{Report, RunFacts, SampleReport};
 use serde::Serialize;
 
 use super::matrix::Matrix;
@@ -314,7 +314,7 @@ fn row(subject: &Subject<'_>) -> SubjectRow {
         href: subject.path.clone(),
         id: sample.map(|sample| sample.digest.short()).unwrap_or_default(),
         arch: subject.arch().to_owned(),
-        set: text(sample.map(|sample| &sample.set)),
+        set: sample.map(SampleReport::sets_in_words).unwrap_or_default(),
         family: text(sample.and_then(|sample| sample.family.as_ref())),
         label: text(sample.and_then(|sample| sample.label.as_ref().or(sample.variant.as_ref()))),
         severity: severity.map_or("", Severity::as_str),

@@ -11,7 +11,7 @@ use hotcell_schema::finding::Findings;
 use hotcell_schema::outcome::Status;
 
 use super::{only, put_json};
-use crate::work::{Done, Inputs, Shared};
+use crate::work::{Done, Input, Inputs, Shared};
 
 /// Rule sets that were compiled in this run: each once, whatever the number of instances.
 #[derive(Debug, Default)]
@@ -58,11 +58,15 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         .transpose()?
         .unwrap_or_default();
     let info = match only(inputs, "info") {
+        Some(Input::Stored(stored)) => {
+            let documents = &shared.documents;
+            Some(documents.get::<serde_json::Value>(shared, stored, "inspection facts cannot be read")?)
+        }
         Some(input) => {
             let bytes = shared.read(input)?;
             let info: serde_json::Value = serde_json::from_slice(&bytes)
                 .map_err(|error| Done::failed("inspection facts cannot be read", error.to_string()))?;
-            Some(info)
+            Some(Arc::new(info))
         }
         None => None,
     };
@@ -76,7 +80,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
             format!("{bad} lines are no events"),
         ));
     }
-    let findings = Findings::new(evaluation.finish(info.as_ref()));
+    let findings = Findings::new(evaluation.finish(info.as_deref()));
     let outputs = [("findings".to_owned(), put_json(shared, &findings)?)]
         .into_iter()
         .collect();

@@ -1,0 +1,247 @@
+//! What earlier runs of an experiment say of its instances: whole runs, runs of a part, and runs that were killed.
+//!
+//! The latest run has the first word. What it left out is as in the run before it, and so on, up to one that was of
+//! everything. Of a run that came to no result the journal tells: what ended in it, and what was to run and never did.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use hotcell_plan::{Instance, Plan};
+use hotcell_run::select::{Ended, not_well};
+use hotcell_schema::outcome::Status;
+use hotcell_schema::report::InstanceFacts;
+use hotcell_store::Entry;
+use indexmap::IndexMap;
+
+use crate::runs::{self, Run, State};
+
+/// Earlier runs of an experiment, the latest first.
+#[derive(Debug)]
+pub(crate) struct Earlier {
+    runs: Vec<Told>,
+}
+
+/// What one run tells.
+#[derive(Debug)]
+struct Told {
+    id: String,
+    /// How its instances ended, by name.
+    endings: IndexMap<String, InstanceFacts>,
+    /// What was to run in a run that was killed, and never ended.
+    open: HashSet<String>,
+    /// What was to run, where not everything was.
+    chosen: Option<HashSet<String>>,
+}
+
+impl Earlier {
+    /// The runs of an experiment, back to the first that was of everything; `None` where there is none.
+    pub(crate) fn of(runs: &Path, experiment: &str) -> Option<Self> {
+        let mut told = Vec::new();
+        for run in runs::all(runs).iter().rev() {
+            let one = match run.state {
+                State::Running | State::Incomplete => None,
+                State::Finished => finished(run, experiment).or_else(|| killed(run, experiment)),
+                State::Interrupted => killed(run, experiment),
+            };
+            let Some(one) = one else { continue };
+            let whole = one.chosen.is_none();
+            told.push(one);
+            if whole {
+                break;
+            }
+        }
+        (!told.is_empty()).then_some(Self { runs: told })
+    }
+
+    /// The latest run.
+    pub(crate) fn latest(&self) -> &str {
+        self.runs.first().map_or("", |told| &told.id)
+    }
+
+    /// How an instance ended when it last did, and in which run.
+    pub(crate) fn ending(&self, name: &str) -> Option<(&str, &InstanceFacts)> {
+        let mut all = self.runs.iter();
+        all.find_map(|told| Some((told.id.as_str(), told.endings.get(name)?)))
+    }
+
+    /// Which instances of a plan did not end well when they were last to run. What no run had is new and never did.
+    pub(crate) fn not_well(&self, plan: &Plan) -> Vec<bool> {
+        let mut known: Vec<Option<bool>> = vec![None; plan.instances.len()];
+        let points = Points::new(plan);
+        for told in &self.runs {
+            let ended = told.ended(plan, &points);
+            // What was skipped ended well unless what it waited for, in the same run, did not.
+            let of = |index: usize, _: &Instance| ended.get(index).copied().flatten().unwrap_or(Ended::Well);
+            let not_well = not_well(plan, &of);
+            for ((known, ended), not_well) in known.iter_mut().zip(&ended).zip(not_well) {
+                *known = known.or(ended.map(|_| not_well));
+            }
+        }
+        known.into_iter().map(|known| known.unwrap_or(true)).collect()
+    }
+}
+
+impl Told {
+    /// How each instance of a plan ended; what a point became counts for the point. `None`: this run did not have it.
+    fn ended(&self, plan: &Plan, points: &Points<'_>) -> Vec<Option<Ended>> {
+        let mut of_points: HashMap<usize, Ended> = HashMap::new();
+        for (name, facts) in &self.endings {
+            if let Some(point) = points.of(name) {
+                let worst = of_points.entry(point).or_insert(Ended::Well);
+                if how(facts) == Ended::Badly {
+                    *worst = Ended::Badly;
+                }
+            }
+        }
+        let each = plan.instances.iter().enumerate();
+        each.map(|(index, instance)| {
+            let name = &instance.name;
+            if self.open.contains(name) {
+                return Some(Ended::Badly);
+            }
+            let own = self.endings.get(name).map(how);
+            if plan.expansion_of(instance).is_none() {
+                return own;
+            }
+            let had = self.chosen.as_ref().is_none_or(|chosen| chosen.contains(name));
+            // A point that became what it should, and that was nothing, is not told of.
+            let quiet = had.then_some(Ended::Well);
+            match (own, of_points.get(&index).copied()) {
+                (Some(Ended::Badly), _) | (_, Some(Ended::Badly)) => Some(Ended::Badly),
+                (own, children) => own.or(children).or(quiet),
+            }
+        })
+        .collect()
+    }
+}
+
+/// How an instance ended, as far as running it again is concerned.
+fn how(facts: &InstanceFacts) -> Ended {
+    match facts.status {
+        Status::Ok | Status::Cached => Ended::Well,
+        Status::Failed | Status::Interrupted | Status::Refused => Ended::Badly,
+        Status::Skipped if facts.not_begun => Ended::Badly,
+        Status::Skipped => Ended::Skipped,
+    }
+}
+
+/// By the facts of a finished run.
+fn finished(run: &Run, experiment: &str) -> Option<Told> {
+    let facts = run.facts()?;
+    if !runs::is_of(&facts, run, experiment) {
+        return None;
+    }
+    let chosen = facts.selection.as_ref().map(|_| {
+        let journal = run.journal();
+        run.names().and_then(|plan| chosen(&journal, &plan.1))
+    });
+    Some(Told {
+        id: run.id.clone(),
+        endings: facts.instances,
+        open: HashSet::new(),
+        // Before journals said what was chosen, nothing can be said of points that became nothing.
+        chosen: chosen.map(Option::unwrap_or_default),
+    })
+}
+
+/// By the journal of a run that came to no result.
+fn killed(run: &Run, experiment: &str) -> Option<Told> {
+    let (name, planned) = run.names()?;
+    if name != experiment {
+        return None;
+    }
+    let journal = run.journal();
+    let chosen = chosen(&journal, &planned);
+    let had = |name: &String| chosen.as_ref().is_none_or(|chosen| chosen.contains(name));
+    let mut open: HashSet<String> = planned.iter().filter(|name| had(name)).cloned().collect();
+    let mut endings = IndexMap::new();
+    let mut items: Vec<(String, String)> = Vec::new();
+    for entry in journal {
+        match entry {
+            Entry::Ended {
+                instance,
+                status,
+                key,
+            } => {
+                open.remove(&instance);
+                endings.insert(instance, facts(status, key));
+            }
+            Entry::Expanded {
+                instance, items: new, ..
+            } => {
+                // Their names are the point's, with the digest in the place of the star.
+                if let Some(stem) = instance.strip_suffix(OPEN) {
+                    let children = new
+                        .iter()
+                        .map(|item| (instance.clone(), format!("{stem}{item}]")));
+                    items.extend(children);
+                }
+            }
+            _ => {}
+        }
+    }
+    // A point has ended when all that it became has.
+    for (point, child) in items {
+        if !endings.contains_key(&child) {
+            open.insert(point);
+        }
+    }
+    Some(Told {
+        id: run.id.clone(),
+        endings,
+        open,
+        chosen,
+    })
+}
+
+fn facts(status: Status, key: Option<hotcell_schema::digest::Digest>) -> InstanceFacts {
+    InstanceFacts {
+        status,
+        not_begun: false,
+        wall_s: 0.0,
+        cpu_s: 0.0,
+        peak_kib: 0,
+        key,
+        error: None,
+    }
+}
+
+/// Names of what was to run, where a journal says that not everything was.
+fn chosen(journal: &[Entry], planned: &[String]) -> Option<HashSet<String>> {
+    let ranges = journal.iter().find_map(|entry| match entry {
+        Entry::Chosen { instances } => Some(instances),
+        _ => None,
+    })?;
+    let named = ranges
+        .iter()
+        .filter_map(|(first, end)| planned.get(usize::try_from(*first).ok()?..usize::try_from(*end).ok()?));
+    Some(named.flatten().cloned().collect())
+}
+
+/// How the name of a point ends: the value of its last axis is not known.
+const OPEN: &str = "*]";
+
+/// The points of a plan, by the names that they have but for the open value.
+#[derive(Debug)]
+struct Points<'a>(HashMap<&'a str, usize>);
+
+impl<'a> Points<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let all = plan.instances.iter().enumerate();
+        let points = all.filter(|(_, instance)| plan.expansion_of(instance).is_some());
+        Self(
+            points
+                .filter_map(|(index, point)| Some((point.name.strip_suffix(OPEN)?, index)))
+                .collect(),
+        )
+    }
+
+    /// The point that became the instance of that name.
+    fn of(&self, name: &str) -> Option<usize> {
+        let (stem, item) = name.strip_suffix(']')?.rsplit_once('=')?;
+        let is_digest = item.len() == 64 && item.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_digest
+            .then(|| self.0.get(name.get(..=stem.len())?).copied())
+            .flatten()
+    }
+}
