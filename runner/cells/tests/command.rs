@@ -5,15 +5,14 @@
 mod lab;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use hotcell_cells::command::collect::OutputFault;
 use hotcell_cells::command::{CommandSpec, Commands, End, Stream};
+use hotcell_cells::process::Interruption;
 use hotcell_cells::stop::StopSignal;
-use hotcell_cells::supervise::Exit;
 use lab::*;
 
 #[test]

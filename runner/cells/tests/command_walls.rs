@@ -296,14 +296,15 @@ fn streams_are_new_for_each_command() {
 
 #[test]
 fn nothing_of_a_process_is_carried_over_to_the_next_command() {
-    even_bare(|lab| {
+    everywhere(|lab| {
         let mut seat = lab.seat();
         let facts = "import os, resource, signal\n\
             print(os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0), os.umask(0))\n\
             print([(name, resource.getrlimit(getattr(resource, name))) for name in sorted(dir(resource)) if name.startswith('RLIMIT_')])\n\
-            print(signal.pthread_sigmask(signal.SIG_BLOCK, []), sorted(os.listdir('/proc/self/fd')) if os.path.exists('/proc/self/fd') else '')\n\
-            print([line for line in open('/proc/self/status') if line.startswith(('Sig', 'Shd', 'Cpus', 'Cap'))] if os.path.exists('/proc/self/status') else '')\n";
-        let mut look = |seat: &mut Seat| {
+            print(signal.pthread_sigmask(signal.SIG_BLOCK, []))\n\
+            try: print(sorted(os.listdir('/proc/self/fd')), [line for line in open('/proc/self/status') if line.startswith(('Sig', 'Shd', 'Cpus', 'Cap'))])\n\
+            except OSError: pass\n";
+        let look = |seat: &mut Seat| {
             let ending = run(seat, &["python3", "-c", facts]);
             assert_code(seat, &ending, 0);
             let priority = sh(seat, "ionice -p $$; setarch --show 2> /dev/null; true");
@@ -318,7 +319,7 @@ fn nothing_of_a_process_is_carried_over_to_the_next_command() {
         // On itself, which is its own affair; on the warden, which is its parent; on its group and its user.
         let spoil = "umask 0; renice 5 -p $$; renice 5 -g 0; renice 5 -u $(id -u); ionice -c3 -p $$; \
             for pid in 1 $PPID; do renice 5 -p $pid; renice 5 -g $pid; ionice -c3 -p $pid; ionice -c3 -P $pid; taskset -p 1 $pid; chrt -i -p 0 $pid; chrt -b -p 0 $pid; \
-            prlimit --pid $pid --nofile=32:32 --nproc=3:3 --cpu=1:1; kill -STOP $pid; kill -CHLD $pid; kill -USR1 $pid; done; \
+            prlimit --pid $pid --nofile=32:32 --nproc=3:3 --cpu=1:1; kill -STOP $pid; kill -CHLD $pid; kill -USR1 $pid; kill -RTMIN $pid; kill -RTMIN $pid; done; \
             ionice -c3 -u $(id -u); ulimit -n 16; taskset -p 1 $$";
         sh(&mut seat, spoil);
         let direct = "import ctypes, os\n\
@@ -524,7 +525,7 @@ fn nothing_names_paths_of_the_host() {
         // What a program needs of it is there.
         let ending = sh(
             &mut seat,
-            "ps > /dev/null && test -e /proc/self/exe && cat <(echo x) 2> /dev/null || readlink /proc/self/fd/0",
+            "ps > /dev/null && test -e /proc/self/exe && readlink /proc/self/fd/0",
         );
         assert_code(&seat, &ending, 0);
     }
@@ -680,7 +681,6 @@ fn promises() {
             "echo x > outputs/x && echo y > $TMPDIR/y && cat own inputs/x && id -u",
         );
         assert_code(&seat, &ending, 0);
-        eprintln!("{means:?}: {:?} {:?}", ending.layers, ending.fallbacks);
         if holds(&ending, "user-namespace") {
             assert_eq!(said(&seat, Stream::Out), "ownx65534\n");
         }

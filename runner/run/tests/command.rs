@@ -187,7 +187,7 @@ with.run = ["sh", "-c", "cat inputs/tables/0000 inputs/parts/0000/index.json; ca
     let lines = run.output("lines", "stdout");
     assert!(lines.contains("\"lines\": 2"), "{lines}");
     assert!(lines.contains("deep/one"), "{lines}");
-    assert!(lines.ends_with("3 pears0000\n"), "{lines}");
+    assert!(lines.ends_with("3 pears0000\nindex.json\n"), "{lines}");
     let held = &run.outcome.facts.confinement;
     assert!(held.iter().any(|layer| layer == "seccomp"), "{held:?}");
 
@@ -417,8 +417,8 @@ fn limits_hold_unasked_and_are_named_when_they_are_met() {
     }
     let filler = "for i in 1 2 3 4 5 6 7 8 9; do head -c 4000000 /dev/zero > $TMPDIR/$i || exit 1; done";
     met(
-        &place.sh(filler, "limits.file-bytes = \"4MB\""),
-        "`limits.file-bytes` is 4000000",
+        &place.sh(filler, "limits.file-bytes = \"4MiB\""),
+        "`limits.file-bytes` is 4194304",
     );
 }
 
@@ -466,4 +466,56 @@ fn equal_work_is_done_once_however_many_want_it() {
         .iter()
         .filter(|entry| matches!(entry, Entry::Started { .. }));
     assert_eq!(begun.count(), 6, "each begins once, however often it was parked");
+}
+
+#[test]
+fn a_program_is_told_where_each_of_many_inputs_came_from() {
+    let place = Place::new();
+    place.write("samples/a", "a");
+    place.write("samples/b", "b");
+    let stages = |name: &str| {
+        format!(
+            r#"
+samples.all = {{ glob = "samples/*" }}
+[stages.{name}]
+uses = "command"
+for-each.sample = "samples.all"
+for-each.n = [1, 2]
+in.file = "${{sample.file}}"
+with.run = ["cat", "${{inputs.file}}"]
+[stages.all]
+uses = "command"
+in.texts = "stages.{name}[*].out.stdout"
+with.run = ["cat", "inputs/texts/index.json"]
+"#
+        )
+    };
+    let run = place.run(&stages("one"));
+    let list: hotcell_schema::command::InputList =
+        serde_json::from_str(&run.output("all", "stdout")).unwrap();
+    assert_eq!(
+        (list.format.as_str(), list.version, list.inputs.len()),
+        ("hotcell-inputs", 1, 4)
+    );
+    for (input, (path, text, n)) in list.inputs.iter().zip([
+        ("0000", "a", "1"),
+        ("0001", "a", "2"),
+        ("0002", "b", "1"),
+        ("0003", "b", "2"),
+    ]) {
+        let sample = Digest::of(text.as_bytes());
+        assert_eq!((input.path.as_str(), input.digest), (path, sample), "{input:?}");
+        assert_eq!(
+            (input.sample, input.stage.as_deref()),
+            (Some(sample), Some("one"))
+        );
+        assert_eq!(input.axes["n"], n);
+        assert_eq!(input.axes["sample"], sample.to_string());
+        assert_eq!(input.instance, Some(format!("one[sample={sample},n={n}]")));
+    }
+    assert_eq!(place.run(&stages("one")).facts("all").status, Status::Cached);
+    // The same bytes from another stage: a program could tell.
+    let other = place.run(&stages("two"));
+    assert_eq!(other.facts("all").status, Status::Ok);
+    assert!(other.output("all", "stdout").contains("\"stage\": \"two\""));
 }

@@ -68,13 +68,16 @@ pub struct Limits {
     /// Instructions. Counting them makes the guest slower.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<u64>,
-    /// Guest memory, all processes together.
+    /// Guest memory, all processes together. Of a command: what all its processes use and what they have written, 2 GiB unless
+    /// said otherwise; on a host without control groups, the data of each process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
-    /// Processes and threads at once.
+    /// Processes and threads at once. Of a command: 1024 unless said otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tasks: Option<u32>,
-    /// Bytes in all files the guest writes, standard output and error included.
+    /// Bytes in all files the guest writes, standard output and error included. Of a command: in one file, and in all outputs
+    /// together, 256 MiB unless said otherwise; outputs and temporary files may have twice as many together, and 16 MiB, in at
+    /// most 100,000 files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_bytes: Option<Size>,
     /// Time on the host's clock.

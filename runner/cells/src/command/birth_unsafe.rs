@@ -199,6 +199,8 @@ pub(super) unsafe fn run(
                 answer.status = status;
             }
         }
+        // Whatever ended, or said that it did, is told.
+        while take_signal(signals) {}
         // Written by the child through its own pointer.
         let failed = (&raw const born.failed).read_volatile();
         answer.step = failed.step;
@@ -254,6 +256,14 @@ unsafe fn be_born_steps(born: &Born<'_>) -> u32 {
     }
 }
 
+/// Takes a signal that waits. False: there is none.
+unsafe fn take_signal(signals: c_int) -> bool {
+    let mut told = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+    let length = mem::size_of::<libc::signalfd_siginfo>();
+    // SAFETY: the kernel fills a local structure of that length.
+    unsafe { libc::read(signals, told.as_mut_ptr().cast(), length) > 0 }
+}
+
 /// Waits until the command's first process ends, and kills it when the runner asks. False: the runner is gone.
 unsafe fn wait_for_end(pid: pid_t, signals: c_int, buffer: &mut [u8]) -> bool {
     let mut watched = [SOCKET, signals].map(|fd| libc::pollfd {
@@ -273,9 +283,7 @@ unsafe fn wait_for_end(pid: pid_t, signals: c_int, buffer: &mut [u8]) -> bool {
             libc::poll(watched.as_mut_ptr(), 2, -1);
             let [socket, ends] = &watched;
             if ends.revents != 0 {
-                let mut told = MaybeUninit::<libc::signalfd_siginfo>::uninit();
-                let length = mem::size_of::<libc::signalfd_siginfo>();
-                libc::read(signals, told.as_mut_ptr().cast(), length);
+                take_signal(signals);
             }
             if socket.revents != 0 {
                 match receive(buffer) {

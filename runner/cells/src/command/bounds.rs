@@ -127,7 +127,7 @@ pub(super) fn ending(
         (Exit::Signal(libc::SIGKILL), Some(why)) => why,
         (Exit::Signal(libc::SIGXCPU), _) => Interruption::CpuTime,
         // A shell whose child met the limit exits by itself. The limit is counted in ticks, what was used is exact: they differ.
-        _ if answer.usage().cpu_s >= 0.8 * most_cpu_s as f64 => Interruption::CpuTime,
+        _ if answer.usage().cpu_s >= 0.8 * most_cpu_s as f64 - 0.3 => Interruption::CpuTime,
         // The stage knows better which of its outputs that was.
         (Exit::Signal(libc::SIGXFSZ), _) => return End::Exit(exit),
         _ if met.tasks => Interruption::Tasks,

@@ -26,8 +26,6 @@ const FOLDER: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
 const MODE: u32 = 0o755;
-/// Folders in folders that are looked through for what a command wrote.
-const DEEPEST: usize = 128;
 /// Most files and folders that are removed after one command.
 const MOST_CLEARED: u64 = 1_000_000;
 /// How long that may take.
@@ -239,34 +237,45 @@ impl Folder {
             return Ok(false);
         }
         let (mut bytes, mut files) = (bytes, MAX_FILES_AT_ONCE);
-        for top in [&self.outputs, &self.tmp] {
-            let mut folders = vec![Vec::<CString>::new()];
-            while let Some(names) = folders.pop() {
-                let mut folder = top.try_clone()?;
-                for name in &names {
-                    folder = open_within(folder.as_fd(), name)?;
+        // Names of the folders in one, unless there is too much by then.
+        let mut count = |folder: BorrowedFd<'_>| -> io::Result<Option<Vec<CString>>> {
+            let mut folders = Vec::new();
+            let mut more = false;
+            each_name::<io::Error>(folder, |name| {
+                let facts = fstatat(folder, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                // In units of 512 bytes, whatever the file system.
+                let used = u64::try_from(facts.st_blocks).unwrap_or(0).saturating_mul(512);
+                more |= bytes < used || files == 0;
+                (bytes, files) = (bytes.saturating_sub(used), files.saturating_sub(1));
+                if !more && SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR {
+                    folders.push(name.to_owned());
                 }
-                let mut more = false;
-                each_name::<io::Error>(folder.as_fd(), |name| {
-                    let facts = fstatat(&folder, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-                    // In units of 512 bytes, whatever the file system.
-                    let used = u64::try_from(facts.st_blocks).unwrap_or(0).saturating_mul(512);
-                    more |= bytes < used || files == 0;
-                    bytes = bytes.saturating_sub(used);
-                    files = files.saturating_sub(1);
-                    if more {
-                        // Ends the walk.
-                        return Err(io::Error::from(io::ErrorKind::QuotaExceeded));
+                Ok(())
+            })?;
+            Ok((!more).then_some(folders))
+        };
+        for top in [&self.outputs, &self.tmp] {
+            // Down and up again, since nobody moves what is looked at: depth costs neither descriptors nor long paths.
+            let mut folder = top.try_clone()?;
+            let Some(first) = count(folder.as_fd())? else {
+                return Ok(true);
+            };
+            let mut levels = vec![first];
+            while let Some(level) = levels.last_mut() {
+                match level.pop() {
+                    Some(name) => {
+                        folder = open_within(folder.as_fd(), &name)?;
+                        match count(folder.as_fd())? {
+                            Some(folders) => levels.push(folders),
+                            None => return Ok(true),
+                        }
                     }
-                    if is_folder(folder.as_fd(), name)? {
-                        let inner: Vec<CString> = names.iter().cloned().chain([name.to_owned()]).collect();
-                        folders.push(inner);
+                    None => {
+                        levels.pop();
+                        if !levels.is_empty() {
+                            folder = openat(&folder, c"..", FOLDER, Mode::empty())?;
+                        }
                     }
-                    Ok(())
-                })
-                .or_else(|error| if more { Ok(()) } else { Err(error) })?;
-                if more || names.len() > DEEPEST {
-                    return Ok(true);
                 }
             }
         }

@@ -139,9 +139,15 @@ impl Walls {
         }
         match (self.means.groups, self.sandbox.groups()) {
             (true, Some(groups)) => layers.extend(groups.layers()),
-            _ => fallbacks.push(
-                "no control groups on this host: memory is bounded as data of each process, tasks as those of one user".into(),
-            ),
+            _ => {
+                let tasks = match self.sandbox.leave_root() || namespaces & libc::CLONE_NEWUSER != 0 {
+                    true => "tasks as those of one user",
+                    false => "tasks not at all",
+                };
+                fallbacks.push(format!(
+                    "no control groups on this host: memory is bounded as data of each process, {tasks}"
+                ));
+            }
         }
         for (flag, name) in NAMESPACES {
             if namespaces & flag != 0 {

@@ -245,6 +245,11 @@ unsafe fn prepare(setup: &Setup, descriptors: &[OwnedFd; 4]) -> Result<Prepared,
             let adopting = libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
             check(step::ADOPTING, adopting.into())?;
         }
+        if setup.namespaces & libc::CLONE_NEWPID != 0 {
+            // The first process of a namespace is sent no signal for which it has no handler, unless it blocks it: then they
+            // would heap up, on the account of all commands to come.
+            libc::sigprocmask(libc::SIG_SETMASK, ends.as_ptr(), std::ptr::null_mut());
+        }
         check(step::SECCOMP, birth_unsafe::refuse_calls(&setup.filter))?;
         Ok(Prepared {
             held,
