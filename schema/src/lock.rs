@@ -10,7 +10,12 @@ use serde::{Deserialize, Serialize};
 /// Name of the lock file's format.
 pub const FORMAT: &str = "hotcell-lock";
 /// Version of the lock file's format.
-pub const VERSION: u32 = 1;
+///
+/// Version 2 pins programs that are not the manifest's own files, and all arch profiles where an inspection reads them.
+/// Version 1 is read: what it did not pin is not compared.
+pub const VERSION: u32 = 2;
+/// Oldest version that is read.
+pub const OLDEST: u32 = 1;
 
 /// A lock file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -59,6 +64,9 @@ pub struct Lock {
     /// Files of the user's own programs.
     #[serde(skip_serializing_if = "Pins::is_empty")]
     pub files: Pins,
+    /// Programs of this host that commands run, and interpreters of scripts, by their path. Absent: an entry of version 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub programs: Option<Pins>,
     /// Rule files.
     #[serde(skip_serializing_if = "Pins::is_empty")]
     pub rules: Pins,
@@ -88,9 +96,11 @@ pub struct Difference {
     pub found: Option<String>,
 }
 
+static NONE: Pins = Pins::new();
+
 impl Lock {
     /// All sections with their names.
-    pub fn sections(&self) -> [(&'static str, &Pins); 10] {
+    pub fn sections(&self) -> [(&'static str, &Pins); 11] {
         [
             ("tools", &self.tools),
             ("documents", &self.documents),
@@ -98,6 +108,7 @@ impl Lock {
             ("archives", &self.archives),
             ("packages", &self.packages),
             ("files", &self.files),
+            ("programs", self.programs.as_ref().unwrap_or(&NONE)),
             ("rules", &self.rules),
             ("personas", &self.personas),
             ("profiles", &self.profiles),
@@ -119,7 +130,10 @@ impl Lock {
     pub fn differences(&self, found: &Self) -> Vec<Difference> {
         let mut all = Vec::new();
         for ((section, pinned), (_, found)) in self.sections().into_iter().zip(found.sections()) {
-            let names: BTreeSet<&String> = pinned.keys().chain(found.keys()).collect();
+            let mut names: BTreeSet<&String> = pinned.keys().chain(found.keys()).collect();
+            if self.programs.is_none() && ["programs", "profiles"].contains(&section) {
+                names.retain(|name| pinned.contains_key(*name));
+            }
             for name in names {
                 let (before, now) = (pinned.get(name), found.get(name));
                 if before != now {
@@ -150,6 +164,7 @@ mod tests {
             archives: pins(value),
             packages: pins(value),
             files: pins(value),
+            programs: Some(pins(value)),
             rules: pins(value),
             personas: pins(value),
             profiles: pins(value),
@@ -157,13 +172,17 @@ mod tests {
         };
         assert_eq!(all("1").differences(&all("1")), []);
         let differences = all("1").differences(&all("2"));
-        assert_eq!(differences.len(), 10);
+        assert_eq!(differences.len(), 11);
         assert!(
             differences
                 .iter()
                 .all(|difference| difference.pinned.as_deref() == Some("1"))
         );
-        assert_eq!(all("1").differences(&Lock::default()).len(), 10);
-        assert_eq!(Lock::default().differences(&all("1")).len(), 10);
+        let empty = Lock {
+            programs: Some(Pins::new()),
+            ..Lock::default()
+        };
+        assert_eq!(all("1").differences(&empty).len(), 11);
+        assert_eq!(empty.differences(&all("1")).len(), 11);
     }
 }

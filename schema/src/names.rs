@@ -7,6 +7,10 @@ use crate::report::{InstanceReport, Report};
 const SHORT_DIGITS: usize = 8;
 /// Greatest number of characters of one value in a short name.
 const SHORT_VALUE: usize = 48;
+/// Hexadecimal digits of a digest in a file name: 128 bits.
+const FILE_DIGITS: usize = 32;
+/// The same in names of goldens of before: of 48 bits, two values that share them can be made at home.
+const OLD_FILE_DIGITS: usize = 12;
 /// Greatest number of characters of one value in a file name.
 const FILE_VALUE: usize = 40;
 
@@ -41,10 +45,27 @@ pub fn short_name<'v, 'n>(
 }
 
 /// The name of an instance in file names: its values, readable, each with what makes it unique when it had to be changed.
-/// ASCII letters, digits, `.`, `-` and `_` only, never longer than 180 bytes.
+/// ASCII letters, digits, `.`, `-` and `_` only, never longer than 190 bytes.
 pub fn file_name<'v, 'n>(
     axes: impl IntoIterator<Item = &'v str>,
     name_of: impl Fn(&str) -> Option<&'n str>,
+) -> String {
+    named(axes, name_of, FILE_DIGITS)
+}
+
+/// [`file_name`] as it was before its digests were long enough that nobody can make two values of one name. Files that bear
+/// such a name are still found.
+pub fn old_file_name<'v, 'n>(
+    axes: impl IntoIterator<Item = &'v str>,
+    name_of: impl Fn(&str) -> Option<&'n str>,
+) -> String {
+    named(axes, name_of, OLD_FILE_DIGITS)
+}
+
+fn named<'v, 'n>(
+    axes: impl IntoIterator<Item = &'v str>,
+    name_of: impl Fn(&str) -> Option<&'n str>,
+    digits: usize,
 ) -> String {
     let mut out = String::new();
     for value in axes {
@@ -53,11 +74,11 @@ pub fn file_name<'v, 'n>(
         }
         let (text, digest) = if is_digest(value) {
             let name = name_of(value).unwrap_or_default();
-            (readable(name), value.get(..12).map(str::to_owned))
+            (readable(name), value.get(..digits).map(str::to_owned))
         } else {
             let text = readable(value);
             let lossy = text != value;
-            (text, lossy.then(|| Digest::of(value.as_bytes()).short()))
+            (text, lossy.then(|| cut(&Digest::of(value.as_bytes()), digits)))
         };
         out.push_str(&text);
         if let Some(digest) = digest {
@@ -67,11 +88,26 @@ pub fn file_name<'v, 'n>(
             out.push_str(&digest);
         }
     }
-    bounded(out)
+    at_most(out, digits)
 }
 
-/// A file name of at most 180 bytes out of ASCII text: `only` where there is none, a digest at the end of what is too long.
+/// The first digits of a digest that stand in file names: nobody can make two values that share them.
+pub fn file_digits(digest: &Digest) -> String {
+    cut(digest, FILE_DIGITS)
+}
+
+fn cut(digest: &Digest, digits: usize) -> String {
+    let mut text = digest.to_string();
+    text.truncate(digits);
+    text
+}
+
+/// A file name of at most 190 bytes out of ASCII text: `only` where there is none, a digest at the end of what is too long.
 pub fn bounded(name: String) -> String {
+    at_most(name, FILE_DIGITS)
+}
+
+fn at_most(name: String, digits: usize) -> String {
     match name.len() {
         0 => "only".into(),
         // File names end at 255 bytes; everything here is ASCII.
@@ -79,7 +115,7 @@ pub fn bounded(name: String) -> String {
         _ => format!(
             "{}-{}",
             name.get(..150).unwrap_or_default(),
-            Digest::of(name.as_bytes()).short()
+            cut(&Digest::of(name.as_bytes()), digits)
         ),
     }
 }
@@ -97,6 +133,13 @@ impl Report {
     /// The name of an instance in file names; see [`file_name`]. Unique for the values, not for the stage.
     pub fn file_name(&self, instance: &InstanceReport) -> String {
         file_name(instance.axes.values().map(String::as_str), |id| {
+            self.sample_name(id)
+        })
+    }
+
+    /// The same as it was before; see [`old_file_name`].
+    pub fn old_file_name(&self, instance: &InstanceReport) -> String {
+        old_file_name(instance.axes.values().map(String::as_str), |id| {
             self.sample_name(id)
         })
     }
@@ -157,12 +200,17 @@ mod tests {
 
     #[test]
     fn file_names_are_safe_and_tell_values_apart() {
-        assert_eq!(file_name([ID, "tour"], name_of), "busy-box-3d9f2889d678_tour");
+        assert_eq!(
+            file_name([ID, "tour"], name_of),
+            "busy-box-3d9f2889d678aabbccddeeff00112233_tour"
+        );
+        assert_eq!(old_file_name([ID, "tour"], name_of), "busy-box-3d9f2889d678_tour");
+        assert_eq!(old_file_name(["a/b"], name_of), "a-b-c14cddc033f6");
         assert_eq!(file_name([], name_of), "only");
         let names = ["x86_64", "x86-64", "../..", "a/b", "", "ä", &"y".repeat(400)].map(|value| {
             let name = file_name([value], name_of);
             assert!(
-                name.len() <= 180
+                name.len() <= 190
                     && !name.starts_with('.')
                     && name
                         .bytes()
@@ -172,5 +220,17 @@ mod tests {
         });
         let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
         assert_eq!(distinct.len(), names.len(), "{names:?}");
+    }
+
+    /// Values whose digests begin alike for 48 bits are made in a second; they shared a file.
+    #[test]
+    fn nobody_makes_two_values_of_one_file_name() {
+        let twin = format!("{}{}", &ID[..12], "0".repeat(52));
+        let name_of = |_: &str| Some("busy box");
+        assert_eq!(
+            old_file_name([ID], name_of),
+            old_file_name([twin.as_str()], name_of)
+        );
+        assert_ne!(file_name([ID], name_of), file_name([twin.as_str()], name_of));
     }
 }

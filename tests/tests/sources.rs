@@ -377,8 +377,13 @@ impl Mirror {
                     Some(body) => ("200 OK", body.as_slice()),
                     None => ("404 Not Found", &b""[..]),
                 };
+                // A body that begins so stands for a redirect.
+                let (status, location) = match body.strip_prefix(b"to ") {
+                    Some(to) => ("302 Found", format!("Location: {}\r\n", String::from_utf8_lossy(to))),
+                    None => (status, String::new()),
+                };
                 let head = format!(
-                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    "HTTP/1.1 {status}\r\n{location}Content-Length: {}\r\nConnection: close\r\n\r\n",
                     body.len()
                 );
                 stream.write_all(head.as_bytes()).unwrap();
@@ -406,6 +411,11 @@ fn gzip(text: &str) -> Vec<u8> {
 
 /// A mirror with one package in two versions, and its source.
 fn mirror() -> Mirror {
+    mirror_with([])
+}
+
+/// The same with further files.
+fn mirror_with<const N: usize>(more: [(&str, String); N]) -> Mirror {
     let mut files = BTreeMap::new();
     let (new, old, orig) = (archive("xz.deb"), archive("gzip.deb"), archive("tar.gz"));
     let binary = |version: &str, bytes: &[u8]| {
@@ -445,6 +455,9 @@ fn mirror() -> Mirror {
         ("pool/t/thing_1.10.orig.tar.gz", orig),
     ] {
         files.insert(path.to_owned(), bytes);
+    }
+    for (path, text) in more {
+        files.insert(path.to_owned(), text.into_bytes());
     }
     Mirror::new(files)
 }
@@ -567,6 +580,51 @@ fn no_debian() -> Option<String> {
         Ok(line) => Some(format!("deb.debian.org answers {line:?}")),
         Err(error) => Some(format!("deb.debian.org cannot be reached: {error}")),
     }
+}
+
+#[test]
+fn a_mirror_leads_only_to_itself_and_names_nobody() {
+    let run = |mirror: &Mirror, code: i32, address: &str| {
+        let lab = Lab::new();
+        manifest(
+            &lab,
+            json!({"thing": {
+                "kind": "debian", "package": "thing", "arch": "armhf", "suite": "test", "mirror": address,
+                "sha256": Digest::of(&archive("xz.deb")),
+            }}),
+            json!({"all": {"glob": "bin/*", "source": "thing"}}),
+            json!({}),
+        );
+        let before = mirror.asked();
+        let text = all_of(&lab.hotcell(["run", "sources.yaml"]), code);
+        (text, mirror.asked() - before)
+    };
+    let plain = mirror();
+    let elsewhere = |path: &str| format!("to {}/{path}", plain.address);
+    let deb = "pool/t/thing_1.10-1_armhf.deb";
+    // Within itself: another place of the same file.
+    let moved = mirror_with([(deb, "to /moved".into()), ("moved", "to pool/t/thing_1.9-1_armhf.deb".into())]);
+    let (text, _) = run(&moved, 2, &moved.address);
+    assert!(text.contains("does not have the digest that vouches for it"), "{text}");
+    let moved = mirror_with([
+        ("dists/test/Release", "to /dists/really/Release".into()),
+        ("dists/really/Release", "to ../../loop".into()),
+        ("loop", "to /loop".into()),
+    ]);
+    let (text, asked) = run(&moved, 2, &moved.address);
+    assert!(text.contains("more than 5 redirects") && asked < 20, "{asked}: {text}");
+    // Over HTTP to another host: who stands between could lead anywhere, into this network too.
+    let strays = mirror_with([(deb, elsewhere(deb))]);
+    let before = plain.asked();
+    let (text, _) = run(&strays, 2, &strays.address);
+    assert!(text.contains("E0316") && text.contains("where nothing is fetched from"), "{text}");
+    assert_eq!(plain.asked(), before);
+    // A user and a password in an address are secrets, and are told as such.
+    let secret = plain.address.replace("http://", "http://bob:hunter2@");
+    let (text, asked) = run(&plain, 2, &secret);
+    assert!(text.contains("E0109") && !text.contains("hunter2"), "{text}");
+    assert_eq!(asked, 0);
+    run(&plain, 0, &plain.address);
 }
 
 /// Debian's own mirror and keys. `cargo test -p hotcell-tests --test sources -- --ignored`

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use hotcell_plan::Package;
 use hotcell_plan::lock::{self, Tools, pin};
 use hotcell_run::Engines;
-use hotcell_schema::lock::{Difference, FORMAT, Lock, LockFile, VERSION};
+use hotcell_schema::lock::{Difference, FORMAT, Lock, LockFile, OLDEST, VERSION};
 
 use crate::args::ManifestArgs;
 use crate::exit::{Exit, Failure};
@@ -51,13 +51,15 @@ pub(crate) fn read(path: &std::path::Path) -> Result<Option<LockFile>, Failure> 
         Ok(_) => {}
     }
     let text = fs_err::read_to_string(path)?;
-    let lock: LockFile = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    if lock.format != FORMAT || lock.version != VERSION {
+    let mut lock: LockFile = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if lock.format != FORMAT || !(OLDEST..=VERSION).contains(&lock.version) {
         return Err(wrong(format!(
-            "it is {} {}, and this hotcell reads {FORMAT} {VERSION}",
+            "it is {} {}, and this hotcell reads {FORMAT} {OLDEST} to {VERSION}",
             lock.format, lock.version
         )));
     }
+    // What is written is of this version; entries know themselves what they do not pin.
+    lock.version = VERSION;
     Ok(Some(lock))
 }
 
@@ -77,7 +79,7 @@ pub(crate) fn found(planned: &Planned) -> Lock {
         .values()
         .map(|stage| stage.uses.as_str())
         .collect();
-    // A program of the user's own is pinned by its files.
+    // A program of the user's own is pinned by its files, and by what of it stands in the system.
     let used = used.into_iter().filter(|uses| *uses != "command");
     let named = used.map(|uses| {
         let name = uses.split('/').next().unwrap_or(uses).to_owned();
@@ -85,12 +87,14 @@ pub(crate) fn found(planned: &Planned) -> Lock {
         let who = engines.key(uses).unwrap_or_else(|_| "not on this host".into());
         (name, who)
     });
-    let engines: Vec<(String, String)> = named.collect();
+    let named: Vec<(String, String)> = named.collect();
     pin(
         &planned.plan,
         &Tools {
             hotcell: env!("CARGO_PKG_VERSION"),
-            engines: &engines,
+            engines: &named,
+            programs: &engines.program_pins(&planned.plan),
+            profiles: planned.profiles(),
             documents: &planned.documents,
         },
     )
@@ -123,6 +127,14 @@ pub(crate) fn check(planned: &Planned, args: &ManifestArgs, locked: bool) -> Res
             ),
         };
     };
+    if pinned.programs.is_none() {
+        ui::say(&format!(
+            "{} {} was written by an older hotcell and pins no programs of this host; `hotcell lock {}` pins them",
+            ui::styled(ui::YELLOW, "note:"),
+            path.display(),
+            args.manifest.display()
+        ));
+    }
     let differences = pinned.differences(&found(planned));
     if differences.is_empty() {
         return Ok(true);

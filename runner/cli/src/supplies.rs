@@ -82,6 +82,7 @@ impl Supplies {
                     stop.clone(),
                     store,
                     Box::new(client),
+                    jiff::Timestamp::now().as_second(),
                 )
             }
             _ => {

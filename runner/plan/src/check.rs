@@ -274,6 +274,11 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
                 path,
             );
         }
+        ValidationErrorKind::Pattern { .. } if is_mirror(&steps) && found.contains('@') => {
+            let title = "an address with a user or a password: whoever reads the manifest knows it";
+            let help = "a mirror that asks for a password cannot be used; take its files as `path`";
+            add(Diagnostic::error(Code::LiteralSecret, span, title).help(help), path.clone());
+        }
         ValidationErrorKind::Pattern { pattern } => {
             let wanted = description(error).unwrap_or_else(|| format!("a text like {pattern}"));
             add(
@@ -386,6 +391,10 @@ fn alternatives(
             mistakes.push(Mistake::new(diagnostic, path));
         }
     }
+}
+
+fn is_mirror(steps: &[&str]) -> bool {
+    matches!(steps, ["sources", _, "mirror"])
 }
 
 /// Whether a secret is named here.

@@ -42,6 +42,49 @@ pub fn listed(text: &str, key: &str) -> Vec<Listed> {
         .collect()
 }
 
+/// Longest path on a mirror.
+const MAX_PATH: usize = 1000;
+
+/// A path on a mirror, as its index may name one: file names below each other, none of which leads out, and no address of
+/// its own. What a server would decode to something else is refused.
+pub fn is_path(path: &str) -> bool {
+    path.len() <= MAX_PATH && !path.contains('%') && path.split('/').all(|name| is_file_name(name))
+}
+
+/// Seconds since 1970 of a date as `Release` has it: `Sat, 09 Nov 2024 10:11:26 UTC`.
+pub fn seconds(date: &str) -> Option<i64> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let date = date.split_once(", ").map_or(date, |(_, rest)| rest);
+    let words: Vec<&str> = date.split_whitespace().collect();
+    let [day, month, year, time, zone] = words.as_slice() else {
+        return None;
+    };
+    if !["UTC", "GMT", "Z", "+0000"].contains(zone) {
+        return None;
+    }
+    let number = |text: &str, most: i64| {
+        text.parse::<i64>()
+            .ok()
+            .filter(|number| (0..=most).contains(number))
+    };
+    let month = MONTHS.iter().position(|name| name == month)? as i64 + 1;
+    let (day, year) = (number(day, 31)?, number(year, 9999)?);
+    let mut parts = time.split(':');
+    let mut part = |most| number(parts.next()?, most);
+    let of_day = part(23)? * 3600 + part(59)? * 60 + part(60)?;
+    // Days of years that begin in March: the leap day is their last.
+    let (year, month) = if month <= 2 {
+        (year - 1, month + 9)
+    } else {
+        (year, month - 3)
+    };
+    let days = 365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let days = days + (153 * month + 2) / 5 + day - 1 - 719_468;
+    Some(days * 86_400 + of_day)
+}
+
 /// A file name as Debian gives them: no folder, nothing hidden.
 pub fn is_file_name(name: &str) -> bool {
     !name.is_empty()
@@ -68,5 +111,54 @@ mod tests {
         assert_eq!((files[0].length, files[0].digest), (725_946, digest));
         assert!(is_file_name(&files[0].name) && !is_file_name(&files[1].name));
         assert_eq!(listed(&text, "SHA512"), []);
+    }
+
+    #[test]
+    fn an_index_names_paths_below_its_mirror() {
+        for path in [
+            "pool/main/h/hello/hello_2.10-3_amd64.deb",
+            "x.deb",
+            "a/b+c~1/d:e.dsc",
+        ] {
+            assert!(is_path(path), "{path}");
+        }
+        for path in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../b",
+            "a//b",
+            "a/",
+            "./a",
+            "http://evil/x",
+            "//evil/x",
+            "a/%2e%2e/b",
+            "a?b",
+            "a#b",
+            "a b",
+            "a\nb",
+            "u@h",
+            &"a/".repeat(600),
+        ] {
+            assert!(!is_path(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn dates_of_a_release() {
+        assert_eq!(seconds("Thu, 01 Jan 1970 00:00:00 UTC"), Some(0));
+        assert_eq!(seconds("Sat, 09 Nov 2024 10:11:26 UTC"), Some(1_731_147_086));
+        assert_eq!(seconds("29 Feb 2000 23:59:59 GMT"), Some(951_868_799));
+        for wrong in [
+            "",
+            "Sat",
+            "Sat, 09 Nov 2024 10:11:26",
+            "Sat, 09 Nov 2024 10:11:26 CET",
+            "Sat, 09 Foo 2024 1:1:1 UTC",
+            "Sat, 99999999999999999999 Nov 2024 1:1:1 UTC",
+            "1 Jan 2024 1:1 UTC",
+        ] {
+            assert_eq!(seconds(wrong), None, "{wrong}");
+        }
     }
 }

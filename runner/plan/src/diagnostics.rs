@@ -49,7 +49,7 @@ impl Diagnostic {
         Self {
             code: code.as_str(),
             severity: Severity::Error,
-            title: title.into(),
+            title: visible(title.into()),
             labels: vec![Label {
                 span,
                 text: String::new(),
@@ -71,7 +71,7 @@ impl Diagnostic {
         Self {
             code: code.as_str(),
             severity: Severity::Error,
-            title: title.into(),
+            title: visible(title.into()),
             labels: Vec::new(),
             help: None,
         }
@@ -152,6 +152,17 @@ impl Diagnostic {
             let _ = write!(out, "\n    help: {help}");
         }
         out
+    }
+}
+
+/// Titles hold names that others chose: what would move a terminal's cursor is shown as a mark.
+fn visible(text: String) -> String {
+    match text.contains(|c: char| c.is_control() && c != '\n') {
+        false => text,
+        true => text
+            .chars()
+            .map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c })
+            .collect(),
     }
 }
 

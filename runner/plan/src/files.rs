@@ -14,8 +14,12 @@ use crate::profiles::HEADER;
 
 /// Greatest number of files and folders that are looked at for one pattern.
 pub(crate) const MAX_VISITED: usize = 2_000_000;
-/// Greatest length of a sample in bytes.
-pub(crate) const MAX_SAMPLE: u64 = 4 << 30;
+/// Greatest length of a sample in bytes: cells get it in memory.
+pub const MAX_SAMPLE: u64 = 1 << 30;
+/// Greatest length of an archive in bytes.
+pub const MAX_ARCHIVE: u64 = 4 << 30;
+/// Files of a folder that could not be read and are named.
+const MAX_UNREAD: usize = 3;
 
 /// What is known of a file's bytes.
 #[derive(Debug, Clone)]
@@ -85,6 +89,11 @@ pub(crate) fn shown(folder: &Utf8Path) -> &str {
 
 /// Reads a file once: digest, length and first bytes.
 pub(crate) fn facts(path: &Utf8Path) -> Result<Facts, FileError> {
+    facts_within(path, MAX_SAMPLE)
+}
+
+/// The same of a file of at most so many bytes.
+pub(crate) fn facts_within(path: &Utf8Path, most: u64) -> Result<Facts, FileError> {
     let refuse = |reason: String| FileError::Read {
         path: path.to_owned(),
         reason,
@@ -93,12 +102,13 @@ pub(crate) fn facts(path: &Utf8Path) -> Result<Facts, FileError> {
     if !metadata.is_file() {
         return Err(refuse("it is not a file".into()));
     }
-    if metadata.len() > MAX_SAMPLE {
-        return Err(refuse(format!("it is larger than {} GiB", MAX_SAMPLE >> 30)));
+    let too_large = || refuse(format!("it is larger than {} GiB", most >> 30));
+    if metadata.len() > most {
+        return Err(too_large());
     }
     let mut file = std::fs::File::open(path)
         .map_err(|error| refuse(crate::load::reason(&error)))?
-        .take(MAX_SAMPLE);
+        .take(most.saturating_add(1));
     let mut hash = Sha256::new();
     let mut head = Vec::new();
     let mut length = 0u64;
@@ -115,6 +125,10 @@ pub(crate) fn facts(path: &Utf8Path) -> Result<Facts, FileError> {
         head.extend(bytes.iter().take(HEADER.saturating_sub(head.len())));
         length = length.saturating_add(count as u64);
     }
+    // It grew while it was read.
+    if length > most {
+        return Err(too_large());
+    }
     Ok(Facts {
         digest: Digest::from_bytes(hash.finalize().into()),
         length,
@@ -125,6 +139,15 @@ pub(crate) fn facts(path: &Utf8Path) -> Result<Facts, FileError> {
 /// All files below `folder` whose path fits the pattern, in the order of their paths. Files that are links are taken when
 /// what they point at stands inside of the folder; folders that are links are not entered.
 pub(crate) fn matching(folder: &Utf8Path, pattern: &str) -> Result<Vec<Utf8PathBuf>, FileError> {
+    matching_and(folder, pattern, &mut Err)
+}
+
+/// The same; what cannot be taken is given to `trouble`, which may let it pass.
+fn matching_and(
+    folder: &Utf8Path,
+    pattern: &str,
+    trouble: &mut dyn FnMut(FileError) -> Result<(), FileError>,
+) -> Result<Vec<Utf8PathBuf>, FileError> {
     if Utf8Path::new(pattern).is_absolute() || pattern.split('/').any(|part| part == "..") {
         return Err(FileError::Outside(pattern.to_owned()));
     }
@@ -172,12 +195,19 @@ pub(crate) fn matching(folder: &Utf8Path, pattern: &str) -> Result<Vec<Utf8PathB
         if visited >= MAX_VISITED {
             return Err(FileError::TooMany(root.to_owned()));
         }
-        let entry = entry.map_err(|error| FileError::Read {
-            path: root.to_owned(),
-            reason: error
-                .io_error()
-                .map_or_else(|| error.to_string(), crate::load::reason),
-        })?;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let at = error.path().and_then(Utf8Path::from_path).unwrap_or(root);
+                trouble(FileError::Read {
+                    path: at.to_owned(),
+                    reason: error
+                        .io_error()
+                        .map_or_else(|| error.to_string(), crate::load::reason),
+                })?;
+                continue;
+            }
+        };
         let Ok(relative) = entry.path().strip_prefix(root.as_std_path()) else {
             continue;
         };
@@ -192,7 +222,8 @@ pub(crate) fn matching(folder: &Utf8Path, pattern: &str) -> Result<Vec<Utf8PathB
         if kind.is_symlink() {
             match path.canonicalize_utf8() {
                 Ok(real) if !real.starts_with(&real_folder) => {
-                    return Err(FileError::Outside(path.into_string()));
+                    trouble(FileError::Outside(path.into_string()))?;
+                    continue;
                 }
                 Ok(real) if real.is_file() => {}
                 _ => continue,
@@ -224,7 +255,15 @@ pub(crate) fn matcher(pattern: &str) -> Result<GlobMatcher, FileError> {
 /// Files of a folder by digest, for lists that name digests alone. Read when it is first needed.
 #[derive(Debug, Default)]
 pub(crate) struct ByDigest {
-    folders: BTreeMap<Utf8PathBuf, BTreeMap<Digest, Utf8PathBuf>>,
+    folders: BTreeMap<Utf8PathBuf, Folder>,
+}
+
+/// The files of a folder, and what of it could not be read: that is none of a digest's fault which stands elsewhere.
+#[derive(Debug, Default)]
+struct Folder {
+    files: BTreeMap<Digest, Utf8PathBuf>,
+    unread: Vec<String>,
+    more: usize,
 }
 
 impl ByDigest {
@@ -235,18 +274,39 @@ impl ByDigest {
         digest: Digest,
     ) -> Result<Option<Utf8PathBuf>, FileError> {
         if !self.folders.contains_key(folder) {
-            let mut files = BTreeMap::new();
-            for path in matching(folder, "**")? {
-                let facts = facts(&path)?;
-                files.entry(facts.digest).or_insert(path);
+            let mut all = Folder::default();
+            for path in matching_and(folder, "**", &mut |error| {
+                all.skip(&error);
+                Ok(())
+            })? {
+                match facts(&path) {
+                    Ok(facts) => _ = all.files.entry(facts.digest).or_insert(path),
+                    Err(error) => all.skip(&error),
+                }
             }
-            self.folders.insert(folder.to_owned(), files);
+            self.folders.insert(folder.to_owned(), all);
         }
-        Ok(self
-            .folders
-            .get(folder)
-            .and_then(|files| files.get(&digest))
-            .cloned())
+        let found = self.folders.get(folder).and_then(|all| all.files.get(&digest));
+        Ok(found.cloned())
+    }
+
+    /// What of a folder could not be read, in words; nothing where all of it could.
+    pub(crate) fn unread(&self, folder: &Utf8Path) -> Option<String> {
+        let all = self.folders.get(folder).filter(|all| !all.unread.is_empty())?;
+        let named = all.unread.join("; ");
+        Some(match all.more {
+            0 => named,
+            more => format!("{named}; and {more} more"),
+        })
+    }
+}
+
+impl Folder {
+    fn skip(&mut self, error: &FileError) {
+        match self.unread.len() < MAX_UNREAD {
+            true => self.unread.push(error.to_string()),
+            false => self.more += 1,
+        }
     }
 }
 

@@ -57,11 +57,13 @@ pub mod shipped;
 pub mod sources;
 pub mod tree;
 mod vars;
+mod words;
 
 pub use self::plan::{
     After, Archive, AskedLimits, AxisValue, Expansion, FileSet, Instance, Item, Late, Origin, OwnFile, Plan,
     PlannedLimits, PlannedStage, RuleSet, Sample, When, Wire,
 };
+pub use files::{MAX_ARCHIVE, MAX_SAMPLE};
 pub use diagnostics::{Code, Diagnostic, Label, Severity};
 pub use load::{Loaded, Options, load, load_text};
 pub use profiles::Profiles;

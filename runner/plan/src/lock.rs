@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::lock::{Lock, Pins};
 use serde::Serialize;
@@ -16,6 +17,10 @@ pub struct Tools<'a> {
     pub hotcell: &'a str,
     /// Engines that run something: name, and who they are.
     pub engines: &'a [(String, String)],
+    /// Programs of this host that commands run: path, and who it is.
+    pub programs: &'a BTreeMap<String, String>,
+    /// All arch profiles: inspection is given them all, and finds the architecture of what a run comes upon among them.
+    pub profiles: &'a [ArchProfile],
     /// The documents of the manifest: path from its folder, and digest.
     pub documents: &'a [(String, Digest)],
 }
@@ -35,9 +40,14 @@ pub fn pin(plan: &Plan, tools: &Tools<'_>) -> Lock {
             .collect(),
         engines: tools.engines.iter().cloned().collect(),
         personas: digests(plan.personas.iter()),
+        programs: Some(tools.programs.clone()),
         profiles: digests(plan.profiles.iter()),
         ..Lock::default()
     };
+    if reads_all_profiles(plan) {
+        let all = tools.profiles.iter().map(|profile| (&profile.name, profile));
+        lock.profiles.extend(digests(all));
+    }
     for sample in &plan.samples {
         let pin = match sample.origin {
             Origin::Absent => "absent".to_owned(),
@@ -73,6 +83,15 @@ pub fn pin(plan: &Plan, tools: &Tools<'_>) -> Lock {
     lock
 }
 
+/// Whether something asks all profiles which architecture a file is of.
+fn reads_all_profiles(plan: &Plan) -> bool {
+    let inspects = plan
+        .stages
+        .values()
+        .any(|stage| stage.uses.starts_with("inspect/"));
+    inspects || plan.stages.values().any(|stage| stage.expansion.is_some())
+}
+
 /// The packages that a lock pins, by their source: what is fetched is then these and no others. Their files are known only
 /// when they were fetched.
 pub fn packages(lock: &Lock) -> BTreeMap<String, Package> {
@@ -99,4 +118,30 @@ fn digests<'a, T: Serialize + 'a>(named: impl Iterator<Item = (&'a String, &'a T
             (name.clone(), Digest::of(&json).to_string())
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fixture is a lock file as version 1 wrote it.
+    #[test]
+    fn version_1_is_read() {
+        let old: hotcell_schema::lock::LockFile =
+            toml::from_str(include_str!("../../../schema/fixtures/lock-1.toml")).expect("it can be read");
+        assert_eq!(old.version, 1);
+        let pinned = &old.manifests["smoke.toml"];
+        assert!(pinned.programs.is_none() && pinned.profiles.len() == 1);
+        let mut found = pinned.clone();
+        found.programs = Some(Pins::from([("/usr/bin/python3".into(), "1".into())]));
+        found.profiles.insert("mips".into(), "2".into());
+        assert_eq!(
+            pinned.differences(&found),
+            [],
+            "what it did not pin is not compared"
+        );
+        found.profiles.insert("x86_64".into(), "3".into());
+        assert_eq!(pinned.differences(&found).len(), 1);
+        assert_eq!(found.differences(&found), []);
+    }
 }

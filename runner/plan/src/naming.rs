@@ -1,7 +1,7 @@
 //! Names of instances: from the values of their axes, never from their position.
 
 use hotcell_schema::digest::Digest;
-use hotcell_schema::names::{bounded, readable};
+use hotcell_schema::names::{bounded, file_digits, readable};
 use indexmap::IndexMap;
 use serde_json::Value as Json;
 
@@ -66,11 +66,20 @@ fn plain_or_quoted(text: &str) -> String {
 /// A folder name that people can read: file names and values, and what makes them unique.
 pub(crate) fn slug(plan: &Plan, axes: &IndexMap<String, AxisValue>) -> String {
     let mut out = String::new();
+    // The plan knows its instances and tells two of one name apart. What a run comes upon, it does not know.
+    let found = axes.values().any(|value| matches!(value, AxisValue::Item(_)));
+    let cut = |digest: &Digest| {
+        if found {
+            file_digits(digest)
+        } else {
+            digest.short()
+        }
+    };
     for value in axes.values() {
         let text = plan.axis_text(value);
         let (readable, digest) = match value {
             AxisValue::Sample(index) => match plan.samples.get(*index) {
-                Some(sample) => (readable(&sample.name), Some(sample.digest.short())),
+                Some(sample) => (readable(&sample.name), Some(cut(&sample.digest))),
                 None => continue,
             },
             // Whoever made the file chose its name: only the digest keeps two of them apart, and it is not cut short.
@@ -78,7 +87,7 @@ pub(crate) fn slug(plan: &Plan, axes: &IndexMap<String, AxisValue>) -> String {
             AxisValue::Literal(_) => {
                 let readable = readable(&text);
                 let lossy = readable != text;
-                (readable, lossy.then(|| Digest::of(text.as_bytes()).short()))
+                (readable, lossy.then(|| cut(&Digest::of(text.as_bytes()))))
             }
         };
         if !out.is_empty() {

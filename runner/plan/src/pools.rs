@@ -160,7 +160,7 @@ impl Maker<'_> {
                 self.dsc(pool, &path, span);
                 continue;
             }
-            let facts = match files::facts(&path) {
+            let facts = match files::facts_within(&path, files::MAX_ARCHIVE) {
                 Ok(facts) => facts,
                 Err(error) => {
                     self.problems.push(error.tell(span));
@@ -305,6 +305,12 @@ impl Maker<'_> {
                 Code::Unverified,
                 Some("install `gpgv` and `debian-archive-keyring`, or pin the package by `sha256`"),
             ),
+            SourceError::Expired(_) => (
+                Code::Unverified,
+                Some(
+                    "take a mirror that is up to date; for a snapshot, whose suites stay as they were, write `check-valid-until = false`",
+                ),
+            ),
             SourceError::NoReader | SourceError::Host(_) => (Code::SourceHost, None),
         };
         let diagnostic = Diagnostic::error(code, span, format!("{what} cannot be used: {error}"));
@@ -327,6 +333,7 @@ fn wanted<'a>(source: &'a Source, pin: Option<&'a Package>) -> Option<Wanted<'a>
         arch,
         suite: source.suite.as_deref().unwrap_or(Source::SUITE),
         mirror: source.mirror.as_deref().unwrap_or(Source::MIRROR),
+        check_valid_until: source.check_valid_until.unwrap_or(true),
         sha256: source.sha256.or(pin.map(|pin| pin.sha256)),
         url: pin.map(|pin| pin.url.as_str()),
     })

@@ -48,6 +48,8 @@ pub struct Wanted<'a> {
     pub suite: &'a str,
     /// The mirror: `https://deb.debian.org/debian`.
     pub mirror: &'a str,
+    /// Whether a suite that is no longer valid is refused.
+    pub check_valid_until: bool,
     /// Digest of its `.deb` or `.dsc`, where one is pinned.
     pub sha256: Option<Digest>,
     /// Where it was fetched before, as a lock file says.
@@ -116,6 +118,9 @@ pub enum SourceError {
     /// Nothing vouches for what was fetched.
     #[error("{0}")]
     Unverified(String),
+    /// The suite says itself that it is too old.
+    #[error("the suite is valid until {0}, and that is past")]
+    Expired(String),
     /// The host, the network or the confined process failed.
     #[error("{0}")]
     Host(String),

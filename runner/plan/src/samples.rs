@@ -1,5 +1,7 @@
 //! Sample sets to samples: patterns, lists, digests.
 
+mod lists;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -7,7 +9,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::{Manifest, SampleSet, Source, SourceKind, Span, Spanned};
 use indexmap::IndexMap;
-use serde::Deserialize;
 
 use crate::diagnostics::{Code, Diagnostic};
 use crate::files::{self, ByDigest, FileError};
@@ -17,22 +18,10 @@ use crate::pools::{Entry, Maker, Pool};
 use crate::profiles::Profiles;
 use crate::reader::{Package, Supply};
 use crate::sources::Sources;
+use lists::{Row, csv_rows, json_rows};
 
 /// Greatest number of samples of a manifest.
 const MAX_SAMPLES: usize = 1_000_000;
-
-/// One row of a list.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Row {
-    path: Option<String>,
-    sha256: Option<String>,
-    family: Option<String>,
-    variant: Option<String>,
-    label: Option<String>,
-}
-
-const COLUMNS: [&str; 5] = ["path", "sha256", "family", "variant", "label"];
 
 /// All samples, and the range of each set.
 #[derive(Debug, Default)]
@@ -58,6 +47,8 @@ pub(crate) struct Reader<'a> {
     pools: BTreeMap<String, Option<Rc<Pool>>>,
     /// Listed samples of the set at hand that are nowhere: place and words.
     absent: Vec<(Span, String)>,
+    /// Files that could not be read while samples of the set at hand were looked for and not found.
+    unread: Option<(Span, String)>,
     /// Facts of files that several sets share.
     known: BTreeMap<Utf8PathBuf, files::Facts>,
     out: Samples,
@@ -82,6 +73,7 @@ pub(crate) fn find(
         by_digest: ByDigest::default(),
         pools: BTreeMap::new(),
         absent: Vec::new(),
+        unread: None,
         known: BTreeMap::new(),
         out: Samples::default(),
     };
@@ -141,6 +133,14 @@ impl Reader<'_> {
     /// Listed samples of the last set that are nowhere.
     fn tell_absent(&mut self, name: &str, key: Span) {
         let absent = std::mem::take(&mut self.absent);
+        if let Some((span, unread)) = self.unread.take() {
+            let title =
+                format!("not all files could be looked at for the digests of the set `{name}`: {unread}");
+            self.problems.push(
+                Diagnostic::warning(Code::SampleFile, span, title)
+                    .help("a sample that is told absent may be one of them: make them readable, or take them out of the folder"),
+            );
+        }
         let Some((_, first)) = absent.first() else { return };
         if self.supply.require_samples {
             for (span, what) in absent {
@@ -280,7 +280,12 @@ impl Reader<'_> {
                         self.fail(span, &error);
                     }
                 }
-                Ok(None) => self.add_absent(name, set, digest, row, span),
+                Ok(None) => {
+                    if let Some(unread) = self.by_digest.unread(folder) {
+                        self.unread.get_or_insert((span, unread));
+                    }
+                    self.add_absent(name, set, digest, row, span);
+                }
                 Err(error) => self.fail(span, &error),
             },
             Place::Pool(pool) => match pool.with_digest(&digest) {
@@ -569,124 +574,4 @@ impl Samples {
             }
         }
     }
-}
-
-fn csv_rows(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Vec<(Span, Row)> {
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .comment(Some(b'#'))
-        .from_reader(text.as_bytes());
-    let top = Span {
-        file,
-        start: 0,
-        end: 0,
-    };
-    let headers = match reader.headers() {
-        Ok(headers) => headers.clone(),
-        Err(error) => {
-            problems.push(Diagnostic::error(Code::SampleList, top, error.to_string()));
-            return Vec::new();
-        }
-    };
-    let before = problems.len();
-    for name in &headers {
-        if !COLUMNS.contains(&name) {
-            let text = format!("a list has no column `{name}`");
-            let diagnostic = Diagnostic::error(Code::SampleList, top, text).did_you_mean(name, COLUMNS);
-            problems.push(match diagnostic.help {
-                Some(_) => diagnostic,
-                None => diagnostic.help(format!(
-                    "the first line names the columns: {}",
-                    COLUMNS.join(", ")
-                )),
-            });
-        }
-    }
-    if problems.len() != before {
-        return Vec::new();
-    }
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        match record {
-            Ok(record) => {
-                let start = record.position().map_or(0, csv::Position::byte);
-                let start = u32::try_from(start).unwrap_or(u32::MAX);
-                let field = |name: &str| {
-                    let index = headers.iter().position(|header| header == name)?;
-                    record
-                        .get(index)
-                        .filter(|text| !text.is_empty())
-                        .map(str::to_owned)
-                };
-                let row = Row {
-                    path: field("path"),
-                    sha256: field("sha256"),
-                    family: field("family"),
-                    variant: field("variant"),
-                    label: field("label"),
-                };
-                rows.push((
-                    Span {
-                        file,
-                        start,
-                        end: start,
-                    },
-                    row,
-                ));
-            }
-            Err(error) => {
-                let start = error.position().map_or(0, csv::Position::byte);
-                let start = u32::try_from(start).unwrap_or(u32::MAX);
-                let text = match error.kind() {
-                    csv::ErrorKind::UnequalLengths {
-                        expected_len, len, ..
-                    } => {
-                        format!("the row has {len} fields, the first line has {expected_len}")
-                    }
-                    _ => error.to_string(),
-                };
-                problems.push(Diagnostic::error(
-                    Code::SampleList,
-                    Span {
-                        file,
-                        start,
-                        end: start,
-                    },
-                    text,
-                ));
-            }
-        }
-    }
-    rows
-}
-
-fn json_rows(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Vec<(Span, Row)> {
-    let mut rows = Vec::new();
-    let mut start = 0usize;
-    for line in text.split_inclusive('\n') {
-        let at = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
-        let span = Span {
-            file,
-            start: at(start),
-            end: at(start + line.trim_end().len()),
-        };
-        start += line.len();
-        if line.trim().is_empty() {
-            continue;
-        }
-        match serde_json::from_str::<Row>(line) {
-            Ok(row) => rows.push((span, row)),
-            Err(error) => {
-                // The parser saw one line, and counts it as the first.
-                let text = error.to_string();
-                let text = text.split(" at line ").next().unwrap_or_default();
-                problems.push(Diagnostic::error(
-                    Code::SampleList,
-                    span,
-                    format!("this is no row: {text}"),
-                ));
-            }
-        }
-    }
-    rows
 }

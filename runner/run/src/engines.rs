@@ -1,10 +1,12 @@
 //! The cell executables, and who they are.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use hotcell_cells::supervise::Executable;
+use hotcell_plan::Plan;
 use hotcell_schema::digest::Digest;
 
 use crate::stages::command::Programs;
@@ -54,6 +56,11 @@ impl Engines {
     /// What programs of the user's own share.
     pub(crate) fn programs(&self) -> &Programs {
         &self.programs
+    }
+
+    /// Programs of this host that a plan's commands run: path, and digest.
+    pub fn program_pins(&self, plan: &Plan) -> BTreeMap<String, String> {
+        self.programs.pins(plan)
     }
 
     /// The engine of a stage type; `None` for stage types that run in the runner itself. The error says what to do.

@@ -1,6 +1,6 @@
 //! Archives and packages: the [`SourceReader`] that asks a confined process and keeps what it learned in the store.
 //!
-//! An archive's bytes go into a sealed memory file, its password into another; what comes back is an index or members, each
+//! An archive's bytes go into a sealed memory file, piece by piece and nowhere else, its password into another; what comes back is an index or members, each
 //! checked against its digest. An index is kept in the store as a memo under the archive's digest, the name of its password
 //! and the unpacker's identity, where something may be written at all.
 //!
@@ -15,24 +15,25 @@ pub mod http;
 mod unpacker;
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use camino::Utf8Path;
 use hotcell_cells::stop::StopSignal;
-use hotcell_plan::{Archive, Member, Origin, Package, Plan, Sample, SourceError, SourceReader, Wanted};
+use hotcell_cells::supervise::SealedBlob;
+use hotcell_plan::{Archive, MAX_ARCHIVE, Member, Origin, Package, Plan, Sample, SourceError, SourceReader, Wanted};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::unpack::{
     ArchiveIndex, ArchiveMember, Unpack, UnpackLimits, UnpackRefusal, UnpackResult, WantedMember,
 };
 use hotcell_store::{Store, Stored};
+use sha2::{Digest as _, Sha256};
 
 use crate::engines::Engines;
 use crate::secrets::Secrets;
 use http::Http;
-use unpacker::{IntoMemory, IntoStore};
+use unpacker::{IntoStore, Pieces};
 
-/// No archive is larger: it is handed over in memory.
-const MAX_ARCHIVE: u64 = 4 << 30;
 /// Bytes of members that are taken out of an archive at once.
 const BATCH: u64 = 256 << 20;
 /// Name and version of the keys of indexes.
@@ -48,6 +49,8 @@ pub struct Archives {
     store: Option<Store>,
     /// What may fetch. Absent: nothing is fetched and nothing written.
     http: Option<Box<dyn Http>>,
+    /// When the command began, in seconds since 1970: suites of a mirror have an age.
+    now: i64,
     indexes: Mutex<HashMap<Digest, Arc<Vec<ArchiveMember>>>>,
     /// One archive is unpacked at a time: members are taken out in batches.
     unpacking: Mutex<()>,
@@ -62,6 +65,7 @@ impl Archives {
             stop,
             store,
             http: None,
+            now: 0,
             indexes: Mutex::default(),
             unpacking: Mutex::default(),
         }
@@ -74,9 +78,11 @@ impl Archives {
         stop: StopSignal,
         store: Store,
         http: Box<dyn Http>,
+        now: i64,
     ) -> Self {
         Self {
             http: Some(http),
+            now,
             ..Self::to_look(engines, secrets, stop, Some(store))
         }
     }
@@ -120,7 +126,7 @@ impl Archives {
 
     fn make_index(&self, archive: &Archive, path: Option<&Utf8Path>) -> Result<ArchiveIndex, SourceError> {
         let bytes = self.bytes(archive, path)?;
-        let mut nothing = IntoMemory::default();
+        let mut nothing = Pieces { take: &mut |_| () };
         let limits = UnpackLimits::INDEX;
         let result = self.unpack(archive, &bytes, Unpack::Index, limits, 0, &mut nothing)?;
         match result {
@@ -129,35 +135,45 @@ impl Archives {
         }
     }
 
-    /// An archive's bytes, as they were when they were found.
-    fn bytes(&self, archive: &Archive, path: Option<&Utf8Path>) -> Result<Vec<u8>, SourceError> {
+    /// An archive's bytes, as they were when they were found, sealed. They are compared as they are copied.
+    fn bytes(&self, archive: &Archive, path: Option<&Utf8Path>) -> Result<SealedBlob, SourceError> {
         if archive.length > MAX_ARCHIVE {
             let most = MAX_ARCHIVE >> 30;
             return Err(SourceError::TooMuch(format!("more than {most} GiB itself")));
         }
-        let Some(path) = path else {
-            let stored = Stored {
-                digest: archive.digest,
-                length: archive.length,
+        let mut refused = None;
+        let sealed = SealedBlob::written(|blob| {
+            let mut copy = Compared::new(blob, archive.length);
+            let why = match path {
+                Some(path) => {
+                    io::copy(&mut fs_err::File::open(path.as_std_path())?, &mut copy)?;
+                    "it changed while it was read; run again"
+                }
+                None => {
+                    let stored = Stored {
+                        digest: archive.digest,
+                        length: archive.length,
+                    };
+                    let store = self.store.as_ref().ok_or(io::ErrorKind::NotFound)?;
+                    store.copy_to(&stored, &mut copy).map_err(io::Error::other)?;
+                    "it was removed from the store, or damaged there; run again, and it is fetched again"
+                }
             };
-            let store = self.store.as_ref().ok_or(SourceError::NoReader)?;
-            return store.get(&stored).map_err(host)?.ok_or_else(|| {
-                SourceError::Host("it was removed from the store; run again, and it is fetched again".into())
-            });
-        };
-        let bytes = fs_err::read(path.as_std_path()).map_err(host)?;
-        match Digest::of(&bytes) == archive.digest {
-            true => Ok(bytes),
-            false => Err(SourceError::Host(
-                "it changed while it was read; run again".into(),
-            )),
+            if copy.digest() != archive.digest {
+                refused = Some(why);
+            }
+            Ok(())
+        });
+        match refused {
+            Some(why) => Err(SourceError::Host(why.into())),
+            None => sealed.map_err(host),
         }
     }
 
     fn unpack(
         &self,
         archive: &Archive,
-        bytes: &[u8],
+        bytes: &SealedBlob,
         want: Unpack,
         limits: UnpackLimits,
         outputs: u64,
@@ -179,13 +195,7 @@ impl Archives {
             outputs,
         };
         match unpacker::run(&self.engines, &self.stop, &asked, sink)? {
-            UnpackResult::Refused(refusal) => Err(match refusal {
-                UnpackRefusal::NeedsPassword => SourceError::NeedsPassword,
-                UnpackRefusal::WrongPassword => SourceError::WrongPassword,
-                UnpackRefusal::Unsupported(what) => SourceError::Unsupported(plain(&what)),
-                UnpackRefusal::Damaged(what) => SourceError::Damaged(plain(&what)),
-                UnpackRefusal::TooMuch(what) => SourceError::TooMuch(plain(&what)),
-            }),
+            UnpackResult::Refused(refusal) => Err(refused(refusal)),
             result => Ok(result),
         }
     }
@@ -272,9 +282,9 @@ impl Archives {
     }
 
     /// Unpacks one compressed text of a mirror.
-    fn text(&self, bytes: &[u8], most: u64) -> Result<Vec<u8>, SourceError> {
+    fn text(&self, bytes: &[u8], most: u64, take: &mut dyn FnMut(&[u8])) -> Result<(), SourceError> {
         let asked = unpacker::Asked {
-            bytes,
+            bytes: &SealedBlob::of(bytes).map_err(host)?,
             password: None,
             want: Unpack::Content,
             limits: UnpackLimits {
@@ -283,12 +293,58 @@ impl Archives {
             },
             outputs: 1,
         };
-        let mut sink = IntoMemory::default();
+        let mut sink = Pieces { take };
         match unpacker::run(&self.engines, &self.stop, &asked, &mut sink)? {
-            UnpackResult::Sent => Ok(sink.bytes),
-            UnpackResult::Refused(refusal) => Err(SourceError::Damaged(format!("{refusal:?}"))),
+            UnpackResult::Sent => Ok(()),
+            UnpackResult::Refused(refusal) => Err(refused(refusal)),
             UnpackResult::Index(_) => Err(SourceError::Host(unpacker::WRONG_ANSWER.into())),
         }
+    }
+}
+
+/// What a refusal of the confined process means.
+fn refused(refusal: UnpackRefusal) -> SourceError {
+    match refusal {
+        UnpackRefusal::NeedsPassword => SourceError::NeedsPassword,
+        UnpackRefusal::WrongPassword => SourceError::WrongPassword,
+        UnpackRefusal::Unsupported(what) => SourceError::Unsupported(plain(&what)),
+        UnpackRefusal::Damaged(what) => SourceError::Damaged(plain(&what)),
+        UnpackRefusal::TooMuch(what) => SourceError::TooMuch(plain(&what)),
+    }
+}
+
+/// Copies bytes and computes their digest; more than were promised are an error.
+struct Compared<'a> {
+    out: &'a mut dyn Write,
+    hash: Sha256,
+    left: u64,
+}
+
+impl<'a> Compared<'a> {
+    fn new(out: &'a mut dyn Write, length: u64) -> Self {
+        Self {
+            out,
+            hash: Sha256::new(),
+            left: length,
+        }
+    }
+
+    fn digest(self) -> Digest {
+        Digest::from_bytes(self.hash.finalize().into())
+    }
+}
+
+impl Write for Compared<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = self.left.checked_sub(bytes.len() as u64);
+        self.left = left.ok_or_else(|| io::Error::other("it grew while it was read; run again"))?;
+        self.out.write_all(bytes)?;
+        self.hash.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
@@ -317,8 +373,8 @@ impl SourceReader for Archives {
         }
         match (store, &self.http) {
             (Some(store), Some(http)) => {
-                let unpack = |bytes: &[u8], most| self.text(bytes, most);
-                debian::fetch(store, http.as_ref(), &unpack, wanted)
+                let unpack = |bytes: &[u8], most, take: &mut dyn FnMut(&[u8])| self.text(bytes, most, take);
+                debian::fetch(store, http.as_ref(), &unpack, wanted, self.now)
             }
             _ => Err(SourceError::NotFetched(debian::shown(wanted))),
         }

@@ -36,10 +36,14 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[a-z0-9][a-z0-9./-]{0,63}$"))]
     pub suite: Option<String>,
-    /// Debian mirror; absent: `https://deb.debian.org/debian`.
+    /// Debian mirror; absent: `https://deb.debian.org/debian`. An address without a user, a password or a question.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^https?://[^ \"<>]{1,500}$"))]
+    #[schemars(regex(pattern = "^https?://[^ \"<>@?#]{1,500}$"))]
     pub mirror: Option<String>,
+    /// Whether a suite whose `Release` says that it is no longer valid is refused; absent: true. A snapshot of a suite,
+    /// `https://snapshot.debian.org/archive/debian/20240101T000000Z`, needs `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_valid_until: Option<bool>,
     /// Digest of the package's `.deb` or `.dsc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,

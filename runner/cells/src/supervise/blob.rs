@@ -23,10 +23,16 @@ impl SealedBlob {
 
     /// Seals everything that `bytes` gives.
     pub fn from_reader(mut bytes: impl Read) -> io::Result<Self> {
+        Self::written(|blob| io::copy(&mut bytes, blob).map(|_| ()))
+    }
+
+    /// Seals everything that is written. An error leaves nothing.
+    pub fn written(write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<Self> {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let mut writable = File::from(memfd_create(c"hotcell-blob", flags)?);
-        let length = io::copy(&mut bytes, &mut writable)?;
+        write(&mut writable)?;
         writable.flush()?;
+        let length = writable.metadata()?.len();
         fchmod(&writable, Mode::from_bits_truncate(0o444))?;
         let seals =
             SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;

@@ -138,7 +138,7 @@ pub(crate) enum Command {
     Watch(WatchArgs),
     /// Pin what a manifest is made of in hotcell.lock beside it
     #[command(
-        after_help = "Pinned are documents, samples, rules, programs' files, personas, arch profiles, packages, engines and the\nversion of hotcell. `run`, `test` and `plan` refuse anything else with --locked (exit code 2).\n\nExamples:\n  hotcell lock experiment.toml\n  hotcell lock experiment.toml --check\n  hotcell run experiment.toml --locked"
+        after_help = "Pinned are documents, samples, rules, programs and their files, personas, arch profiles, packages, engines and the\nversion of hotcell. `run`, `test` and `plan` refuse anything else with --locked (exit code 2).\n\nExamples:\n  hotcell lock experiment.toml\n  hotcell lock experiment.toml --check\n  hotcell run experiment.toml --locked"
     )]
     Lock(LockArgs),
     /// List, show and remove runs

@@ -1,7 +1,9 @@
 //! Members as they come out of an archive: counted, hashed, and kept when they are wanted.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::rc::Rc;
 
 use hotcell_schema::digest::Digest;
 use hotcell_schema::guest::Hex;
@@ -14,6 +16,8 @@ use super::{Fault, Give, Request};
 const HEAD: usize = 64;
 /// Bytes of all names together: an index must fit into one message.
 const MAX_NAMES: usize = 8 << 20;
+/// Bytes that headers and padding may take beside the members.
+const OVERHEAD: u64 = 512 << 20;
 
 /// Why a member could not be taken.
 pub(super) enum TakeError {
@@ -36,6 +40,9 @@ pub(super) struct Taker<'a> {
     entries: u32,
     names: usize,
     left: u64,
+    /// Bytes of streams that may still be unpacked, members that nobody wants and headers included: one budget for all parts
+    /// of an archive.
+    streams: Rc<Cell<u64>>,
 }
 
 impl<'a> Taker<'a> {
@@ -58,12 +65,13 @@ impl<'a> Taker<'a> {
             entries: 0,
             names: 0,
             left: request.limits.bytes,
+            streams: Rc::new(Cell::new(request.limits.bytes.saturating_add(OVERHEAD))),
         }
     }
 
-    /// Bytes that may still be unpacked.
-    pub(super) fn left(&self) -> u64 {
-        self.left
+    /// The budget of all streams of this archive.
+    pub(super) fn streams(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.streams)
     }
 
     /// Whether nothing more is wanted.

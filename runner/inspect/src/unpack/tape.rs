@@ -1,14 +1,15 @@
 //! tar with its compressions, and Debian packages: an `ar` of two of them.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read};
+use std::rc::Rc;
 
 use super::Fault;
 use super::taker::{TakeError, Taker};
 
 /// Memory that a decoder may take, in KiB.
 const DECODER_KIB: u32 = 512 << 10;
-/// Bytes that headers and padding may take beside the members.
-const OVERHEAD: u64 = 512 << 20;
 /// A block of a tar.
 const BLOCK: usize = 512;
 
@@ -72,10 +73,9 @@ pub(super) fn tar(bytes: &[u8], taker: &mut Taker<'_>) -> Result<(), Fault> {
 /// The files of a tar, each with a prefix before its name.
 fn members(stream: impl Read, prefix: &str, taker: &mut Taker<'_>) -> Result<(), Fault> {
     // Members that nobody wants are unpacked too: all of it is counted.
-    let most = taker.left().saturating_add(OVERHEAD);
     let mut archive = tar::Archive::new(Bounded {
         inner: BufReader::new(stream),
-        left: most,
+        left: taker.streams(),
     });
     for entry in archive.entries().map_err(Fault::damaged)? {
         let mut entry = entry.map_err(bounded)?;
@@ -108,7 +108,7 @@ fn members(stream: impl Read, prefix: &str, taker: &mut Taker<'_>) -> Result<(),
 /// A stream that ends with an error after so many bytes.
 struct Bounded<R> {
     inner: R,
-    left: u64,
+    left: Rc<Cell<u64>>,
 }
 
 /// The error of [`Bounded`], told from others by its kind.
@@ -117,11 +117,9 @@ const OVER: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        self.left = self
-            .left
-            .checked_sub(count as u64)
-            .ok_or_else(|| io::Error::from(OVER))?;
-        Ok(count)
+        let left = self.left.get().checked_sub(count as u64);
+        self.left.set(left.unwrap_or(0));
+        left.map(|_| count).ok_or_else(|| io::Error::from(OVER))
     }
 }
 
@@ -134,23 +132,26 @@ fn bounded(error: io::Error) -> Fault {
 
 /// A Debian package: its files under their names, what stands in `control.tar` under `DEBIAN/`.
 pub(super) fn debian(bytes: &[u8], taker: &mut Taker<'_>) -> Result<(), Fault> {
-    let mut found = false;
+    let mut found = BTreeSet::new();
     for part in Ar::new(bytes) {
         let (name, content) = part?;
+        taker.entry()?;
         let prefix = match name.as_str() {
             name if name.starts_with("control.tar") => "DEBIAN/",
             name if name.starts_with("data.tar") => "",
             _ => continue,
         };
-        found = true;
+        if !found.insert(prefix) {
+            return Err(Fault::damaged("it has two parts of one kind"));
+        }
         members(open(content)?, prefix, taker)?;
         if taker.is_done() {
             return Ok(());
         }
     }
-    match found {
-        true => Ok(()),
-        false => Err(Fault::unsupported("it is an ar archive and no Debian package")),
+    match found.is_empty() {
+        false => Ok(()),
+        true => Err(Fault::unsupported("it is an ar archive and no Debian package")),
     }
 }
 

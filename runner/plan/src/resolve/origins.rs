@@ -6,8 +6,16 @@ use super::Shared;
 use crate::diagnostics::{Code, Diagnostic};
 
 /// Keys of a source beside `kind`.
-const KEYS: [&str; 8] = [
-    "path", "password", "package", "version", "arch", "suite", "mirror", "sha256",
+const KEYS: [&str; 9] = [
+    "path",
+    "password",
+    "package",
+    "version",
+    "arch",
+    "suite",
+    "mirror",
+    "check-valid-until",
+    "sha256",
 ];
 
 pub(super) fn check(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
@@ -78,8 +86,23 @@ fn allowed(source: &Source) -> &'static [&'static str] {
         (SourceKind::Folder, _) => &["path"],
         (SourceKind::Archive, _) => &["path", "password"],
         (SourceKind::Debian | SourceKind::DebianSource, true) => &["path"],
-        (SourceKind::Debian, false) => &["package", "version", "arch", "suite", "mirror", "sha256"],
-        (SourceKind::DebianSource, false) => &["package", "version", "suite", "mirror", "sha256"],
+        (SourceKind::Debian, false) => &[
+            "package",
+            "version",
+            "arch",
+            "suite",
+            "mirror",
+            "check-valid-until",
+            "sha256",
+        ],
+        (SourceKind::DebianSource, false) => &[
+            "package",
+            "version",
+            "suite",
+            "mirror",
+            "check-valid-until",
+            "sha256",
+        ],
     }
 }
 

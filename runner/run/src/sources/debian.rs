@@ -8,19 +8,25 @@
 mod verify;
 mod version;
 
-use hotcell_plan::debian::{Listed, field, is_file_name, listed};
+use hotcell_plan::debian::{Listed, field, is_file_name, is_path, listed, seconds};
 use hotcell_plan::{Package, PackageFile, SourceError, Wanted};
 use hotcell_schema::digest::Digest;
 use hotcell_store::records::{Components, key_of};
-use hotcell_store::{Record, Store};
+use hotcell_store::{Record, Store, Stored};
 
-use super::host;
 use super::http::Http;
+use super::{host, plain};
 
 /// Greatest lengths in bytes.
 const MAX_RELEASE: u64 = 8 << 20;
 const MAX_INDEX: u64 = 128 << 20;
 const MAX_INDEX_TEXT: u64 = 1 << 30;
+/// Longest paragraph of an index.
+const MAX_PARAGRAPH: usize = 1 << 20;
+/// Bytes of paragraphs that tell of one package.
+const MAX_FITTING: usize = 16 << 20;
+/// How far a mirror's clock may be ahead, in seconds: as apt has it.
+const AHEAD: i64 = 10;
 const MAX_DSC: u64 = 1 << 20;
 const MAX_FILE: u64 = 2 << 30;
 /// Files that one source package may name.
@@ -30,8 +36,8 @@ const KEY: &str = "hotcell-package 1";
 /// The output of its record that holds the package.
 const FIELD: &str = "package";
 
-/// Unpacks a compressed text of at most so many bytes.
-pub(super) type Unpack<'a> = &'a dyn Fn(&[u8], u64) -> Result<Vec<u8>, SourceError>;
+/// Unpacks a compressed text of at most so many bytes, piece by piece.
+pub(super) type Unpack<'a> = &'a dyn Fn(&[u8], u64, &mut dyn FnMut(&[u8])) -> Result<(), SourceError>;
 
 /// What is wanted, for people.
 pub(super) fn shown(wanted: &Wanted<'_>) -> String {
@@ -82,8 +88,14 @@ pub(super) fn fetch(
     http: &dyn Http,
     unpack: Unpack<'_>,
     wanted: &Wanted<'_>,
+    now: i64,
 ) -> Result<Package, SourceError> {
-    let mirror = Mirror { http, unpack, wanted };
+    let mirror = Mirror {
+        http,
+        unpack,
+        wanted,
+        now,
+    };
     let found = mirror.find()?;
     let mut package = Package {
         name: wanted.package.to_owned(),
@@ -103,9 +115,19 @@ pub(super) fn fetch(
                 "`{name}` is no file name of a package"
             )));
         }
-        let bytes = mirror.file(&file)?;
+        let stored = mirror.package(store, &file)?;
         if next == 0 {
-            package.url = mirror.url(&file.name);
+            package.url = mirror.url(&file);
+            // Only a `.dsc` is read here.
+            let bytes = match wanted.arch {
+                Some(_) => Vec::new(),
+                None if stored.length > MAX_DSC => {
+                    return Err(SourceError::TooMuch(format!(
+                        "a .dsc of more than {MAX_DSC} bytes"
+                    )));
+                }
+                None => store.get(&stored).map_err(host)?.unwrap_or_default(),
+            };
             // A source package that was pinned is known by its `.dsc` alone, which names the rest.
             if wanted.arch.is_none() && files.len() == 1 {
                 files.extend(beside(&file, &bytes)?);
@@ -114,7 +136,6 @@ pub(super) fn fetch(
                 package.version = version_of(wanted, &name, &bytes);
             }
         }
-        let stored = store.put(&bytes).map_err(host)?;
         package.files.push(PackageFile {
             name,
             digest: stored.digest,
@@ -145,6 +166,12 @@ fn beside(dsc: &Listed, bytes: &[u8]) -> Result<Vec<Listed>, SourceError> {
         return Err(SourceError::Damaged(format!(
             "{} names no files, or more than {MAX_FILES}",
             dsc.name
+        )));
+    }
+    if let Some(wrong) = files.iter().find(|file| !is_file_name(&file.name)) {
+        return Err(SourceError::Damaged(format!(
+            "`{}` is no file name of a package",
+            plain(&wrong.name)
         )));
     }
     let folder = dsc.name.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -182,40 +209,60 @@ struct Mirror<'a> {
     http: &'a dyn Http,
     unpack: Unpack<'a>,
     wanted: &'a Wanted<'a>,
+    /// Seconds since 1970.
+    now: i64,
 }
 
 impl Mirror<'_> {
-    fn url(&self, path: &str) -> String {
-        match path.contains("://") {
-            true => path.to_owned(),
-            false => format!("{}/{path}", self.wanted.mirror.trim_end_matches('/')),
+    /// The address of a file: below the mirror, or below what a lock file says. An index never names an address.
+    fn url(&self, file: &Listed) -> String {
+        match self.wanted.url.is_some() && file.name.contains("://") {
+            true => file.name.clone(),
+            false => self.address(&file.name),
         }
     }
 
-    fn get(&self, path: &str, most: u64) -> Result<Vec<u8>, SourceError> {
-        self.http.get(&self.url(path), most).map_err(SourceError::Host)
+    fn address(&self, path: &str) -> String {
+        format!("{}/{path}", self.wanted.mirror.trim_end_matches('/'))
     }
 
-    /// A file whose digest is known. A length of 0 is not known.
-    fn file(&self, file: &Listed) -> Result<Vec<u8>, SourceError> {
+    fn get(&self, address: &str, most: u64) -> Result<Vec<u8>, SourceError> {
+        let mut bytes = Vec::new();
+        self.http
+            .get(address, most, &mut bytes)
+            .map_err(SourceError::Host)?;
+        Ok(bytes)
+    }
+
+    fn text(&self, path: &str) -> Result<Vec<u8>, SourceError> {
+        self.get(&self.address(path), MAX_RELEASE)
+    }
+
+    /// A file whose digest is known, into the store: never more than a piece of it is in memory. A length of 0 is not known.
+    fn package(&self, store: &Store, file: &Listed) -> Result<Stored, SourceError> {
         let most = if file.length == 0 { MAX_FILE } else { file.length };
         if most > MAX_FILE {
             return Err(SourceError::TooMuch(format!("more than {MAX_FILE} bytes")));
         }
-        let bytes = self.get(&file.name, most)?;
-        match Digest::of(&bytes) == file.digest {
-            true => Ok(bytes),
-            false => Err(SourceError::Unverified(format!(
-                "{} does not have the digest that vouches for it",
-                self.url(&file.name)
-            ))),
-        }
+        let url = self.url(file);
+        let mut writer = store.writer().map_err(host)?;
+        self.http
+            .get(&url, most, &mut writer)
+            .map_err(SourceError::Host)?;
+        let stored = writer.finish_as(&file.digest).map_err(host)?;
+        stored.ok_or_else(|| unverified(&url))
     }
 
     fn find(&self) -> Result<Found, SourceError> {
         let wanted = self.wanted;
         // A lock file says where and what: nothing else is needed.
         if let (Some(url), Some(digest)) = (wanted.url, wanted.sha256) {
+            if !is_address(url) {
+                return Err(SourceError::Unverified(
+                    "the lock file names an address that is none of a mirror; remove it, and lock again"
+                        .into(),
+                ));
+            }
             return Ok(Found {
                 version: wanted.version.unwrap_or_default().to_owned(),
                 arch: wanted.arch.unwrap_or("source").to_owned(),
@@ -245,7 +292,13 @@ impl Mirror<'_> {
             }
         }
         found.files.truncate(MAX_FILES);
-        Ok(found)
+        match found.files.iter().find(|file| !is_path(&file.name)) {
+            Some(file) => Err(SourceError::Damaged(format!(
+                "the index names `{}`, which is no path below the mirror",
+                plain(&file.name)
+            ))),
+            None => Ok(found),
+        }
     }
 
     /// The text of the suite's `Release`, vouched for by a signature, or by a pin of what is at the chain's end.
@@ -253,9 +306,9 @@ impl Mirror<'_> {
         let wanted = self.wanted;
         let pinned = wanted.sha256.is_some();
         let path = |name: &str| format!("dists/{}/{name}", wanted.suite);
-        let signed = match self.get(&path("InRelease"), MAX_RELEASE) {
+        let signed = match self.text(&path("InRelease")) {
             // A mirror without keys.
-            Err(_) if pinned => self.get(&path("Release"), MAX_RELEASE)?,
+            Err(_) if pinned => self.text(&path("Release"))?,
             signed => signed?,
         };
         let text = match verify::signed_text(&signed) {
@@ -271,16 +324,48 @@ impl Mirror<'_> {
             }
         };
         let names = ["Suite", "Codename"].map(|key| field(&text, key));
-        match names.contains(&Some(wanted.suite)) {
-            true => Ok(text),
-            false => Err(SourceError::Unverified(format!(
+        if !names.contains(&Some(wanted.suite)) {
+            return Err(SourceError::Unverified(format!(
                 "the mirror gives another suite than `{}`",
                 wanted.suite
-            ))),
+            )));
+        }
+        // Who pins a package knows which one it is, however old.
+        match pinned {
+            true => Ok(text),
+            false => self.current(&text).map(|()| text),
         }
     }
 
-    /// The text of the index that lists the package.
+    /// Whether a `Release` is one of now: an old one with its right signature could hide what was mended since.
+    fn current(&self, release: &str) -> Result<(), SourceError> {
+        let date = |key: &str| {
+            let Some(text) = field(release, key) else {
+                return Ok(None);
+            };
+            let seconds = seconds(text).ok_or_else(|| {
+                SourceError::Unverified(format!("the suite's `{key}` is no date: {}", plain(text)))
+            })?;
+            Ok(Some((text.to_owned(), seconds)))
+        };
+        if let Some((text, from)) = date("Date")?
+            && from > self.now.saturating_add(AHEAD)
+        {
+            return Err(SourceError::Unverified(format!(
+                "the suite is of {}, which is yet to come: set this host's clock",
+                plain(&text)
+            )));
+        }
+        if let Some((text, until)) = date("Valid-Until")?
+            && until < self.now
+            && self.wanted.check_valid_until
+        {
+            return Err(SourceError::Expired(plain(&text)));
+        }
+        Ok(())
+    }
+
+    /// The paragraphs of the index that tell of the package.
     fn index(&self, release: &str) -> Result<String, SourceError> {
         let wanted = self.wanted;
         let folder = match wanted.arch {
@@ -312,12 +397,14 @@ impl Mirror<'_> {
             true => format!("{folder}/by-hash/SHA256/{}", index.digest),
             false => index.name.clone(),
         };
-        let packed = self.file(&Listed {
-            name: format!("dists/{}/{path}", wanted.suite),
-            ..index.clone()
-        })?;
-        let text = (self.unpack)(&packed, MAX_INDEX_TEXT)?;
-        String::from_utf8(text).map_err(|_| SourceError::Damaged("the index is not UTF-8".into()))
+        let address = self.address(&format!("dists/{}/{path}", wanted.suite));
+        let packed = self.get(&address, index.length)?;
+        if Digest::of(&packed) != index.digest {
+            return Err(unverified(&address));
+        }
+        let mut paragraphs = Paragraphs::of(wanted.package);
+        (self.unpack)(&packed, MAX_INDEX_TEXT, &mut |bytes| paragraphs.take(bytes))?;
+        paragraphs.finish()
     }
 
     /// The newest paragraph of an index that fits.
@@ -380,3 +467,82 @@ impl Mirror<'_> {
 fn incomplete(wanted: &Wanted<'_>) -> SourceError {
     SourceError::Damaged(format!("the index does not say all of {}", wanted.package))
 }
+
+fn unverified(url: &str) -> SourceError {
+    SourceError::Unverified(format!("{url} does not have the digest that vouches for it"))
+}
+
+/// An address of a mirror: HTTP or HTTPS, nobody's name in it.
+fn is_address(url: &str) -> bool {
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    rest.is_some_and(|rest| {
+        let plain = rest
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"@?#\"<>\\".contains(&byte));
+        plain && rest.len() <= 2000 && !rest.split('/').any(|part| part == "..")
+    })
+}
+
+/// The paragraphs of an index that tell of one package. An index holds all packages of a suite, 60 MB of text: it is looked
+/// at as it comes, and the rest of it forgotten.
+struct Paragraphs {
+    start: Vec<u8>,
+    /// The paragraph that is not yet at its end.
+    open: Vec<u8>,
+    found: Vec<u8>,
+    too_long: bool,
+}
+
+impl Paragraphs {
+    fn of(package: &str) -> Self {
+        Self {
+            start: format!("Package: {package}\n").into_bytes(),
+            open: Vec::new(),
+            found: Vec::new(),
+            too_long: false,
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let ends = line == b"\n" && self.open.ends_with(b"\n");
+            if self.too_long || self.open.len() + line.len() > MAX_PARAGRAPH {
+                self.too_long = true;
+                return;
+            }
+            self.open.extend_from_slice(line);
+            if ends {
+                self.close();
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        // The first line tells nearly all of them apart.
+        let middle = [b"\n", self.start.as_slice()].concat();
+        let fits = self.open.starts_with(&self.start)
+            || self.open.windows(middle.len()).any(|window| window == middle);
+        if fits && self.found.len() + self.open.len() <= MAX_FITTING {
+            self.found.extend_from_slice(&self.open);
+            if !self.found.ends_with(b"\n\n") {
+                self.found.extend_from_slice(b"\n\n");
+            }
+        }
+        self.open.clear();
+    }
+
+    fn finish(mut self) -> Result<String, SourceError> {
+        self.close();
+        if self.too_long {
+            return Err(SourceError::TooMuch(format!(
+                "a paragraph of more than {MAX_PARAGRAPH} bytes in its index"
+            )));
+        }
+        String::from_utf8(self.found).map_err(|_| SourceError::Damaged("the index is not UTF-8".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ const MEMORY: u64 = 3 << 30;
 
 /// What one process is asked.
 pub(super) struct Asked<'a> {
-    pub bytes: &'a [u8],
+    pub bytes: &'a SealedBlob,
     pub password: Option<&'a SecretValue>,
     pub want: Unpack,
     pub limits: UnpackLimits,
@@ -45,14 +45,14 @@ pub(super) fn run(
         Some(Err(error)) => return Err(SourceError::Host(error.to_owned())),
         None => return Err(SourceError::NoReader),
     };
-    let archive = SealedBlob::of(asked.bytes).map_err(host)?;
+    let archive = asked.bytes;
     let password = asked
         .password
         .map(|password| SealedBlob::of(password.bytes()))
         .transpose()
         .map_err(host)?;
-    let blobs: Vec<&SealedBlob> = std::iter::once(&archive).chain(&password).collect();
-    let length = asked.bytes.len() as u64;
+    let blobs: Vec<&SealedBlob> = std::iter::once(archive).chain(&password).collect();
+    let length = archive.length();
     let spec = Spec {
         executable: &engine.executable,
         blobs: &blobs,
@@ -100,13 +100,12 @@ fn no_events() -> io::Result<()> {
     Err(io::Error::other(WRONG_ANSWER))
 }
 
-/// Takes one text.
-#[derive(Debug, Default)]
-pub(super) struct IntoMemory {
-    pub bytes: Vec<u8>,
+/// Takes one text as it comes.
+pub(super) struct Pieces<'a> {
+    pub take: &'a mut dyn FnMut(&[u8]),
 }
 
-impl Sink for IntoMemory {
+impl Sink for Pieces<'_> {
     fn events(&mut self, _: Vec<Event>) -> io::Result<()> {
         no_events()
     }
@@ -114,7 +113,7 @@ impl Sink for IntoMemory {
         Ok(())
     }
     fn output_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.bytes.extend_from_slice(bytes);
+        (self.take)(bytes);
         Ok(())
     }
     fn output_ends(&mut self) -> io::Result<()> {
