@@ -4,9 +4,12 @@ import json
 import os
 
 folder = os.environ["HOTCELL_INPUTS"] + "/tables"
+with open(f"{folder}/index.json", encoding="utf-8") as opened:
+    inputs = json.load(opened)["inputs"]  # where each file came from, in the order of the samples
 rows = []
-for name in sorted(os.listdir(folder)):  # 0000, 0001, … in the order of the samples
-    with open(f"{folder}/{name}", encoding="utf-8") as opened:
+for one in inputs:
+    with open(f"{folder}/{one['path']}", encoding="utf-8") as opened:
         sections = json.load(opened)["sections"]
-    rows.append(max(sections, key=lambda section: section["entropy"], default=None))
+    highest = max(sections, key=lambda section: section["entropy"], default=None)
+    rows.append({"sample": one["sample"][:12], "section": highest})
 print(json.dumps({"highest": rows}, indent=1))

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::manifest::SecretRef;
 
 /// `with` of `command`.
@@ -26,6 +28,48 @@ pub struct CommandWith {
     pub outputs: BTreeMap<String, CommandOutput>,
     /// Its result may differ from run to run: goldens then hold facts instead of bytes.
     pub observed: bool,
+}
+
+/// `inputs/<port>/index.json` where several things are wired to a port: where each came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InputList {
+    /// Always `hotcell-inputs`.
+    pub format: String,
+    /// Version of the format.
+    pub version: u32,
+    /// What is wired, in the order of the files.
+    pub inputs: Vec<InputOrigin>,
+}
+
+impl Default for InputList {
+    fn default() -> Self {
+        Self {
+            format: "hotcell-inputs".into(),
+            version: 1,
+            inputs: Vec::new(),
+        }
+    }
+}
+
+/// One of several things that are wired to a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InputOrigin {
+    /// Name of the file (of a `files` output: the folder) beside the index.
+    pub path: String,
+    /// Digest of its bytes; of a `files` output: of the list.
+    pub digest: Digest,
+    /// The instance that gave it; absent for samples and items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// The stage of that instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    /// Values of that instance's axes: samples and items by their digests.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub axes: IndexMap<String, String>,
+    /// Digest of the sample that it is, or that the instance is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<Digest>,
 }
 
 /// Value of an environment variable.

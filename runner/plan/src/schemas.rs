@@ -53,6 +53,7 @@ pub fn all() -> Vec<PublishedSchema> {
         of::<hotcell_schema::elf::ElfInfo>("elf-info", "hotcell file inspection"),
         of::<hotcell_schema::job::LinuxResult>("linux-result", "hotcell Linux result"),
         of::<hotcell_schema::job::PayloadResult>("payload-result", "hotcell payload result"),
+        of::<hotcell_schema::command::InputList>("inputs", "hotcell inputs of a command"),
         of::<hotcell_schema::report::Report>("report", "hotcell report"),
         of::<hotcell_schema::report::RunFacts>("run", "hotcell run facts"),
         of::<hotcell_schema::forecast::Forecast>("forecast", "hotcell forecast"),

@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use hotcell_cells::stop::Urgency;
-use hotcell_plan::{After, AxisValue, Instance, MAX_SAMPLE, Origin, Plan, PlannedLimits, Sample, SourceError, Wire};
+use hotcell_plan::{
+    After, AxisValue, Instance, MAX_SAMPLE, Origin, Plan, PlannedLimits, Sample, SourceError, Wire,
+};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_store::keys::Keys;
@@ -104,7 +106,7 @@ pub(crate) enum Input<'a> {
 }
 
 impl Input<'_> {
-    fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         match self {
             Self::Sample(sample) => sample.digest,
             Self::Stored(stored) => stored.digest,
@@ -329,9 +331,11 @@ pub(crate) fn prepare<'s, 'i>(shared: &'s Shared<'_>, instance: &'i Instance) ->
     condition::check(shared, instance)?;
     let inputs = inputs(shared, instance)?;
     let instance = late::complete(shared, instance, &inputs)?;
+    let lists = lists(shared, &instance);
     let digests = inputs
         .iter()
         .map(|(port, inputs)| (port.as_str(), inputs.iter().map(Input::digest).collect()))
+        .chain(lists.iter().map(|(name, digest)| (name.as_str(), vec![*digest])))
         .collect();
     let engines = shared.options.engines;
     let (engine, absent) = match instance.uses.as_str() {
@@ -354,6 +358,21 @@ pub(crate) fn prepare<'s, 'i>(shared: &'s Shared<'_>, instance: &'i Instance) ->
         components,
         key,
     })
+}
+
+/// What a program finds in the index of each input that is a list: where things came from. It is a part of the key.
+fn lists(shared: &Shared<'_>, instance: &Instance) -> Vec<(String, Digest)> {
+    use stages::command::index;
+    if instance.uses != "command" {
+        return Vec::new();
+    }
+    let lists = instance
+        .inputs
+        .iter()
+        .filter(|(_, wires)| !index::is_single(wires));
+    lists
+        .map(|(port, wires)| (format!("{port}.index"), index::digest(shared, wires)))
+        .collect()
 }
 
 /// Everything before must have ended well; what was not wanted is left out where all of a stage is waited for.

@@ -137,7 +137,7 @@ fn the_latest_good_run_can_be_removed_and_what_is_left_of_others_is_told_of() {
     assert!(lab.path(".hotcell/runs/no-run").exists());
     for odd in ["../x", "..", ".", "", "/", "no-run", "half/../x"] {
         for command in ["show", "rm"] {
-            let (_, stderr) = lab.expect(2, ["runs", command, "--", odd]);
+            let (_, stderr) = lab.expect(2, ["runs", command, odd]);
             assert!(stderr.contains("there is no run"), "{odd}: {stderr}");
         }
     }

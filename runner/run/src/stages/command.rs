@@ -4,6 +4,7 @@
 //! what it may do and what not is in `hotcell_cells::command`.
 
 mod check;
+pub(crate) mod index;
 mod program;
 mod secret;
 
@@ -45,7 +46,7 @@ const ENVIRONMENT: [(&str, &str); 6] = [
 ];
 /// How much of a command's error output is told when it failed: the last bytes.
 const ERROR_TAIL: usize = 4 << 10;
-/// Name of the list in the folder of a `files` input.
+/// Name of the list in the folder of a `files` input, and of several inputs.
 const INDEX: &str = "index.json";
 
 pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>) -> Result<Done, Done> {
@@ -147,9 +148,13 @@ impl Command<'_, '_> {
             _ => {
                 seat.put_folder(&place).map_err(not_put)?;
                 for (index, one) in wired.iter().enumerate() {
-                    self.put_one(seat, format!("{place}/{index:04}"), one, kinds.get(index))?;
+                    let place = format!("{place}/{}", index::name(index));
+                    self.put_one(seat, place, one, kinds.get(index))?;
                 }
-                Ok(())
+                let wires = self.instance.inputs.get(port).map_or(&[][..], Vec::as_slice);
+                let list = serde_json::to_vec_pretty(&index::of(self.shared, wires, wired))
+                    .map_err(|error| Done::failed("a list of inputs cannot be written", error.to_string()))?;
+                put(seat, &format!("{place}/{INDEX}"), false, &list)
             }
         }
     }
@@ -191,9 +196,7 @@ impl Command<'_, '_> {
     /// Whether one thing is wired to a port, and not a list of things that happens to have one.
     fn is_single(&self, port: &str) -> bool {
         let wires = self.instance.inputs.get(port);
-        wires.is_some_and(|wires| {
-            matches!(wires.as_slice(), [one] if !matches!(one, Wire::All { .. } | Wire::Point { .. }))
-        })
+        wires.is_some_and(|wires| index::is_single(wires))
     }
 
     /// The types of what is wired to a port, one by one.
