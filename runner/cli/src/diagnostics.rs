@@ -92,14 +92,16 @@ fn render(diagnostic: &Diagnostic, sources: &Sources, renderer: &Renderer) -> St
         } else {
             AnnotationKind::Context
         };
-        let annotation = kind.span(range(label.span, &source.text));
+        let (text, first, span) = around(&source.text, range(label.span, &source.text));
+        let annotation = kind.span(span);
         let annotation = if label.text.is_empty() {
             annotation
         } else {
             annotation.label(ui::plain(&label.text))
         };
         group = group.element(
-            Snippet::source(source.text.as_str())
+            Snippet::source(text)
+                .line_start(first)
                 .path(source.path.as_str())
                 .annotation(annotation),
         );
@@ -108,6 +110,25 @@ fn render(diagnostic: &Diagnostic, sources: &Sources, renderer: &Renderer) -> St
         group = group.element(Level::HELP.message(ui::plain(help)));
     }
     renderer.render(&[group]).to_string()
+}
+
+/// Texts up to this length are given to the renderer as they are.
+const SMALL: usize = 64 << 10;
+
+/// The lines that a span stands on, the number of the first, and the span within them: the renderer goes through all of the
+/// text that it is given, for each diagnostic anew.
+fn around(text: &str, span: Range<usize>) -> (&str, usize, Range<usize>) {
+    let (before, from) = text.split_at(span.start);
+    let start = before.rfind('\n').map_or(0, |at| at + 1);
+    let rest = from.get(span.end - span.start..).unwrap_or_default();
+    let end = rest.find('\n').map_or(text.len(), |at| span.end + at);
+    match text.get(start..end) {
+        Some(lines) if text.len() > SMALL && !lines.is_empty() => {
+            let first = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+            (lines, first, span.start - start..span.end - start)
+        }
+        _ => (text, 1, span),
+    }
 }
 
 /// The span's bytes, within the text and at the borders of characters.

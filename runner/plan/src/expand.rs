@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 use crate::expression::{self, Evaluator, ExpressionError, Piece};
 use crate::naming;
 use crate::plan::{AxisValue, Expansion, Instance, Item, Plan, PlannedStage, Wire};
+use crate::words;
 
 impl Plan {
     /// The stage of an instance.
@@ -28,7 +29,7 @@ impl Plan {
         };
         child
             .axes
-            .insert(expansion.axis.clone(), AxisValue::Item(item.clone()));
+            .insert_sorted(expansion.axis.clone(), AxisValue::Item(item.clone()));
         child.name = naming::name(self, &child.stage, &child.axes, None);
         child.slug = naming::slug(self, &child.axes);
         child.seed = naming::seed(self, self.seed, &child.stage, &child.axes);
@@ -63,7 +64,11 @@ impl Plan {
         if let Json::Object(names) = &mut context {
             names.insert("stages".into(), Json::Object(stages));
         }
-        Evaluator::default().fill_all(&instance.with, &context)
+        let mut with = Evaluator::default().fill_all(&instance.with, &context)?;
+        if StageType::find(&instance.uses).is_some_and(|stage_type| stage_type.open) {
+            words::of_json(&mut with);
+        }
+        Ok(with)
     }
 
     /// The expressions in the settings of an instance, one after the other.

@@ -46,6 +46,7 @@ pub mod host;
 pub mod load;
 pub mod lock;
 mod naming;
+mod near;
 pub mod plan;
 mod pools;
 pub mod profiles;

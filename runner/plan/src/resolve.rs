@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`refusals`] | what the language has a place for and this version does not do |
 //! | [`origins`] | sources and secrets: their keys, and what they name |
-//! | [`graph`] | references, ports, order of stages |
+//! | [`graph`] | references, ports |
+//! | [`order`] | order of stages, circles |
 //! | [`names`] | names in `when` and `where` |
 //! | [`instances`] | axes and their product, names, seeds, wires |
 //! | [`settings`] | `with` into the stage type's struct |
@@ -14,6 +15,7 @@ mod graph;
 mod instances;
 mod named;
 mod names;
+mod order;
 mod origins;
 mod refusals;
 mod settings;
@@ -30,6 +32,7 @@ use crate::diagnostics::{Code, Diagnostic};
 use crate::expression::Evaluator;
 use crate::load::Loaded;
 use crate::naming;
+use crate::near::Near;
 use crate::plan::{self, AxisValue, Instance, Plan};
 use crate::profiles::Profiles;
 use crate::reader::Supply;
@@ -63,6 +66,7 @@ struct Shared<'a> {
     tree: &'a Node,
     profiles: &'a Profiles,
     evaluator: Evaluator,
+    near: Near,
 }
 
 impl Shared<'_> {
@@ -100,6 +104,7 @@ fn build(
         tree: &loaded.tree,
         profiles,
         evaluator: Evaluator::default(),
+        near: Near::default(),
     };
     refusals::check(&shared, problems);
     origins::check(&shared, problems);
@@ -107,16 +112,11 @@ fn build(
     samples.once_each(loaded, problems);
     let graph = graph::build(&shared, problems);
     expectations(&shared, problems);
-    let mut json = loaded.tree.to_json();
-    if let Some(table) = json.as_object_mut() {
-        table.shift_remove("variants");
-        table.shift_remove("include");
-    }
     let mut plan = Plan {
         format: plan::FORMAT.into(),
         version: plan::VERSION,
         name: loaded.name.clone(),
-        manifest: Digest::of(json.to_string().as_bytes()),
+        manifest: merged(&loaded.tree),
         seed: manifest.seed,
         folder: loaded.folder.clone(),
         samples: samples.list,
@@ -135,6 +135,16 @@ fn build(
     Some(plan)
 }
 
+/// The digest of the documents as they were merged.
+fn merged(tree: &Node) -> Digest {
+    let mut json = tree.to_json();
+    if let Some(table) = json.as_object_mut() {
+        table.shift_remove("variants");
+        table.shift_remove("include");
+    }
+    Digest::of(json.to_string().as_bytes())
+}
+
 /// Checks what `expect` and `golden` name.
 fn expectations(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
     let known = |name: &str| shared.manifest.stages.contains_key(name) || shared.tainted("stages", name);
@@ -147,14 +157,10 @@ fn expectations(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
         .chain(golden)
     {
         if !known(name) {
-            problems.push(
-                Diagnostic::error(
-                    Code::UnknownStage,
-                    name.span,
-                    format!("there is no stage `{name}`"),
-                )
-                .did_you_mean(name, shared.manifest.stages.keys().map(String::as_str)),
-            );
+            let title = format!("there is no stage `{name}`");
+            let problem = Diagnostic::error(Code::UnknownStage, name.span, title);
+            let known = shared.manifest.stages.keys().map(String::as_str);
+            problems.push(shared.near.hint(problem, name, known));
         }
     }
     for expectation in &shared.manifest.expect {

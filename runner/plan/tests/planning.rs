@@ -411,3 +411,52 @@ fn variables_variants_and_set_work_together() {
     assert_eq!(plan.stages["a"].retries, 3);
     assert_eq!(plan.stages.keys().collect::<Vec<_>>(), ["a", "b"]);
 }
+
+#[test]
+fn values_that_are_no_texts_are_written_out_as_words() {
+    let place = Folder::new(&[(
+        "m.toml",
+        b"hotcell = 1\nname = 'words'\n[stages.s]\nuses = 'command'\nfor-each.n = [1, 2.5, true, 'text']\n\
+         with = { run = ['tool', '${n}', 'n=${n}'], env = { N = '${n}' } }\n",
+    )]);
+    let plan = place.plan("m.toml", &Options::default());
+    let words = |index: usize| {
+        let with = &plan.instances[index].with;
+        (with["run"].to_string(), with["env"]["N"].to_string())
+    };
+    assert_eq!(words(0), (r#"["tool","1","n=1"]"#.into(), r#""1""#.into()));
+    assert_eq!(words(1), (r#"["tool","2.5","n=2.5"]"#.into(), r#""2.5""#.into()));
+    assert_eq!(
+        words(2),
+        (r#"["tool","true","n=true"]"#.into(), r#""true""#.into())
+    );
+    assert_eq!(
+        words(3),
+        (r#"["tool","text","n=text"]"#.into(), r#""text""#.into())
+    );
+}
+
+#[test]
+fn ten_thousand_wrong_references_are_told_soon() {
+    let mut text = String::from(
+        "hotcell = 1\nname = 'wrong'\n[stages]\nroot = { uses = 'command', with.run = ['true'] }\n",
+    );
+    for index in 0..10_000 {
+        text += &format!(
+            "w{index:05} = {{ uses = 'command', in.a = 'stages.x{index:05}.out.stdout', with.run = ['true'] }}\n"
+        );
+    }
+    let place = Folder::new(&[("m.toml", text.as_bytes())]);
+    let (loaded, plan) = place.load("m.toml", &Options::default());
+    assert!(plan.is_none());
+    assert_eq!(loaded.diagnostics.len(), 10_000);
+    // The first are told with what may have been meant.
+    let helped = loaded.diagnostics.iter().filter(|problem| problem.help.is_some());
+    assert!((1..100).contains(&helped.count()));
+    assert!(
+        loaded.diagnostics[0]
+            .help
+            .as_ref()
+            .is_some_and(|help| help.contains("w00000"))
+    );
+}

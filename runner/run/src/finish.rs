@@ -50,14 +50,18 @@ pub(crate) fn finish(
         instances,
     };
     let report = assemble(assembly, &objects)?;
+    // Of a large run each of these is megabytes: none is held longer than it takes to write it.
     let json = to_json(&report)?;
     writer.write("report.json", json.as_bytes())?;
     writer.publish()?;
+    let digest = Digest::of(json.as_bytes());
+    drop(json);
     let facts = facts(shared, folder, wall_s, workers);
     let mut told = serde_json::to_vec_pretty(&facts)?;
     told.push(b'\n');
     folder.write("run.json", &told)?;
-    let keys = shared.components.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(told);
+    let keys = std::mem::take(&mut *shared.components.lock().unwrap_or_else(PoisonError::into_inner));
     folder.write(keys::FILE, &keys.to_json()?)?;
     drop(keys);
     html::pages(&report, Some(&facts), &objects, &mut |path, page| {
@@ -66,31 +70,28 @@ pub(crate) fn finish(
             other => io::Error::other(other),
         })
     })?;
-    current::note(shared, folder, Digest::of(json.as_bytes()))?;
+    current::note(shared, folder, digest)?;
     Ok((report, facts))
 }
 
 /// Outputs of this run, read from the store.
 struct Objects<'a> {
     store: &'a Store,
-    outputs: HashMap<(String, String), Stored>,
+    /// How each instance ended, by its name.
+    done: HashMap<&'a str, &'a Done>,
     named: BTreeMap<Digest, Stored>,
 }
 
 impl<'a> Objects<'a> {
-    fn new(shared: &Shared<'a>) -> Self {
+    fn new(shared: &'a Shared<'_>) -> Self {
         let mut objects = Self {
             store: shared.options.store,
-            outputs: HashMap::new(),
+            done: HashMap::with_capacity(shared.plan.instances.len()),
             named: BTreeMap::new(),
         };
         for (index, instance) in shared.table.in_order() {
             let Some(done) = shared.of(index) else { continue };
-            for (port, stored) in &done.outputs {
-                objects
-                    .outputs
-                    .insert((instance.name.clone(), port.clone()), *stored);
-            }
+            objects.done.insert(&instance.name, done);
             objects
                 .named
                 .extend(done.objects.iter().map(|stored| (stored.digest, *stored)));
@@ -108,7 +109,7 @@ impl<'a> Objects<'a> {
 
 impl Outputs for Objects<'_> {
     fn read(&self, instance: &str, port: &str) -> io::Result<Option<Vec<u8>>> {
-        self.get(self.outputs.get(&(instance.to_owned(), port.to_owned())))
+        self.get(self.done.get(instance).and_then(|done| done.outputs.get(port)))
     }
 
     fn object(&self, digest: &Digest) -> io::Result<Option<Vec<u8>>> {

@@ -1,6 +1,7 @@
 //! What a run would do, without doing anything.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 
 use hotcell_plan::{Instance, Plan};
 use hotcell_schema::digest::Digest;
@@ -21,8 +22,8 @@ pub enum Forecast {
     Cached {
         /// The cache key.
         key: Digest,
-        /// What the key is made of.
-        components: Components,
+        /// What the key is made of, where that was asked for.
+        components: Option<Components>,
     },
     /// It would run.
     Runs {
@@ -53,46 +54,98 @@ pub enum Forecast {
 }
 
 /// An instance, and what a run would do with it.
-#[derive(Debug, Clone)]
-pub struct Foreseen {
+#[derive(Debug)]
+pub struct Foreseen<'a> {
     /// Its index: that in the plan, or counted on from there for what a point becomes.
     pub index: usize,
     /// The instance; a point stands before what it becomes.
-    pub instance: Instance,
+    pub instance: Known<'a>,
     /// What a run would do.
     pub forecast: Forecast,
 }
 
+/// An instance of the plan, or one that a point becomes.
+#[derive(Debug)]
+pub enum Known<'a> {
+    /// In the plan.
+    Planned(&'a Instance),
+    /// Found by looking at what is stored.
+    Found(Box<Instance>),
+}
+
+impl Deref for Known<'_> {
+    type Target = Instance;
+
+    fn deref(&self) -> &Instance {
+        match self {
+            Self::Planned(instance) => instance,
+            Self::Found(instance) => instance,
+        }
+    }
+}
+
+/// What is to be told of the keys of what is stored. What would run always says of what its key is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// The keys.
+    Keys,
+    /// Of what they are made, too.
+    Components,
+}
+
+/// What a run would do with each instance, by its index.
+pub(crate) type Forecasts = HashMap<usize, Forecast>;
+
 /// Says for every instance what a run would do. Points whose files are stored are expanded. Writes nothing.
-pub fn forecast(plan: &Plan, options: &Options<'_>) -> Result<Vec<Foreseen>, StoreError> {
+pub fn forecast<'a>(
+    plan: &'a Plan,
+    options: &Options<'_>,
+    detail: Detail,
+) -> Result<Vec<Foreseen<'a>>, StoreError> {
     let mut shared = Shared::new(plan, options);
-    let forecasts = match current::foreseen(&shared) {
+    let mut forecasts = match current::foreseen(&shared, detail) {
         Some(forecasts) => forecasts,
         None => {
             // What was noted up to the first difference counts no more.
             shared = Shared::new(plan, options);
-            one_by_one(&shared)?
+            one_by_one(&shared, detail)?
         }
     };
-    Ok(told(&shared, forecasts))
+    let mut told = Vec::with_capacity(forecasts.len());
+    for (index, instance) in shared.table.in_order() {
+        let Some(forecast) = forecasts.remove(&index) else {
+            continue;
+        };
+        let instance = match plan.instances.get(index) {
+            Some(planned) => Known::Planned(planned),
+            None => Known::Found(Box::new(instance.clone())),
+        };
+        told.push(Foreseen {
+            index,
+            instance,
+            forecast,
+        });
+    }
+    Ok(told)
 }
 
 /// Looks at each instance and at the store.
-fn one_by_one(shared: &Shared<'_>) -> Result<HashMap<usize, Forecast>, StoreError> {
+fn one_by_one(shared: &Shared<'_>, detail: Detail) -> Result<Forecasts, StoreError> {
     let (plan, options) = (shared.plan, shared.options);
-    let mut forecasts: HashMap<usize, Forecast> = HashMap::with_capacity(plan.instances.len());
+    let mut forecasts = Forecasts::with_capacity(plan.instances.len());
+    let mut passed = HashSet::new();
     for (index, instance) in plan.instances.iter().enumerate() {
         if !options.has(index) {
             continue;
         }
         if plan.expansion_of(instance).is_none() {
-            let forecast = one(shared, index, instance)?;
+            let forecast = one(shared, index, instance, &mut passed, detail)?;
             forecasts.insert(index, forecast);
             continue;
         }
         let mut level = 1;
         loop {
-            let Some(forecast) = waits(shared, instance) else {
+            let Some(forecast) = waits(shared, instance, &mut passed) else {
                 let Level {
                     children,
                     deeper,
@@ -101,7 +154,7 @@ fn one_by_one(shared: &Shared<'_>) -> Result<HashMap<usize, Forecast>, StoreErro
                 } = expand(shared, index, level);
                 for child in &children {
                     if let Some(instance) = shared.table.instance(*child) {
-                        let forecast = one(shared, *child, instance)?;
+                        let forecast = one(shared, *child, instance, &mut passed, detail)?;
                         forecasts.insert(*child, forecast);
                     }
                 }
@@ -142,30 +195,16 @@ fn one_by_one(shared: &Shared<'_>) -> Result<HashMap<usize, Forecast>, StoreErro
     Ok(forecasts)
 }
 
-fn told(shared: &Shared<'_>, mut forecasts: HashMap<usize, Forecast>) -> Vec<Foreseen> {
-    let all = shared.table.in_order();
-    all.filter_map(|(index, instance)| {
-        Some(Foreseen {
-            index,
-            instance: instance.clone(),
-            forecast: forecasts.remove(&index)?,
-        })
-    })
-    .collect()
-}
-
-fn one(shared: &Shared<'_>, index: usize, instance: &Instance) -> Result<Forecast, StoreError> {
-    let forecast = match waits(shared, instance) {
+fn one<'s>(
+    shared: &'s Shared<'_>,
+    index: usize,
+    instance: &'s Instance,
+    passed: &mut HashSet<&'s str>,
+    detail: Detail,
+) -> Result<Forecast, StoreError> {
+    let (forecast, done) = match waits(shared, instance, passed) {
         Some(later) => return Ok(later),
-        None => foresee(shared, instance)?,
-    };
-    let done = match &forecast {
-        Forecast::Cached { key, .. } => shared.options.store.record(key)?.map(|record| Done {
-            status: Status::Cached,
-            ..Done::ok(record.outputs, record.objects)
-        }),
-        Forecast::Ends { status, reason } => Some(Done::without_outputs(*status, reason.clone())),
-        _ => None,
+        None => foresee(shared, instance, detail)?,
     };
     if let Some(done) = done {
         shared.table.set(index, done);
@@ -173,8 +212,13 @@ fn one(shared: &Shared<'_>, index: usize, instance: &Instance) -> Result<Forecas
     Ok(forecast)
 }
 
-/// The first thing that must run before an instance can be looked at.
-fn waits(shared: &Shared<'_>, instance: &Instance) -> Option<Forecast> {
+/// The first thing that must run before an instance can be looked at. `passed` holds the stages of which nothing must: a
+/// thousand instances that wait for the same thousand are not a million looks.
+fn waits<'s>(
+    shared: &'s Shared<'_>,
+    instance: &'s Instance,
+    passed: &mut HashSet<&'s str>,
+) -> Option<Forecast> {
     let open = |index: &usize| shared.of(*index).is_none();
     let stage_of = |stage: &str| {
         shared
@@ -189,9 +233,14 @@ fn waits(shared: &Shared<'_>, instance: &Instance) -> Option<Forecast> {
         .find_map(|dependency| match dependency {
             Dependency::Instance(index) if open(&index) => Some(index),
             Dependency::Instance(point) => shared.table.children(point).into_iter().find(open),
+            Dependency::Stage(stage) if passed.contains(stage) => None,
             Dependency::Stage(stage) => {
                 let points = stage_of(stage).find(open);
-                points.or_else(|| shared.table.of_stage(stage).into_iter().find(open))
+                let missing = points.or_else(|| shared.table.of_stage(stage).into_iter().find(open));
+                if missing.is_none() {
+                    passed.insert(stage);
+                }
+                missing
             }
         });
     let before = missing.and_then(|index| shared.table.instance(index))?;
@@ -200,25 +249,34 @@ fn waits(shared: &Shared<'_>, instance: &Instance) -> Option<Forecast> {
     })
 }
 
-fn foresee(shared: &Shared<'_>, instance: &Instance) -> Result<Forecast, StoreError> {
-    Ok(match prepare(shared, instance) {
-        Err(done) => Forecast::Ends {
-            status: done.status,
-            reason: done.error.or(done.reason).unwrap_or_default(),
-        },
-        Ok(ready) => {
-            let stored =
-                !shared.options.forces(instance) && shared.options.store.record(&ready.key)?.is_some();
-            match stored {
-                true => Forecast::Cached {
-                    key: ready.key,
-                    components: ready.components,
-                },
-                false => Forecast::Runs {
-                    key: ready.key,
-                    components: ready.components,
-                },
-            }
+/// What a run would do with an instance, and how that would end where it is known.
+fn foresee(
+    shared: &Shared<'_>,
+    instance: &Instance,
+    detail: Detail,
+) -> Result<(Forecast, Option<Done>), StoreError> {
+    let ready = match prepare(shared, instance) {
+        Ok(ready) => ready,
+        Err(done) => {
+            let status = done.status;
+            let reason = done.error.or(done.reason).unwrap_or_default();
+            let done = Done::without_outputs(status, reason.clone());
+            return Ok((Forecast::Ends { status, reason }, Some(done)));
         }
-    })
+    };
+    let key = ready.key;
+    let record = match shared.options.forces(instance) {
+        true => None,
+        false => shared.options.store.record(&key)?,
+    };
+    let Some(record) = record else {
+        let components = ready.components.into();
+        return Ok((Forecast::Runs { key, components }, None));
+    };
+    let done = Done {
+        status: Status::Cached,
+        ..Done::ok(record.outputs, record.objects)
+    };
+    let components = (detail == Detail::Components).then(|| ready.components.into());
+    Ok((Forecast::Cached { key, components }, Some(done)))
 }

@@ -3,6 +3,7 @@
 //! Components are kept with their names, so that `explain` can say which one changed. What many instances share is
 //! digested once in a run.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
@@ -14,7 +15,28 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 /// How a key is made of its components is the store's: whoever imports records computes their keys anew.
-pub use hotcell_store::records::{Components, key_of as key};
+pub use hotcell_store::records::Components;
+
+/// The components of a key while it is made: most instances of a nothing-to-do run need no more of them than their digest.
+/// Sorted by their names, each once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Parts<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+
+impl Parts<'_> {
+    /// The key.
+    pub(crate) fn key(&self) -> Digest {
+        hotcell_store::records::key_of_sorted(self.0.iter().map(|(name, value)| (&**name, &**value)))
+    }
+}
+
+impl From<Parts<'_>> for Components {
+    fn from(parts: Parts<'_>) -> Self {
+        let owned = parts.0.into_iter();
+        owned
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .collect()
+    }
+}
 
 /// Digests of what instances share.
 #[derive(Debug)]
@@ -31,6 +53,8 @@ pub(crate) struct Memory {
 #[derive(Debug)]
 struct OfStage {
     stage_type: Option<&'static StageType>,
+    /// Its name and version.
+    name: String,
     limits: String,
     /// Limits that were asked for.
     asked: String,
@@ -41,8 +65,11 @@ struct OfStage {
 impl OfStage {
     fn new(plan: &Plan, stage: &PlannedStage) -> Self {
         let first = plan.instances.get(stage.first).filter(|_| stage.count > 0);
+        let stage_type = StageType::find(&stage.uses);
+        let name = stage_type.map(|stage_type| format!("{} {}", stage_type.name, stage_type.version));
         Self {
-            stage_type: StageType::find(&stage.uses),
+            stage_type,
+            name: name.unwrap_or_default(),
             limits: digest_of(&stage.limits.guest),
             asked: digest_of(&(&stage.limits.asked, stage.limits.cpu)),
             with: first.map(|first| (Arc::clone(&first.with), digest_of(&first.with))),
@@ -71,35 +98,33 @@ impl Memory {
     }
 
     /// Makes the components of an instance's key. `inputs` are the digests of what is wired to it, by port, in order.
-    pub(crate) fn components(
-        &self,
+    pub(crate) fn components<'k>(
+        &'k self,
         plan: &Plan,
         instance: &Instance,
         inputs: &BTreeMap<&str, Vec<Digest>>,
-        engine: &str,
-    ) -> Components {
-        let mut components = Components::new();
-        let mut add = |name: &str, value: String| {
-            components.insert(name.to_owned(), value);
-        };
+        engine: String,
+    ) -> Parts<'k> {
+        let mut parts: Vec<(Cow<'k, str>, Cow<'k, str>)> = Vec::with_capacity(12);
+        let mut add = |name: Cow<'k, str>, value: Cow<'k, str>| parts.push((name, value));
         let stage = self.stages.get(&instance.stage);
-        add("engine", engine.to_owned());
+        add("engine".into(), engine.into());
         let shared = stage.and_then(|stage| stage.with.as_ref());
         let shared = shared.filter(|(with, _)| Arc::ptr_eq(with, &instance.with));
         add(
-            "with",
-            shared.map_or_else(|| digest_of(&instance.with), |(_, digest)| digest.clone()),
+            "with".into(),
+            shared.map_or_else(
+                || digest_of(&instance.with).into(),
+                |(_, digest)| digest.as_str().into(),
+            ),
         );
         if let Some((stage, stage_type)) = stage.and_then(|stage| Some((stage, stage.stage_type?))) {
-            add(
-                "stage-type",
-                format!("{} {}", stage_type.name, stage_type.version),
-            );
+            add("stage-type".into(), stage.name.as_str().into());
             if stage_type.seeded {
-                add("seed", instance.seed.to_string());
+                add("seed".into(), instance.seed.to_string().into());
             }
             if stage_type.is_limited() {
-                add("limits", stage.limits.clone());
+                add("limits".into(), stage.limits.as_str().into());
             }
             // An event stream's header names the instance.
             if stage_type
@@ -107,26 +132,24 @@ impl Memory {
                 .iter()
                 .any(|output| output.port == PortType::Events)
             {
-                add("name", instance.name.clone());
+                add("name".into(), instance.name.clone().into());
             }
             // A program sees a file or a folder of files, and can meet the limits that were asked for.
             if stage_type.open {
-                add("asked", stage.asked.clone());
+                add("asked".into(), stage.asked.as_str().into());
                 for (port, wires) in &instance.inputs {
-                    add(&format!("in.{port}"), shape(plan, wires));
+                    add(format!("in.{port}").into(), shape(plan, wires).into());
                 }
             }
             // Inspection is given all profiles: it names the architecture itself.
             if stage_type.name == "inspect/elf" {
-                add(
-                    "profiles",
-                    self.all_profiles.get_or_init(|| digest_of(&self.given)).clone(),
-                );
+                let all = self.all_profiles.get_or_init(|| digest_of(&self.given));
+                add("profiles".into(), all.as_str().into());
             }
         }
         for (port, digests) in inputs {
             for (index, digest) in digests.iter().enumerate() {
-                add(&format!("in.{port}.{index}"), digest.to_string());
+                add(format!("in.{port}.{index}").into(), digest.to_string().into());
             }
         }
         if let Some(name) = &instance.arch {
@@ -136,20 +159,26 @@ impl Memory {
                     .find(|profile| profile.name == *name)
                     .map(digest_of)
             };
-            if let Some(profile) = self.profiles.get(name).cloned().or_else(given) {
-                add("profile", profile);
+            let known = self.profiles.get(name).map(|digest| digest.as_str().into());
+            if let Some(profile) = known.or_else(|| given().map(Cow::Owned)) {
+                add("profile".into(), profile);
             }
         }
         if let Some(persona) = instance.persona.as_ref().and_then(|name| self.personas.get(name)) {
-            add("persona", persona.clone());
+            add("persona".into(), persona.as_str().into());
         }
         if let Some(rules) = instance.rules.as_ref().and_then(|name| plan.rule_sets.get(name)) {
-            add("rules", rules.digest.to_string());
+            add("rules".into(), rules.digest.to_string().into());
         }
         if let Some(files) = instance.files.as_ref().and_then(|name| plan.file_sets.get(name)) {
-            add("files", files.digest.to_string());
+            add("files".into(), files.digest.to_string().into());
         }
-        components
+        // Should two ever have the same name, the later one counts, as in a map.
+        parts.sort_by(|a, b| a.0.cmp(&b.0));
+        parts.reverse();
+        parts.dedup_by(|a, b| a.0 == b.0);
+        parts.reverse();
+        Parts(parts)
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use hotcell_cells::stop::StopSignal;
 use hotcell_plan::{Instance, Profiles, load, load_text, plan};
-use hotcell_run::{Done, Engines, Forecast, Observer, Options, RunOutcome, execute, forecast};
+use hotcell_run::{Detail, Done, Engines, Forecast, Observer, Options, RunOutcome, execute, forecast};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::Status;
 use hotcell_store::{Entry, Journal, RunFolder, Store};
@@ -149,7 +149,7 @@ fn files_become_instances_level_by_level_and_each_once() {
     assert_eq!(expanded, [(1, 4), (2, 3), (3, 0)]);
     // Again: all is stored, and foreseen.
     let plan = place.plan(&stages);
-    let foreseen = place.with_options(1, |options| forecast(&plan, options).unwrap());
+    let foreseen = place.with_options(1, |options| forecast(&plan, options, Detail::Keys).unwrap());
     let cached = foreseen
         .iter()
         .filter(|one| matches!(one.forecast, Forecast::Cached { .. }))

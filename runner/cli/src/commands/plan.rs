@@ -99,8 +99,8 @@ pub(crate) fn print(outlook: &Outlook<'_>, all: bool) {
             continue;
         }
         ui::out("");
-        let is_cached = |foreseen: &Foreseen| outlook::does(&foreseen.forecast) == Does::Cached;
-        let chosen: Vec<&Foreseen> = match foreseen.len() <= limit {
+        let is_cached = |foreseen: &Foreseen<'_>| outlook::does(&foreseen.forecast) == Does::Cached;
+        let chosen: Vec<&Foreseen<'_>> = match foreseen.len() <= limit {
             true => foreseen.iter().collect(),
             // Where not all is shown, what would happen comes before what is stored.
             false => {

@@ -39,6 +39,7 @@ fn nothing_new(current: &Current, json: bool) -> Result<Exit, Failure> {
         folder,
         instances,
         skipped,
+        ..
     } = current;
     if json {
         ui::out(fs_err::read_to_string(folder.result().join("report.json"))?.trim_end());

@@ -4,6 +4,7 @@
 //! with a tree that does not fit is for the `jsonschema` crate to say; a property test holds the two together.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use regex::Regex;
 use serde_json::{Map, Value as Json};
@@ -27,11 +28,11 @@ struct Rule {
     required: Vec<String>,
     /// For keys that are not among the properties.
     additional: Option<usize>,
-    names: Option<Regex>,
+    names: Option<Pattern>,
     items: Option<usize>,
     items_between: Option<(usize, usize)>,
     length_between: Option<(usize, usize)>,
-    pattern: Option<Regex>,
+    pattern: Option<Pattern>,
     allowed: Option<Vec<Json>>,
     minimum: Option<f64>,
     maximum: Option<f64>,
@@ -256,9 +257,9 @@ impl<'a> Compiler<'a> {
                 "propertyNames" => {
                     let names = value.as_object()?;
                     let known = names.keys().all(|key| key == "pattern");
-                    rule.names = Some(pattern(names.get("pattern").filter(|_| known)?)?);
+                    rule.names = Some(Pattern::new(names.get("pattern").filter(|_| known)?)?);
                 }
-                "pattern" => rule.pattern = Some(pattern(value)?),
+                "pattern" => rule.pattern = Some(Pattern::new(value)?),
                 "enum" => rule.allowed = Some(value.as_array()?.clone()),
                 "const" => rule.allowed = Some(vec![value.clone()]),
                 "minimum" => rule.minimum = Some(value.as_f64()?),
@@ -316,8 +317,24 @@ impl<'a> Compiler<'a> {
     }
 }
 
-fn pattern(value: &Json) -> Option<Regex> {
-    Regex::new(value.as_str()?).ok()
+/// A pattern. Most documents meet few of them, and to compile them all took as long as to read a small document.
+struct Pattern {
+    text: String,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    fn new(value: &Json) -> Option<Self> {
+        let text = value.as_str()?.to_owned();
+        let compiled = OnceLock::new();
+        Some(Self { text, compiled })
+    }
+
+    /// What is no pattern fits nothing: the `jsonschema` crate is then asked.
+    fn is_match(&self, text: &str) -> bool {
+        let compiled = self.compiled.get_or_init(|| Regex::new(&self.text).ok());
+        compiled.as_ref().is_some_and(|pattern| pattern.is_match(text))
+    }
 }
 
 #[cfg(test)]

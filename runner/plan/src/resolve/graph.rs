@@ -1,14 +1,12 @@
-//! References between stages, the types of their ports, and an order in which each stage comes after what it reads.
+//! References between stages, and the types of their ports.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use hotcell_schema::manifest::{Axis, Span, Spanned, Stage};
 use hotcell_schema::stage::{PortType, StageType};
 use indexmap::IndexMap;
-use petgraph::graph::{DiGraph, NodeIndex};
-use petgraph::visit::EdgeRef as _;
 
+use super::order::order;
 use super::{Shared, names};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::expression::{self, Piece};
@@ -31,8 +29,8 @@ pub(super) struct Wired<'a> {
     pub needs: Vec<(String, Span)>,
     /// Stages that `when` reads.
     pub reads: BTreeSet<String>,
-    /// Stages whose results `with` reads.
-    pub late: BTreeSet<String>,
+    /// Stages whose results `with` reads, and where it first does.
+    pub late: BTreeMap<String, Span>,
     /// The axis that is expanded at run time.
     pub expansion: Option<Expanding>,
     /// A reference of it has a mistake: its instances are looked at, but not wired.
@@ -162,9 +160,6 @@ fn wire<'a>(
     }
 }
 
-/// Mistakes for which near names are looked for.
-const HELPED: usize = 100;
-
 fn known(shared: &Shared<'_>, name: &str, span: Span, problems: &mut Vec<Diagnostic>) -> bool {
     if shared.manifest.stages.contains_key(name) {
         return true;
@@ -175,12 +170,8 @@ fn known(shared: &Shared<'_>, name: &str, span: Span, problems: &mut Vec<Diagnos
             span,
             format!("there is no stage `{}`", short(name)),
         );
-        // To look for near names costs as much as there are names: for the first mistakes, which are those that are read.
-        let near = shared.manifest.stages.keys().map(String::as_str);
-        problems.push(match problems.len() {
-            ..HELPED => diagnostic.did_you_mean(name, near),
-            _ => diagnostic,
-        });
+        let known = shared.manifest.stages.keys().map(String::as_str);
+        problems.push(shared.near.hint(diagnostic, name, known));
     }
     false
 }
@@ -200,12 +191,10 @@ fn read_reference(
     let lone = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     if let Some(axis) = lone.and_then(|inner| inner.trim().strip_suffix(".file")) {
         if !stage.for_each.contains_key(axis) {
-            let diagnostic = Diagnostic::error(
-                Code::Axes,
-                text.span,
-                format!("the stage has no axis `{}`", short(axis)),
-            )
-            .did_you_mean(axis, stage.for_each.keys().map(String::as_str));
+            let title = format!("the stage has no axis `{}`", short(axis));
+            let diagnostic = Diagnostic::error(Code::Axes, text.span, title);
+            let known = stage.for_each.keys().map(String::as_str);
+            let diagnostic = shared.near.hint(diagnostic, axis, known);
             problems.push(match diagnostic.help {
                 Some(_) => diagnostic,
                 None => diagnostic.help(format!(
@@ -243,7 +232,7 @@ fn read_reference(
     let target = shared.manifest.stages.get(name)?;
     StageType::find(&target.uses)?;
     let Some(gives) = output(target, port) else {
-        problems.push(no_output(target, port, text.span));
+        problems.push(no_output(shared, target, port, text.span));
         return None;
     };
     let reference = Reference::Stage {
@@ -289,12 +278,12 @@ pub(super) fn outputs(stage: &Stage) -> IndexMap<String, PortType> {
         .collect()
 }
 
-fn no_output(target: &Stage, port: &str, span: Span) -> Diagnostic {
+fn no_output(shared: &Shared<'_>, target: &Stage, port: &str, span: Span) -> Diagnostic {
     let all = outputs(target);
     let names: Vec<&str> = all.keys().map(String::as_str).collect();
     let title = format!("`{}` has no output `{}`", target.uses.value, short(port));
-    let diagnostic =
-        Diagnostic::error(Code::UnknownPort, span, title).did_you_mean(port, names.iter().copied());
+    let diagnostic = Diagnostic::error(Code::UnknownPort, span, title);
+    let diagnostic = shared.near.hint(diagnostic, port, names.iter().copied());
     match diagnostic.help {
         Some(_) => diagnostic,
         None => diagnostic.help(format!(
@@ -355,7 +344,7 @@ fn results(
         let target = target.filter(|target| StageType::find(&target.uses).is_some());
         if let (Some(port), Some(target)) = (&read.port, target) {
             match output(target, port) {
-                None => problems.push(no_output(target, port, span)),
+                None => problems.push(no_output(shared, target, port, span)),
                 Some(gives) if !gives.is_readable() => problems.push(
                     Diagnostic::error(
                         Code::PortType,
@@ -373,7 +362,7 @@ fn results(
 }
 
 /// The stages whose results the settings of a stage read.
-fn settings_reads(shared: &Shared<'_>, name: &str, problems: &mut Vec<Diagnostic>) -> BTreeSet<String> {
+fn settings_reads(shared: &Shared<'_>, name: &str, problems: &mut Vec<Diagnostic>) -> BTreeMap<String, Span> {
     fn each(node: &Node, found: &mut impl FnMut(&str, Span)) {
         match &node.value {
             Value::Text(text) if text.contains("stages.") => {
@@ -389,10 +378,12 @@ fn settings_reads(shared: &Shared<'_>, name: &str, problems: &mut Vec<Diagnostic
             _ => {}
         }
     }
-    let mut stages = BTreeSet::new();
+    let mut stages = BTreeMap::new();
     if let Some(with) = shared.tree.at(&["stages", name, "with"]) {
         each(with, &mut |expression, span| {
-            stages.append(&mut results(shared, expression, span, problems));
+            for stage in results(shared, expression, span, problems) {
+                stages.entry(stage).or_insert(span);
+            }
         });
     }
     stages
@@ -541,139 +532,7 @@ fn axis_reference(shared: &Shared<'_>, reference: &str, span: Span, problems: &m
             span,
             format!("there is no sample set `{}`", short(set)),
         );
-        problems.push(diagnostic.did_you_mean(set, shared.manifest.samples.keys().map(String::as_str)));
+        let known = shared.manifest.samples.keys().map(String::as_str);
+        problems.push(shared.near.hint(diagnostic, set, known));
     }
-}
-
-/// An order in which each stage comes after what it reads, as near to the manifest's own as can be. Circles are told.
-fn order(stages: &[Wired<'_>], problems: &mut Vec<Diagnostic>) -> Vec<usize> {
-    let indexes: std::collections::HashMap<&str, usize> = stages
-        .iter()
-        .enumerate()
-        .map(|(index, stage)| (stage.name, index))
-        .collect();
-    let mut graph: DiGraph<usize, Span> = DiGraph::with_capacity(stages.len(), stages.len());
-    for index in 0..stages.len() {
-        graph.add_node(index);
-    }
-    for (index, wired) in stages.iter().enumerate() {
-        let when = wired
-            .stage
-            .when
-            .as_ref()
-            .map(|when| when.span)
-            .unwrap_or_default();
-        let over = wired.expansion.iter().flat_map(|expansion| &expansion.over);
-        let inputs = wired
-            .inputs
-            .iter()
-            .flat_map(|(_, references)| references)
-            .chain(over)
-            .filter_map(|reference| match reference {
-                Reference::Stage { stage, span, .. } => Some((stage.as_str(), *span)),
-                Reference::Axis(_) => None,
-            });
-        let needs = wired.needs.iter().map(|(name, span)| (name.as_str(), *span));
-        let reads = wired.reads.iter().map(|name| (name.as_str(), when));
-        let with = wired.stage.uses.span;
-        let late = wired.late.iter().map(|name| (name.as_str(), with));
-        for (name, span) in inputs.chain(needs).chain(reads).chain(late) {
-            if let Some(before) = indexes.get(name) {
-                graph.add_edge(NodeIndex::new(*before), NodeIndex::new(index), span);
-            }
-        }
-    }
-    let mut waits: Vec<usize> = graph
-        .node_indices()
-        .map(|node| graph.edges_directed(node, petgraph::Direction::Incoming).count())
-        .collect();
-    let mut ready: BinaryHeap<Reverse<usize>> = waits
-        .iter()
-        .enumerate()
-        .filter(|(_, count)| **count == 0)
-        .map(|(index, _)| Reverse(index))
-        .collect();
-    let mut order = Vec::with_capacity(stages.len());
-    while let Some(Reverse(index)) = ready.pop() {
-        order.push(index);
-        for after in graph.neighbors(NodeIndex::new(index)) {
-            if let Some(count) = waits.get_mut(after.index()) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    ready.push(Reverse(after.index()));
-                }
-            }
-        }
-    }
-    if order.len() < stages.len() {
-        circles(stages, &graph, problems);
-    }
-    order
-}
-
-fn circles(stages: &[Wired<'_>], graph: &DiGraph<usize, Span>, problems: &mut Vec<Diagnostic>) {
-    for component in petgraph::algo::kosaraju_scc(graph) {
-        let Some(start) = component.iter().min().copied() else {
-            continue;
-        };
-        let alone = component.len() == 1;
-        if alone && graph.find_edge(start, start).is_none() {
-            continue;
-        }
-        let members: BTreeSet<NodeIndex> = component.into_iter().collect();
-        let chain = shortest(graph, start, &members);
-        let name = |node: &NodeIndex| stages.get(node.index()).map_or("?", |stage| stage.name);
-        let mut names: Vec<&str> = chain.iter().map(|(node, _)| name(node)).collect();
-        names.push(name(&start));
-        if names.len() > 12 {
-            let cut = names.len() - 12;
-            names.splice(6..6 + cut, ["…"]);
-        }
-        let Some((_, first)) = chain.first() else { continue };
-        let mut diagnostic = Diagnostic::error(
-            Code::Cycle,
-            *first,
-            format!("stages wait for each other in a circle: {}", names.join(" -> ")),
-        )
-        .help("each arrow means: is done before; take one of them out");
-        for (node, span) in chain.iter().skip(1).take(5) {
-            diagnostic = diagnostic.also(*span, format!("`{}` is waited for here", name(node)));
-        }
-        problems.push(diagnostic);
-    }
-}
-
-/// The shortest circle through a node within its component: nodes, each with the place of the reference to it.
-fn shortest(
-    graph: &DiGraph<usize, Span>,
-    start: NodeIndex,
-    members: &BTreeSet<NodeIndex>,
-) -> Vec<(NodeIndex, Span)> {
-    let mut came: std::collections::HashMap<NodeIndex, (NodeIndex, Span)> = std::collections::HashMap::new();
-    let mut queue = VecDeque::from([start]);
-    while let Some(node) = queue.pop_front() {
-        for edge in graph.edges(node) {
-            let next = edge.target();
-            if !members.contains(&next) || came.contains_key(&next) {
-                continue;
-            }
-            came.insert(next, (node, *edge.weight()));
-            if next == start {
-                queue.clear();
-                break;
-            }
-            queue.push_back(next);
-        }
-    }
-    let mut chain = Vec::new();
-    let mut node = start;
-    while let Some((before, span)) = came.get(&node).copied() {
-        chain.push((before, span));
-        node = before;
-        if node == start || chain.len() > members.len() {
-            break;
-        }
-    }
-    chain.reverse();
-    chain
 }

@@ -1,6 +1,6 @@
 //! Axes, their product, and everything that each instance has of its own.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use hotcell_schema::digest::Digest;
@@ -70,7 +70,7 @@ pub(super) fn all(
         let first = plan.instances.len();
         plan.instances.reserve(count);
         let mut by_values = HashMap::with_capacity(count);
-        let mut slugs = BTreeSet::new();
+        let mut slugs = HashSet::with_capacity(count);
         let mut missing = BTreeSet::new();
         let mut settled = settings.stage(wired, sources, problems);
         let mut untrue = Untrue::default();
@@ -98,12 +98,17 @@ pub(super) fn all(
             plan.instances.push(instance);
         }
         untrue.tell(wired, problems);
+        if let Some(settled) = settled {
+            settled.tell_more(problems);
+        }
         let names: Vec<String> = axes.keys().cloned().collect();
+        let mut all: Vec<String> = wired.stage.for_each.keys().cloned().collect();
+        all.sort_unstable();
         plan.stages.insert(
             wired.name.to_owned(),
             PlannedStage {
                 uses: wired.stage.uses.value.clone(),
-                axes: wired.stage.for_each.keys().cloned().collect(),
+                axes: all,
                 first,
                 count,
                 outputs: graph::outputs(wired.stage),
@@ -164,7 +169,7 @@ fn axes(
             Axis::Over(references) => references.iter().flat_map(|reference| set(reference)).collect(),
             Axis::Values(values) => values.iter().cloned().map(AxisValue::Literal).collect(),
         };
-        let mut seen = BTreeSet::new();
+        let mut seen = HashSet::with_capacity(values.len());
         let mut once = Vec::with_capacity(values.len());
         for (index, value) in values.into_iter().enumerate() {
             if seen.insert(plan.axis_text(&value)) {
@@ -210,6 +215,8 @@ fn axes(
         }
         axes.insert(name.clone(), once);
     }
+    // An instance is named by its values, never by the order in which its axes are written.
+    axes.sort_unstable_keys();
     let failed = problems
         .iter()
         .skip(before)
@@ -245,9 +252,8 @@ fn axes_fit(
         .iter()
         .flat_map(|(_, references)| references)
         .filter_map(named);
-    let uses = wired.stage.uses.span;
     let reads = wired.reads.iter().map(|name| (name.clone(), when));
-    let late = wired.late.iter().map(|name| (name.clone(), uses));
+    let late = wired.late.iter().map(|(name, span)| (name.clone(), *span));
     let own = wired.expansion.as_ref().map(|expansion| &expansion.axis);
     let mut fit = true;
     let mut check = |name: &str, span: Span, expanded: bool| {
@@ -311,7 +317,7 @@ fn bare(
     plan: &Plan,
     wired: &Wired<'_>,
     axes: IndexMap<String, AxisValue>,
-    slugs: &mut BTreeSet<String>,
+    slugs: &mut HashSet<String>,
 ) -> Instance {
     let point = wired.expansion.as_ref().map(|expansion| expansion.axis.as_str());
     let name = naming::name(plan, wired.name, &axes, point);
@@ -366,14 +372,17 @@ fn limits(limits: &Limits, stage_type: &StageType) -> PlannedLimits {
     }
 }
 
-/// The values of the named axes as one text.
+/// The values of the named axes as one text: each with its length before it, since a value may hold any character.
 fn values_key<'a>(plan: &Plan, instance: &Instance, names: impl IntoIterator<Item = &'a String>) -> String {
     let mut key = String::new();
     for name in names {
         if let Some(value) = instance.axes.get(name) {
-            key.push_str(&plan.axis_text(value));
+            let text = plan.axis_text(value);
+            key.push_str(&text.len().to_string());
+            key.push(':');
+            key.push_str(&text);
         }
-        key.push('\0');
+        key.push(';');
     }
     key
 }
@@ -496,10 +505,10 @@ fn wires(
     }
     if !wired.late.is_empty() {
         let mut reads = BTreeMap::new();
-        for stage in &wired.late {
+        for (stage, span) in &wired.late {
             match same(plan, found, stage, instance) {
                 Some(index) => _ = reads.insert(stage.clone(), index),
-                None => once(stage, &|| absent(stage, wired.stage.uses.span, instance)),
+                None => once(stage, &|| absent(stage, *span, instance)),
             }
         }
         instance.late = Some(Late { reads });

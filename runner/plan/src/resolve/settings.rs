@@ -1,10 +1,13 @@
 //! `with`, in its second pass: `${}` is filled in, and the values are read into the stage type's own struct.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+
+use camino::Utf8PathBuf;
 
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::command::{CommandWith, OutputPlace};
+use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::Span;
 use hotcell_schema::persona::Persona;
 use hotcell_schema::stage::{InspectWith, LinuxWith, NetworkMode, PayloadWith, PortType, RulesWith};
@@ -13,12 +16,15 @@ use serde_json::Value as Json;
 
 use super::Shared;
 use super::graph::Wired;
+use super::named::OwnKey;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::expression::{self, Piece};
+use crate::files::FileError;
 use crate::plan::{FileSet, Plan, RuleSet};
 use crate::sources::Sources;
 use crate::tree::read::{ReadError, read};
 use crate::tree::{Entry, Node, Value};
+use crate::words;
 
 /// What `with` of an instance says.
 #[derive(Debug, Clone, Default)]
@@ -48,12 +54,53 @@ pub(super) struct Settled<'a> {
     read: Option<Read>,
     /// Mistakes that were told already.
     told: BTreeSet<(Span, String)>,
+    /// How many different mistakes of a kind were met at a place.
+    met: HashMap<(Span, &'static str), usize>,
 }
+
+/// Different mistakes of one kind at one place that are told.
+const MAX_MISTAKES: usize = 4;
 
 impl Settled<'_> {
     /// Whether it has to be read for each instance.
     pub(super) fn needs_context(&self) -> bool {
         self.open
+    }
+
+    /// Whether a mistake is to be told: the same in each of a thousand instances is one mistake, and of a thousand that differ
+    /// in a value the first few say it all.
+    fn is_new(&mut self, mistake: &Diagnostic) -> bool {
+        let span = mistake.span().unwrap_or_default();
+        let met = self.met.entry((span, mistake.code)).or_default();
+        if *met >= MAX_MISTAKES {
+            *met += 1;
+            return false;
+        }
+        let new = self.told.insert((span, mistake.title.clone()));
+        *met += usize::from(new);
+        new
+    }
+
+    /// Tells how many mistakes were not told one by one.
+    pub(super) fn tell_more(self, problems: &mut Vec<Diagnostic>) {
+        let mut more: Vec<_> = self.met.into_iter().collect();
+        more.sort_unstable();
+        for ((span, code), met) in more {
+            let Some(more) = met.checked_sub(MAX_MISTAKES).filter(|more| *more > 0) else {
+                continue;
+            };
+            let known = problems
+                .iter()
+                .rev()
+                .find(|problem| problem.code == code && problem.span() == Some(span));
+            if let Some(known) = known.cloned() {
+                problems.push(Diagnostic {
+                    title: format!("the same is wrong here {more} more times, for other values of the axes"),
+                    help: None,
+                    ..known
+                });
+            }
+        }
     }
 }
 
@@ -64,6 +111,14 @@ pub(super) struct Settings<'a> {
     pub(super) personas: BTreeMap<String, Persona>,
     pub(super) rule_sets: BTreeMap<String, RuleSet>,
     pub(super) file_sets: BTreeMap<String, FileSet>,
+    /// Names of rule sets by the patterns that lead to them.
+    pub(super) rules_known: HashMap<Vec<Utf8PathBuf>, String>,
+    /// Names of file sets by what is asked for.
+    pub(super) own_sets: HashMap<OwnKey, String>,
+    /// What patterns of own files found, by the folder that they count from.
+    pub(super) globbed: HashMap<(Utf8PathBuf, String), Result<Vec<Utf8PathBuf>, FileError>>,
+    /// Digests and lengths of own files.
+    pub(super) own_known: HashMap<Utf8PathBuf, (Digest, u64)>,
 }
 
 /// The typed struct of a stage type, and what all stage types have in common.
@@ -132,6 +187,10 @@ impl<'a> Settings<'a> {
             personas: BTreeMap::new(),
             rule_sets: BTreeMap::new(),
             file_sets: BTreeMap::new(),
+            rules_known: HashMap::new(),
+            own_sets: HashMap::new(),
+            globbed: HashMap::new(),
+            own_known: HashMap::new(),
         }
     }
 
@@ -159,6 +218,7 @@ impl<'a> Settings<'a> {
             node,
             read: None,
             told: BTreeSet::new(),
+            met: HashMap::new(),
         };
         if !settled.open {
             settled.read = Some(self.read(wired, &mut settled, None, sources, problems)?);
@@ -183,10 +243,13 @@ impl<'a> Settings<'a> {
             axis: wired.expansion.as_ref().map(|expansion| expansion.axis.as_str()),
             found: false,
         };
-        let filled = match context {
+        let mut filled = match context {
             Some(context) => self.filled(&settled.node, context, &mut late, &mut mistakes),
             None => None,
         };
+        if let Some(filled) = filled.as_mut().filter(|_| wired.stage_type.open) {
+            words::of_tree(filled);
+        }
         if late.found {
             for key in BEFORE.iter().filter_map(|key| settled.node.get(key)) {
                 late.refuse(&self.shared.evaluator, key, &mut mistakes);
@@ -202,12 +265,7 @@ impl<'a> Settings<'a> {
             read.late = true;
             read.json = Arc::new(settled.node.to_json());
         }
-        // The same mistake in each of a thousand instances is one mistake.
-        mistakes.retain(|mistake| {
-            settled
-                .told
-                .insert((mistake.span().unwrap_or_default(), mistake.title.clone()))
-        });
+        mistakes.retain(|mistake| settled.is_new(mistake));
         problems.append(&mut mistakes);
         read
     }
@@ -251,12 +309,10 @@ impl<'a> Settings<'a> {
                     .help("write `with.arch = \"<arch profile>\"`, for instance \"mipsel\""),
                 ),
                 None => {
-                    let diagnostic = Diagnostic::error(
-                        Code::UnknownProfile,
-                        at("arch"),
-                        format!("there is no arch profile `{name}`"),
-                    )
-                    .did_you_mean(&name, self.shared.profiles.names());
+                    let title = format!("there is no arch profile `{name}`");
+                    let diagnostic = Diagnostic::error(Code::UnknownProfile, at("arch"), title);
+                    let known = self.shared.profiles.names();
+                    let diagnostic = self.shared.near.hint(diagnostic, &name, known);
                     let all: Vec<&str> = self
                         .shared
                         .profiles
@@ -372,7 +428,7 @@ impl<'a> Settings<'a> {
             return None;
         }
         match self.shared.evaluator.fill(&pieces, context) {
-            Ok(value) => Some(from_json(&value, node.span)),
+            Ok(value) => Some(Node::from_json(&value, node.span)),
             Err(error) => {
                 let known: Vec<&str> = context
                     .as_object()
@@ -531,36 +587,6 @@ fn has_expression(node: &Node) -> bool {
         Value::Table(table) => table.values().any(|entry| has_expression(&entry.node)),
         _ => false,
     }
-}
-
-/// JSON as a tree: everything stands where the expression stands.
-fn from_json(value: &Json, span: Span) -> Node {
-    let value = match value {
-        Json::Null => Value::Null,
-        Json::Bool(value) => Value::Boolean(*value),
-        Json::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => Value::Integer(whole),
-            (None, Some(number)) => Value::Float(number),
-            (None, None) => Value::Null,
-        },
-        Json::String(text) => Value::Text(text.clone()),
-        Json::Array(items) => Value::List(items.iter().map(|item| from_json(item, span)).collect()),
-        Json::Object(table) => Value::Table(
-            table
-                .iter()
-                .map(|(key, value)| {
-                    (
-                        key.clone(),
-                        Entry {
-                            key: span,
-                            node: from_json(value, span),
-                        },
-                    )
-                })
-                .collect(),
-        ),
-    };
-    Node { span, value }
 }
 
 #[cfg(test)]

@@ -93,7 +93,8 @@ impl Graph {
             ("Makefile", self.makefile()?),
             ("build.ninja", self.ninja()?),
             ("Snakefile", self.snakefile()?),
-            ("compact.toml", self.compact()?),
+            ("compact.toml", self.compact("")?),
+            ("distinct.toml", self.compact(", \"${job}\"")?),
             ("literal.toml", self.toml()?),
             ("literal.yaml", self.yaml()?),
         ] {
@@ -136,8 +137,9 @@ impl Graph {
         Ok(text)
     }
 
-    /// One stage with an axis (a stage for each group), and fan-in by `[*]`.
-    fn compact(self) -> Result<String, Failure> {
+    /// One stage with an axis (a stage for each group), and fan-in by `[*]`. `argument` is what the jobs are given: jobs that
+    /// say the same are one piece of work to hotcell, done once; with their name as an argument each is done.
+    fn compact(self, argument: &str) -> Result<String, Failure> {
         let mut text = head("compact");
         text.push_str("[stages.root]\nuses = \"command\"\nwith.run = [\"true\"]\n");
         let mut joins = Vec::new();
@@ -150,7 +152,7 @@ impl Graph {
             write!(
                 text,
                 "[stages.{stage}]\nuses = \"command\"\nfor-each.job = [{}]\nin.root = \"stages.root.out.stdout\"\n\
-                 with.run = [\"true\"]\n",
+                 with.run = [\"true\"{argument}]\n",
                 values.join(", ")
             )?;
             let wired = format!("\"stages.{stage}[*].out.stdout\"");
