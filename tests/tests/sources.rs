@@ -379,7 +379,10 @@ impl Mirror {
                 };
                 // A body that begins so stands for a redirect.
                 let (status, location) = match body.strip_prefix(b"to ") {
-                    Some(to) => ("302 Found", format!("Location: {}\r\n", String::from_utf8_lossy(to))),
+                    Some(to) => (
+                        "302 Found",
+                        format!("Location: {}\r\n", String::from_utf8_lossy(to)),
+                    ),
                     None => (status, String::new()),
                 };
                 let head = format!(
@@ -603,21 +606,33 @@ fn a_mirror_leads_only_to_itself_and_names_nobody() {
     let elsewhere = |path: &str| format!("to {}/{path}", plain.address);
     let deb = "pool/t/thing_1.10-1_armhf.deb";
     // Within itself: another place of the same file.
-    let moved = mirror_with([(deb, "to /moved".into()), ("moved", "to pool/t/thing_1.9-1_armhf.deb".into())]);
+    let moved = mirror_with([
+        (deb, "to /moved".into()),
+        ("moved", "to pool/t/thing_1.9-1_armhf.deb".into()),
+    ]);
     let (text, _) = run(&moved, 2, &moved.address);
-    assert!(text.contains("does not have the digest that vouches for it"), "{text}");
+    assert!(
+        text.contains("does not have the digest that vouches for it"),
+        "{text}"
+    );
     let moved = mirror_with([
         ("dists/test/Release", "to /dists/really/Release".into()),
         ("dists/really/Release", "to ../../loop".into()),
         ("loop", "to /loop".into()),
     ]);
     let (text, asked) = run(&moved, 2, &moved.address);
-    assert!(text.contains("more than 5 redirects") && asked < 20, "{asked}: {text}");
+    assert!(
+        text.contains("more than 5 redirects") && asked < 20,
+        "{asked}: {text}"
+    );
     // Over HTTP to another host: who stands between could lead anywhere, into this network too.
     let strays = mirror_with([(deb, elsewhere(deb))]);
     let before = plain.asked();
     let (text, _) = run(&strays, 2, &strays.address);
-    assert!(text.contains("E0316") && text.contains("where nothing is fetched from"), "{text}");
+    assert!(
+        text.contains("E0316") && text.contains("where nothing is fetched from"),
+        "{text}"
+    );
     assert_eq!(plain.asked(), before);
     // A user and a password in an address are secrets, and are told as such.
     let secret = plain.address.replace("http://", "http://bob:hunter2@");

@@ -304,6 +304,40 @@ fn a_golden_without_an_instance_and_a_damaged_one_are_changes() {
     assert_eq!(tally(&goldens.judge(run(&report)).unwrap()), (1, 0, 0));
 }
 
+/// Goldens whose names hold fewer digits are those of before: they are found, compared and written under that name, unless
+/// two instances had it.
+#[test]
+fn goldens_of_shorter_names_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let goldens = exact(folder.path(), &[]);
+    let mut report = report();
+    let digest = Digest::of(b"sample").to_string();
+    let twin = format!("{}{}", &digest[..12], "0".repeat(52));
+    let named = |id: &str, outcome| {
+        let mut one = instance("run", "unicorn/linux");
+        one.outcome = Some(outcome);
+        one.axes = [("item".to_owned(), id.to_owned())].into_iter().collect();
+        one.name = format!("run[item={id}]");
+        one
+    };
+    report.instances = vec![named(&digest, Outcome::Exited(0))];
+    goldens.accept(&[run(&report)], false).unwrap();
+    let file = |name: &str| folder.path().join(format!("run/{name}.unicorn-linux.json"));
+    let (new, old) = (file(&digest[..32]), file(&digest[..12]));
+    assert!(new.is_file(), "new goldens have the longer name");
+    std::fs::rename(&new, &old).unwrap();
+    assert_eq!(tally(&goldens.judge(run(&report)).unwrap()), (1, 0, 0));
+    report.instances = vec![named(&digest, Outcome::Exited(1))];
+    assert_eq!(tally(&goldens.judge(run(&report)).unwrap()), (0, 1, 0));
+    goldens.accept(&[run(&report)], false).unwrap();
+    assert!(old.is_file() && !new.exists(), "it keeps its name");
+    // Another of the same shorter name: neither can have it.
+    report.instances.push(named(&twin, Outcome::Exited(0)));
+    let judged = goldens.judge(run(&report)).unwrap();
+    let paths: BTreeSet<_> = judged.iter().map(|judged| judged.path.clone()).collect();
+    assert_eq!(paths, BTreeSet::from([new, file(&twin[..32]), old]));
+}
+
 #[test]
 fn file_names_do_not_depend_on_who_came_first() {
     let mut report = report();
@@ -347,7 +381,8 @@ fn file_names_do_not_depend_on_who_came_first() {
     };
     let forwards = names(&report);
     assert_eq!(forwards.len(), 5, "{forwards:?}");
-    assert!(forwards.contains(&format!("run/bot-one-{}_a.unicorn-linux.json", digest.short())));
+    let digits = hotcell_schema::names::file_digits(&digest);
+    assert!(forwards.contains(&format!("run/bot-one-{digits}_a.unicorn-linux.json")));
     report.instances.reverse();
     assert_eq!(forwards, names(&report));
     let short = report.short_name(&report.instances[4]);
