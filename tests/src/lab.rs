@@ -108,7 +108,11 @@ impl Lab {
 
     /// Forgets which run is the latest good one: the next looks at everything, although nothing may have changed.
     pub fn forget_latest(&self) {
-        fs::remove_dir_all(self.path(".hotcell/latest")).unwrap();
+        match fs::remove_dir_all(self.path(".hotcell/latest")) {
+            // A run that was killed when its result was there has not said so.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.unwrap(),
+        }
     }
 
     /// The latest run of the state in its folder.

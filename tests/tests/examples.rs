@@ -82,7 +82,7 @@ fn analysers() {
     assert_eq!(rules, ["example/random-section"]);
     let overview = run.stage("overview").next().unwrap();
     let overview: serde_json::Value = serde_json::from_slice(&run.output(overview, "overview")).unwrap();
-    assert_eq!(overview["highest"][1]["name"], ".sealed");
+    assert_eq!(overview["highest"][1]["section"]["name"], ".sealed");
 }
 
 /// Copies an example into a folder of its own, beside the samples of the first one.
