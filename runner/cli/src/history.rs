@@ -181,8 +181,14 @@ fn killed(run: &Run, experiment: &str) -> Option<Told> {
         }
     }
     // A point has ended when all that it became has.
-    for (point, child) in items {
-        if !endings.contains_key(&child) {
+    for (point, item) in items {
+        // Their names are the point's, with the digest in the place of the star.
+        let mut stars = point.match_indices(OPEN).map(|(at, open)| at + open.len());
+        let ended = stars.any(|at| {
+            let (before, after) = point.split_at(at);
+            endings.contains_key(&format!("{}{item}{after}", before.trim_end_matches('*')))
+        });
+        if !ended {
             open.insert(point);
         }
     }
@@ -218,30 +224,43 @@ fn chosen(journal: &[Entry], planned: &[String]) -> Option<HashSet<String>> {
     Some(named.flatten().cloned().collect())
 }
 
-/// How the name of a point ends: the value of its last axis is not known.
-const OPEN: &str = "*]";
+/// How the name of a point says the value that is not known.
+const OPEN: &str = "=*";
 
-/// The points of a plan, by the names that they have but for the open value.
+/// The points of a plan.
 #[derive(Debug)]
-struct Points<'a>(HashMap<&'a str, usize>);
+struct Points<'a> {
+    by_name: HashMap<&'a str, usize>,
+    /// The open axis of each stage that has points.
+    axes: HashMap<&'a str, &'a str>,
+}
 
 impl<'a> Points<'a> {
     fn new(plan: &'a Plan) -> Self {
-        let all = plan.instances.iter().enumerate();
-        let points = all.filter(|(_, instance)| plan.expansion_of(instance).is_some());
-        Self(
-            points
-                .filter_map(|(index, point)| Some((point.name.strip_suffix(OPEN)?, index)))
-                .collect(),
-        )
+        let mut points = Self {
+            by_name: HashMap::new(),
+            axes: HashMap::new(),
+        };
+        for (index, instance) in plan.instances.iter().enumerate() {
+            if let Some(expansion) = plan.expansion_of(instance) {
+                points.by_name.insert(&instance.name, index);
+                points.axes.insert(&instance.stage, &expansion.axis);
+            }
+        }
+        points
     }
 
-    /// The point that became the instance of that name.
+    /// The point that became the instance of that name: it has a star where the instance has the digest of an item.
     fn of(&self, name: &str) -> Option<usize> {
-        let (stem, item) = name.strip_suffix(']')?.rsplit_once('=')?;
-        let is_digest = item.len() == 64 && item.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_digest
-            .then(|| self.0.get(name.get(..=stem.len())?).copied())
-            .flatten()
+        let (stage, _) = name.split_once('[')?;
+        let axis = format!("{}=", self.axes.get(stage)?);
+        name.match_indices(&axis).find_map(|(at, found)| {
+            let (before, rest) = name.split_at(at + found.len());
+            let (item, after) = rest.split_at_checked(64)?;
+            let is_digest = item.bytes().all(|byte| byte.is_ascii_hexdigit());
+            is_digest
+                .then(|| self.by_name.get(format!("{before}*{after}").as_str()).copied())
+                .flatten()
+        })
     }
 }

@@ -511,7 +511,13 @@ with.run = ["cat", "inputs/texts/index.json"]
         );
         assert_eq!(input.axes["n"], n);
         assert_eq!(input.axes["sample"], sample.to_string());
-        assert_eq!(input.instance, Some(format!("one[sample={sample},n={n}]")));
+        let name = input.instance.as_deref().unwrap();
+        assert!(
+            name.starts_with("one[")
+                && name.contains(&format!("sample={sample}"))
+                && name.contains(&format!("n={n}")),
+            "{name}"
+        );
     }
     assert_eq!(place.run(&stages("one")).facts("all").status, Status::Cached);
     // The same bytes from another stage: a program could tell.

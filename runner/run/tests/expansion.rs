@@ -107,9 +107,9 @@ in.events = "stages.layers.out.events"
 
 fn item(sample: &str, stage: &str, text: &str) -> String {
     format!(
-        "{stage}[sample={},item={}]",
-        Digest::of(sample.as_bytes()),
-        Digest::of(text.as_bytes())
+        "{stage}[item={},sample={}]",
+        Digest::of(text.as_bytes()),
+        Digest::of(sample.as_bytes())
     )
 }
 
@@ -172,7 +172,7 @@ fn what_is_over_the_limit_is_left_out_and_told() {
         .report
         .instances
         .iter()
-        .find(|one| one.name.ends_with("item=*]"))
+        .find(|one| one.name.contains("item=*"))
         .unwrap();
     assert_eq!(
         point.reason.as_deref(),
@@ -190,7 +190,7 @@ fn what_several_levels_leave_out_is_counted_once() {
     let stages = stages.replace("max-depth = 3", "max-depth = 3\nmax-items = 2");
     let (outcome, folder) = place.run(&stages, 2);
     let point = outcome.report.instances.iter();
-    let point = point.clone().find(|one| one.name.ends_with("item=*]")).unwrap();
+    let point = point.clone().find(|one| one.name.contains("item=*")).unwrap();
     // Of the sample `c` and `d`; of its lines also `a`, `b` and `e`.
     assert_eq!(
         point.reason.as_deref(),
