@@ -12,19 +12,23 @@ use crate::manifest::SecretRef;
 /// `with` of `command`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["run"]))]
 pub struct CommandWith {
     /// The program and its arguments. `${inputs.<port>}` and `${outputs.<port>}` are paths of what is wired and of what is to
     /// be written. An element that names a file in the document's folder is taken along to the program's work folder.
+    #[schemars(length(min = 1))]
     pub run: Vec<String>,
     /// Further files that the program needs: globs, from the document's folder.
     pub files: Vec<String>,
     /// Environment, beside the fixed small one: a text, or `{ secret = "<name>" }`.
+    #[schemars(extend("propertyNames" = {"pattern": crate::stage::ENV_NAME}))]
     pub env: BTreeMap<String, EnvValue>,
     /// The input that it reads from standard input.
     pub stdin: Option<String>,
     /// Exit codes that count as done; absent: 0.
     pub success: Vec<u8>,
     /// What it gives, beside `stdout` and `stderr`: port to its type.
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9-]{0,63}$"}))]
     pub outputs: BTreeMap<String, CommandOutput>,
     /// Its result may differ from run to run: goldens then hold facts instead of bytes.
     pub observed: bool,

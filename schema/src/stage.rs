@@ -323,6 +323,9 @@ pub static STAGE_TYPES: &[StageType] = &[
     },
 ];
 
+/// What a name in an environment looks like.
+pub(crate) const ENV_NAME: &str = "^[^=\\x00-\\x1f\\x7f]{1,255}$";
+
 /// `with` of `inspect/elf`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -395,6 +398,7 @@ pub struct LinuxWith {
     /// Guest path of the program; absent: `/tmp/sample`.
     pub path: Option<String>,
     /// Environment; absent: the persona's.
+    #[schemars(extend("propertyNames" = {"pattern": ENV_NAME}))]
     pub env: Option<BTreeMap<String, String>>,
     /// Working directory; absent: the persona's.
     pub cwd: Option<String>,

@@ -9,11 +9,16 @@ mod quick;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use hotcell_schema::manifest::stages::{GUEST_LIMITS, SIGNALS};
+use hotcell_schema::manifest::units::UnitError;
+use hotcell_schema::manifest::{Size, Time};
+use hotcell_schema::outcome::Outcome;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value as Json;
 
 use crate::diagnostics::{Code, Diagnostic, nearest};
+use crate::near::Near;
 use crate::schemas;
 use crate::tree::{Node, Value};
 
@@ -48,6 +53,21 @@ impl Mistake {
             missing: None,
         }
     }
+
+    /// For an unknown key, the one that was probably meant.
+    pub(crate) fn meant(&self) -> Option<&str> {
+        self.meant.as_ref().map(|(_, key)| key.as_str())
+    }
+
+    /// The key that is missing.
+    pub(crate) fn missing(&self) -> Option<&str> {
+        self.missing.as_ref().map(|(_, key)| key.as_str())
+    }
+
+    /// Whether it is a key that there is not.
+    pub(crate) fn is_unknown_key(&self) -> bool {
+        self.diagnostic.code == Code::UnknownKey.as_str()
+    }
 }
 
 /// Whether a manifest has no mistake.
@@ -68,9 +88,10 @@ pub(crate) fn manifest(root: &Node) -> Vec<Mistake> {
     let Some(validator) = VALIDATOR.as_ref() else {
         return Vec::new();
     };
+    let near = Near::default();
     let mut mistakes = Vec::new();
     for error in validator.iter_errors(&json).take(MAX_TOLD) {
-        tell(root, &error, &mut mistakes);
+        tell(root, &error, &near, &mut mistakes);
     }
     // A key that is misspelt is not missing too.
     let meant: BTreeSet<_> = mistakes
@@ -149,12 +170,28 @@ fn about(diagnostic: Diagnostic, error: &ValidationError<'_>) -> Diagnostic {
     }
 }
 
-fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
+fn tell(root: &Node, error: &ValidationError<'_>, near: &Near, mistakes: &mut Vec<Mistake>) {
     let path = path_of(error);
     let (node, span) = find(root, &path);
     let steps: Vec<&str> = path.iter().map(String::as_str).collect();
     let mut add = |diagnostic: Diagnostic, path: Vec<String>| mistakes.push(Mistake::new(diagnostic, path));
     let found = shown(node);
+    // Variables were filled in before; axes and samples are known in settings alone.
+    if let (Some(text), false) = (
+        node.as_text(),
+        matches!(steps.as_slice(), ["stages", _, "with", ..] | ["variants", ..]),
+    ) && text.contains("${")
+    {
+        let (why, help) = match text.contains("${vars.") {
+            true => ("it has to be written out", "variables stand for values within it"),
+            false => (
+                "only variables are filled in outside of `with`",
+                "write `${vars.<name>}`; axes and samples can stand in `with`",
+            ),
+        };
+        let title = format!("{found} cannot stand here: {why}");
+        return add(Diagnostic::error(Code::WrongForm, span, title).help(help), path);
+    }
     match error.kind() {
         ValidationErrorKind::AdditionalProperties { unexpected }
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
@@ -181,12 +218,14 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
                     .as_table()
                     .and_then(|table| table.get(key))
                     .map_or(span, |entry| entry.key);
-                let mut diagnostic =
-                    Diagnostic::error(code, span, title).did_you_mean(key, known.iter().copied());
-                if diagnostic.help.is_none() && !known.is_empty() {
-                    diagnostic = diagnostic.help(format!("known here: {}", known.join(", ")));
-                }
-                let meant = nearest(key, known.iter().copied()).map(|name| (table.clone(), name.to_owned()));
+                let meant = near.find(key, known.iter().copied());
+                let diagnostic = Diagnostic::error(code, span, title);
+                let diagnostic = match meant {
+                    Some(name) => diagnostic.help(format!("did you mean `{name}`?")),
+                    None if known.is_empty() => diagnostic,
+                    None => diagnostic.help(format!("known here: {}", known.join(", "))),
+                };
+                let meant = meant.map(|name| (table.clone(), name.to_owned()));
                 mistakes.push(Mistake {
                     meant,
                     ..Mistake::new(diagnostic, path)
@@ -210,11 +249,15 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
                     format!("no input of stage `{name}` is wired"),
                 )
                 .help("write `in.file = \"${sample.file}\"`, or the output of a stage"),
-                _ => Diagnostic::error(
-                    Code::MissingKey,
-                    span,
-                    format!("the key `{key}` is missing{}", place_name(&steps)),
-                ),
+                _ => {
+                    let title = format!("the key `{key}` is missing{}", place_name(&steps));
+                    let diagnostic = Diagnostic::error(Code::MissingKey, span, title);
+                    match (steps.as_slice(), key) {
+                        (["stages", _, "with"], "run") => diagnostic.help(RUN),
+                        (["stages", _], "with") => diagnostic.help(format!("for a command, {}", WITH_RUN)),
+                        _ => diagnostic,
+                    }
+                }
             };
             let missing = Some((path.clone(), key.to_owned()));
             mistakes.push(Mistake {
@@ -277,7 +320,29 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
         ValidationErrorKind::Pattern { .. } if is_mirror(&steps) && found.contains('@') => {
             let title = "an address with a user or a password: whoever reads the manifest knows it";
             let help = "a mirror that asks for a password cannot be used; take its files as `path`";
-            add(Diagnostic::error(Code::LiteralSecret, span, title).help(help), path.clone());
+            add(
+                Diagnostic::error(Code::LiteralSecret, span, title).help(help),
+                path.clone(),
+            );
+        }
+        ValidationErrorKind::Pattern { .. } if matches!(steps.as_slice(), ["secrets", _, "env"]) => {
+            // It may be the secret itself.
+            let title = "this is not the name of an environment variable";
+            let help = "a name holds letters, digits and `_`, and does not begin with a digit";
+            add(
+                Diagnostic::error(Code::WrongForm, span, title).help(help),
+                path.clone(),
+            );
+        }
+        ValidationErrorKind::Pattern { .. } if matches!(steps.as_slice(), ["expect", _, "outcome"]) => {
+            add(outcome(span, node.as_text().unwrap_or_default()), path.clone());
+        }
+        ValidationErrorKind::Pattern { .. } if is_too_large(node, error) => {
+            let title = format!("{found} is too large");
+            add(
+                about(Diagnostic::error(Code::OutOfRange, span, title), error),
+                path.clone(),
+            );
         }
         ValidationErrorKind::Pattern { pattern } => {
             let wanted = description(error).unwrap_or_else(|| format!("a text like {pattern}"));
@@ -297,14 +362,19 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
                 .as_table()
                 .and_then(|table| table.get(&key))
                 .map_or(span, |entry| entry.key);
-            let diagnostic = Diagnostic::error(Code::WrongName, span, format!("`{key}` is not a name{}", place_name(&steps)))
-                .help("names begin with a lower-case letter and hold lower-case letters, digits and `-` (axes and variables: `_`)");
+            let shown: String = key.chars().take(60).collect();
+            let diagnostic = Diagnostic::error(Code::WrongName, span, format!("`{shown}` is not a name{}", place_name(&steps)))
+                .help(match steps.as_slice() {
+                    ["stages", _, "with", "env"] => "a name of the environment is not empty, and holds neither `=` nor control characters",
+                    ["stages", _, "in"] => "names of inputs begin with a lower-case letter and hold lower-case letters, digits, `-` and `_`",
+                    _ => "names begin with a lower-case letter and hold lower-case letters, digits and `-` (axes and variables: `_`)",
+                });
             let mut path = path;
             path.push(key);
             add(diagnostic, path);
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
-            alternatives(root, error, context, node, span, path, mistakes);
+            alternatives(root, error, context, node, span, path, near, mistakes);
         }
         ValidationErrorKind::Minimum { limit } | ValidationErrorKind::ExclusiveMinimum { limit } => {
             let title = format!("{found} is less than {limit}");
@@ -320,16 +390,7 @@ fn tell(root: &Node, error: &ValidationError<'_>, mistakes: &mut Vec<Mistake>) {
                 path,
             );
         }
-        ValidationErrorKind::MinItems { limit } => {
-            add(
-                Diagnostic::error(
-                    Code::OutOfRange,
-                    span,
-                    format!("the list has less than {limit} values"),
-                ),
-                path,
-            );
-        }
+        ValidationErrorKind::MinItems { limit } => add(too_few(span, &steps, *limit), path),
         _ => add(Diagnostic::error(Code::Invalid, span, error.to_string()), path),
     }
 }
@@ -342,6 +403,7 @@ fn alternatives(
     node: &Node,
     span: hotcell_schema::manifest::Span,
     path: Vec<String>,
+    near: &Near,
     mistakes: &mut Vec<Mistake>,
 ) {
     let depth =
@@ -372,12 +434,23 @@ fn alternatives(
         mistakes.push(Mistake::new(diagnostic, path));
         return;
     }
+    // An empty list is a list: what it has to hold is what is wrong.
+    let few = context.iter().flatten().find_map(|error| match error.kind() {
+        ValidationErrorKind::MinItems { limit } if path_of(error) == path => Some(*limit),
+        _ => None,
+    });
+    if let (Some(limit), Value::List(_)) = (few, &node.value) {
+        let steps: Vec<&str> = path.iter().map(String::as_str).collect();
+        let diagnostic = too_few(span, &steps, limit);
+        mistakes.push(Mistake::new(diagnostic, path));
+        return;
+    }
     let candidates: Vec<&Vec<ValidationError<'static>>> = context.iter().filter(meant).collect();
     let deepest = candidates.iter().max_by_key(|errors| depth(errors));
     match (deepest, candidates.as_slice()) {
-        (Some(only), [_]) => only.iter().for_each(|error| tell(root, error, mistakes)),
+        (Some(only), [_]) => only.iter().for_each(|error| tell(root, error, near, mistakes)),
         (Some(best), _) if depth(best) > path.len() => {
-            best.iter().for_each(|error| tell(root, error, mistakes))
+            best.iter().for_each(|error| tell(root, error, near, mistakes))
         }
         _ => {
             let mut diagnostic = Diagnostic::error(
@@ -393,16 +466,95 @@ fn alternatives(
     }
 }
 
+const RUN: &str = "write `run = [\"python3\", \"analyse.py\"]`";
+const WITH_RUN: &str = "write `with.run = [\"python3\", \"analyse.py\"]`";
+
+/// A list that is too short.
+fn too_few(span: hotcell_schema::manifest::Span, steps: &[&str], least: u64) -> Diagnostic {
+    match steps {
+        ["stages", _, "for-each", axis] | ["stages", _, "for-each", axis, "over"] => Diagnostic::error(
+            Code::OutOfRange,
+            span,
+            format!("the axis `{axis}` has no values, so nothing would be done"),
+        )
+        .help("give it values, or a set of samples: `\"samples.<set>\"`"),
+        ["stages", name, "in", port] => Diagnostic::error(
+            Code::MissingInput,
+            span,
+            format!("nothing is wired to the input `{port}` of stage `{name}`"),
+        )
+        .help(format!(
+            "write `in.{port} = \"${{sample.file}}\"`, or the output of a stage"
+        )),
+        ["stages", name, "with", "run"] => Diagnostic::error(
+            Code::MissingKey,
+            span,
+            format!("`with.run` of `{name}` names no program"),
+        )
+        .help(RUN),
+        _ => Diagnostic::error(
+            Code::OutOfRange,
+            span,
+            format!("the list has less than {least} values"),
+        ),
+    }
+}
+
+/// Whether a duration or size has the right form, and is more than there can be.
+fn is_too_large(node: &Node, error: &ValidationError<'_>) -> bool {
+    let text = node.as_text().unwrap_or_default();
+    let large = |error: UnitError| matches!(error, UnitError::TooLarge(_));
+    match description(error) {
+        Some(about) if about.starts_with("a duration") => text.parse::<Time>().is_err_and(large),
+        Some(about) if about.starts_with("a size") => text.parse::<Size>().is_err_and(large),
+        _ => false,
+    }
+}
+
+/// An outcome that no sample can have.
+fn outcome(span: hotcell_schema::manifest::Span, wrong: &str) -> Diagnostic {
+    let shown: String = wrong.chars().take(60).collect();
+    let diagnostic = Diagnostic::error(
+        Code::WrongValue,
+        span,
+        format!("`{shown}` is no outcome that a sample can have"),
+    );
+    let (kind, rest) = wrong.split_once(' ').unwrap_or((wrong, ""));
+    let known: &[&str] = match kind {
+        "exited" => return diagnostic.help("a program exits with 0 to 255: `exited 0`"),
+        "signalled" => SIGNALS,
+        "limit" => GUEST_LIMITS,
+        "faulted" | "unsupported" => {
+            return diagnostic.help(format!(
+                "write `{kind}` alone, or `{kind}: …` as a report says it"
+            ));
+        }
+        "completed" => return diagnostic.help("write `completed` alone"),
+        _ => {
+            let near = nearest(kind, Outcome::KINDS);
+            return diagnostic.help(match (near, rest) {
+                (Some(near), "") => format!("did you mean `{near}`?"),
+                (Some(near), rest) => format!("did you mean `{near} {rest}`?"),
+                (None, _) => format!("it begins with one of: {}", Outcome::KINDS.join(", ")),
+            });
+        }
+    };
+    diagnostic.help(match nearest(rest, known.iter().copied()) {
+        Some(near) => format!("did you mean `{kind} {near}`?"),
+        None => format!("write `{kind}` alone, or one of: {}", known.join(", ")),
+    })
+}
+
 fn is_mirror(steps: &[&str]) -> bool {
     matches!(steps, ["sources", _, "mirror"])
 }
 
 /// Whether a secret is named here.
 fn is_secret(steps: &[&str]) -> bool {
-    matches!(steps, ["secrets", _] | ["sources", _, "password"])
+    matches!(steps, ["secrets", _] | ["sources", _, "password", ..])
 }
 
-fn literal_secret(span: hotcell_schema::manifest::Span, steps: &[&str]) -> Diagnostic {
+pub(crate) fn literal_secret(span: hotcell_schema::manifest::Span, steps: &[&str]) -> Diagnostic {
     let diagnostic = Diagnostic::error(
         Code::LiteralSecret,
         span,

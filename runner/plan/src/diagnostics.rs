@@ -264,16 +264,19 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         return None;
     }
     let allowed = (wrong.chars().count() / 3).clamp(1, 4);
+    let length = wrong.chars().count();
+    // Every name of one letter is near to every other.
+    let alike = |distance: usize, name: &str| distance <= allowed && distance < length.max(name.chars().count());
     known
         .into_iter()
-        .filter(|name| name.len() <= 200)
+        .filter(|name| name.len() <= 200 && name.chars().count().abs_diff(length) <= allowed)
         .map(|name| {
             (
                 strsim::damerau_levenshtein(&wrong.to_lowercase(), &name.to_lowercase()),
                 name,
             )
         })
-        .filter(|(distance, _)| *distance <= allowed)
+        .filter(|(distance, name)| alike(*distance, name))
         .min_by(|a, b| a.0.cmp(&b.0).then_with(|| a.1.cmp(b.1)))
         .map(|(_, name)| name)
 }
@@ -313,6 +316,7 @@ codes! {
     Override = "E0010": "A `--set` or `--variant` cannot be applied.",
     Version = "E0011": "The manifest's version is missing or not one this program reads.",
     Unwritable = "E0012": "A document cannot be written in that language.",
+    MoreMistakes = "E0013": "There are more mistakes than are told.",
     UnknownKey = "E0101": "A key that does not exist here.",
     MissingKey = "E0102": "A key that must be there is missing.",
     WrongType = "E0103": "A value of the wrong type.",
@@ -387,5 +391,8 @@ mod tests {
         );
         assert_eq!(nearest("zebra", ["samples", "sources"]), None);
         assert_eq!(nearest("", ["in"]), None);
+        assert_eq!(nearest("a", ["b"]), None);
+        assert_eq!(nearest("A", ["a", "b"]), Some("a"));
+        assert_eq!(nearest("a", ["ab"]), Some("ab"));
     }
 }

@@ -3,10 +3,12 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`changes`] | variants and `--set` |
+//! | [`literals`] | secrets that are written out |
 //! | [`form`] | the schema, and the types |
 
 mod changes;
 mod form;
+mod literals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -14,7 +16,7 @@ use std::io::Read as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_schema::manifest::{self, Manifest, Span};
 
-use crate::diagnostics::{Code, Diagnostic, Severity};
+use crate::diagnostics::{Code, Diagnostic, Severity, nearest};
 use crate::shipped;
 use crate::sources::Sources;
 use crate::tree::origins::{self, Origins};
@@ -62,7 +64,12 @@ pub struct Loaded {
     unfilled: BTreeSet<Span>,
     /// Whether an included document could not be had: what is missing may stand there.
     partial: bool,
+    /// Mistakes that are not told.
+    untold: usize,
 }
+
+/// Greatest number of diagnostics that are told.
+const MAX_TOLD: usize = 1000;
 
 impl Loaded {
     /// Whether anything is wrong that keeps the manifest from being used.
@@ -93,8 +100,22 @@ impl Loaded {
             !(follows || self.partial && missing.contains(&diagnostic.code))
         });
         self.origins.trace(&mut self.diagnostics);
+        self.diagnostics.retain(|diagnostic| diagnostic.code != Code::MoreMistakes.as_str());
         self.diagnostics.sort_by_key(Diagnostic::span);
         self.diagnostics.dedup();
+        // Nobody reads more; errors stay before warnings.
+        if self.diagnostics.len() > MAX_TOLD {
+            self.untold += self.diagnostics.len() - MAX_TOLD;
+            self.diagnostics.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.severity));
+            self.diagnostics.truncate(MAX_TOLD);
+            self.diagnostics.sort_by_key(Diagnostic::span);
+        }
+        if self.untold > 0 {
+            let title = format!("{} more mistakes are not told", self.untold);
+            self.diagnostics.push(
+                Diagnostic::without_place(Code::MoreMistakes, title).help("mend the first ones, and ask again"),
+            );
+        }
     }
 }
 
@@ -150,12 +171,14 @@ pub fn read_text(path: &Utf8Path) -> Result<String, Diagnostic> {
         ));
     }
     String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().get(..at).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let last = before.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let column = last.iter().filter(|byte| (**byte & 0xc0) != 0x80).count() + 1;
         refuse(
             Code::NotText,
-            format!(
-                "{path} is not UTF-8 text: byte {} fits no character",
-                error.utf8_error().valid_up_to()
-            ),
+            format!("{path} is not UTF-8 text: what stands in line {line}, column {column} (byte {at}) fits no character"),
         )
     })
 }
@@ -169,7 +192,10 @@ pub(crate) fn inside(folder: &Utf8Path, path: &str) -> Result<Utf8PathBuf, Strin
             camino::Utf8Component::Normal(_) | camino::Utf8Component::CurDir
         )
     });
-    if !plain || path.as_str().is_empty() {
+    if path.as_str().is_empty() {
+        return Err("an empty text names no file".into());
+    }
+    if !plain {
         return Err(format!(
             "`{path}` leads out of the folder of the document that names it"
         ));
@@ -211,6 +237,8 @@ struct Loader {
     asked: BTreeSet<Utf8PathBuf>,
     /// Documents that were read, with what they include.
     done: BTreeMap<Utf8PathBuf, Option<Node>>,
+    /// Secrets that are written out.
+    literals: literals::Literals,
 }
 
 impl Loader {
@@ -257,6 +285,7 @@ impl Loader {
             }
         };
         let mut node = node?;
+        self.literals(&node);
         self.version(&mut node)?;
         self.includes(path, node)
     }
@@ -293,7 +322,13 @@ impl Loader {
             );
             return Some(());
         };
-        if entry.node.value != Value::Integer(i64::from(manifest::VERSION)) {
+        let version = match entry.node.value {
+            Value::Integer(version) => Some(version),
+            // A whole number, to JSON schemas.
+            Value::Float(version) => tree::read::whole(version),
+            _ => None,
+        };
+        if version != Some(i64::from(manifest::VERSION)) {
             self.problems.push(
                 Diagnostic::error(
                     Code::Version,
@@ -360,8 +395,16 @@ impl Loader {
                     .map(|file| format!("{}{}", shipped::PREFIX, file.path))
                     .collect();
                 let title = format!("`{name}` is not among the documents that are part of the program");
-                let problem = Diagnostic::error(Code::Include, nowhere, title)
-                    .did_you_mean(name, known.iter().map(String::as_str));
+                // The ending is left out more often than a letter.
+                let stem = |name: &str| name.trim_end_matches(".yaml").trim_end_matches(".yml").to_owned();
+                let problem = Diagnostic::error(Code::Include, nowhere, title);
+                let stems: Vec<String> = known.iter().map(|known| stem(known)).collect();
+                let near = nearest(&stem(name), stems.iter().map(String::as_str));
+                let near = near.and_then(|near| known.iter().find(|known| stem(known) == near));
+                let problem = match near {
+                    Some(near) => problem.help(format!("did you mean `{near}`?")),
+                    None => problem,
+                };
                 return Err(match problem.help {
                     Some(_) => problem,
                     None => problem.help(format!("there are: {}", known.join(", "))),
@@ -447,6 +490,7 @@ impl Loader {
         if tree.as_table().is_some_and(|table| !table.is_empty()) {
             self.variants(&mut tree, options);
             self.set(&mut tree, options);
+            self.hide_variables();
             unfilled = vars::fill(&mut tree, &self.sources, &mut self.origins, &mut self.problems);
             typed = self.check(&tree, &mut tainted);
         }
@@ -470,6 +514,7 @@ impl Loader {
             origins: self.origins,
             unfilled,
             partial: self.partial,
+            untold: 0,
         };
         loaded.settle();
         loaded

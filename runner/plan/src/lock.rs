@@ -73,7 +73,7 @@ pub fn pin(plan: &Plan, tools: &Tools<'_>) -> Lock {
     }
     for set in plan.file_sets.values() {
         for file in &set.files {
-            let path = crate::files::relative(&plan.folder, &set.folder.join(&file.name));
+            let path = crate::files::relative(&plan.folder, &file.path);
             lock.files.insert(path.into_string(), file.digest.to_string());
         }
     }

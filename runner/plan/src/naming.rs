@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use crate::plan::{AxisValue, Plan};
 
-/// The name of an instance, `run[sample=<digest>]`; that of a point has `*` for the values that are not known yet.
+/// The name of an instance, `run[sample=<digest>]`, with its axes in the order of their names; that of a point has `*` for the values that are not known yet.
 pub(crate) fn name(
     plan: &Plan,
     stage: &str,
@@ -15,11 +15,15 @@ pub(crate) fn name(
     point: Option<&str>,
 ) -> String {
     let mut name = stage.to_owned();
-    let values = axes
+    let mut values: Vec<(&str, String)> = axes
         .iter()
-        .map(|(axis, value)| (axis.as_str(), plain_or_quoted(&plan.axis_text(value))));
-    let open = point.map(|axis| (axis, "*".to_owned()));
-    for (index, (axis, text)) in values.chain(open).enumerate() {
+        .map(|(axis, value)| (axis.as_str(), plain_or_quoted(&plan.axis_text(value))))
+        .collect();
+    if let Some(open) = point {
+        let at = values.partition_point(|(axis, _)| *axis < open);
+        values.insert(at, (open, "*".to_owned()));
+    }
+    for (index, (axis, text)) in values.into_iter().enumerate() {
         name.push(if index == 0 { '[' } else { ',' });
         name.push_str(axis);
         name.push('=');

@@ -149,7 +149,7 @@ pub struct Archive {
 pub struct PlannedStage {
     /// The stage type.
     pub uses: String,
-    /// Names of its axes.
+    /// Names of its axes, in order.
     pub axes: Vec<String>,
     /// Index of its first instance in [`Plan::instances`].
     pub first: usize,
@@ -199,7 +199,7 @@ pub struct Instance {
     pub stage: String,
     /// The stage type: a row of [`hotcell_schema::stage::STAGE_TYPES`].
     pub uses: String,
-    /// Values of the axes.
+    /// Values of the axes, in the order of their names.
     pub axes: IndexMap<String, AxisValue>,
     /// `with`, read into the stage type's own struct and written again with every default:
     /// `serde_json::from_value::<LinuxWith>` and its like read it.
@@ -381,9 +381,6 @@ pub struct RuleSet {
 pub struct FileSet {
     /// Digest of all names and contents.
     pub digest: Digest,
-    /// Folder that the names count from: that of the document that names them. Not part of the written plan.
-    #[serde(skip)]
-    pub folder: Utf8PathBuf,
     /// Files in the order of their names.
     pub files: Vec<OwnFile>,
 }
@@ -391,8 +388,11 @@ pub struct FileSet {
 /// A file of the user's own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnFile {
-    /// Name: its path from the set's folder.
+    /// Name in the program's work folder: its path from the folder of the document that names it.
     pub name: String,
+    /// Where it stands. Not part of the written plan.
+    #[serde(skip)]
+    pub path: Utf8PathBuf,
     /// Digest of its bytes.
     pub digest: Digest,
     /// Length in bytes.

@@ -20,10 +20,10 @@ mod origins;
 mod refusals;
 mod settings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hotcell_schema::digest::Digest;
-use hotcell_schema::manifest::{Kind, Manifest};
+use hotcell_schema::manifest::{Expectation, Kind, Manifest, Span};
 use hotcell_schema::stage::StageType;
 use indexmap::IndexMap;
 use serde_json::{Map, Value as Json};
@@ -38,7 +38,7 @@ use crate::profiles::Profiles;
 use crate::reader::Supply;
 use crate::samples;
 use crate::sources::Sources;
-use crate::tree::Node;
+use crate::tree::{Node, Value};
 
 /// Makes the plan of a loaded manifest. Nothing is given when anything is wrong; everything that is wrong, and warnings, are
 /// added to the manifest's diagnostics.
@@ -54,6 +54,9 @@ pub fn plan_with(loaded: &mut Loaded, profiles: &Profiles, supply: &Supply<'_>) 
     let plan = build(&manifest, loaded, profiles, supply, &mut sources, &mut problems);
     loaded.manifest = Some(manifest);
     loaded.sources = sources;
+    // What has been told of is not told again in other words.
+    let told: BTreeSet<Span> = loaded.diagnostics.iter().filter_map(Diagnostic::span).collect();
+    problems.retain(|problem| problem.span().is_none_or(|span| !told.contains(&span)));
     loaded.diagnostics.append(&mut problems);
     loaded.settle();
     if loaded.has_errors() { None } else { plan }
@@ -71,7 +74,8 @@ struct Shared<'a> {
 
 impl Shared<'_> {
     fn tainted(&self, section: &'static str, name: &str) -> bool {
-        self.loaded.tainted.contains(&(section, name.to_owned()))
+        // Nearly always there are none, and this is asked for each reference.
+        !self.loaded.tainted.is_empty() && self.loaded.tainted.contains(&(section, name.to_owned()))
     }
 }
 
@@ -163,7 +167,20 @@ fn expectations(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
             problems.push(shared.near.hint(problem, name, known));
         }
     }
-    for expectation in &shared.manifest.expect {
+    let places = match shared.tree.get("expect").map(|expect| &expect.value) {
+        Some(Value::List(items)) => items.iter().map(|item| item.span).collect(),
+        _ => Vec::new(),
+    };
+    for (index, expectation) in shared.manifest.expect.iter().enumerate() {
+        // Places are known as long as none was left out.
+        if let Some(span) = places.get(index).filter(|_| places.len() == shared.manifest.expect.len())
+            && !says_something(expectation)
+        {
+            problems.push(
+                Diagnostic::error(Code::MissingKey, *span, "this expects nothing")
+                    .help("say what is expected: `outcome`, `hits`, `behaviour` or `stdout`"),
+            );
+        }
         let Some(filter) = &expectation.filter else {
             continue;
         };
@@ -179,6 +196,15 @@ fn expectations(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
             )),
         }
     }
+}
+
+/// Whether an expectation can be met or not.
+fn says_something(expectation: &Expectation) -> bool {
+    let hits = expectation.hits.as_ref().is_some_and(|hits| *hits != Default::default());
+    let behaviour = &expectation.behaviour;
+    let behaviour = behaviour.as_ref().is_some_and(|lines| *lines != Default::default());
+    let stdout = expectation.stdout.as_ref().is_some_and(|text| *text != Default::default());
+    hits || behaviour || stdout || expectation.outcome.is_some()
 }
 
 impl Plan {

@@ -13,6 +13,7 @@ use indexmap::IndexMap;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::files::{self, ByDigest, FileError};
 use crate::load::{self, Loaded};
+use crate::near::Near;
 use crate::plan::{Archive, Origin, Sample};
 use crate::pools::{Entry, Maker, Pool};
 use crate::profiles::Profiles;
@@ -42,6 +43,7 @@ pub(crate) struct Reader<'a> {
     supply: &'a Supply<'a>,
     sources: &'a mut Sources,
     problems: &'a mut Vec<Diagnostic>,
+    near: Near,
     by_digest: ByDigest,
     /// Sources that are no folders; nothing where one cannot be had.
     pools: BTreeMap<String, Option<Rc<Pool>>>,
@@ -70,6 +72,7 @@ pub(crate) fn find(
         supply,
         sources,
         problems,
+        near: Near::default(),
         by_digest: ByDigest::default(),
         pools: BTreeMap::new(),
         absent: Vec::new(),
@@ -174,14 +177,10 @@ impl Reader<'_> {
         };
         let Some(source) = self.manifest.sources.get(&wanted.value) else {
             if !self.loaded.tainted.contains(&("sources", wanted.value.clone())) {
-                self.problems.push(
-                    Diagnostic::error(
-                        Code::UnknownSamples,
-                        wanted.span,
-                        format!("there is no source `{wanted}`"),
-                    )
-                    .did_you_mean(wanted, self.manifest.sources.keys().map(String::as_str)),
-                );
+                let title = format!("there is no source `{wanted}`");
+                let problem = Diagnostic::error(Code::UnknownSamples, wanted.span, title);
+                let known = self.manifest.sources.keys().map(String::as_str);
+                self.problems.push(self.near.hint(problem, wanted, known));
             }
             return None;
         };

@@ -12,6 +12,8 @@ const BASE: &str = "https://hotcell.example.invalid/schema/";
 
 /// Name of the definition that stands for `${…}`.
 const EXPRESSION: &str = "#/$defs/Expression";
+/// Name of the definition that stands for `${vars.…}`: what is outside of settings knows nothing else.
+const VARIABLE: &str = "#/$defs/Variable";
 
 /// A schema.
 #[derive(Debug, Clone)]
@@ -111,13 +113,13 @@ pub fn manifest() -> Json {
         {
             // A whole section is written out; what is in it need not be.
             if value.get("additionalProperties").is_some() {
-                inside(value, &mut roots);
+                inside(value, VARIABLE, &mut roots);
             } else {
-                widen(value, &mut roots);
+                widen(value, VARIABLE, &mut roots);
             }
         }
     }
-    allow_expressions(&mut schema, roots);
+    allow(&mut schema, VARIABLE, roots);
     schema
 }
 
@@ -147,14 +149,30 @@ pub fn filled_manifest() -> Json {
             .collect();
         let mut then = json!({
             "properties": {
-                "with": with,
+                "with": &with,
                 "in": {"properties": inputs, "required": required, "additionalProperties": stage_type.open},
             },
         });
-        if !required.is_empty()
-            && let Some(then) = then.as_object_mut()
-        {
-            then.insert("required".into(), json!(["in"]));
+        if let (true, Some(inputs)) = (
+            stage_type.open,
+            then.pointer_mut("/properties/in").and_then(Json::as_object_mut),
+        ) {
+            inputs.insert(
+                "propertyNames".into(),
+                json!({"pattern": "^[a-z][a-z0-9_-]{0,63}$"}),
+            );
+        }
+        let settings = reference(&with)
+            .and_then(|name| generator.definitions().get(&name)?.get("required")?.as_array())
+            .is_some_and(|required| !required.is_empty());
+        let keys = [("in", !required.is_empty()), ("with", settings)];
+        let keys: Vec<&str> = keys
+            .into_iter()
+            .filter(|(_, needed)| *needed)
+            .map(|(key, _)| key)
+            .collect();
+        if let (false, Some(then)) = (keys.is_empty(), then.as_object_mut()) {
+            then.insert("required".into(), json!(keys));
         }
         conditions.push(json!({
             "if": {"properties": {"uses": {"const": stage_type.name}}, "required": ["uses"]},
@@ -162,7 +180,7 @@ pub fn filled_manifest() -> Json {
         }));
     }
     let mut schema = generator.into_root_schema_for::<Manifest>().to_value();
-    allow_expressions(&mut schema, roots);
+    allow(&mut schema, EXPRESSION, roots);
     let names: Vec<&str> = STAGE_TYPES.iter().map(|stage_type| stage_type.name).collect();
     if let Some(uses) = schema
         .pointer_mut("/$defs/Stage/properties/uses")
@@ -197,52 +215,60 @@ fn reference(schema: &Json) -> Option<String> {
 }
 
 /// Lets `${…}` stand for every value below the given definitions that is not a free text already.
-fn allow_expressions(schema: &mut Json, roots: Vec<String>) {
+fn allow(schema: &mut Json, what: &'static str, roots: Vec<String>) {
     let Some(definitions) = schema.get_mut("$defs").and_then(Json::as_object_mut) else {
         return;
     };
     let mut done = BTreeSet::new();
     let mut left = roots;
     while let Some(name) = left.pop() {
-        if name != "Expression"
+        if !["Expression", "Variable"].contains(&name.as_str())
             && done.insert(name.clone())
             && let Some(definition) = definitions.get_mut(&name)
         {
-            inside(definition, &mut left);
+            inside(definition, what, &mut left);
         }
     }
-    definitions.insert(
-        "Expression".into(),
-        json!({"type": "string", "pattern": "\\$\\{", "description": "a text with ${expression}; alone, the expression keeps its type"}),
-    );
+    let (name, definition) = match what {
+        EXPRESSION => (
+            "Expression",
+            json!({"type": "string", "pattern": "\\$\\{", "description": "a text with ${expression}; alone, the expression keeps its type"}),
+        ),
+        _ => (
+            "Variable",
+            json!({"type": "string", "pattern": "\\$\\{.*vars\\.", "description": "a text with ${vars.<name>}; alone, it has the variable's type"}),
+        ),
+    };
+    definitions.insert(name.into(), definition);
 }
 
 /// Widens the values inside of a table's or list's schema.
-fn inside(schema: &mut Json, left: &mut Vec<String>) {
+fn inside(schema: &mut Json, what: &'static str, left: &mut Vec<String>) {
     let Some(object) = schema.as_object_mut() else {
         return;
     };
     if let Some(properties) = object.get_mut("properties").and_then(Json::as_object_mut) {
-        properties.values_mut().for_each(|value| widen(value, left));
+        properties.values_mut().for_each(|value| widen(value, what, left));
     }
     for key in ["items", "additionalProperties"] {
         if let Some(value) = object.get_mut(key).filter(|value| value.is_object()) {
-            widen(value, left);
+            widen(value, what, left);
         }
     }
 }
 
 fn is_expression(schema: &Json) -> bool {
-    schema.get("$ref").and_then(Json::as_str) == Some(EXPRESSION)
+    let reference = schema.get("$ref").and_then(Json::as_str);
+    reference.is_some_and(|reference| [EXPRESSION, VARIABLE].contains(&reference))
 }
 
-fn widen(value: &mut Json, left: &mut Vec<String>) {
+fn widen(value: &mut Json, what: &'static str, left: &mut Vec<String>) {
     left.extend(reference(value));
     for key in ["anyOf", "oneOf"] {
         let forms = value.get(key).and_then(Json::as_array).into_iter().flatten();
         left.extend(forms.filter_map(reference));
     }
-    inside(value, left);
+    inside(value, what, left);
     let free_text = {
         let is_text = match value.get("type") {
             Some(Json::String(name)) => name == "string",
@@ -270,7 +296,7 @@ fn widen(value: &mut Json, left: &mut Vec<String>) {
             }
         }
     }
-    wide.insert("anyOf".into(), json!([inner, {"$ref": EXPRESSION}]));
+    wide.insert("anyOf".into(), json!([inner, {"$ref": what}]));
     *value = Json::Object(wide);
 }
 

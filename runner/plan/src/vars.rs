@@ -12,10 +12,22 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::diagnostics::{Code, Diagnostic};
 use crate::expression::{self, Evaluator, Piece};
+use crate::near::Near;
 use crate::sources::Sources;
 use crate::tree::origins::Origins;
 use crate::tree::{MAX_ADDED, MAX_DEPTH, Node, Value};
 
+/// Tables at the top that are written out: variables stand within them.
+const SECTIONS: [&str; 8] = [
+    "sources",
+    "samples",
+    "stages",
+    "secrets",
+    "templates",
+    "images",
+    "networks",
+    "users",
+];
 /// Greatest number of bytes that variables may add.
 const MAX_BYTES: usize = 16 << 20;
 /// Greatest length of a chain of variables that use each other.
@@ -37,8 +49,10 @@ pub(crate) fn fill(
         evaluator: None,
         known: HashMap::new(),
         order: Vec::new(),
+        near: Near::default(),
         chain: Vec::new(),
         open: BTreeSet::new(),
+        failures: 0,
         bytes: 0,
         values: 0,
         sources,
@@ -64,6 +78,9 @@ pub(crate) fn fill(
         match key.as_str() {
             // Includes and variants were applied before there were variables.
             "include" | "variants" => {}
+            // Whoever looks at a document sees by itself what it is, and which parts it has.
+            "kind" => {}
+            section if SECTIONS.contains(&section) && matches!(entry.node.value, Value::Text(_)) => {}
             "vars" => vars.put_back(&mut entry.node),
             "stages" => conditions(&mut entry.node, "when", &mut vars),
             "expect" => conditions(&mut entry.node, "where", &mut vars),
@@ -111,10 +128,13 @@ struct Vars<'a> {
     evaluator: Option<Evaluator>,
     known: HashMap<String, Variable>,
     order: Vec<String>,
+    near: Near,
     /// Variables that are being filled in, for circles.
     chain: Vec<String>,
     /// Texts that could not be filled in.
     open: BTreeSet<Span>,
+    /// How many texts could not be filled in.
+    failures: usize,
     bytes: usize,
     values: usize,
     sources: &'a Sources,
@@ -138,10 +158,11 @@ impl Vars<'_> {
             }
         };
         self.chain.push(name.to_owned());
-        let before = self.problems.len();
+        let before = self.failures;
         self.node(&mut node);
         self.chain.pop();
-        let state = if self.problems.len() == before {
+        // What a broken variable is used in is broken too, without a word of its own.
+        let state = if self.failures == before {
             State::Ready(node)
         } else {
             State::Broken
@@ -164,11 +185,11 @@ impl Vars<'_> {
 
     fn node(&mut self, node: &mut Node) {
         match &mut node.value {
-            Value::Text(text) if text.contains("vars.") && text.contains("${") => {
+            Value::Text(text) if text.contains("vars") && text.contains("${") => {
                 match self.text(&text.clone(), node.span) {
                     Ok(Some(value)) => node.value = value,
                     Ok(None) => {}
-                    Err(Told) => _ = self.open.insert(node.span),
+                    Err(Told) => self.unfilled(node.span),
                 }
             }
             Value::List(items) => items.iter_mut().for_each(|item| self.node(item)),
@@ -193,9 +214,14 @@ impl Vars<'_> {
         {
             match self.literals(&text.clone(), node.span) {
                 Ok(text) => node.value = Value::Text(text),
-                Err(Told) => _ = self.open.insert(node.span),
+                Err(Told) => self.unfilled(node.span),
             }
         }
+    }
+
+    fn unfilled(&mut self, span: Span) {
+        self.failures += 1;
+        self.open.insert(span);
     }
 
     /// What becomes of a text; nothing when it names no variable.
@@ -216,6 +242,19 @@ impl Vars<'_> {
             Piece::Expression(inner) => reads(inner).next().is_some(),
             Piece::Text(_) => false,
         };
+        let bare = pieces.iter().find_map(|piece| match piece {
+            Piece::Expression(inner) if is_bare(inner) => Some(inner.trim()),
+            _ => None,
+        });
+        if let Some(bare) = bare {
+            let title = format!("`{bare}` names no variable");
+            let place = self.within(span, bare);
+            self.problems.push(
+                Diagnostic::error(Code::UnknownVariable, place, title)
+                    .help("write `vars.<name>`, in one word: `${vars.x}`"),
+            );
+            return Err(Told);
+        }
         if !pieces.iter().any(names) {
             return Ok(None);
         }
@@ -371,8 +410,10 @@ impl Vars<'_> {
             None => {
                 let place = self.within(span, &format!("vars.{name}"));
                 let title = format!("there is no variable `{name}`");
-                let problem = Diagnostic::error(Code::UnknownVariable, place, title)
-                    .did_you_mean(name, self.order.iter().map(String::as_str));
+                let problem = Diagnostic::error(Code::UnknownVariable, place, title);
+                let problem = self
+                    .near
+                    .hint(problem, name, self.order.iter().map(String::as_str));
                 self.problems.push(match problem.help {
                     Some(_) => problem,
                     None if self.order.is_empty() => problem.help(format!(
@@ -482,8 +523,37 @@ fn literal(node: &Node, out: &mut String) {
     }
 }
 
+/// Whether an expression means a variable and does not name it in the one way there is: `vars["x"]`, ` vars . x`, `vars`.
+fn is_bare(expression: &str) -> bool {
+    let mut rest = expression;
+    let mut quote: Option<char> = None;
+    let mut before = ' ';
+    while let Some(character) = rest.chars().next() {
+        let starts = quote.is_none() && !(before.is_alphanumeric() || before == '_' || before == '.');
+        if let (true, Some(after)) = (starts, rest.strip_prefix("vars")) {
+            let next = after.chars().next().unwrap_or(' ');
+            let named = after
+                .strip_prefix('.')
+                .is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()));
+            if !(named || next.is_alphanumeric() || next == '_') {
+                return true;
+            }
+        }
+        let mut step = character.len_utf8();
+        match (quote, character) {
+            (Some(_), '\\') => step += rest.chars().nth(1).map_or(0, char::len_utf8),
+            (Some(open), closing) if open == closing => quote = None,
+            (None, '"' | '\'') => quote = Some(character),
+            _ => {}
+        }
+        before = character;
+        rest = rest.get(step..).unwrap_or_default();
+    }
+    false
+}
+
 /// The variables that an expression names, outside of quoted texts, and where each stands.
-fn reads(expression: &str) -> impl Iterator<Item = (&str, std::ops::Range<usize>)> {
+pub(crate) fn reads(expression: &str) -> impl Iterator<Item = (&str, std::ops::Range<usize>)> {
     let mut at = 0;
     let mut quote: Option<char> = None;
     let mut before = ' ';
@@ -561,6 +631,15 @@ mod tests {
         let circle = told("vars = { a = '${vars.b}', b = '${vars.c}', c = '${vars.a}' }\nx = '${vars.a}'\n");
         assert_eq!(circle.matches("E0213").count(), 1, "{circle}");
         assert!(circle.contains("a -> b -> c -> a"), "{circle}");
+        // Whatever uses a variable of the circle, wherever it is written, is not told for itself.
+        for order in [
+            "a = '${vars.b}', b = '${vars.a}', c = 'x${vars.a}'",
+            "c = 'x${vars.a}', b = '${vars.a}', a = '${vars.b}'",
+        ] {
+            let text = format!("vars = {{ {order} }}\nx = '${{vars.c}}'\n[stages.s]\nwhen = 'vars.c == 1'\n");
+            let all = told(&text);
+            assert_eq!(all.matches(": E0").count(), 1, "{all}");
+        }
         let unknown = told("vars = { count = 1 }\nx = 'n${vars.coutn}'\n");
         assert!(
             unknown.contains("E0212") && unknown.contains("did you mean `count`?"),
@@ -568,6 +647,17 @@ mod tests {
         );
         assert!(unknown.contains("m.toml:2:9"), "{unknown}");
         assert!(told("vars = { l = [1] }\nx = 'n${vars.l}'\n").contains("E0211"));
+        for bare in ["vars[\"l\"]", " vars . l ", "vars", "vars|length", "1 + vars"] {
+            let told = told(&format!("vars = {{ l = 1 }}\nx = '${{{bare}}}'\n"));
+            assert!(
+                told.contains("E0212") && told.contains("write `vars.<name>`"),
+                "{bare}: {told}"
+            );
+        }
+        assert_eq!(
+            told("vars = { l = 1 }\nx = '${sample.vars ~ \"vars\" ~ myvars ~ vars_x}'\n"),
+            ""
+        );
     }
 
     #[test]

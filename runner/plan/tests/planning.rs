@@ -141,8 +141,8 @@ fn a_manifest_becomes_instances() {
     assert_eq!(plan.instances.len(), 2 + 4 + 4 + 1);
     let run = &plan.instances[2];
     let digest = hotcell_schema::digest::Digest::of(&x86_64);
-    assert_eq!(run.name, format!("run[sample={digest},round=1]"));
-    assert_eq!(run.slug, format!("one-{}_1", digest.short()));
+    assert_eq!(run.name, format!("run[round=1,sample={digest}]"));
+    assert_eq!(run.slug, format!("1_one-{}", digest.short()));
     assert_eq!(run.arch.as_deref(), Some("x86_64"));
     assert_eq!(run.persona.as_deref(), Some("router"));
     assert_eq!(plan.personas["router"].memory_mib, 128);

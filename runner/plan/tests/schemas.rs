@@ -106,12 +106,54 @@ fn settings() -> impl Strategy<Value = (&'static str, Json)> {
             ]
         ),
         of("detect/rules", &["rules"]),
+        command_settings(),
     ]
+}
+
+/// Settings of a command: rightly used, and each key with any value.
+fn command_settings() -> impl Strategy<Value = (&'static str, Json)> {
+    let names = prop::sample::select(vec![
+        "", "A", "a", "a-1", "a_1", "A=B", "a.b", "a\u{0}", "-a", "x/y",
+    ]);
+    let output = prop_oneof![
+        Just(json!({})),
+        Just(json!({"type": "json", "from": "stdout"})),
+        Just(json!({"type": "files", "optional": true})),
+        Just(json!({"type": "anything"})),
+        value(),
+    ];
+    let key = prop_oneof![
+        prop::collection::vec(prop::sample::select(vec!["true", "x", "--a=b"]), 0..3)
+            .prop_map(|run| ("run", json!(run))),
+        prop::collection::btree_map(
+            names.clone(),
+            prop_oneof![Just(json!("x")), Just(json!({"secret": "s"})), value()],
+            0..3
+        )
+        .prop_map(|env| ("env", json!(env))),
+        prop::collection::btree_map(names, output, 0..3).prop_map(|outputs| ("outputs", json!(outputs))),
+        (
+            prop::sample::select(vec![
+                "run", "files", "env", "stdin", "success", "outputs", "observed", "rum"
+            ]),
+            value()
+        ),
+    ];
+    (any::<bool>(), prop::collection::vec(key, 0..3)).prop_map(|(whole, keys)| {
+        let mut with = json!({});
+        if whole {
+            with["run"] = json!(["true"]);
+        }
+        for (key, value) in keys {
+            with[key] = value;
+        }
+        ("command", with)
+    })
 }
 
 /// Mistakes of these codes are about what values mean, not about their form.
 const MEANING: &[&str] = &[
-    "E0009", "E0205", "E0211", "E0302", "E0306", "E0401", "E0403", "E0901",
+    "E0009", "E0203", "E0205", "E0210", "E0211", "E0302", "E0306", "E0401", "E0403", "E0901",
 ];
 
 proptest! {
@@ -131,7 +173,9 @@ proptest! {
             "inspect/elf" => serde_json::from_value::<hotcell_schema::stage::InspectWith>(with.clone()).is_ok(),
             "unicorn/payload" => serde_json::from_value::<hotcell_schema::stage::PayloadWith>(with.clone()).is_ok(),
             "unicorn/linux" => serde_json::from_value::<hotcell_schema::stage::LinuxWith>(with.clone()).is_ok(),
-            _ => serde_json::from_value::<hotcell_schema::stage::RulesWith>(with.clone()).is_ok(),
+            "detect/rules" => serde_json::from_value::<hotcell_schema::stage::RulesWith>(with.clone()).is_ok(),
+            // Its names and its program are bound by more than a type: the whole way, below, says it.
+            _ => schema_accepts && serde_json::from_value::<hotcell_schema::command::CommandWith>(with.clone()).is_ok(),
         };
         let open = with.to_string().contains("${");
         if open {
@@ -179,6 +223,9 @@ fn complete() -> Vec<Json> {
                 "code": {"uses": "unicorn/payload", "with": {"arch": "x86", "code": "90 90", "address": "0x1000", "trace": 5,
                     "registers": {"eax": "0x1"}, "memory": [{"address": "0x2000", "bytes": "00"}], "want-registers": ["eax"],
                     "want-memory": [{"address": "0x2000", "length": 4}]}},
+                "own": {"uses": "command", "for-each": {"b": [1], "a": ["x"]}, "in": {"a_b-1": "stages.code.out.result", "c": ["stages.code.out.result"]},
+                    "with": {"run": ["true", "${a}"], "files": ["x"], "env": {"A.B": "x", "T": {"secret": "pw"}}, "stdin": "c", "success": [0, 1],
+                        "outputs": {"table": {"type": "json", "schema": "s.json", "from": "stdout", "optional": true}}, "observed": true}},
                 "hits": {"uses": "detect/rules", "in": {"events": "stages.run[*].out.events"}, "with": {"rules": ["*.toml"]}},
             },
             "expect": [{"where": "stage == 'run'", "stage": "run", "hits": {"all": ["a"], "none": ["b"], "any": ["c"], "severity-below": "medium"},
@@ -245,6 +292,16 @@ fn other() -> impl Strategy<Value = Json> {
         "99999999999999999999s",
         "000000000000000000000000001s",
         "unicorn/linux",
+        "exited 3",
+        "exited 256",
+        "signalled SIGSEGV",
+        "signalled SIGX",
+        "limit events",
+        "2-15,17",
+        "2..15",
+        "50%",
+        "101%",
+        "${vars.nothing}",
     ];
     prop_oneof![
         prop::sample::select(numbers.to_vec()).prop_map(Json::from),
@@ -370,6 +427,19 @@ fn editors_take_variables_where_values_are_wanted() {
         "golden": {"select": ["${vars.part}"]},
     });
     assert!(PUBLISHED.is_valid(&document));
+    // Outside of settings nothing but variables is filled in; and what a document is, and which parts it has, is written out.
+    for wrong in [
+        json!({"hotcell": 1, "seed": "${round}"}),
+        json!({"hotcell": 1, "kind": "${vars.k}"}),
+        json!({"hotcell": 1, "stages": "${vars.s}"}),
+    ] {
+        assert!(!PUBLISHED.is_valid(&wrong), "{wrong}");
+        let text = wrong
+            .to_string()
+            .replacen('{', "{\"vars\": {\"k\": \"host\", \"s\": {}}, ", 1);
+        let loaded = load_text("m.yaml".as_ref(), &text, &Options::default());
+        assert!(loaded.has_errors(), "{wrong}");
+    }
     // What is no `${}` is as strict as ever.
     let wrong = json!({"hotcell": 1, "seed": "seven"});
     assert!(!PUBLISHED.is_valid(&wrong));

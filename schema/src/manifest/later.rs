@@ -13,18 +13,22 @@ use super::units::{Size, Time};
 pub struct Cores {
     /// The core of arbiter and runner.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 4095))]
     pub control: Option<u32>,
     /// The core for loading, persisting, device emulation and inspection.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 4095))]
     pub chores: Option<u32>,
     /// The cores for guests, for instance `2-15`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[0-9]{1,4}(-[0-9]{1,4})?( ?, ?[0-9]{1,4}(-[0-9]{1,4})?)*$"))]
     pub pool: Option<String>,
     /// How long a cell runs before another has its turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slice: Option<Time>,
     /// The part of the pool that exclusive cells may hold, for instance `50%`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^(100|[1-9]?[0-9])%$"))]
     pub exclusive_max: Option<String>,
     /// How strictly cores are kept apart.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +67,7 @@ pub struct User {
     /// What the user may do.
     pub role: Role,
     /// User id on the host.
+    #[schemars(range(max = 4_294_967_294u32))]
     pub uid: u32,
     /// What the user may take.
     #[serde(default)]

@@ -88,6 +88,62 @@ pub struct Limits {
     pub cpu: Option<Time>,
 }
 
+/// Signals that can end a program, beside `SIGRT_<n>`.
+pub const SIGNALS: &[&str] = &[
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGILL",
+    "SIGTRAP",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGKILL",
+    "SIGUSR1",
+    "SIGSEGV",
+    "SIGUSR2",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGTERM",
+    "SIGSTKFLT",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGSTOP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGVTALRM",
+    "SIGPROF",
+    "SIGWINCH",
+    "SIGIO",
+    "SIGPWR",
+    "SIGSYS",
+];
+
+/// Limits that end a sample.
+pub const GUEST_LIMITS: &[&str] = &[
+    "virtual-time",
+    "events",
+    "syscalls",
+    "instructions",
+    "memory",
+    "tasks",
+    "file-bytes",
+];
+
+/// What a text that is an outcome looks like.
+fn outcome_pattern() -> String {
+    format!(
+        "^(exited( (25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9]))?|signalled( (SIGRT_[0-9]{{1,2}}|{}))?|faulted(: .+)?\
+         |limit( ({}))?|unsupported(: .+)?|completed)$",
+        SIGNALS.join("|"),
+        GUEST_LIMITS.join("|")
+    )
+}
+
 /// What is expected of instances. Each one that `where` and `stage` choose must fulfil everything else that is said.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -105,6 +161,7 @@ pub struct Expectation {
     /// How the sample ended: a kind (`exited`, `signalled`, `faulted`, `limit`, `unsupported`, `completed`) or a whole
     /// outcome (`exited 0`, `signalled SIGSEGV`).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = outcome_pattern()))]
     pub outcome: Option<String>,
     /// What the sample did.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -77,7 +77,7 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let one = generator.subschema_for::<T>();
-        json_schema!({"anyOf": [one, {"type": "array", "items": one}]})
+        json_schema!({"anyOf": [one, {"type": "array", "minItems": 1, "items": one}]})
     }
 }
 
@@ -97,6 +97,7 @@ pub enum Axis {
 #[serde(deny_unknown_fields)]
 struct Over {
     /// References, one after the other.
+    #[schemars(length(min = 1))]
     over: Vec<Spanned<String>>,
 }
 

@@ -148,7 +148,7 @@ fn files_of(planned: &Planned) -> Vec<PathBuf> {
     let own = plan
         .file_sets
         .values()
-        .flat_map(|set| set.files.iter().map(|file| set.folder.join(&file.name)));
+        .flat_map(|set| set.files.iter().map(|file| file.path.clone()));
     let samples = plan.samples.iter().filter_map(|sample| plan.sample_file(sample));
     let archives = plan.archives.iter().filter_map(|archive| archive.path.as_ref());
     let archives = archives.map(|path| plan.path(path));

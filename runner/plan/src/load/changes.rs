@@ -35,25 +35,29 @@ impl Loader {
             let Value::Table(table) = &mut change.value else {
                 continue;
             };
-            for (key, why) in [
-                ("include", "documents are included before variants are looked at"),
-                ("variants", "a variant cannot hold variants"),
-                ("hotcell", "the version is the document's own"),
-            ] {
-                if let Some(entry) = table.shift_remove(key) {
-                    self.problems.push(
-                        Diagnostic::error(
-                            Code::Override,
-                            entry.key,
-                            format!("`{key}` cannot be changed by a variant"),
-                        )
-                        .label(why),
-                    );
-                }
-            }
+            self.unchangeable(
+                table,
+                "a variant",
+                [
+                    "documents are included before variants are looked at",
+                    "a variant cannot hold variants",
+                    "the version is the document's own",
+                ],
+            );
             let span = tree.span;
             origins::merge(tree, change, &mut self.origins);
             tree.span = span;
+        }
+    }
+
+    /// What was read before changes are looked at, or is the document's own: told, never ignored.
+    fn unchangeable(&mut self, table: &mut tree::Table, by: &str, why: [&str; 3]) {
+        for (key, why) in ["include", "variants", "hotcell"].into_iter().zip(why) {
+            if let Some(entry) = table.shift_remove(key) {
+                let title = format!("`{key}` cannot be changed by {by}");
+                self.problems
+                    .push(Diagnostic::error(Code::Override, entry.key, title).label(why));
+            }
         }
     }
 
@@ -62,8 +66,20 @@ impl Loader {
         for change in &options.set {
             let file = self.sources.add("--set", change.clone());
             match setting(file, change) {
-                Some(node) => {
+                Some(mut node) => {
                     let span = tree.span;
+                    self.literals(&node);
+                    if let Value::Table(table) = &mut node.value {
+                        self.unchangeable(
+                            table,
+                            "`--set`",
+                            [
+                                "documents are included before `--set` is looked at",
+                                "variants are merged before `--set` is looked at",
+                                "the version is the document's own",
+                            ],
+                        );
+                    }
                     origins::merge(tree, node, &mut self.origins);
                     tree.span = span;
                 }

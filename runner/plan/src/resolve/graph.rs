@@ -101,7 +101,7 @@ fn wire<'a>(
         let mut references = Vec::new();
         let mut several = wanted.0.len() > 1;
         for text in &wanted.0 {
-            if let Some((reference, gives)) = read_reference(shared, stage, text, problems) {
+            if let Some((reference, gives)) = read_reference(shared, name, stage, text, problems) {
                 several |= matches!(reference, Reference::Stage { all: true, .. });
                 if gives.is_some_and(|gives| !input.port.takes(gives)) {
                     let gives = gives.map(|gives| gives.to_string()).unwrap_or_default();
@@ -136,6 +136,15 @@ fn wire<'a>(
     let mut needs = Vec::new();
     for need in &stage.needs {
         let wanted = need.strip_prefix("stages.").unwrap_or(need);
+        if let Some(all) = wanted.strip_suffix("[*]") {
+            let title = format!("`needs` names stages, and `{}` names instances", short(need));
+            problems.push(
+                Diagnostic::error(Code::WrongReference, need.span, title).help(format!(
+                    "write `needs = [\"{all}\"]`: where the axes differ, all instances are waited for"
+                )),
+            );
+            continue;
+        }
         if known(shared, wanted, need.span, problems) {
             needs.push((wanted.to_owned(), need.span));
         }
@@ -143,7 +152,7 @@ fn wire<'a>(
     let reads = stage
         .when
         .as_ref()
-        .map(|when| condition(shared, stage, when, problems))
+        .map(|when| condition(shared, name, stage, when, problems))
         .unwrap_or_default();
     let late = settings_reads(shared, name, problems);
     let expansion = expansion(shared, name, stage, problems);
@@ -156,7 +165,7 @@ fn wire<'a>(
         reads,
         late,
         expansion,
-        broken: problems.len() != before,
+        broken: problems.len() != before || shared.tainted("stages", name),
     }
 }
 
@@ -183,6 +192,7 @@ fn short(text: &str) -> String {
 /// Reads a reference; with it comes the type of what it gives, where that is known.
 fn read_reference(
     shared: &Shared<'_>,
+    own: &str,
     stage: &Stage,
     text: &Spanned<String>,
     problems: &mut Vec<Diagnostic>,
@@ -191,6 +201,9 @@ fn read_reference(
     let lone = text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
     if let Some(axis) = lone.and_then(|inner| inner.trim().strip_suffix(".file")) {
         if !stage.for_each.contains_key(axis) {
+            if shared.tainted("for-each", own) {
+                return None;
+            }
             let title = format!("the stage has no axis `{}`", short(axis));
             let diagnostic = Diagnostic::error(Code::Axes, text.span, title);
             let known = stage.for_each.keys().map(String::as_str);
@@ -231,15 +244,18 @@ fn read_reference(
     }
     let target = shared.manifest.stages.get(name)?;
     StageType::find(&target.uses)?;
-    let Some(gives) = output(target, port) else {
-        problems.push(no_output(shared, target, port, text.span));
-        return None;
-    };
     let reference = Reference::Stage {
         stage: name.to_owned(),
         port: port.to_owned(),
         all,
         span: text.span,
+    };
+    let Some(gives) = output(target, port) else {
+        // It may have been declared where there is a mistake.
+        if !shared.tainted("with", name) {
+            problems.push(no_output(shared, target, port, text.span));
+        }
+        return None;
     };
     Some((reference, Some(gives)))
 }
@@ -309,6 +325,7 @@ fn fitting(shared: &Shared<'_>, reference: &Reference, wanted: PortType) -> Opti
 
 fn condition(
     shared: &Shared<'_>,
+    name: &str,
     stage: &Stage,
     when: &Spanned<String>,
     problems: &mut Vec<Diagnostic>,
@@ -324,7 +341,10 @@ fn condition(
         );
         return BTreeSet::new();
     }
-    names::condition(shared, stage, when, problems);
+    // Without its axes, nobody knows what it can name.
+    if !shared.tainted("for-each", name) {
+        names::condition(shared, stage, when, problems);
+    }
     results(shared, when, when.span, problems)
 }
 
@@ -344,6 +364,7 @@ fn results(
         let target = target.filter(|target| StageType::find(&target.uses).is_some());
         if let (Some(port), Some(target)) = (&read.port, target) {
             match output(target, port) {
+                None if shared.tainted("with", &read.stage) => {}
                 None => problems.push(no_output(shared, target, port, span)),
                 Some(gives) if !gives.is_readable() => problems.push(
                     Diagnostic::error(
@@ -397,7 +418,7 @@ fn expansion(
     problems: &mut Vec<Diagnostic>,
 ) -> Option<Expanding> {
     let mut found: Option<Expanding> = None;
-    let mut told = false;
+    let mut told = shared.tainted("for-each", name);
     for (axis, value) in &stage.for_each {
         let references: Vec<Spanned<String>> = match &value.value {
             Axis::Reference(reference) => vec![Spanned::new(reference.clone(), value.span)],
@@ -468,7 +489,7 @@ fn expanding(
         own: None,
     };
     for text in references {
-        let (reference, gives) = read_reference(shared, stage, text, problems)?;
+        let (reference, gives) = read_reference(shared, name, stage, text, problems)?;
         if let Some(gives) = gives.filter(|gives| *gives != PortType::Files) {
             problems.push(
                 Diagnostic::error(

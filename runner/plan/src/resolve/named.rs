@@ -102,21 +102,9 @@ impl Settings<'_> {
         let globs: Vec<Spanned<String>> = if own.is_empty() {
             behaviour.clone()
         } else {
-            let places = node.and_then(|node| match &node.value {
-                Value::List(items) => Some(items.iter().map(|item| item.span).collect::<Vec<_>>()),
-                _ => None,
-            });
-            let place = |index: usize| {
-                let list = node.map(|node| node.span).unwrap_or_default();
-                places
-                    .as_ref()
-                    .and_then(|places| places.get(index))
-                    .copied()
-                    .unwrap_or(list)
-            };
-            own.iter()
-                .enumerate()
-                .map(|(index, glob)| Spanned::new(glob.clone(), place(index)))
+            let globs = own.iter().enumerate();
+            globs
+                .map(|(index, glob)| Spanned::new(glob.clone(), place(node, index, Span::default())))
                 .collect()
         };
         if globs.is_empty() {
@@ -128,13 +116,12 @@ impl Settings<'_> {
             }
             return Some("shipped".into());
         }
-        let key = globs
+        let key: Vec<Utf8PathBuf> = globs
             .iter()
-            .map(|glob| load::join(sources.folder(glob.span.file), Utf8Path::new(&glob.value)).into_string())
-            .collect::<Vec<_>>()
-            .join(", ");
-        if self.rule_sets.contains_key(&key) {
-            return Some(key);
+            .map(|glob| load::join(sources.folder(glob.span.file), Utf8Path::new(&glob.value)))
+            .collect();
+        if let Some(known) = self.rules_known.get(&key) {
+            return Some(known.clone());
         }
         let before = problems.len();
         let mut files: Vec<RuleFile> = Vec::new();
@@ -155,7 +142,7 @@ impl Settings<'_> {
             if found.is_empty() {
                 problems.push(
                     Diagnostic::error(Code::NoMatch, glob.span, format!("no rule file fits `{glob}`"))
-                        .help("patterns count from the folder of the document that names them"),
+                        .help(PATTERNS_FROM_FOLDER),
                 );
             }
             for path in found {
@@ -177,11 +164,15 @@ impl Settings<'_> {
         if problems.len() != before {
             return None;
         }
-        self.rule_sets.insert(key.clone(), rule_set(files));
-        Some(key)
+        let set = rule_set(files);
+        let name = set.digest.to_string();
+        self.rules_known.insert(key, name.clone());
+        self.rule_sets.insert(name.clone(), set);
+        Some(name)
     }
 
-    /// The files that a program of the user's own needs: what `run` names, `files`, and the schemas of its outputs.
+    /// The files that a program of the user's own needs: what `run` names, `files`, and the schemas of its outputs. Each of
+    /// them counts from the folder of the document that says it, whatever else of `with` another document says.
     pub(super) fn own_files(
         &mut self,
         with: &CommandWith,
@@ -189,98 +180,178 @@ impl Settings<'_> {
         sources: &Sources,
         problems: &mut Vec<Diagnostic>,
     ) -> Option<String> {
-        let folder = sources.folder(node.span.file).to_owned();
-        let at = |key: &str| node.get(key).map_or(node.span, |value| value.span);
-        let schemas = with.outputs.values().filter_map(|output| output.schema.as_ref());
-        let key = with
-            .run
-            .iter()
-            .chain(&with.files)
-            .chain(schemas.clone())
-            .fold(folder.as_str().to_owned(), |key, part| key + "\0" + part);
-        if self.file_sets.contains_key(&key) {
-            return Some(key);
+        let list = |key: &str, texts: &[String]| -> Vec<Spanned<String>> {
+            let texts = texts.iter().enumerate();
+            texts
+                .map(|(index, text)| Spanned::new(text.clone(), place(node.get(key), index, node.span)))
+                .collect()
+        };
+        let outputs = node.get("outputs");
+        let schemas = with.outputs.iter().filter_map(|(port, output)| {
+            let written = outputs.and_then(|outputs| outputs.at(&[port, "schema"]));
+            let span = written.map_or(node.span, |written| written.span);
+            Some(Spanned::new(output.schema.clone()?, span))
+        });
+        let wanted = OwnWanted {
+            run: list("run", &with.run),
+            files: list("files", &with.files),
+            schemas: schemas.collect(),
+        };
+        let key = wanted.key();
+        if let Some(known) = self.own_sets.get(&key) {
+            return Some(known.clone());
         }
         let before = problems.len();
-        let mut found: BTreeMap<String, Utf8PathBuf> = BTreeMap::new();
-        for part in &with.run {
-            // What is no plain path within the folder is an argument.
-            if let Ok(path) = load::inside(&folder, part)
-                && path.is_file()
-            {
-                found.insert(plain(part), path);
-            } else if part.starts_with("./") {
-                problems.push(
-                    Diagnostic::error(Code::NoMatch, at("run"), format!("there is no file `{part}`"))
-                        .help("paths count from the folder of the document that names them"),
-                );
-            }
-        }
-        for glob in &with.files {
-            match files::matching(&folder, glob) {
-                Ok(paths) if paths.is_empty() => problems.push(
-                    Diagnostic::error(Code::NoMatch, at("files"), format!("no file fits `{glob}`"))
-                        .help("patterns count from the folder of the document that names them"),
-                ),
-                Ok(paths) => found.extend(paths.into_iter().map(|path| {
-                    let name = path.strip_prefix(&folder).unwrap_or(&path).to_string();
-                    (name, path)
-                })),
-                Err(error) => problems.push(Diagnostic::error(
-                    Code::WrongPattern,
-                    at("files"),
-                    error.to_string(),
-                )),
-            }
-        }
-        for schema in schemas {
-            match load::inside(&folder, schema) {
-                Ok(path) if path.is_file() => _ = found.insert(plain(schema), path),
-                Ok(path) => problems.push(Diagnostic::error(
-                    Code::NoMatch,
-                    at("outputs"),
-                    format!("there is no schema {path}"),
-                )),
-                Err(text) => problems.push(Diagnostic::error(Code::OutsideFolder, at("outputs"), text)),
-            }
-        }
-        let mut list = Vec::with_capacity(found.len());
+        let found = self.own_found(&wanted, sources, problems);
+        let mut files = Vec::with_capacity(found.len());
         let mut total = 0u64;
-        for (name, path) in found {
-            match files::facts(&path) {
-                Ok(facts) => {
-                    total = total.saturating_add(facts.length);
-                    list.push(OwnFile {
-                        name,
-                        digest: facts.digest,
-                        length: facts.length,
+        for (name, (path, span)) in found {
+            match self.own_facts(&path) {
+                Ok((digest, length)) => {
+                    total = total.saturating_add(length);
+                    files.push(OwnFile {
                         executable: is_executable(&path),
+                        name,
+                        path,
+                        digest,
+                        length,
                     });
                 }
-                Err(error) => {
-                    problems.push(Diagnostic::error(Code::CannotRead, at("run"), error.to_string()))
-                }
+                Err(error) => problems.push(Diagnostic::error(Code::CannotRead, span, error.to_string())),
             }
         }
         if total > MAX_OWN {
             let title = format!("the program's own files have more than {} MiB", MAX_OWN >> 20);
-            problems.push(Diagnostic::error(Code::TooLarge, at("files"), title));
+            let span = node.get("files").map_or(node.span, |files| files.span);
+            problems.push(Diagnostic::error(Code::TooLarge, span, title));
         }
         if problems.len() != before {
             return None;
         }
-        let parts = list.iter().flat_map(|file| {
+        let parts = files.iter().flat_map(|file| {
             let mode: &[u8] = if file.executable { b"x" } else { b"" };
             [file.name.as_bytes(), file.digest.as_bytes().as_slice(), mode]
         });
-        let set = FileSet {
-            digest: Digest::of_parts(parts),
-            folder,
-            files: list,
-        };
-        self.file_sets.insert(key.clone(), set);
-        Some(key)
+        let digest = Digest::of_parts(parts);
+        self.file_sets
+            .entry(digest.to_string())
+            .or_insert(FileSet { digest, files });
+        self.own_sets.insert(key, digest.to_string());
+        Some(digest.to_string())
     }
+
+    /// Where each of the wanted files stands, by its name in the program's work folder.
+    fn own_found(
+        &mut self,
+        wanted: &OwnWanted,
+        sources: &Sources,
+        problems: &mut Vec<Diagnostic>,
+    ) -> BTreeMap<String, (Utf8PathBuf, Span)> {
+        let mut found: BTreeMap<String, (Utf8PathBuf, Span)> = BTreeMap::new();
+        let mut take = |name: String, path: Utf8PathBuf, span: Span, problems: &mut Vec<Diagnostic>| {
+            let (known, there) = found.entry(name.clone()).or_insert_with(|| (path.clone(), span));
+            if *known != path {
+                let title = format!("{known} and {path} would both be `{name}` in the program's work folder");
+                problems.push(
+                    Diagnostic::error(Code::DuplicateValue, span, title)
+                        .also(*there, format!("{known} is named here"))
+                        .help("give one of them another name"),
+                );
+            }
+        };
+        for part in &wanted.run {
+            let folder = sources.folder(part.span.file);
+            // What is no plain path within the folder is an argument.
+            if let Ok(path) = load::inside(folder, part)
+                && path.is_file()
+            {
+                take(plain(part), path, part.span, problems);
+            } else if part.starts_with("./") {
+                problems.push(
+                    Diagnostic::error(
+                        Code::NoMatch,
+                        part.span,
+                        format!("there is no file `{}`", part.value),
+                    )
+                    .help(FROM_FOLDER),
+                );
+            }
+        }
+        for glob in &wanted.files {
+            let folder = sources.folder(glob.span.file);
+            let known = self
+                .globbed
+                .entry((folder.to_owned(), glob.value.clone()))
+                .or_insert_with(|| files::matching(folder, glob));
+            match known {
+                Ok(paths) if paths.is_empty() => problems.push(
+                    Diagnostic::error(Code::NoMatch, glob.span, format!("no file fits `{glob}`"))
+                        .help(PATTERNS_FROM_FOLDER),
+                ),
+                Ok(paths) => {
+                    for path in paths {
+                        let name = path.strip_prefix(folder).unwrap_or(path);
+                        take(name.to_string(), path.clone(), glob.span, problems);
+                    }
+                }
+                Err(error) => problems.push(error.tell(glob.span)),
+            }
+        }
+        for schema in &wanted.schemas {
+            match load::inside(sources.folder(schema.span.file), schema) {
+                Ok(path) if path.is_file() => take(plain(schema), path, schema.span, problems),
+                Ok(path) => problems.push(
+                    Diagnostic::error(Code::NoMatch, schema.span, format!("there is no schema {path}"))
+                        .help(FROM_FOLDER),
+                ),
+                Err(text) => problems.push(Diagnostic::error(Code::OutsideFolder, schema.span, text)),
+            }
+        }
+        found
+    }
+
+    /// Digest and length of a file, read once however many instances name it.
+    fn own_facts(&mut self, path: &Utf8Path) -> Result<(Digest, u64), files::FileError> {
+        if let Some(known) = self.own_known.get(path) {
+            return Ok(*known);
+        }
+        let facts = files::facts(path)?;
+        self.own_known
+            .insert(path.to_owned(), (facts.digest, facts.length));
+        Ok((facts.digest, facts.length))
+    }
+}
+
+/// What a program says of its own files: each text where it stands.
+struct OwnWanted {
+    run: Vec<Spanned<String>>,
+    files: Vec<Spanned<String>>,
+    schemas: Vec<Spanned<String>>,
+}
+
+/// The same, fit to be looked up: of each text the document, which says its folder. The three kinds are kept apart, since the
+/// same text means another thing in each.
+pub(super) type OwnKey = [Vec<(u32, String)>; 3];
+
+impl OwnWanted {
+    fn key(&self) -> OwnKey {
+        [&self.run, &self.files, &self.schemas].map(|texts| {
+            let texts = texts.iter();
+            texts.map(|text| (text.span.file, text.value.clone())).collect()
+        })
+    }
+}
+
+const FROM_FOLDER: &str = "paths count from the folder of the document that names them";
+const PATTERNS_FROM_FOLDER: &str = "patterns count from the folder of the document that names them";
+
+/// Where an element of a list stands; the list, where it is no list of its own any more.
+fn place(list: Option<&Node>, index: usize, or: Span) -> Span {
+    let item = match list.map(|list| &list.value) {
+        Some(Value::List(items)) => items.get(index),
+        _ => None,
+    };
+    item.or(list).map_or(or, |node| node.span)
 }
 
 /// Whether anyone may execute a file.

@@ -112,8 +112,8 @@ fn check(
         if !told.insert(title.clone()) {
             continue;
         }
-        let problem =
-            Diagnostic::error(Code::UnknownName, span, title).did_you_mean(wrong, known.iter().copied());
+        let problem = Diagnostic::error(Code::UnknownName, span, title);
+        let problem = shared.near.hint(problem, wrong, known.iter().copied());
         problems.push(match problem.help {
             Some(_) => problem,
             None => problem.help(format!("known here: {}", known.join(", "))),

@@ -116,8 +116,9 @@ fn ways(secret: &Secret) -> usize {
 pub(super) fn known(shared: &Shared<'_>, name: &str, span: Span, problems: &mut Vec<Diagnostic>) -> bool {
     let known = shared.manifest.secrets.contains_key(name) || shared.tainted("secrets", name);
     if !known {
-        let diagnostic = Diagnostic::error(Code::UnknownSecret, span, format!("there is no secret `{name}`"))
-            .did_you_mean(name, shared.manifest.secrets.keys().map(String::as_str));
+        let problem = Diagnostic::error(Code::UnknownSecret, span, format!("there is no secret `{name}`"));
+        let known = shared.manifest.secrets.keys().map(String::as_str);
+        let diagnostic = shared.near.hint(problem, name, known);
         problems.push(match diagnostic.help {
             Some(_) => diagnostic,
             None => diagnostic.help(format!("say where it is read: `secrets.{name}.env = \"NAME\"`")),

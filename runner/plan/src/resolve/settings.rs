@@ -67,6 +67,30 @@ impl Settled<'_> {
         self.open
     }
 
+    /// How many expressions and bytes each instance has of its own.
+    pub(super) fn weight(&self) -> (usize, usize) {
+        fn each(node: &Node, all: &mut (usize, usize)) {
+            match &node.value {
+                Value::Text(text) => {
+                    all.0 += text.matches("${").count();
+                    all.1 += text.len();
+                }
+                Value::List(items) => items.iter().for_each(|item| each(item, all)),
+                Value::Table(table) => table.iter().for_each(|(key, entry)| {
+                    all.1 += key.len();
+                    each(&entry.node, all);
+                }),
+                _ => {}
+            }
+            all.1 += 8;
+        }
+        let mut all = (0, 0);
+        if self.open {
+            each(&self.node, &mut all);
+        }
+        all
+    }
+
     /// Whether a mistake is to be told: the same in each of a thousand instances is one mistake, and of a thousand that differ
     /// in a value the first few say it all.
     fn is_new(&mut self, mistake: &Diagnostic) -> bool {
@@ -335,6 +359,14 @@ impl<'a> Settings<'a> {
                     "the simulated internet is not there yet",
                 )
                 .help("leave `network` out: sockets are then refused"),
+            );
+        }
+        if wired.stage_type.name == "detect/rules" && wired.stage.inputs.is_empty() {
+            let names: Vec<&str> = wired.stage_type.inputs.iter().map(|input| input.name).collect();
+            let title = format!("nothing is wired to `{}`, so its rules judge nothing", wired.name);
+            problems.push(
+                Diagnostic::error(Code::MissingInput, wired.stage.uses.span, title)
+                    .help(format!("wire one of its inputs: {}", names.join(", "))),
             );
         }
         if wired.stage_type.name == "unicorn/payload"

@@ -144,17 +144,11 @@ impl Programs {
 
     fn find(&self, name: &str, set: Option<&FileSet>) -> Result<Program, String> {
         let plain = name.trim_start_matches("./");
-        let own = set.and_then(|set| {
-            set.files
-                .iter()
-                .find(|file| file.name == plain)
-                .map(|file| (set, file))
-        });
-        if let Some((set, file)) = own {
-            let path = set.folder.join(&file.name);
+        let own = set.and_then(|set| set.files.iter().find(|file| file.name == plain));
+        if let Some(file) = own {
             let mut identity = format!("{ENVIRONMENT} {}", file.digest);
             let mut files = Vec::new();
-            if let Some(interpreter) = interpreter(path.as_std_path())? {
+            if let Some(interpreter) = interpreter(file.path.as_std_path())? {
                 let digest = self.digest(&interpreter)?;
                 identity = format!("{identity} {digest}");
                 files.push((interpreter, digest));
@@ -230,11 +224,11 @@ impl Programs {
         }
         let mut files = Vec::with_capacity(set.files.len());
         for file in &set.files {
-            let path = set.folder.join(&file.name);
+            let path = &file.path;
             let cannot = |error: std::io::Error| {
                 Done::failed("a file of the program cannot be read", error.to_string())
             };
-            let bytes = fs_err::read(&path).map_err(cannot)?;
+            let bytes = fs_err::read(path).map_err(cannot)?;
             if Digest::of(&bytes) != file.digest {
                 return Err(Done::failed(
                     "a file of the program changed while the run went on",
