@@ -92,10 +92,17 @@ bench-pipelines: $(RELEASE)/.hotcell-built ## Ratios against make, ninja and Sna
 
 fuzz: ## Fuzz what reads hostile bytes, FUZZ_SECONDS each (default 60); needs cargo-fuzz and a nightly compiler
 	@$(CARGO) +nightly fuzz --version >/dev/null 2>&1 || { echo "fuzz: needs rustup's nightly toolchain and cargo-fuzz" >&2; exit 4; }
-	@export ASAN_OPTIONS=detect_odr_violation=0; \
+	@# Beside the corpus that is kept, every document and archive of this repository is a seed.
+	@export ASAN_OPTIONS=detect_odr_violation=0; seeds=$$(mktemp -d); trap 'rm -rf "$$seeds"' EXIT; \
+	mkdir -p $$seeds/manifest_toml $$seeds/manifest_yaml $$seeds/unpack $$seeds/rules; \
+	for kind in toml yaml; do find golden/broken examples manifests runner/plan/tests/reference -name "*.$$kind" \
+	-exec cp --backup=numbered -t $$seeds/manifest_$$kind {} +; done; \
+	cp -t $$seeds/unpack runner/inspect/tests/archives/*; rm $$seeds/unpack/make $$seeds/unpack/README.md; \
+	find runner/detect examples -path '*rule*' -name '*.toml' -exec cp --backup=numbered -t $$seeds/rules {} +; \
 	for target in $$($(CARGO) +nightly fuzz list --fuzz-dir tests/fuzz); do \
-	echo "fuzz: $$target"; \
-	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target -- -max_total_time=$${FUZZ_SECONDS:-60}; done
+	echo "fuzz: $$target"; mkdir -p tests/fuzz/corpus/$$target $$seeds/$$target; \
+	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $$target tests/fuzz/corpus/$$target $$seeds/$$target -- \
+	-max_total_time=$${FUZZ_SECONDS:-60}; done
 
 man: $(RELEASE)/.hotcell-built ## Manual pages and completions into ./target/share, as a package installs them
 	@share=$(abspath $(TARGET))/share; \

@@ -113,24 +113,14 @@ pub fn of_checks(title: &str, checks: &[Check]) -> Result<String, RenderError> {
         _ => None,
     });
     let sections = not_met.zip(1..).map(|((check, changes), number)| {
-        let title = if check.short.is_empty() {
-            &check.name
-        } else {
-            &check.short
-        };
-        let note = if check.short.is_empty() { "" } else { &check.name };
+        let (title, note) = heading(check);
         section(title, &check.subject, note, changes, number)
     });
     let not_judged = checks.iter().filter_map(|check| match &check.verdict {
-        Verdict::NotJudged(reason) => Some(Aside {
-            title: if check.short.is_empty() {
-                &check.name
-            } else {
-                &check.short
-            },
-            note: if check.short.is_empty() { "" } else { &check.name },
-            reason,
-        }),
+        Verdict::NotJudged(reason) => {
+            let (title, note) = heading(check);
+            Some(Aside { title, note, reason })
+        }
         _ => None,
     });
     render(&Page {
@@ -154,6 +144,14 @@ pub fn of_checks(title: &str, checks: &[Check]) -> Result<String, RenderError> {
         more: tally.not_met.saturating_sub(MAX_SECTIONS),
         aside: not_judged.take(MAX_SECTIONS).collect(),
     })
+}
+
+/// What a check is called, and what stands beside it.
+fn heading(check: &Check) -> (&str, &str) {
+    match check.short.is_empty() {
+        true => (&check.name, ""),
+        false => (&check.short, &check.name),
+    }
 }
 
 fn render(page: &Page<'_>) -> Result<String, RenderError> {

@@ -21,6 +21,15 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     assert_eq!(readable, evaluator.names(&text).is_ok());
     let value = evaluator.value(&text, &CONTEXT);
     assert!(readable || value.is_err());
+    // A budget of 32 MiB, and what JSON needs to write it.
+    if let Ok(value) = value {
+        assert!(value.to_string().len() <= 200 << 20);
+        assert_eq!(
+            evaluator.value(&text, &CONTEXT).as_ref(),
+            Ok(&value),
+            "another value the second time"
+        );
+    }
     expression::reads(&text);
     if let Ok(pieces) = expression::pieces(&text) {
         let _ = evaluator.fill(&pieces, &CONTEXT);

@@ -20,7 +20,9 @@ fuzz_target!(|bytes: &[u8]| {
         limits: LIMITS,
     };
     let result = unpack(&request(&Unpack::Index), &mut |_, _| Ok(()));
-    let Ok(UnpackResult::Index(index)) = result else { return };
+    let Ok(UnpackResult::Index(index)) = result else {
+        return;
+    };
     let total: u64 = index.members.iter().map(|member| member.length).sum();
     assert!(total <= LIMITS.bytes && index.members.len() <= LIMITS.members as usize);
     let wanted = index.members.iter().map(|member| WantedMember {
@@ -28,11 +30,14 @@ fuzz_target!(|bytes: &[u8]| {
         digest: member.digest,
     });
     let mut given = 0;
-    let result = unpack(&request(&Unpack::Members(wanted.collect())), &mut |digest, bytes| {
-        assert_eq!(digest, Digest::of(bytes));
-        given += 1;
-        Ok(())
-    });
+    let result = unpack(
+        &request(&Unpack::Members(wanted.collect())),
+        &mut |digest, bytes| {
+            assert_eq!(digest, Digest::of(bytes));
+            given += 1;
+            Ok(())
+        },
+    );
     assert_eq!(result.ok(), Some(UnpackResult::Sent));
     assert_eq!(given, index.members.len());
 });
