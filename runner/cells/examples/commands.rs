@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use hotcell_cells::command::{CommandLimits, CommandSpec, Commands, End};
+use hotcell_cells::command::{CommandLimits, CommandSpec, Commands, End, Means};
 use hotcell_cells::stop::StopSignal;
 use hotcell_cells::supervise::Exit;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -34,7 +34,7 @@ fn measure(
     let (cpu, count) = (cpu_ms()? - cpu, f64::from(count));
     writeln!(
         std::io::stdout(),
-        "{name:<10} {:.3} ms CPU, {:.3} ms wall each",
+        "{name:<14} {:.3} ms CPU, {:.3} ms wall each",
         cpu / count,
         wall / count
     )?;
@@ -56,9 +56,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         Ok(())
     };
-    let confined = |limits: CommandLimits| {
+    let confined = |limits: CommandLimits, means: Means| {
         move |count| {
-            let commands = Commands::new(&std::env::temp_dir(), &[])?;
+            let commands = Commands::with_means(&std::env::temp_dir(), &[], means)?;
             let stop = StopSignal::new()?;
             let arguments = ["true".to_owned()];
             let environment = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
@@ -86,10 +86,32 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         tasks: 8,
         ..CommandLimits::default()
     };
+    let all = Means::default();
     for _ in 0..2 {
         measure("plain", count, plain)?;
-        measure("confined", count, confined(CommandLimits::default()))?;
-        measure("asked", count / 10, confined(asked))?;
+        measure("confined", count, confined(CommandLimits::default(), all))?;
+        // What each layer costs: without it.
+        for (name, means) in [
+            ("no groups", Means { groups: false, ..all }),
+            (
+                "no scratch",
+                Means {
+                    scratch: false,
+                    ..all
+                },
+            ),
+            ("no landlock", Means { landlock: 0, ..all }),
+            (
+                "no namespaces",
+                Means {
+                    namespaces: false,
+                    ..all
+                },
+            ),
+        ] {
+            measure(name, count, confined(CommandLimits::default(), means))?;
+        }
+        measure("asked", count / 10, confined(asked, all))?;
     }
     let commands = Commands::new(&std::env::temp_dir(), &[])?;
     let mut seat = commands.seat(&CommandLimits::default())?;
