@@ -56,7 +56,7 @@ fn what_a_run_with_nothing_to_do_stands_on_is_kept() {
     let collected = |lab: &Lab| {
         let (stdout, _) = lab.expect(0, ["store", "gc", "--keep", "30d", "--dry-run", "--json"]);
         let told: serde_json::Value = serde_json::from_str(&stdout).unwrap();
-        told["records"]["removed"].as_u64().unwrap()
+        told["collected"]["records"]["removed"].as_u64().unwrap()
     };
     assert!(collected(&lab) > 0);
     assert!(is_current(&lab));
