@@ -15,7 +15,7 @@ use hotcell_run::{Current, Detail, Engines, Foreseen, Options, RunOutcome, Selec
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::Span;
-use hotcell_schema::outcome::{Outcome, Status};
+use hotcell_schema::outcome::Status;
 use hotcell_schema::report::{Report, RunFacts};
 use hotcell_store::{RunFolder, Store, StoreError};
 
@@ -436,19 +436,6 @@ fn rule_problems(plan: &Plan, sources: &mut Sources) -> Vec<Diagnostic> {
         }
     }
     for (index, expectation) in plan.expect.iter().enumerate() {
-        if let Some(outcome) = &expectation.outcome {
-            let kind = outcome.split(' ').next().unwrap_or_default();
-            if !Outcome::KINDS.contains(&kind) {
-                let title =
-                    format!("expect[{index}] names the outcome `{outcome}`, which no sample can have");
-                let problem =
-                    Diagnostic::without_place(Code::WrongValue, title).did_you_mean(kind, Outcome::KINDS);
-                problems.push(match problem.help {
-                    Some(_) => problem,
-                    None => problem.help(format!("it begins with one of: {}", Outcome::KINDS.join(", "))),
-                });
-            }
-        }
         let Some(hits) = &expectation.hits else { continue };
         for rule in hits.all.iter().chain(&hits.none).chain(&hits.any) {
             // Checks of static inspection have a `/` in their names.

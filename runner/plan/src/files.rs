@@ -18,6 +18,8 @@ pub(crate) const MAX_VISITED: usize = 2_000_000;
 pub const MAX_SAMPLE: u64 = 1 << 30;
 /// Greatest length of an archive in bytes.
 pub const MAX_ARCHIVE: u64 = 4 << 30;
+/// The folder of runs: what is in it is made from samples, and is none.
+const STATE: &str = ".hotcell";
 /// Files of a folder that could not be read and are named.
 const MAX_UNREAD: usize = 3;
 
@@ -142,6 +144,21 @@ pub(crate) fn matching(folder: &Utf8Path, pattern: &str) -> Result<Vec<Utf8PathB
     matching_and(folder, pattern, &mut Err)
 }
 
+/// The same; a folder that cannot be read is told among `unread`, and hides no other.
+pub(crate) fn matching_readable(
+    folder: &Utf8Path,
+    pattern: &str,
+    unread: &mut Vec<String>,
+) -> Result<Vec<Utf8PathBuf>, FileError> {
+    matching_and(folder, pattern, &mut |error| match error {
+        FileError::Read { .. } => {
+            unread.push(error.to_string());
+            Ok(())
+        }
+        other => Err(other),
+    })
+}
+
 /// The same; what cannot be taken is given to `trouble`, which may let it pass.
 fn matching_and(
     folder: &Utf8Path,
@@ -190,6 +207,8 @@ fn matching_and(
         .max_depth(depth)
         .sort_by_file_name()
         .into_iter()
+        // Whoever names the folder itself means it.
+        .filter_entry(|entry| entry.depth() == 0 || !entry.file_type().is_dir() || entry.file_name() != STATE)
         .enumerate()
     {
         if visited >= MAX_VISITED {
@@ -333,6 +352,12 @@ mod tests {
                 .collect()
         };
         assert_eq!(names("*.bin"), [".hidden.bin", "a.bin"]);
+        // What runs left behind is no sample, unless it is asked for.
+        std::fs::create_dir_all(root.join("sub/.hotcell/runs")).expect("a folder");
+        std::fs::write(root.join("sub/.hotcell/runs/r.bin"), "r").expect("a file");
+        assert_eq!(names("**/r.bin"), Vec::<String>::new());
+        assert_eq!(names("sub/.hotcell/**/*.bin"), ["sub/.hotcell/runs/r.bin"]);
+        std::fs::remove_dir_all(root.join("sub/.hotcell")).expect("gone");
         assert_eq!(names("a.bin"), ["a.bin"]);
         assert_eq!(names("./sub/*"), ["sub/b.bin", "sub/d.txt"]);
         assert_eq!(names("sub/**/*.bin"), ["sub/b.bin", "sub/deep/c.bin"]);

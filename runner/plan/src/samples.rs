@@ -230,10 +230,26 @@ impl Reader<'_> {
         pool.map(Place::Pool)
     }
 
+    /// Folders that a pattern could not look into.
+    fn tell_unread(&mut self, name: &str, span: Span, unread: &[String]) {
+        let Some(first) = unread.first() else { return };
+        let more = match unread.len() {
+            1 => String::new(),
+            all => format!("; and {} more", all - 1),
+        };
+        let title = format!("not every folder could be looked into for the set `{name}`: {first}{more}");
+        self.problems.push(
+            Diagnostic::warning(Code::SampleFile, span, title)
+                .help("samples may stand there: make it readable, or let the pattern leave it out"),
+        );
+    }
+
     fn glob(&mut self, name: &str, set: &SampleSet, place: &Place, glob: &Spanned<String>) {
+        let mut unread = Vec::new();
         let nothing = match place {
-            Place::Folder(folder) => match files::matching(folder, glob) {
+            Place::Folder(folder) => match files::matching_readable(folder, glob, &mut unread) {
                 Ok(found) => {
+                    self.tell_unread(name, glob.span, &unread);
                     let nothing = found.is_empty();
                     for path in found {
                         if let Err(error) = self.add(name, set, path, Row::default()) {

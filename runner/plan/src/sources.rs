@@ -33,10 +33,14 @@ impl Sources {
     /// Takes in a text and gives its number.
     pub fn add(&mut self, path: impl Into<Utf8PathBuf>, text: String) -> u32 {
         let mut lines = vec![0];
+        // YAML breaks lines at a lone carriage return too; in TOML there can be none.
+        let bytes = text.as_bytes();
+        let breaks =
+            |at: usize, byte: u8| byte == b'\n' || byte == b'\r' && bytes.get(at + 1) != Some(&b'\n');
         lines.extend(
             text.bytes()
                 .enumerate()
-                .filter(|(_, byte)| *byte == b'\n')
+                .filter(|(at, byte)| breaks(*at, *byte))
                 .filter_map(|(at, _)| u32::try_from(at + 1).ok()),
         );
         self.files.push(Source {
@@ -156,6 +160,9 @@ mod tests {
         assert_eq!(sources.line(file, 2), "βγ = 2");
         assert_eq!(sources.line(file, 9), "");
         assert_eq!(sources.folder(file), "a");
+        let old = sources.add("old.yaml", "a: 1\rb: 2\r\nc: 3".into());
+        assert_eq!(sources.line(old, 2), "b: 2");
+        assert_eq!(sources.line(old, 3), "c: 3");
         assert_eq!(
             sources.position(Span {
                 file: 7,

@@ -627,7 +627,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_told_once_each() {
-        let told = |text| filled(text).err().unwrap_or_default().join("\n");
+        let told = |text: &str| filled(text).err().unwrap_or_default().join("\n");
         let circle = told("vars = { a = '${vars.b}', b = '${vars.c}', c = '${vars.a}' }\nx = '${vars.a}'\n");
         assert_eq!(circle.matches("E0213").count(), 1, "{circle}");
         assert!(circle.contains("a -> b -> c -> a"), "{circle}");

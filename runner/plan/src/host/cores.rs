@@ -10,6 +10,8 @@ use crate::tree::Node;
 
 /// Greatest number of a core.
 const MAX_CORE: u32 = 4095;
+/// Greatest number of ranges of a pool.
+const MAX_RANGES: usize = 1024;
 /// The part of the pool that exclusive cells may hold where the document does not say it, in percent; also the greatest.
 const HALF: usize = 50;
 
@@ -145,6 +147,8 @@ fn shown(range: &RangeInclusive<u32>) -> String {
 
 fn read(text: &str) -> Result<Vec<RangeInclusive<u32>>, String> {
     let number = |text: &str| match text.trim().parse::<u32>() {
+        // Rust reads a sign.
+        Ok(_) if text.trim().starts_with('+') => Err(format!("`{}` is no number", text.trim())),
         Ok(core) if core <= MAX_CORE => Ok(core),
         Ok(core) => Err(format!("no host has a core {core}")),
         Err(_) => Err(format!(
@@ -152,8 +156,10 @@ fn read(text: &str) -> Result<Vec<RangeInclusive<u32>>, String> {
             text.trim().chars().take(20).collect::<String>()
         )),
     };
+    if text.split(',').count() > MAX_RANGES {
+        return Err(format!("it has more than {MAX_RANGES} ranges"));
+    }
     text.split(',')
-        .take(1024)
         .map(|part| {
             let (start, end) = part.split_once('-').unwrap_or((part, part));
             let (start, end) = (number(start)?, number(end)?);
@@ -182,6 +188,18 @@ mod tests {
         for wrong in ["", "a", "5-2", "1-", "-1", "1--2", "99999", "2-15-16"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+        assert!(read("+2").is_err());
+        let long = |count: u32| {
+            (0..count)
+                .map(|core| core.to_string())
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        assert_eq!(read(&long(1024)).map(|ranges| ranges.len()), Ok(1024));
+        assert!(
+            read(&long(1025)).is_err(),
+            "what is too much is not left out without a word"
+        );
         assert_eq!(percent("50%"), Some(50));
         for wrong in ["50", "%", "101%", "-1%", "+5%", "1.5%"] {
             assert_eq!(percent(wrong), None, "{wrong}");

@@ -59,7 +59,15 @@ fn read(text: &str) -> Result<Subnet, String> {
         IpAddr::V4(address) => (u128::from(u32::from(address)), 32),
         IpAddr::V6(address) => (u128::from(address), 128),
     };
-    let prefix: u32 = prefix.parse().map_err(|_| "its number of bits cannot be read")?;
+    let prefix: u32 = match prefix.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => prefix.parse().map_err(|_| "its number of bits cannot be read")?,
+        false => return Err("its number of bits cannot be read".into()),
+    };
+    if address.is_loopback() || address.is_multicast() || address.is_unspecified() {
+        return Err(
+            "guests cannot have these addresses: they stand for the host itself, or for groups".into(),
+        );
+    }
     if !(1..=bits - 2).contains(&prefix) {
         return Err(format!("a network for guests has 1 to {} fixed bits", bits - 2));
     }
@@ -97,6 +105,10 @@ mod tests {
             "x/8",
             "10.0.0.0/32",
             "::/0",
+            "10.0.0.0/+24",
+            "127.0.0.0/8",
+            "224.0.0.0/4",
+            "ff00::/8",
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

@@ -436,6 +436,17 @@ pub(crate) fn is_plain_text(text: &str) -> bool {
 }
 
 fn looks_like_number(text: &str) -> bool {
+    let all = |digits: &str, is: fn(&u8) -> bool| !digits.is_empty() && digits.as_bytes().iter().all(is);
+    if let Some(digits) = text.strip_prefix("0x") {
+        return all(digits, u8::is_ascii_hexdigit);
+    }
+    if let Some(digits) = text.strip_prefix("0o") {
+        return all(digits, |digit| (b'0'..=b'7').contains(digit));
+    }
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit())
+    let numeric = all(unsigned, |byte| byte.is_ascii_digit() || b".eE+-".contains(byte));
+    all(unsigned, u8::is_ascii_digit)
+        || numeric
+            && unsigned.starts_with(|c: char| c.is_ascii_digit())
+            && text.parse::<f64>().is_ok_and(f64::is_infinite)
 }
