@@ -169,13 +169,8 @@ fn killed(run: &Run, experiment: &str) -> Option<Told> {
             Entry::Expanded {
                 instance, items: new, ..
             } => {
-                // Their names are the point's, with the digest in the place of the star.
-                if let Some(stem) = instance.strip_suffix(OPEN) {
-                    let children = new
-                        .iter()
-                        .map(|item| (instance.clone(), format!("{stem}{item}]")));
-                    items.extend(children);
-                }
+                let children = new.iter().map(|item| (instance.clone(), item.to_string()));
+                items.extend(children);
             }
             _ => {}
         }

@@ -108,6 +108,15 @@ fn killed(lab: &Lab, more: &[&str], at: &str) {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(begun, "{at} never began");
+    // What it had forked dies with it, and has its journal's lock until then.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while lab
+        .expect(0, ["runs", "list", "--json"])
+        .0
+        .contains("\"running\"")
+    {
+        assert!(std::time::Instant::now() < deadline, "the run goes on");
+    }
 }
 
 #[test]
