@@ -225,12 +225,22 @@ pub struct RunFacts {
     /// The host in a line: system, kernel, machine, processors.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub host: String,
+    /// How it was called: command, manifest, options; without values of secrets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub called: Vec<String>,
+    /// Version of hotcell.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hotcell: String,
+    /// Variants that were chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<String>,
     /// What of the plan was run, where not all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selection>,
     /// Cells at once (`-j`).
     pub jobs: u32,
-    /// Isolation level of cores that was used, for instance `affinity` or `none`.
+    /// How far processor cores were kept free of other work for it: `none`, or for instance `affinity`. What holds cells and
+    /// commands is in `confinement`.
     pub isolation: String,
     /// Confinement layers of cells that hold on this host.
     pub confinement: Vec<String>,
@@ -257,7 +267,20 @@ pub struct InstanceFacts {
     /// The cache key; absent when the instance ended before it was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Digest>,
+    /// Why it did not end well, as in the report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// Why it did not end well, with host details.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// How often it was tried, where that was more than once (`retries`).
+    #[serde(default, skip_serializing_if = "is_few")]
+    pub attempts: u32,
+    /// Where it lies what a program left that did not end well: a path from the run's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<String>,
+}
+
+fn is_few(attempts: &u32) -> bool {
+    *attempts < 2
 }

@@ -539,7 +539,12 @@ fn outcome(span: hotcell_schema::manifest::Span, wrong: &str) -> Diagnostic {
             });
         }
     };
-    diagnostic.help(match nearest(rest, known.iter().copied()) {
+    let whole = format!("SIG{rest}");
+    let near = known
+        .iter()
+        .copied()
+        .find(|name| **name == *whole || name.eq_ignore_ascii_case(rest));
+    diagnostic.help(match near.or_else(|| nearest(rest, known.iter().copied())) {
         Some(near) => format!("did you mean `{kind} {near}`?"),
         None => format!("write `{kind}` alone, or one of: {}", known.join(", ")),
     })

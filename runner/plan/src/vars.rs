@@ -525,35 +525,16 @@ fn literal(node: &Node, out: &mut String) {
 
 /// Whether an expression means a variable and does not name it in the one way there is: `vars["x"]`, ` vars . x`, `vars`.
 fn is_bare(expression: &str) -> bool {
-    let mut rest = expression;
-    let mut quote: Option<char> = None;
-    let mut before = ' ';
-    while let Some(character) = rest.chars().next() {
-        let starts = quote.is_none() && !(before.is_alphanumeric() || before == '_' || before == '.');
-        if let (true, Some(after)) = (starts, rest.strip_prefix("vars")) {
-            let next = after.chars().next().unwrap_or(' ');
-            let named = after
-                .strip_prefix('.')
-                .is_some_and(|name| name.starts_with(|c: char| c.is_ascii_lowercase()));
-            if !(named || next.is_alphanumeric() || next == '_') {
-                return true;
-            }
-        }
-        let mut step = character.len_utf8();
-        match (quote, character) {
-            (Some(_), '\\') => step += rest.chars().nth(1).map_or(0, char::len_utf8),
-            (Some(open), closing) if open == closing => quote = None,
-            (None, '"' | '\'') => quote = Some(character),
-            _ => {}
-        }
-        before = character;
-        rest = rest.get(step..).unwrap_or_default();
-    }
-    false
+    mentions(expression).any(|(name, _)| name.is_none())
 }
 
-/// The variables that an expression names, outside of quoted texts, and where each stands.
+/// The variables that an expression names, and where each stands.
 pub(crate) fn reads(expression: &str) -> impl Iterator<Item = (&str, std::ops::Range<usize>)> {
+    mentions(expression).filter_map(|(name, at)| Some((name?, at)))
+}
+
+/// Where an expression says `vars`, outside of quoted texts: with the name of a variable, or without one.
+fn mentions(expression: &str) -> impl Iterator<Item = (Option<&str>, std::ops::Range<usize>)> {
     let mut at = 0;
     let mut quote: Option<char> = None;
     let mut before = ' ';
@@ -562,16 +543,20 @@ pub(crate) fn reads(expression: &str) -> impl Iterator<Item = (&str, std::ops::R
             let rest = expression.get(at..)?;
             let character = rest.chars().next()?;
             let starts = quote.is_none() && !(before.is_alphanumeric() || before == '_' || before == '.');
-            if starts && let Some(after) = rest.strip_prefix("vars.") {
-                let length = after
-                    .bytes()
-                    .take_while(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_')
-                    .count();
+            if starts && let Some(after) = rest.strip_prefix("vars") {
+                let named = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_';
+                let name = after.strip_prefix('.').unwrap_or_default();
+                let length = name.bytes().take_while(named).count();
+                let start = at;
                 if length > 0 {
-                    let start = at;
                     at += "vars.".len() + length;
                     before = 'x';
-                    return Some((after.get(..length)?, start..at));
+                    return Some((name.get(..length), start..at));
+                }
+                if !after.starts_with(|next: char| next.is_alphanumeric() || next == '_') {
+                    at += "vars".len();
+                    before = 's';
+                    return Some((None, start..at));
                 }
             }
             match (quote, character) {

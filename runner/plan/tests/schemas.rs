@@ -301,7 +301,6 @@ fn other() -> impl Strategy<Value = Json> {
         "2..15",
         "50%",
         "101%",
-        "${vars.nothing}",
     ];
     prop_oneof![
         prop::sample::select(numbers.to_vec()).prop_map(Json::from),

@@ -19,7 +19,7 @@ pub struct Cores {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 4095))]
     pub chores: Option<u32>,
-    /// The cores for guests, for instance `2-15`.
+    /// The cores for guests: ranges and numbers, for instance `2-15` or `2-7,10,12-15`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[0-9]{1,4}(-[0-9]{1,4})?( ?, ?[0-9]{1,4}(-[0-9]{1,4})?)*$"))]
     pub pool: Option<String>,

@@ -180,6 +180,21 @@ const TAKEN: &[&str] = &[
     "yes", "no", "on", "off", "y", "n", ".inf", ".nan", "-.inf", "+.inf",
 ];
 
+/// A text that readers of older YAML take for a point in time.
+fn is_date(text: &str) -> bool {
+    let mut parts = text.splitn(3, '-');
+    let digits = |part: Option<&str>, most: usize| {
+        part.is_some_and(|part| {
+            (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+        })
+    };
+    digits(parts.next(), 4)
+        && digits(parts.next(), 2)
+        && parts
+            .next()
+            .is_some_and(|day| day.starts_with(|c: char| c.is_ascii_digit()))
+}
+
 /// A text, without quotes where nobody could read it otherwise.
 fn scalar(text: &str, key: bool) -> String {
     let begins = |c: char| c.is_alphanumeric() || "_./".contains(c);
@@ -190,6 +205,7 @@ fn scalar(text: &str, key: bool) -> String {
         && !text.starts_with("...")
         && text.len() < 500
         && !TAKEN.contains(&text.to_ascii_lowercase().as_str())
+        && !is_date(text)
         && is_plain_text(text);
     while let Some(character) = characters.next() {
         let inner_colon = character == ':'

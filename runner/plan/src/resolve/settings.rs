@@ -568,16 +568,6 @@ fn command(wired: &Wired<'_>, with: &CommandWith, node: &Node, late: bool, probl
             .and_then(|outputs| outputs.get(name))
             .map_or(node.span, |node| node.span);
         let mut refuse = |code, title: String| problems.push(Diagnostic::error(code, place, title));
-        let fits = |name: &str| {
-            name.starts_with(|first: char| first.is_ascii_lowercase())
-                && name.len() <= 64
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-        };
-        if !fits(name) {
-            refuse(Code::WrongName, format!("`{name}` is not a name of an output"));
-        }
         if wired.stage_type.output(name).is_some() {
             refuse(
                 Code::DuplicateValue,

@@ -6,12 +6,13 @@ use std::fmt;
 use hotcell_schema::manifest::{Span, Spanned};
 use serde::de::value::{StrDeserializer, U32Deserializer};
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer, MapAccess, SeqAccess,
-    VariantAccess, Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, Error as _, Expected, IntoDeserializer, MapAccess, SeqAccess,
+    Unexpected, VariantAccess, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
 use super::{Entry, Node, Value};
+use crate::diagnostics::nearest;
 
 /// A value that does not fit its type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,84 @@ impl serde::de::Error for ReadError {
             message: message.to_string(),
             span: None,
         }
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format!("expected {}, found {}", wanted(expected), what(found)))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::custom(format!(
+            "{} is not allowed here: expected {}",
+            what(found),
+            wanted(expected)
+        ))
+    }
+
+    fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
+        Self::custom(format!("expected {}, found {length} values", wanted(expected)))
+    }
+
+    fn unknown_variant(wrong: &str, known: &'static [&'static str]) -> Self {
+        Self::custom(match nearest(wrong, known.iter().copied()) {
+            Some(near) => format!("`{}` is not allowed here: did you mean `{near}`?", cut(wrong)),
+            None => format!(
+                "`{}` is not among the allowed values: {}",
+                cut(wrong),
+                known.join(", ")
+            ),
+        })
+    }
+
+    fn unknown_field(wrong: &str, known: &'static [&'static str]) -> Self {
+        Self::custom(match nearest(wrong, known.iter().copied()) {
+            Some(near) => format!("unknown key `{}`: did you mean `{near}`?", cut(wrong)),
+            None => format!("unknown key `{}`; known here: {}", cut(wrong), known.join(", ")),
+        })
+    }
+
+    fn missing_field(key: &'static str) -> Self {
+        Self::custom(format!("the key `{key}` is missing"))
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(60).collect()
+}
+
+/// What was found, in the words of documents.
+fn what(found: Unexpected<'_>) -> String {
+    match found {
+        Unexpected::Bool(value) => format!("the boolean {value}"),
+        Unexpected::Unsigned(value) => format!("the number {value}"),
+        Unexpected::Signed(value) => format!("the number {value}"),
+        Unexpected::Float(value) => format!("the number {value}"),
+        Unexpected::Str(text) => format!("the text `{}`", cut(text)),
+        Unexpected::Unit | Unexpected::Option => "nothing".into(),
+        Unexpected::Seq => "a list".into(),
+        Unexpected::Map => "a table".into(),
+        other => other.to_string(),
+    }
+}
+
+/// What was expected, in the words of documents instead of Rust's.
+fn wanted(expected: &dyn Expected) -> String {
+    let text = expected.to_string();
+    match text.as_str() {
+        "u8" => "a whole number from 0 to 255".into(),
+        "u16" => "a whole number from 0 to 65535".into(),
+        "u32" => "a whole number from 0 to 4294967295".into(),
+        "u64" | "usize" => "a whole number that is not negative".into(),
+        "i8" | "i16" | "i32" | "i64" => "a whole number".into(),
+        "f32" | "f64" => "a number".into(),
+        "a string" => "a text".into(),
+        "a sequence" => "a list".into(),
+        "a map" => "a table".into(),
+        struct_or_enum if struct_or_enum.starts_with("struct ") => "a table".into(),
+        struct_or_enum if struct_or_enum.starts_with("enum ") || struct_or_enum == "variant identifier" => {
+            "a text".into()
+        }
+        _ => text,
     }
 }
 

@@ -36,7 +36,7 @@ pub fn parse(file: u32, text: &str, problems: &mut Vec<Diagnostic>) -> Option<No
                 }
             }
             Err(error) => {
-                builder.syntax(&error);
+                builder.syntax(&error, text);
                 whole = false;
                 break;
             }
@@ -154,14 +154,18 @@ impl Builder<'_> {
         }
     }
 
-    fn syntax(&mut self, error: &ScanError) {
+    fn syntax(&mut self, error: &ScanError, text: &str) {
+        let info = error.info();
         let at = self.offsets.byte(error.marker().index());
+        let at = match info.contains("tab") {
+            true => tab(text, at as usize).map_or(at, |tab| u32::try_from(tab).unwrap_or(u32::MAX)),
+            false => at,
+        };
         let span = Span {
             file: self.file,
             start: at,
             end: at,
         };
-        let info = error.info();
         let problem = if info.contains("recursion limit") {
             let title = format!("tables and lists are nested deeper than {MAX_DEPTH}");
             Diagnostic::error(Code::TooLarge, span, title)
@@ -364,6 +368,10 @@ impl Builder<'_> {
             }),
             None => Value::Text(text.into_owned()),
             Some(tag) if tag.is_yaml_core_schema_tag("str") => Value::Text(text.into_owned()),
+            Some(tag) if tag.is_yaml_core_schema_tag("float") => match text.parse::<f64>() {
+                Ok(number) if number.is_finite() => Value::Float(number),
+                _ => Value::Text(text.into_owned()),
+            },
             Some(tag) if tag.is_yaml_core_schema() => match plain(&text) {
                 Some(value) => value,
                 None => Value::Text(text.into_owned()),
@@ -373,6 +381,21 @@ impl Builder<'_> {
                 Value::Null
             }
         }
+    }
+}
+
+/// The tab that indents a line: that of the place, or the next one that has any. The parser points behind it, or at the value
+/// that it takes the line for a part of.
+fn tab(text: &str, at: usize) -> Option<usize> {
+    let start = text.get(..at)?.rfind(['\n', '\r']).map_or(0, |end| end + 1);
+    let mut from = start;
+    loop {
+        let rest = text.get(from..)?;
+        let indent = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+        if let Some(tab) = rest.get(..indent)?.find('\t') {
+            return Some(from + tab);
+        }
+        from += rest.find(['\n', '\r'])? + 1;
     }
 }
 
