@@ -15,7 +15,8 @@ use crate::manifest::SecretRef;
 #[schemars(extend("required" = ["run"]))]
 pub struct CommandWith {
     /// The program and its arguments. `${inputs.<port>}` and `${outputs.<port>}` are paths of what is wired and of what is to
-    /// be written. An element that names a file in the document's folder is taken along to the program's work folder.
+    /// be written. An element that names a file in the folder of the document that says it is taken along to the program's work
+    /// folder.
     #[schemars(length(min = 1))]
     pub run: Vec<String>,
     /// Further files that the program needs: globs, from the document's folder.

@@ -144,9 +144,39 @@ impl Report {
         })
     }
 
+    /// A text about instances for people; see [`shorten`].
+    pub fn shorten(&self, text: &str) -> String {
+        shorten(text, |id| self.sample_name(id))
+    }
+
     fn sample_name(&self, id: &str) -> Option<&str> {
         self.samples.get(id).map(|sample| sample.name.as_str())
     }
+}
+
+/// A text about instances, with the digests in it cut as in [`short_name`]: whole ones, and nothing that only looks like one.
+pub fn shorten<'n>(text: &str, name_of: impl Fn(&str) -> Option<&'n str>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    while let Some(start) = rest.bytes().position(|byte| is_digit(&byte)) {
+        let run = rest.bytes().skip(start).take_while(is_digit).count();
+        let (before, from) = rest.split_at(start);
+        let (digits, after) = from.split_at(run);
+        out.push_str(before);
+        if run == 64 {
+            if let Some(name) = name_of(digits).filter(|name| !name.is_empty()) {
+                push_cut(&mut out, name, SHORT_VALUE);
+                out.push('-');
+            }
+            out.push_str(digits.get(..SHORT_DIGITS).unwrap_or(digits));
+        } else {
+            out.push_str(digits);
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 fn is_digest(text: &str) -> bool {
@@ -196,6 +226,13 @@ mod tests {
         assert_eq!(short(&[]), "run");
         let long: &'static str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
         assert!(short(&[("a", long)]).chars().count() < 60);
+    }
+
+    #[test]
+    fn digests_in_texts_are_cut_and_named() {
+        let text = format!("`run[sample={ID}]` is failed, {} and cafe are none", &ID[..40]);
+        let cut = format!("`run[sample=busy box-3d9f2889]` is failed, {} and cafe are none", &ID[..40]);
+        assert_eq!(shorten(&text, name_of), cut);
     }
 
     #[test]

@@ -374,7 +374,7 @@ fn tell(root: &Node, error: &ValidationError<'_>, near: &Near, mistakes: &mut Ve
             add(diagnostic, path);
         }
         ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } => {
-            alternatives(root, error, context, node, span, path, near, mistakes);
+            alternatives(root, error, context, path, near, mistakes);
         }
         ValidationErrorKind::Minimum { limit } | ValidationErrorKind::ExclusiveMinimum { limit } => {
             let title = format!("{found} is less than {limit}");
@@ -400,12 +400,11 @@ fn alternatives(
     root: &Node,
     error: &ValidationError<'_>,
     context: &[Vec<ValidationError<'static>>],
-    node: &Node,
-    span: hotcell_schema::manifest::Span,
     path: Vec<String>,
     near: &Near,
     mistakes: &mut Vec<Mistake>,
 ) {
+    let (node, span) = find(root, &path);
     let depth =
         |errors: &[ValidationError<'_>]| errors.iter().map(|error| path_of(error).len()).max().unwrap_or(0);
     // `null` stands for "absent" in generated schemas, and `${}` for anything: neither says what was meant.

@@ -48,7 +48,7 @@ const MAX_PATH: usize = 1000;
 /// A path on a mirror, as its index may name one: file names below each other, none of which leads out, and no address of
 /// its own. What a server would decode to something else is refused.
 pub fn is_path(path: &str) -> bool {
-    path.len() <= MAX_PATH && !path.contains('%') && path.split('/').all(|name| is_file_name(name))
+    path.len() <= MAX_PATH && !path.contains('%') && path.split('/').all(is_file_name)
 }
 
 /// Seconds since 1970 of a date as `Release` has it: `Sat, 09 Nov 2024 10:11:26 UTC`.

@@ -8,9 +8,11 @@
 //! | [`order`] | order of stages, circles |
 //! | [`names`] | names in `when` and `where` |
 //! | [`instances`] | axes and their product, names, seeds, wires |
+//! | [`allowance`] | what a stage may multiply to |
 //! | [`settings`] | `with` into the stage type's struct |
 //! | [`named`] | what settings name: personas, rule files, a program's own files |
 
+mod allowance;
 mod graph;
 mod instances;
 mod named;

@@ -191,8 +191,10 @@ mod tests {
     use super::*;
     use crate::sources::Sources;
 
+    type OnLine<T> = (u32, T);
+
     /// Lines of the rows with their paths; lines and titles of what is wrong.
-    fn read(name: &str, text: &str) -> (Vec<(u32, Option<String>)>, Vec<(u32, String)>) {
+    fn read(name: &str, text: &str) -> (Vec<OnLine<Option<String>>>, Vec<OnLine<String>>) {
         let mut sources = Sources::default();
         let file = sources.add(name, text.into());
         let mut problems = Vec::new();
