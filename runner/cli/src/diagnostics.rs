@@ -10,6 +10,34 @@ use crate::{log, ui};
 
 /// More than these are counted, not shown.
 const SHOWN: usize = 100;
+/// More warnings than these are counted where they are not what was asked for.
+const BRIEF: usize = 5;
+
+/// The same for those who want to go on: warnings alone are a line each, `hotcell validate` shows them in full.
+pub(crate) fn print_briefly(diagnostics: &[Diagnostic], sources: &Sources) {
+    let warning = |diagnostic: &Diagnostic| diagnostic.severity == Severity::Warning;
+    if log::is_json() || !diagnostics.iter().all(warning) {
+        return print(diagnostics, sources);
+    }
+    for diagnostic in diagnostics.iter().take(BRIEF) {
+        let place = diagnostic.span().map(|span| {
+            let at = sources.position(span);
+            format!(" ({}:{}:{})", sources.path(span.file), at.line, at.column)
+        });
+        ui::say(&format!(
+            "{} {}{}",
+            ui::styled(ui::YELLOW, format!("warning[{}]:", diagnostic.code)),
+            ui::plain(&diagnostic.title),
+            ui::styled(ui::DIM, ui::plain(&place.unwrap_or_default()))
+        ));
+    }
+    if let Some(more) = diagnostics.len().checked_sub(BRIEF).filter(|more| *more > 0) {
+        ui::say(&format!(
+            "… and {}; `hotcell validate` shows all",
+            ui::count(more, "more warning")
+        ));
+    }
+}
 
 /// Shows all diagnostics on standard error, and a closing line.
 pub(crate) fn print(diagnostics: &[Diagnostic], sources: &Sources) {
@@ -43,7 +71,7 @@ pub(crate) fn print(diagnostics: &[Diagnostic], sources: &Sources) {
     } else {
         String::new()
     };
-    let plural = |number: usize, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    let plural = |number: usize, word: &str| ui::count(number, word);
     match (errors, warnings) {
         (0, 0) => {}
         (0, warnings) => ui::say(&format!("{}{more}", plural(warnings, "warning"))),
@@ -67,8 +95,8 @@ fn hint(diagnostics: &[Diagnostic]) -> Option<String> {
     let (first, others) = codes.split_first()?;
     let others = match others {
         [] => String::new(),
-        few if few.len() <= 4 => format!(" (also {})", few.join(", ")),
-        many => format!(" (also {} and {} more)", many[..4].join(", "), many.len() - 4),
+        few if few.len() <= 4 => format!(" {}", few.join(" ")),
+        many => format!(" {} (and {} more)", many[..4].join(" "), many.len() - 4),
     };
     Some(format!(
         "{} hotcell help {first}{others}",

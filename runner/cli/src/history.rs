@@ -13,7 +13,7 @@ use hotcell_schema::report::InstanceFacts;
 use hotcell_store::Entry;
 use indexmap::IndexMap;
 
-use crate::runs::{self, Run, State};
+use crate::runs::{self, Run, State, Subject};
 
 /// Earlier runs of an experiment, the latest first.
 #[derive(Debug)]
@@ -35,13 +35,13 @@ struct Told {
 
 impl Earlier {
     /// The runs of an experiment, back to the first that was of everything; `None` where there is none.
-    pub(crate) fn of(runs: &Path, experiment: &str) -> Option<Self> {
+    pub(crate) fn of(runs: &Path, subject: Subject<'_>) -> Option<Self> {
         let mut told = Vec::new();
         for run in runs::all(runs).iter().rev() {
             let one = match run.state {
                 State::Running | State::Incomplete => None,
-                State::Finished => finished(run, experiment).or_else(|| killed(run, experiment)),
-                State::Interrupted => killed(run, experiment),
+                State::Finished => finished(run, subject).or_else(|| killed(run, subject)),
+                State::Interrupted => killed(run, subject),
             };
             let Some(one) = one else { continue };
             let whole = one.chosen.is_none();
@@ -126,9 +126,9 @@ fn how(facts: &InstanceFacts) -> Ended {
 }
 
 /// By the facts of a finished run.
-fn finished(run: &Run, experiment: &str) -> Option<Told> {
+fn finished(run: &Run, subject: Subject<'_>) -> Option<Told> {
     let facts = run.facts()?;
-    if !runs::is_of(&facts, run, experiment) {
+    if !runs::is_of(&facts, run, subject) {
         return None;
     }
     let chosen = facts.selection.as_ref().map(|_| {
@@ -145,9 +145,9 @@ fn finished(run: &Run, experiment: &str) -> Option<Told> {
 }
 
 /// By the journal of a run that came to no result.
-fn killed(run: &Run, experiment: &str) -> Option<Told> {
+fn killed(run: &Run, subject: Subject<'_>) -> Option<Told> {
     let (name, planned) = run.names()?;
-    if name != experiment {
+    if !runs::is_named(&name, run, subject) {
         return None;
     }
     let journal = run.journal();
@@ -162,6 +162,7 @@ fn killed(run: &Run, experiment: &str) -> Option<Told> {
                 instance,
                 status,
                 key,
+                ..
             } => {
                 open.remove(&instance);
                 endings.insert(instance, facts(status, key));
@@ -203,7 +204,10 @@ fn facts(status: Status, key: Option<hotcell_schema::digest::Digest>) -> Instanc
         cpu_s: 0.0,
         peak_kib: 0,
         key,
+        reason: None,
         error: None,
+        attempts: 0,
+        left: None,
     }
 }
 

@@ -13,6 +13,7 @@
 //! | [`pins`] | `hotcell.lock` |
 //! | [`names`] | names of instances for people |
 //! | [`session`] | from a manifest's path to a plan and to a run |
+//! | [`settings`] | which settings of an instance changed |
 //! | [`supplies`] | what a plan is given: a reader of archives and packages, secrets |
 //! | [`verdicts`] | checks and changes in lines |
 //! | [`contents`] | the bytes of a run's outputs, for those who compare them |
@@ -35,6 +36,7 @@ mod places;
 mod progress;
 mod runs;
 mod session;
+mod settings;
 mod supplies;
 mod ui;
 mod verdicts;
@@ -55,9 +57,17 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors: clap knows which stream and says 0.
-            let code = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-            let _ = error.print();
-            return code.into();
+            if !error.use_stderr() {
+                let _ = error.print();
+                return Exit::Ok.into();
+            }
+            if wants_json(std::env::args_os().skip(1)) {
+                log::set_format(args::LogFormat::Json);
+                log::failure(&Failure::usage(error.render().to_string().trim_end()));
+            } else {
+                let _ = error.print();
+            }
+            return Exit::Usage.into();
         }
     };
     ui::set_color(cli.global.color);
@@ -69,6 +79,16 @@ fn main() -> ExitCode {
             failure.exit.into()
         }
     }
+}
+
+/// Whether arguments that could not be read ask for JSON lines all the same.
+fn wants_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    let words: Vec<std::ffi::OsString> = arguments.take_while(|word| word != "--").collect();
+    let together = words.iter().any(|word| word == "--log-format=json");
+    together
+        || words
+            .windows(2)
+            .any(|pair| matches!(pair, [option, value] if option == "--log-format" && value == "json"))
 }
 
 fn dispatch(cli: &Cli) -> Result<Exit, Failure> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hotcell_plan::{AxisValue, Instance, Plan};
-use hotcell_schema::names::short_name;
+use hotcell_schema::names::{short_name, shorten};
 
 use crate::ui;
 
@@ -45,27 +45,7 @@ impl<'a> Names<'a> {
 
     /// A text about instances, with the digests in it shortened and named like those of short names.
     pub(crate) fn shorten(&self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        while let Some(start) = rest.bytes().position(|byte| is_digit(&byte)) {
-            let run = rest.bytes().skip(start).take_while(is_digit).count();
-            let (before, from) = rest.split_at(start);
-            let (digits, after) = from.split_at(run);
-            out.push_str(before);
-            if run == 64 {
-                if let Some(name) = self.samples.get(digits) {
-                    out.push_str(name);
-                    out.push('-');
-                }
-                out.push_str(digits.get(..8).unwrap_or(digits));
-            } else {
-                out.push_str(digits);
-            }
-            rest = after;
-        }
-        out.push_str(rest);
-        out
+        shorten(text, |digest| self.samples.get(digest).copied())
     }
 
     /// The short name for a terminal.

@@ -191,5 +191,9 @@ fn line(difference: &Difference) -> String {
         (None, Some(found)) => format!("not pinned, there is {}", short(found)),
         (None, None) => String::new(),
     };
-    ui::plain(&format!("{} {}: {what}", difference.section, difference.name))
+    let name = match (difference.section.as_str(), difference.name.as_str()) {
+        ("tools", "manifest") => "the manifest, after includes, variants and --set".to_owned(),
+        (section, name) => format!("{section} {name}"),
+    };
+    ui::plain(&format!("{name}: {what}"))
 }

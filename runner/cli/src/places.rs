@@ -68,11 +68,13 @@ impl Places {
                         return Err(unfinished(&folder));
                     }
                 }
-                Err(Failure::usage(format!(
-                    "`{name}` is neither a run's folder nor the id of a run in {}",
-                    self.runs().display()
-                ))
-                .help("`hotcell runs` lists them; or name the folder that holds `result/`"))
+                let run = runs::find(&self.runs(), name).map_err(|failure| {
+                    failure.help("`hotcell runs` lists them; or name the folder that holds `result/`")
+                })?;
+                match run.folder.join("result").is_dir() {
+                    true => Ok(run.folder),
+                    false => Err(unfinished(&run.folder)),
+                }
             }
             None => self.latest(),
         }
@@ -89,6 +91,10 @@ fn unfinished(folder: &Path) -> Failure {
 fn store(global: &Global) -> Result<PathBuf, Failure> {
     if let Some(folder) = &global.store {
         return Ok(folder.clone());
+    }
+    // Not by the reader of arguments, which would then name it in every usage.
+    if let Some(folder) = env::var_os("HOTCELL_STORE").filter(|folder| !folder.is_empty()) {
+        return Ok(PathBuf::from(folder));
     }
     cache().map(|cache| cache.join("store"))
 }

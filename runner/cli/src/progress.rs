@@ -2,7 +2,7 @@
 //! programs.
 
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ use crate::args::ProgressStyle;
 use crate::names::Names;
 use crate::{log, ui};
 
+/// Running instances that the bar names.
+const NAMED: usize = 2;
+
 /// Shows progress on standard error.
 pub(crate) struct Progress<'a> {
     names: Names<'a>,
@@ -23,11 +26,20 @@ pub(crate) struct Progress<'a> {
     lines: bool,
     json: bool,
     counts: Mutex<Counts>,
+    /// Short names of what runs just now, for the bar.
+    running: Mutex<Vec<(usize, String)>>,
+    /// The run's folder.
+    run: PathBuf,
 }
 
 impl<'a> Progress<'a> {
     /// Progress in the wanted style.
-    pub(crate) fn new(plan: &'a Plan, selection: Option<&Selection>, style: ProgressStyle) -> Self {
+    pub(crate) fn new(
+        plan: &'a Plan,
+        selection: Option<&Selection>,
+        style: ProgressStyle,
+        run: &Path,
+    ) -> Self {
         let json = log::is_json();
         let terminal = std::io::stderr().is_terminal();
         let with_bar = style == ProgressStyle::Auto && terminal && !json;
@@ -35,7 +47,7 @@ impl<'a> Progress<'a> {
         let bar = with_bar.then(|| {
             let bar =
                 ProgressBar::with_draw_target(Some(count as u64), ProgressDrawTarget::stderr_with_hz(10));
-            let style = BarStyle::with_template("{bar:30.cyan/dim} {pos}/{len} {elapsed:>4}  {msg}");
+            let style = BarStyle::with_template("{bar:30.cyan/dim} {pos}/{len} {elapsed:>4}  {wide_msg}");
             bar.set_style(style.unwrap_or_else(|_| BarStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
@@ -47,11 +59,13 @@ impl<'a> Progress<'a> {
             lines,
             json: json && style != ProgressStyle::None,
             counts: Mutex::default(),
+            running: Mutex::default(),
+            run: run.to_owned(),
         }
     }
 
     /// All is over: the bar goes away.
-    pub(crate) fn finish(&self, run: &Path) {
+    pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -59,10 +73,28 @@ impl<'a> Progress<'a> {
             let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
             log::write(&LogLine {
                 counts: Some(counts),
-                run: Some(run.display().to_string()),
+                run: Some(self.run.display().to_string()),
                 ..log::line(LogKind::Summary)
             });
         }
+    }
+
+    /// What the bar says beside its length: counts, and what runs just now.
+    fn message(&self) -> String {
+        let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let words = counts.words();
+        let words = words.iter().filter(|(count, _)| *count > 0);
+        let mut parts: Vec<String> = words.map(|(count, word)| format!("{count} {word}")).collect();
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = running.iter().take(NAMED).map(|(_, name)| name.clone());
+        let mut names: Vec<String> = named.collect();
+        if running.len() > NAMED {
+            names.push(format!("{} more", running.len() - NAMED));
+        }
+        if !names.is_empty() {
+            parts.push(format!("running {}", names.join(" ")));
+        }
+        parts.join(", ")
     }
 
     fn line(&self, text: &str) {
@@ -82,24 +114,30 @@ impl<'a> Progress<'a> {
 }
 
 impl Observer for Progress<'_> {
-    fn started(&self, _: usize, instance: &Instance) {
+    fn started(&self, index: usize, instance: &Instance) {
+        if let Some(bar) = &self.bar {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.push((index, self.names.plain(instance)));
+            drop(running);
+            bar.set_message(self.message());
+        }
         if self.json {
             log::write(&self.about(LogKind::Started, instance));
         }
     }
 
-    fn ended(&self, _: usize, instance: &Instance, done: &Done) {
-        let counts = {
-            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            counts.add(done.status);
-            *counts
-        };
+    fn ended(&self, index: usize, instance: &Instance, done: &Done) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.add(done.status);
+        drop(counts);
         if self.json {
             log::write(&LogLine {
                 status: Some(done.status),
                 outcome: done.outcome.as_ref().map(ToString::to_string),
                 reason: done.reason.clone(),
                 message: done.error.clone(),
+                attempts: Some(done.attempts).filter(|attempts| *attempts > 1),
+                left: done.left.clone(),
                 wall_s: Some(done.wall_s),
                 ..self.about(LogKind::Ended, instance)
             });
@@ -115,8 +153,16 @@ impl Observer for Progress<'_> {
             let reason = done.reason.as_deref();
             let reason = reason.map(|reason| format!("  {}", ui::plain(&self.names.shorten(reason))));
             let error = match (&done.error, bad) {
-                (Some(error), true) => format!("\n    {}", ui::plain(error)),
+                (Some(error), true) => format!("\n{}", ui::indented(error, "    ")),
                 _ => String::new(),
+            };
+            let left = match &done.left {
+                Some(left) => format!("\n    what it left: {}", self.run.join(left).display()),
+                None => String::new(),
+            };
+            let tried = match done.attempts {
+                0 | 1 => String::new(),
+                many => format!("  after {many} attempts"),
             };
             let time = if done.wall_s >= 0.1 {
                 format!("  {:.1} s", done.wall_s)
@@ -124,7 +170,7 @@ impl Observer for Progress<'_> {
                 String::new()
             };
             self.line(&format!(
-                "{} {}{outcome}{}{}{error}",
+                "{} {}{outcome}{}{tried}{}{error}{left}",
                 ui::styled(style, format!("{word:11}")),
                 self.names.plain(instance),
                 reason.unwrap_or_default(),
@@ -132,11 +178,11 @@ impl Observer for Progress<'_> {
             ));
         }
         if let Some(bar) = &self.bar {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.retain(|(other, _)| *other != index);
+            drop(running);
             bar.inc(1);
-            let words = counts.words();
-            let words = words.iter().filter(|(count, _)| *count > 0);
-            let words: Vec<String> = words.map(|(count, word)| format!("{count} {word}")).collect();
-            bar.set_message(words.join(", "));
+            bar.set_message(self.message());
         }
     }
 

@@ -8,8 +8,12 @@ use hotcell_schema::report::RunFacts;
 use hotcell_store::{Entry, Journal};
 use serde::Deserialize;
 
+use crate::exit::Failure;
+
 /// Largest `run.json` or `plan.json` that is read.
 const MAX_FILE: u64 = 2 << 30;
+/// Longest path of a manifest that is read.
+const MAX_PATH: u64 = 16 << 10;
 
 /// Files and folders of a run, one of which tells what is left of it from a folder that is no run.
 const LEFT: [&str; 5] = ["run.json", "plan.json", "keys.json", "result", "result.partial"];
@@ -36,6 +40,38 @@ impl State {
             Self::Incomplete => "incomplete",
         }
     }
+}
+
+/// What runs are of: an experiment's name alone is that of every manifest that someone copied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    /// The experiment's name.
+    pub experiment: &'a str,
+    /// The manifest, as [`MANIFEST`] names it; absent where there is none.
+    pub manifest: Option<&'a str>,
+}
+
+/// The file in a run's folder that says which manifest was run: by its name where it stands beside the state folder, else by
+/// its whole path. Runs of before have none.
+pub(crate) const MANIFEST: &str = "manifest";
+
+/// What [`MANIFEST`] says of a manifest; `None` where its path is no text.
+pub(crate) fn manifest(path: &Path, state: &Path) -> Option<String> {
+    let real = path.canonicalize().ok()?;
+    let beside = match state.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new(".").canonicalize().ok(),
+        Some(folder) => folder.canonicalize().ok(),
+        None => None,
+    };
+    // A folder that is carried elsewhere with its runs keeps its history.
+    let told = match real
+        .parent()
+        .is_some_and(|folder| beside.as_deref() == Some(folder))
+    {
+        true => Path::new(real.file_name()?),
+        false => &real,
+    };
+    told.to_str().map(str::to_owned)
 }
 
 /// A run's folder.
@@ -110,6 +146,17 @@ impl Run {
     /// What the host has to say of a finished run.
     pub(crate) fn facts(&self) -> Option<RunFacts> {
         read(&self.folder.join("run.json"))
+    }
+
+    /// Whether it is of the same manifest, as far as it says which.
+    fn is_of_manifest(&self, subject: Subject<'_>) -> bool {
+        let path = self.folder.join(MANIFEST);
+        let small = path.metadata().is_ok_and(|facts| facts.len() <= MAX_PATH);
+        let told = small.then(|| fs_err::read_to_string(path).ok()).flatten();
+        match (told, subject.manifest) {
+            (Some(told), Some(manifest)) => told == manifest,
+            _ => true,
+        }
     }
 
     /// Its plan, as far as a list of runs needs it.
@@ -191,21 +238,49 @@ pub(crate) fn all(runs: &Path) -> Vec<Run> {
     all
 }
 
+/// A run by its id, or by the start of it that fits only one.
+pub(crate) fn find(runs: &Path, name: &str) -> Result<Run, Failure> {
+    let all = all(runs);
+    if let Some(run) = all.iter().find(|run| run.id == name) {
+        return Ok(run.clone());
+    }
+    let fitting: Vec<&Run> = all
+        .iter()
+        .filter(|run| !name.is_empty() && run.id.starts_with(name))
+        .collect();
+    match fitting.as_slice() {
+        [run] => Ok((*run).clone()),
+        [] => Err(
+            Failure::usage(format!("there is no run `{name}` in {}", runs.display()))
+                .help("`hotcell runs` lists them; say where with --state DIR"),
+        ),
+        many => Err(
+            Failure::usage(format!("`{name}` is the start of {} runs", many.len()))
+                .help(format!("the first are {} and {}", many[0].id, many[1].id)),
+        ),
+    }
+}
+
+/// Whether a run that came to no result, and whose plan has this name, is of an experiment.
+pub(crate) fn is_named(name: &str, run: &Run, subject: Subject<'_>) -> bool {
+    name == subject.experiment && run.is_of_manifest(subject)
+}
+
 /// Whether a run is of an experiment. Before `run.json` said so, the report did.
-pub(crate) fn is_of(facts: &RunFacts, run: &Run, experiment: &str) -> bool {
+pub(crate) fn is_of(facts: &RunFacts, run: &Run, subject: Subject<'_>) -> bool {
     #[derive(Deserialize)]
     struct Head {
         name: String,
     }
     match facts.experiment.as_str() {
-        "" => {
-            read::<Head>(&run.folder.join("result/report.json")).is_some_and(|head| head.name == experiment)
-        }
-        name => name == experiment,
+        "" => read::<Head>(&run.folder.join("result/report.json"))
+            .is_some_and(|head| is_named(&head.name, run, subject)),
+        name => is_named(name, run, subject),
     }
 }
 
-fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
+/// Reads a JSON file of a run; nothing where it is not there, too large, or something else.
+pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Option<T> {
     let file = std::fs::File::open(path).ok()?;
     if file.metadata().ok()?.len() > MAX_FILE {
         return None;

@@ -15,7 +15,7 @@ use hotcell_run::{Current, Detail, Engines, Foreseen, Options, RunOutcome, Selec
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::Span;
-use hotcell_schema::outcome::Status;
+use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_schema::report::{Report, RunFacts};
 use hotcell_store::{RunFolder, Store, StoreError};
 
@@ -25,7 +25,7 @@ use crate::exit::{Exit, Failure};
 use crate::places::Places;
 use crate::progress::Progress;
 use crate::supplies::{Purpose, Supplies};
-use crate::{choose, diagnostics, pins, ui};
+use crate::{choose, contents, diagnostics, pins, runs, ui};
 
 /// A plan that can be run.
 pub(crate) struct Planned {
@@ -40,6 +40,8 @@ pub(crate) struct Planned {
     pub documents: Vec<(String, Digest)>,
     variants: Vec<String>,
     supplies: Supplies,
+    /// The manifest, as runs of it name it; absent where there is none.
+    manifest: Option<String>,
 }
 
 /// A run that came to its end.
@@ -127,7 +129,8 @@ impl Planned {
         if !pins::check(&planned, args, choose.locked)? {
             return Ok(None);
         }
-        planned.selection = choose::choose(&planned.plan, &planned.places.runs(), choose)?;
+        let runs = planned.places.runs();
+        planned.selection = choose::choose(&planned.plan, &runs, planned.manifest.as_deref(), choose)?;
         Ok(Some(planned))
     }
 
@@ -149,7 +152,17 @@ impl Planned {
         texts.extend(loaded.documents.iter().cloned());
         let mut supplies = Supplies::of(&loaded, &places, purpose, args.require_samples)?;
         supplies.pins = packages;
-        Self::supplied(loaded, places, supplies, args.variant.clone(), global, texts)
+        let manifest = runs::manifest(&args.manifest, &places.state);
+        let planned = Self::supplied(loaded, places, supplies, args.variant.clone(), global, texts)?;
+        Ok(planned.map(|planned| Self { manifest, ..planned }))
+    }
+
+    /// What its runs are of.
+    pub(crate) fn subject(&self) -> runs::Subject<'_> {
+        runs::Subject {
+            experiment: &self.plan.name,
+            manifest: self.manifest.as_deref(),
+        }
     }
 
     /// Plans what was loaded and has no sources.
@@ -173,7 +186,7 @@ impl Planned {
     ) -> Result<Option<Self>, Failure> {
         let documents = documents(&loaded);
         let (plan, profiles) = judged(&mut loaded, &supplies, global)?;
-        diagnostics::print(&loaded.diagnostics, &loaded.sources);
+        diagnostics::print_briefly(&loaded.diagnostics, &loaded.sources);
         texts.extend(
             (0u32..)
                 .map_while(|number| loaded.sources.get(number))
@@ -189,6 +202,7 @@ impl Planned {
             documents,
             variants,
             supplies,
+            manifest: None,
         }))
     }
 
@@ -225,6 +239,7 @@ impl Planned {
             build: build(),
             runs: Some(&how.runs),
             variants: &self.variants,
+            called: &how.called,
             started: &how.started,
             host: &how.host,
             ..Options::new(store, engines, stop)
@@ -266,6 +281,10 @@ impl Planned {
             force: args.force,
             again: again.clone(),
             runs: self.places.runs(),
+            called: std::env::args_os()
+                .skip(1)
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
             started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             host: host(),
         };
@@ -274,17 +293,22 @@ impl Planned {
             Failure::host(format!("the run's folder cannot be made: {error}"))
                 .help("say where with --state DIR")
         })?;
+        if let Some(manifest) = &self.manifest {
+            folder
+                .write(runs::MANIFEST, manifest.as_bytes())
+                .map_err(|error| Failure::host(error.to_string()))?;
+        }
         let engines = Engines::new(&self.places.libexec).with_temporary(&std::env::temp_dir());
         let stop = self.supplies.stop.clone();
         listen(&stop)?;
-        let progress = Progress::new(&self.plan, self.selection.as_ref(), args.progress);
+        let progress = Progress::new(&self.plan, self.selection.as_ref(), args.progress, folder.path());
         let outcome = execute(
             &self.plan,
             &self.options(&store, &engines, stop, &how),
             &folder,
             &progress,
         );
-        progress.finish(folder.path());
+        progress.finish();
         silence();
         let outcome = outcome.map_err(|error| {
             Failure::host(format!("the run cannot go on: {error}")).help(format!(
@@ -360,6 +384,7 @@ struct Defaults {
     force: bool,
     again: BTreeSet<String>,
     runs: PathBuf,
+    called: Vec<String>,
     started: String,
     host: String,
 }
@@ -372,6 +397,7 @@ impl Default for Defaults {
             force: false,
             again: BTreeSet::new(),
             runs: PathBuf::new(),
+            called: Vec::new(),
             started: String::new(),
             host: String::new(),
         }
@@ -526,7 +552,7 @@ fn listen(stop: &StopSignal) -> Result<(), Failure> {
                 }
             };
             if first {
-                ui::say("stopping; press Ctrl-C again to end running cells at once");
+                ui::say("stopping: what runs has two seconds to end; press Ctrl-C again to end it at once");
             }
         }
     });
@@ -577,10 +603,53 @@ pub(crate) fn print_summary(report: &Report, facts: Option<&RunFacts>, run: &Pat
         )
         .trim_end(),
     );
+    for line in tails(report, run) {
+        ui::out(&line);
+    }
     if let Some(selection) = &report.selection {
         ui::out(&ui::plain(&format!("a part of the plan: {}", selection.words())));
     }
     ui::out(&format!("report: {}", run.join("report.html").display()));
+}
+
+/// Samples whose last words are shown.
+const TAILS: usize = 4;
+/// Lines of each, and bytes of output that are read for them.
+const TAIL_LINES: usize = 4;
+const TAIL_BYTES: u64 = 1 << 20;
+
+/// The last lines of what samples wrote that did not end well by themselves.
+fn tails(report: &Report, run: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let ended_badly = |outcome: &Outcome| !matches!(outcome, Outcome::Exited(0) | Outcome::Completed);
+    let bad = report
+        .instances
+        .iter()
+        .filter(|instance| instance.outcome.as_ref().is_some_and(ended_badly));
+    for instance in bad {
+        // What it complained of, or else what it said.
+        let said = ["stderr", "stdout"].iter().find_map(|port| {
+            let output = instance.outputs.get(*port).filter(|output| output.length > 0)?;
+            let bytes = contents::read(&run.join("result"), &output.path, TAIL_BYTES)?;
+            let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+            (!text.is_empty()).then_some((*port, text))
+        });
+        let Some((port, text)) = said else { continue };
+        if lines.len() / 2 == TAILS {
+            break;
+        }
+        let all: Vec<String> = text
+            .lines()
+            .map(|line| hotcell_report::words::cut(line, 200))
+            .collect();
+        let last = all
+            .get(all.len().saturating_sub(TAIL_LINES)..)
+            .unwrap_or_default();
+        let name = ui::plain(&report.short_name(instance));
+        lines.push(format!("\nThe end of {port} of {name}"));
+        lines.push(ui::indented(&last.join("\n"), "  "));
+    }
+    lines
 }
 
 /// A path as text: manifests and reports hold paths as UTF-8.

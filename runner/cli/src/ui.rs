@@ -112,19 +112,24 @@ pub(crate) fn failure(failure: &Failure) {
 }
 
 /// Text that a sample or a manifest may have had a hand in: control characters (a terminal would obey them) and
-/// characters that turn the writing direction are shown, not written.
+/// characters that turn the writing direction or hide are shown by a mark, as in reports and pages.
 pub(crate) fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        let turns =
-            matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if character.is_control() || turns {
-            out.extend(character.escape_unicode());
-        } else {
-            out.push(character);
-        }
+    hotcell_report::visible(text).into_owned()
+}
+
+/// Text of several lines, each with this before it; what a terminal would obey is shown by a mark.
+pub(crate) fn indented(text: &str, before: &str) -> String {
+    let shown = hotcell_report::visible_block(text);
+    let lines: Vec<String> = shown.lines().map(|line| format!("{before}{line}")).collect();
+    lines.join("\n")
+}
+
+/// `1 run`, `2 runs`.
+pub(crate) fn count(number: impl TryInto<u64>, noun: &str) -> String {
+    match number.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {noun}"),
+        many => format!("{many} {noun}s"),
     }
-    out
 }
 
 /// A value as indented JSON.
@@ -135,11 +140,17 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use super::{count, indented, plain};
 
     #[test]
     fn a_terminal_is_given_nothing_to_obey() {
-        assert_eq!(plain("a\u{1b}[2Jb\r\u{202e}c"), "a\\u{1b}[2Jb\\u{d}\\u{202e}c");
+        assert_eq!(plain("a\u{1b}[2Jb\r\u{202e}c"), "a␛[2Jb␍⟨U+202E⟩c");
         assert_eq!(plain("grüß dich"), "grüß dich");
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(indented("one\n\ttwo\u{1b}[2J\r\n", "  "), "  one\n  \ttwo␛[2J␍");
+        assert_eq!([count(1, "run"), count(0, "run")], ["1 run", "0 runs"]);
     }
 }

@@ -162,7 +162,10 @@ impl Builder {
                     cpu_s: 0.18,
                     peak_kib: 48_120,
                     key: Some(Digest::of(instance.name.as_bytes())),
+                    reason: instance.reason.clone(),
                     error: None,
+                    attempts: 1,
+                    left: None,
                 };
                 (instance.name.clone(), facts)
             })
@@ -175,6 +178,9 @@ impl Builder {
             started: "2026-01-31T08:15:00Z".into(),
             wall_s: 2.34,
             host: "Linux 6.1, x86_64, 2 processors".into(),
+            called: Vec::new(),
+            hotcell: "0.1.0".into(),
+            variants: Vec::new(),
             selection: None,
             jobs: 2,
             isolation: "affinity".into(),

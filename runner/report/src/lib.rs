@@ -31,6 +31,7 @@ pub mod words;
 
 pub use assemble::{Assembly, assemble, to_json};
 pub use behaviour::{Behaviours, behaviour};
+pub use hotcell_render::{visible, visible_block};
 pub use outputs::{Folder, Outputs};
 
 /// Why a report could not be made.

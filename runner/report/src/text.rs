@@ -39,7 +39,7 @@ pub fn summary(report: &Report, facts: Option<&RunFacts>, style: Style) -> Strin
     let mut out = String::new();
     let rows = rows(report);
     if !rows.is_empty() {
-        out.push_str(&table(&rows, style));
+        out.push_str(&table(&rows, runs_samples(report), style));
         out.push('\n');
     }
     if rows.len() > style.rows {
@@ -62,47 +62,93 @@ pub fn summary(report: &Report, facts: Option<&RunFacts>, style: Style) -> Strin
             out.push_str(&format!("  … and {} more\n", findings.len() - style.rows));
         }
     }
-    let bad = troubles(report);
-    if !bad.is_empty() {
-        out.push_str("\nDid not end well\n");
-        for ((status, stage, reason), names) in bad.iter().take(style.rows) {
-            let which = match names.as_slice() {
-                [name] => format!("{} of {}", visible(stage), words::cut(&visible(name), 60)),
-                _ => format!("{} × {}", visible(stage), names.len()),
-            };
-            out.push_str(&format!(
-                "  {} {which}: {}\n",
-                paint(status_word(*status), "33", style),
-                words::cut(&visible(reason), 200)
-            ));
-        }
-        if bad.len() > style.rows {
-            out.push_str(&format!("  … and {} more\n", bad.len() - style.rows));
-        }
-    }
+    section(&mut out, "Did not end well", report, facts, style, |instance| {
+        instance.status.is_bad()
+    });
+    section(&mut out, "Skipped", report, None, style, |instance| {
+        instance.status == Status::Skipped
+    });
+    section(&mut out, "Left out", report, None, style, |instance| {
+        instance.status.has_outputs() && instance.reason.is_some()
+    });
     out.push('\n');
     out.push_str(&totals(report, facts));
     out
 }
 
-/// Instances without outputs, alike ones together: status, stage and reason to what they are about.
-fn troubles(report: &Report) -> BTreeMap<(Status, &str, &str), Vec<&str>> {
-    let mut groups: BTreeMap<(Status, &str, &str), Vec<&str>> = BTreeMap::new();
-    for instance in report
-        .instances
-        .iter()
-        .filter(|instance| !instance.status.has_outputs())
-    {
+/// Names of alike instances that are shown.
+const NAMED: usize = 3;
+/// Lines of what a program said that are shown.
+const SAID: usize = 6;
+
+/// Instances of a kind with their reasons, alike ones together; with `facts`, the end of what the first of them said.
+fn section(
+    out: &mut String,
+    title: &str,
+    report: &Report,
+    facts: Option<&RunFacts>,
+    style: Style,
+    is_of: impl Fn(&InstanceReport) -> bool,
+) {
+    let mut groups: BTreeMap<(Status, &str, &str), Vec<&InstanceReport>> = BTreeMap::new();
+    for instance in report.instances.iter().filter(|instance| is_of(instance)) {
         let reason = instance.reason.as_deref().unwrap_or("no reason was given");
-        let about = report
-            .sample_of(instance)
-            .map_or(instance.name.as_str(), |(_, sample)| sample.name.as_str());
-        groups
-            .entry((instance.status, &instance.stage, reason))
-            .or_default()
-            .push(about);
+        let key = (instance.status, instance.stage.as_str(), reason);
+        groups.entry(key).or_default().push(instance);
     }
-    groups
+    if groups.is_empty() {
+        return;
+    }
+    out.push_str(&format!("\n{title}\n"));
+    for ((status, stage, reason), alike) in groups.iter().take(style.rows) {
+        let short = |instance: &&InstanceReport| words::cut(&visible(&report.short_name(instance)), 80);
+        let named: Vec<String> = alike.iter().take(NAMED).map(short).collect();
+        let (which, names) = match (alike.len(), named.as_slice()) {
+            (1, [name]) => (name.clone(), String::new()),
+            (many, names) => {
+                let more = if many > NAMED { ", …" } else { "" };
+                (
+                    format!("{} × {many}", visible(stage)),
+                    format!(" ({}{more})", names.join(", ")),
+                )
+            }
+        };
+        out.push_str(&format!(
+            "  {} {which}: {}{names}\n",
+            paint(status_word(*status), "33", style),
+            words::cut(&visible(&report.shorten(reason)), 200)
+        ));
+        let said = alike.first().and_then(|first| {
+            let facts = facts?.instances.get(&first.name)?;
+            facts.error.as_deref()
+        });
+        let lines: Vec<&str> = said.unwrap_or_default().lines().collect();
+        for line in lines.iter().skip(lines.len().saturating_sub(SAID)) {
+            out.push_str(&format!("      {}\n", words::cut(&visible(line), 200)));
+        }
+    }
+    if groups.len() > style.rows {
+        out.push_str(&format!("  … and {} more\n", groups.len() - style.rows));
+    }
+}
+
+/// Whether a stage of the report runs samples at all: where none does, nobody misses their outcomes.
+pub(crate) fn runs_samples(report: &Report) -> bool {
+    let mut instances = report.instances.iter();
+    instances.any(|instance| instance.outcome.is_some() || instance.uses.starts_with("unicorn/"))
+}
+
+/// How the stages that are about a sample ended: `3 ok, 1 failed`.
+pub(crate) fn endings(instances: &[&InstanceReport]) -> String {
+    let mut counts: BTreeMap<Status, usize> = BTreeMap::new();
+    for instance in instances {
+        *counts.entry(instance.status).or_default() += 1;
+    }
+    let words: Vec<String> = counts
+        .iter()
+        .map(|(status, count)| format!("{count} {}", status_word(*status)))
+        .collect();
+    words.join(", ")
 }
 
 struct Row {
@@ -111,6 +157,8 @@ struct Row {
     stage: String,
     outcome: String,
     outcome_good: bool,
+    /// How the stages about it ended, where no sample is run.
+    ended: String,
     severities: BTreeMap<Severity, usize>,
     unsupported: usize,
 }
@@ -119,6 +167,7 @@ struct Row {
 fn rows(report: &Report) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut by_sample: BTreeMap<&str, Vec<&InstanceReport>> = BTreeMap::new();
+    let runs = runs_samples(report);
     for instance in &report.instances {
         if let Some((id, _)) = report.sample_of(instance) {
             by_sample.entry(id).or_default().push(instance);
@@ -139,8 +188,9 @@ fn rows(report: &Report) -> Vec<Row> {
                 sample: sample.name.clone(),
                 arch: sample.arch.clone().unwrap_or_default(),
                 stage: String::new(),
-                outcome: "not run".into(),
+                outcome: if runs { "not run".into() } else { String::new() },
                 outcome_good: true,
+                ended: endings(instances),
                 severities: severities(instances, &IndexMap::new()),
                 unsupported: 0,
             });
@@ -179,6 +229,7 @@ fn row(instance: &InstanceReport, sample: String, severities: BTreeMap<Severity,
             .map(ToString::to_string)
             .unwrap_or_default(),
         outcome_good: matches!(instance.outcome, Some(Outcome::Exited(0) | Outcome::Completed)),
+        ended: String::new(),
         severities,
         unsupported: instance.unsupported.len(),
     }
@@ -206,7 +257,7 @@ const LINES: TableStyle = TableStyle::new()
     .header_separator(LineStyle::none().fill('─').junction('─'))
     .bottom_border(LineStyle::none().fill('─').junction('─'));
 
-fn table(rows: &[Row], style: Style) -> String {
+fn table(rows: &[Row], runs: bool, style: Style) -> String {
     let mut table = Table::new();
     table.load_style(LINES);
     table.set_content_arrangement(ContentArrangement::Dynamic);
@@ -217,13 +268,33 @@ fn table(rows: &[Row], style: Style) -> String {
         table.force_no_tty();
     }
     let bold = |text: &str| Cell::new(text).add_attribute(Attribute::Bold);
-    table.set_header(["Sample", "Arch", "Stage", "Outcome", "Findings", "Unsupported"].map(bold));
+    match runs {
+        true => {
+            let titles = ["Sample", "Arch", "Stage", "Outcome", "Findings", "Unsupported"];
+            table.set_header(titles.map(bold));
+        }
+        false => _ = table.set_header(["Sample", "Arch", "Stages", "Findings"].map(bold)),
+    }
     for row in rows.iter().take(style.rows) {
         let outcome = Cell::new(words::cut(&visible(&row.outcome), 60));
         let worst = row.severities.last_key_value().map(|(severity, _)| *severity);
         let found = Cell::new(severity_counts(&row.severities));
+        let found = match worst {
+            Some(severity) => found.fg(severity_colour(severity)),
+            None => found,
+        };
+        let sample = Cell::new(words::cut(&visible(&row.sample), 40));
+        if !runs {
+            table.add_row([
+                sample,
+                Cell::new(visible(&row.arch)),
+                Cell::new(&row.ended),
+                found,
+            ]);
+            continue;
+        }
         table.add_row([
-            Cell::new(words::cut(&visible(&row.sample), 40)),
+            sample,
             Cell::new(visible(&row.arch)),
             Cell::new(words::cut(&visible(&row.stage), 40)),
             if row.outcome_good {
@@ -231,10 +302,7 @@ fn table(rows: &[Row], style: Style) -> String {
             } else {
                 outcome.fg(Color::Yellow)
             },
-            match worst {
-                Some(severity) => found.fg(severity_colour(severity)),
-                None => found,
-            },
+            found,
             match row.unsupported {
                 0 => Cell::new("—"),
                 calls => Cell::new(plural(calls, "call")).fg(Color::Yellow),
@@ -288,6 +356,7 @@ fn totals(report: &Report, facts: Option<&RunFacts>) -> String {
         plural(report.instances.len(), "instance"),
     ];
     for status in [
+        Status::Ok,
         Status::Failed,
         Status::Interrupted,
         Status::Skipped,
@@ -298,7 +367,7 @@ fn totals(report: &Report, facts: Option<&RunFacts>) -> String {
             .iter()
             .filter(|instance| instance.status == status)
             .count();
-        if count > 0 {
+        if count > 0 || status == Status::Ok {
             parts.push(format!("{count} {}", status_word(status)));
         }
     }

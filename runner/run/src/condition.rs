@@ -36,7 +36,10 @@ pub(crate) fn check(shared: &Shared<'_>, instance: &Instance) -> Result<(), Done
         Ok(true) => Ok(()),
         Ok(false) => Err(Done::without_outputs(
             Status::Skipped,
-            format!("`when` is false: {}", when.expression),
+            match when.expression.trim() {
+                "false" => "`when` is false".to_owned(),
+                expression => format!("`when` is false: {expression}"),
+            },
         )),
         // What a condition reads of a stage that did not end well is not there; that is no mistake of the manifest.
         Err(_) if let Some((stage, status)) = without_outputs(shared, when) => Err(Done::without_outputs(

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use crate::engines::Engines;
 use crate::expand::{self, Level};
 use crate::finish;
 use crate::flush;
+use crate::left::Left;
 use crate::schedule::{Schedule, Task};
 use crate::secrets::Secrets;
 use crate::select::Selection;
@@ -57,6 +59,8 @@ pub struct Options<'a> {
     pub build: &'a str,
     /// Variants that were chosen.
     pub variants: &'a [String],
+    /// How hotcell was called, for those who look at the run later.
+    pub called: &'a [String],
     /// When the run starts, RFC 3339.
     pub started: &'a str,
     /// The host in a line.
@@ -90,6 +94,7 @@ impl<'a> Options<'a> {
             runs: None,
             build: "",
             variants: &[],
+            called: &[],
             started: "",
             host: "",
         }
@@ -156,7 +161,9 @@ pub fn execute(
     let began = Instant::now();
     options.store.read_afresh();
     folder.write("plan.json", &serde_json::to_vec(plan)?)?;
-    let shared = Shared::new(plan, options);
+    let mut shared = Shared::new(plan, options);
+    shared.left = Some(Left::new(folder));
+    let shared = shared;
     let mut journal = Journal::begin(&folder.journal(), &folder.id(), plan.manifest)?;
     if let Some(selection) = options.selection {
         journal.write(&Entry::Chosen {
@@ -292,10 +299,11 @@ fn instance_ended(shared: &Shared<'_>, state: &mut State, index: usize, done: Do
             instance: instance.name.clone(),
             status: done.status,
             key: done.key,
+            attempts: Some(done.attempts).filter(|attempts| *attempts > 1),
         };
         note(state, &entry);
     }
-    state.closed |= done.status.is_bad() && shared.options.fail_fast;
+    close_after(shared, state, &done);
     shared.table.set(index, done);
     state.schedule.done(index);
 }
@@ -313,7 +321,7 @@ fn level_ended(
             instance: instance.name.clone(),
             level,
             items: found.items,
-            left_out: shared.table.left_out(point),
+            left_out: shared.table.left_out(point) + shared.table.too_deep(point),
         };
         note(state, &entry);
         observer.expanded(instance, found.children.len());
@@ -322,16 +330,31 @@ fn level_ended(
                 instance: instance.name.clone(),
                 status: done.status,
                 key: None,
+                attempts: None,
             };
             note(state, &entry);
             observer.ended(point, instance, &done);
-            state.closed |= done.status.is_bad() && shared.options.fail_fast;
+            close_after(shared, state, &done);
             shared.table.set(point, done);
         }
     }
     state
         .schedule
         .expanded(point, level, &found.children, found.deeper);
+}
+
+/// Whether anything more begins after this. Where the store cannot be written, a full disk say, each further instance would
+/// fail for the same reason, and none of it could be kept: that is told once, and the run ends.
+fn close_after(shared: &Shared<'_>, state: &mut State, done: &Done) {
+    if done.host_refuses {
+        state.closed = true;
+        state.trouble.get_or_insert_with(|| RunError::Host {
+            doing: "using the store".into(),
+            source: std::io::Error::other(done.error.clone().unwrap_or_default()),
+        });
+    }
+    state.closed |= done.status.is_bad() && shared.options.fail_fast;
+    shared.closed.fetch_or(state.closed, Ordering::Relaxed);
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

@@ -1,6 +1,6 @@
 //! Points into instances: the files that others gave become items.
 
-use hotcell_plan::{AxisValue, Instance, Item};
+use hotcell_plan::{AxisValue, Expansion, Instance, Item};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::job::LeftFile;
 use hotcell_schema::outcome::Status;
@@ -71,6 +71,16 @@ fn try_expand(shared: &Shared<'_>, index: usize, level: u8) -> Result<Level, Don
         }
         found
     };
+    // Below the last level is only looked whether there is anything: what is left out is told.
+    if level > expansion.max_depth {
+        shared.table.leave_deeper(index, found);
+        return Ok(Level {
+            children: Vec::new(),
+            items: Vec::new(),
+            deeper: false,
+            done: Some(ended(shared, index, expansion)),
+        });
+    }
     let new = shared.table.new_items(index, found, expansion.max_items as usize);
     let mut children = Vec::with_capacity(new.len());
     for item in &new {
@@ -78,27 +88,41 @@ fn try_expand(shared: &Shared<'_>, index: usize, level: u8) -> Result<Level, Don
         let child = shared.plan.child(point, item, &same);
         children.push(shared.table.add(index, item.digest, child));
     }
-    let deeper = expansion.own.is_some() && level < expansion.max_depth && !children.is_empty();
+    let deeper = expansion.own.is_some() && level <= expansion.max_depth && !children.is_empty();
     Ok(Level {
         items: new.iter().map(|item| item.digest).collect(),
         children,
         deeper,
-        done: (!deeper).then(|| ended(shared, index, expansion.max_items)),
+        done: (!deeper).then(|| ended(shared, index, expansion)),
     })
 }
 
 /// How a point ends that has found all its items.
-fn ended(shared: &Shared<'_>, index: usize, max: u32) -> Done {
-    let left_out = shared.table.left_out(index);
-    let done = Done::ok(indexmap::IndexMap::new(), Vec::new());
-    match left_out {
-        0 => done,
-        _ => Done {
-            reason: Some(format!(
-                "{left_out} more items were left out: `max-items` is {max}"
-            )),
-            ..done
-        },
+fn ended(shared: &Shared<'_>, index: usize, expansion: &Expansion) -> Done {
+    let mut reasons = Vec::new();
+    let items = |count: u64, more: &str| match count {
+        1 => format!("1 {more}item was left out"),
+        many => format!("{many} {more}items were left out"),
+    };
+    match shared.table.left_out(index) {
+        0 => {}
+        many => reasons.push(format!(
+            "{}: `max-items` is {}",
+            items(many, "more "),
+            expansion.max_items
+        )),
+    }
+    match shared.table.too_deep(index) {
+        0 => {}
+        many => reasons.push(format!(
+            "{}: `max-depth` is {}",
+            items(many, "deeper "),
+            expansion.max_depth
+        )),
+    }
+    Done {
+        reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+        ..Done::ok(indexmap::IndexMap::new(), Vec::new())
     }
 }
 

@@ -300,7 +300,10 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
             cpu_s: done.cpu_s,
             peak_kib: done.peak_kib,
             key: done.key,
+            reason: done.reason.clone(),
             error: done.error.clone(),
+            attempts: done.attempts,
+            left: done.left.clone(),
         };
         instances.insert(instance.name.clone(), facts);
     }
@@ -314,6 +317,15 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
         host: shared.options.host.to_owned(),
         selection: asked(shared),
         jobs: u32::try_from(workers).unwrap_or(u32::MAX),
+        called: {
+            let redacted = |word: &String| match shared.options.secrets {
+                Some(secrets) => secrets.redact(word).into_owned(),
+                None => word.clone(),
+            };
+            shared.options.called.iter().map(redacted).collect()
+        },
+        hotcell: shared.options.hotcell.to_owned(),
+        variants: shared.options.variants.to_vec(),
         isolation: "none".into(),
         confinement: confinement.into_iter().collect(),
         fallbacks: fallbacks.into_iter().collect(),

@@ -160,6 +160,9 @@ fn one_by_one(shared: &Shared<'_>, detail: Detail) -> Result<Forecasts, StoreErr
                 }
                 let open = children.iter().find(|child| shared.of(**child).is_none());
                 let open = open.and_then(|child| shared.table.instance(*child));
+                // Whether there is more below the last level changes nothing of what runs.
+                let deepest = plan.expansion_of(instance).map_or(0, |point| point.max_depth);
+                let deeper = deeper && (level < deepest || open.is_none());
                 if let (true, Some(open)) = (deeper, open) {
                     forecasts.insert(
                         index,

@@ -17,6 +17,7 @@
 //! | `table` | all instances and how they ended |
 //! | `expand` | what a point becomes when its files are there |
 //! | [`current`](mod@current) | whether the latest run still says what a new one would |
+//! | `left` | what programs left that did not end well |
 //! | `late` | what is known of an instance only when all before it has ended |
 //! | [`forecast`](mod@forecast) | what a run would do |
 //! | `flush` | what is written, onto the disk once a second |
@@ -50,6 +51,7 @@ pub mod forecast;
 mod keep;
 pub mod key;
 mod late;
+mod left;
 mod schedule;
 pub mod secrets;
 pub mod select;

@@ -21,7 +21,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use camino::Utf8Path;
 use hotcell_cells::stop::StopSignal;
 use hotcell_cells::supervise::SealedBlob;
-use hotcell_plan::{Archive, MAX_ARCHIVE, Member, Origin, Package, Plan, Sample, SourceError, SourceReader, Wanted};
+use hotcell_plan::{
+    Archive, MAX_ARCHIVE, Member, Origin, Package, Plan, Sample, SourceError, SourceReader, Wanted,
+};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::unpack::{
     ArchiveIndex, ArchiveMember, Unpack, UnpackLimits, UnpackRefusal, UnpackResult, WantedMember,

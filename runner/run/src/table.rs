@@ -35,6 +35,8 @@ struct Children {
     by_item: HashMap<Digest, usize>,
     /// Items that were over the limit: each once, however many levels found it.
     left_out: HashSet<Digest>,
+    /// Items that lie deeper than the point may go.
+    too_deep: HashSet<Digest>,
 }
 
 impl<'a> Table<'a> {
@@ -115,7 +117,28 @@ impl<'a> Table<'a> {
             .unwrap_or_default()
     }
 
-    /// How many items of a point were left out.
+    /// Counts the items that are new to a point and deeper than it may go.
+    pub(crate) fn leave_deeper(&self, point: usize, found: Vec<Item>) {
+        let mut points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
+        let children = points.entry(point).or_default();
+        for item in found {
+            let known =
+                children.by_item.contains_key(&item.digest) || children.left_out.contains(&item.digest);
+            if !known {
+                children.too_deep.insert(item.digest);
+            }
+        }
+    }
+
+    /// How many items of a point were left out for lying too deep.
+    pub(crate) fn too_deep(&self, point: usize) -> u64 {
+        let points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
+        points
+            .get(&point)
+            .map_or(0, |children| children.too_deep.len() as u64)
+    }
+
+    /// How many items of a point were left out for being too many.
     pub(crate) fn left_out(&self, point: usize) -> u64 {
         let points = self.points.lock().unwrap_or_else(PoisonError::into_inner);
         points

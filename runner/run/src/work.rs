@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ use crate::documents::Documents;
 use crate::execute::Options;
 use crate::flights::Flights;
 use crate::key;
+use crate::left::Left;
 use crate::schedule::{Dependency, dependencies};
 use crate::table::Table;
 use crate::{condition, late, stages};
@@ -55,6 +57,12 @@ pub struct Done {
     pub layers: Vec<String>,
     /// What this host could not do, and what held instead.
     pub fallbacks: Vec<String>,
+    /// How often it was tried; 0: it never began.
+    pub attempts: u32,
+    /// Where it lies what a program left that did not end well: a path from the run's folder.
+    pub left: Option<String>,
+    /// The store cannot be used: nothing after this can end well either.
+    pub host_refuses: bool,
 }
 
 impl Done {
@@ -74,6 +82,9 @@ impl Done {
             peak_kib: 0,
             layers: Vec::new(),
             fallbacks: Vec::new(),
+            attempts: 0,
+            left: None,
+            host_refuses: false,
         }
     }
 
@@ -134,6 +145,10 @@ pub(crate) struct Shared<'a> {
     /// Stages that nobody who waits for all of them is kept back by: looked at once, not once for each who waits.
     sound: Mutex<HashSet<usize>>,
     pub rules: stages::rules::Compiled,
+    /// Where programs that did not end well leave what they made; absent: nowhere.
+    pub left: Option<Left<'a>>,
+    /// Nothing more begins, and nothing is tried again.
+    pub closed: AtomicBool,
 }
 
 impl<'a> Shared<'a> {
@@ -148,6 +163,8 @@ impl<'a> Shared<'a> {
             documents: Documents::default(),
             sound: Mutex::default(),
             rules: stages::rules::Compiled::default(),
+            left: None,
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -186,7 +203,7 @@ impl<'a> Shared<'a> {
                         stored.digest
                     ),
                 )),
-                Err(error) => Err(Done::failed("the store cannot be read", error.to_string())),
+                Err(error) => Err(store_failed(error)),
             },
         }
     }
@@ -251,10 +268,23 @@ pub(crate) fn work(shared: &Shared<'_>, index: usize, instance: &Instance) -> Op
     let attempt = || attempt(shared, index, instance).unwrap_or_else(Some);
     let mut done = attempt()?;
     let mut retries = shared.plan.stage_of(instance).map_or(0, |stage| stage.retries);
-    while done.status == Status::Interrupted && retries > 0 && shared.options.stop.urgency() == Urgency::None
-    {
+    let mut attempts = 1;
+    let may_go_on =
+        || shared.options.stop.urgency() == Urgency::None && !shared.closed.load(Ordering::Relaxed);
+    while done.status == Status::Interrupted && retries > 0 && may_go_on() {
         retries -= 1;
+        attempts += 1;
         done = attempt()?;
+    }
+    if !matches!(done.status, Status::Cached | Status::Skipped | Status::Refused) {
+        done.attempts = attempts;
+    }
+    if let Some(left) = shared
+        .left
+        .as_ref()
+        .filter(|_| attempts > 1 && done.left.is_none())
+    {
+        left.forget(instance);
     }
     done.wall_s = began.elapsed().as_secs_f64();
     Some(shared.redacted(done))
@@ -310,7 +340,10 @@ fn run(shared: &Shared<'_>, ready: Ready<'_, '_>) -> Result<Done, Done> {
 }
 
 pub(crate) fn store_failed(error: StoreError) -> Done {
-    Done::failed("the store cannot be used", error.to_string())
+    Done {
+        host_refuses: true,
+        ..Done::failed("the store cannot be used", error.to_string())
+    }
 }
 
 /// An instance that can run: what it reads, and its key.

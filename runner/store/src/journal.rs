@@ -52,6 +52,9 @@ pub enum Entry {
         /// Its cache key, where it came so far.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         key: Option<Digest>,
+        /// How often it was tried, where that was more than once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        attempts: Option<u32>,
     },
     /// One level of a point, an axis that is expanded at run time.
     Expanded {
@@ -61,7 +64,7 @@ pub enum Entry {
         level: u8,
         /// Digests of the items that are new.
         items: Vec<Digest>,
-        /// How many items were over the limit, all levels together.
+        /// How many items were over the limits, all levels together.
         left_out: u64,
     },
     /// A person asked to stop.
@@ -149,6 +152,7 @@ mod tests {
                 instance: "a[x=1]".into(),
                 status: Status::Ok,
                 key: Some(Digest::of(b"k")),
+                attempts: Some(2),
             })
             .unwrap();
         journal.write(&Entry::Finished).unwrap();

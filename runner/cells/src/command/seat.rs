@@ -139,7 +139,14 @@ impl Seat {
         drop(descriptors);
         drop(setup);
         let warden = Warden(Some(Pid::from_raw(pid)));
-        let (answer, handed) = wait_for_answer(&ours).map_err(host(doing))?;
+        let (answer, handed) = match wait_for_answer(&ours) {
+            Ok(told) => told,
+            // So little memory that not even the warden could stand in it.
+            Err(_) if group.as_ref().is_some_and(Group::ran_out_of_memory) => {
+                return Err(CellFault::Interrupted(Interruption::Memory));
+            }
+            Err(error) => return Err(host(doing)(error)),
+        };
         if answer.errno != 0 {
             return Err(host(doing)(step::error(answer.step, answer.errno)));
         }

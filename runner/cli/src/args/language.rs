@@ -45,7 +45,7 @@ pub(crate) enum Language {
 /// `hotcell help`.
 #[derive(Debug, Args)]
 pub(crate) struct HelpArgs {
-    /// A code (E0101), or a command
+    /// Codes (E0101), or a command
     #[arg(value_name = "CODE|COMMAND")]
     pub topic: Vec<String>,
     /// List every code

@@ -72,13 +72,7 @@ pub(crate) struct Global {
     /// Folder of the content-addressed store [default: one per user, in the cache folder]
     ///
     /// The environment variable HOTCELL_STORE says it too.
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "HOTCELL_STORE",
-        hide_env = true
-    )]
+    #[arg(long, global = true, value_name = "DIR")]
     pub store: Option<PathBuf>,
     /// Further folder of arch profiles (can be given several times)
     #[arg(long = "profiles", global = true, value_name = "DIR")]
@@ -119,7 +113,9 @@ pub(crate) enum Command {
     )]
     Fmt(FmtArgs),
     /// Explain a diagnostic's code, or a command
-    #[command(after_help = "Examples:\n  hotcell help E0101\n  hotcell help run\n  hotcell help --list")]
+    #[command(
+        after_help = "Examples:\n  hotcell help E0101\n  hotcell help E0210 E0101\n  hotcell help run\n  hotcell help --list"
+    )]
     Help(HelpArgs),
     /// Show what would run, and what is stored already; writes nothing
     #[command(
@@ -128,7 +124,7 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Run an experiment and write its report
     #[command(
-        after_help = "A run of a part (--only, --until, --rerun-failed) reports that part alone.\n\nExamples:\n  hotcell run experiment.toml\n  hotcell run experiment.toml -j 1 --fail-fast\n  hotcell run experiment.toml --set seed=8\n  hotcell run experiment.toml --only 'run[sample=busybox-*]'\n  hotcell run experiment.toml --until look\n  hotcell run experiment.toml --rerun-failed\n  hotcell run experiment.toml --locked\n\nExit codes: 0 all well, 3 a stage failed or was interrupted, 4 this host cannot do it, 5 a sample cannot be run at\nall, 130 stopped by Ctrl-C."
+        after_help = "A run of a part (--only, --until, --rerun-failed) reports that part alone.\n\nExamples:\n  hotcell run experiment.toml\n  hotcell run experiment.toml -j 1 --fail-fast\n  hotcell run experiment.toml --set seed=8\n  hotcell run experiment.toml --only 'run[sample=busybox-*]'\n  hotcell run experiment.toml --until look\n  hotcell run experiment.toml --rerun-failed\n  hotcell run experiment.toml --locked\n\nExit codes: 0 all well, 3 a stage failed or was interrupted, 4 this host cannot do it, 5 a sample was refused (it is\ntoo large), 130 stopped by Ctrl-C. How a sample ended is a result and no failure: `exited 1`, `signalled`, and\n`unsupported`, which is a program that needs what the engine lacks."
     )]
     Run(RunArgs),
     /// Plan again, or run, whenever the manifest or a file it names changes

@@ -1,6 +1,10 @@
 //! `hotcell analyze`: files without a manifest. The manifest is a shipped one.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
+
 use hotcell_plan::load;
+use hotcell_schema::digest::Digest;
 
 use crate::args::{AnalyzeArgs, Global};
 use crate::exit::{Exit, Failure};
@@ -15,6 +19,7 @@ const SET: &str = "files";
 
 pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> {
     let mut samples = Vec::new();
+    let mut seen: HashMap<Digest, &PathBuf> = HashMap::new();
     for file in &args.files {
         if !file.is_file() {
             return Err(Failure::usage(format!(
@@ -25,6 +30,16 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
         let path = file
             .canonicalize()
             .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+        let bytes = fs_err::read(&path).map_err(|error| Failure::usage(error.to_string()))?;
+        if let Some(first) = seen.insert(Digest::of(&bytes), file) {
+            ui::say(&format!(
+                "{} {} holds the same as {}, and is looked at once",
+                ui::styled(ui::YELLOW, "note:"),
+                ui::plain(&file.display().to_string()),
+                ui::plain(&first.display().to_string())
+            ));
+            continue;
+        }
         samples.push((SET.to_owned(), session::utf8_buf(&path)?));
     }
     let mut set = Vec::new();

@@ -58,7 +58,7 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global) -> Result<Exit, Failure> 
         return Ok(Exit::Ok);
     }
     for (instance, forecast) in &chosen {
-        explain(instance, forecast, &past, args.instance.is_some());
+        explain(instance, forecast, &past, &names, args.instance.is_some());
     }
     Ok(Exit::Ok)
 }
@@ -81,7 +81,8 @@ fn as_json(instance: &Instance, forecast: &Forecast) -> serde_json::Value {
     }
 }
 
-fn explain(instance: &Instance, forecast: &Forecast, past: &Past, in_full: bool) {
+fn explain(instance: &Instance, forecast: &Forecast, past: &Past, names: &Names<'_>, in_full: bool) {
+    let mut settings = Vec::new();
     let (line, parts) = match forecast {
         Forecast::Cached { components, .. } => (
             "is stored: a run would read its outputs".to_owned(),
@@ -89,6 +90,9 @@ fn explain(instance: &Instance, forecast: &Forecast, past: &Past, in_full: bool)
         ),
         Forecast::Runs { key, components } => {
             let why = past.why(&instance.name, key, components);
+            if why.changed.iter().any(|name| name == "with") {
+                settings = past.settings(instance);
+            }
             (format!("would run: {}", why.text), Some(components))
         }
         Forecast::Later { after } => (format!("cannot be said before `{after}` has run"), None),
@@ -97,12 +101,28 @@ fn explain(instance: &Instance, forecast: &Forecast, past: &Past, in_full: bool)
     };
     ui::out(&format!(
         "{} {}",
-        ui::styled(ui::BOLD, ui::plain(&instance.name)),
-        ui::plain(&line)
+        ui::styled(ui::BOLD, names.plain(instance)),
+        ui::plain(&names.shorten(&line))
     ));
+    for setting in &settings {
+        ui::out(&format!("  with.{}", ui::plain(setting)));
+    }
     let before = past.ending(&instance.name);
-    if let Some((run, error)) = before.and_then(|(run, facts)| Some((run, facts.error.as_ref()?))) {
-        ui::out(&format!("  in {run}: {}", ui::plain(error)));
+    if let Some((run, facts)) = before.filter(|(_, facts)| !facts.status.has_outputs()) {
+        let reason = facts.reason.as_deref().unwrap_or_default();
+        if !reason.is_empty() {
+            ui::out(&format!("  in {run}: {}", ui::plain(&names.shorten(reason))));
+        }
+        if let Some(error) = &facts.error {
+            ui::out(&ui::indented(error, "    "));
+        }
+    }
+    if in_full && names.of(instance) != instance.name {
+        let (title, name) = (
+            ui::styled(ui::DIM, format!("{:12}", "full name")),
+            ui::plain(&instance.name),
+        );
+        ui::out(&format!("  {title} {name}"));
     }
     for (name, value) in parts.into_iter().flatten().filter(|_| in_full) {
         ui::out(&format!(
@@ -110,5 +130,9 @@ fn explain(instance: &Instance, forecast: &Forecast, past: &Past, in_full: bool)
             ui::styled(ui::DIM, format!("{name:12}")),
             ui::plain(value)
         ));
+        if name == "with" {
+            let settings = hotcell_report::words::cut(&instance.with.to_string(), 400);
+            ui::out(&format!("  {:12} {}", "", ui::plain(&settings)));
+        }
     }
 }

@@ -16,7 +16,15 @@ pub(crate) fn run(args: &HelpArgs) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     match args.topic.as_slice() {
-        [only] if is_code(only) => code(only),
+        codes if !codes.is_empty() && codes.iter().all(|topic| is_code(topic)) => {
+            for (index, wanted) in codes.iter().enumerate() {
+                if index > 0 {
+                    ui::out("");
+                }
+                code(wanted)?;
+            }
+            Ok(Exit::Ok)
+        }
         topic => command(topic),
     }
 }
@@ -27,7 +35,7 @@ fn is_code(text: &str) -> bool {
         .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-fn code(wanted: &str) -> Result<Exit, Failure> {
+fn code(wanted: &str) -> Result<(), Failure> {
     let Some(page) = catalogue::page(wanted) else {
         let failure = Failure::usage(format!("there is no code {wanted}"));
         return Err(match catalogue::nearest_code(wanted) {
@@ -36,7 +44,7 @@ fn code(wanted: &str) -> Result<Exit, Failure> {
         });
     };
     ui::out(shown(page.text).trim_end());
-    Ok(Exit::Ok)
+    Ok(())
 }
 
 /// A page for a terminal: titles stand out, code is indented, `names` are coloured.

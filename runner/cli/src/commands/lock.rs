@@ -50,6 +50,11 @@ pub(crate) fn run(args: &LockArgs, global: &Global) -> Result<Exit, Failure> {
             .set_permissions(std::fs::Permissions::from_mode(0o644))?;
     }
     part.persist(&path).map_err(|error| Failure::from(error.error))?;
-    ui::say(&format!("{}: {} things are pinned", path.display(), found.len()));
+    let are = if found.len() == 1 { "is" } else { "are" };
+    ui::say(&format!(
+        "{}: {} {are} pinned",
+        path.display(),
+        ui::count(found.len(), "thing")
+    ));
     Ok(Exit::Ok)
 }

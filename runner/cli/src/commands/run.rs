@@ -1,5 +1,6 @@
 //! `hotcell run`: an experiment, and its report.
 
+use super::diff::read_report;
 use super::plan;
 use crate::args::{Global, RunArgs};
 use crate::exit::{Exit, Failure};
@@ -49,13 +50,16 @@ fn nothing_new(current: &Current, json: bool) -> Result<Exit, Failure> {
         0 => String::new(),
         _ => format!(", {skipped} of them not wanted"),
     };
+    // What it was then is what it would be now.
+    let report = read_report(folder.path())?;
+    session::print_summary(&report, None, folder.path());
+    let (all, are) = (
+        ui::count(*instances, "instance"),
+        if *instances == 1 { "is" } else { "are" },
+    );
     ui::out(&format!(
-        "nothing to do: {instances} instances{wanted} are as in run {}; --force runs them again",
+        "nothing to do: {all}{wanted} {are} as in run {}; --force runs them again",
         folder.id()
-    ));
-    ui::out(&format!(
-        "report: {}",
-        folder.path().join("report.html").display()
     ));
     Ok(Exit::Ok)
 }

@@ -151,11 +151,17 @@ fn list(args: &RunsListArgs, global: &Global) -> Result<Exit, Failure> {
     if lines.is_empty() {
         ui::say(&format!("there are no runs in {}", places.runs().display()));
     }
-    for line in &lines {
+    let ids: Vec<String> = lines.iter().map(|line| ui::plain(&line.run.id)).collect();
+    let width = ids.iter().map(|id| id.chars().count()).max().unwrap_or(0);
+    if !lines.is_empty() {
+        let head = format!("{:width$}  {:>8}  {:>9}  how it ended", "run", "took", "on disk");
+        ui::out(&ui::styled(ui::DIM, head));
+    }
+    for (line, id) in lines.iter().zip(&ids) {
         let wall = line.wall_s.map_or_else(|| "-".to_owned(), seconds);
         ui::out(&format!(
             "{}  {:>8}  {:>9}  {}",
-            ui::styled(ui::BOLD, ui::plain(&line.run.id)),
+            ui::styled(ui::BOLD, format!("{id:width$}")),
             wall,
             bytes(line.size),
             line.how()
@@ -166,7 +172,7 @@ fn list(args: &RunsListArgs, global: &Global) -> Result<Exit, Failure> {
 
 fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
     let places = Places::find(global, None)?;
-    let run = find(&places, &args.run)?;
+    let run = runs::find(&places.runs(), &args.run)?;
     let line = Line::of(run.clone());
     let facts = (run.state == State::Finished).then(|| run.facts()).flatten();
     let report = (run.state == State::Finished)
@@ -182,7 +188,7 @@ fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
             object.insert("format".into(), "hotcell-run-shown".into());
             object.insert("version".into(), 1.into());
             object.insert("facts".into(), json!(facts));
-            let troubles = troubles.iter().map(|trouble| json!({"instance": trouble.name, "short": trouble.short, "status": trouble.status, "reason": trouble.reason, "error": trouble.error}));
+            let troubles = troubles.iter().map(|trouble| json!({"instance": trouble.name, "short": trouble.short, "status": trouble.status, "reason": trouble.reason, "error": trouble.error, "attempts": trouble.attempts, "left": trouble.left}));
             object.insert("troubles".into(), troubles.collect());
         }
         ui::out(&ui::json(&json)?);
@@ -208,6 +214,14 @@ fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
         },
     );
     if let Some(facts) = &facts {
+        if !facts.called.is_empty() {
+            row(
+                "called",
+                &format!("hotcell {}", hotcell_report::words::command(&facts.called)),
+            );
+        }
+        row("variants", &facts.variants.join(", "));
+        row("hotcell", &facts.hotcell);
         row("started", &facts.started);
         row(
             "took",
@@ -240,7 +254,14 @@ fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
                 ui::plain(&trouble.reason)
             ));
             if let Some(error) = &trouble.error {
-                ui::out(&format!("            {}", ui::plain(error)));
+                ui::out(&ui::indented(error, "            "));
+            }
+            if trouble.attempts > 1 {
+                ui::out(&format!("            it was tried {} times", trouble.attempts));
+            }
+            if let Some(left) = &trouble.left {
+                let left = run.folder.join(left).display().to_string();
+                ui::out(&format!("            what it left: {}", ui::plain(&left)));
             }
         }
         if troubles.len() > SHOWN {
@@ -260,6 +281,8 @@ struct Trouble {
     status: Status,
     reason: String,
     error: Option<String>,
+    attempts: u32,
+    left: Option<String>,
 }
 
 fn troubles(facts: &RunFacts, report: &Report) -> Vec<Trouble> {
@@ -267,40 +290,19 @@ fn troubles(facts: &RunFacts, report: &Report) -> Vec<Trouble> {
         .instances
         .iter()
         .filter(|instance| instance.status.is_bad());
-    bad.map(|instance| Trouble {
-        name: instance.name.clone(),
-        short: report.short_name(instance),
-        status: instance.status,
-        reason: instance.reason.clone().unwrap_or_default(),
-        error: facts
-            .instances
-            .get(&instance.name)
-            .and_then(|facts| facts.error.clone()),
+    bad.map(|instance| {
+        let facts = facts.instances.get(&instance.name);
+        Trouble {
+            name: instance.name.clone(),
+            short: report.short_name(instance),
+            status: instance.status,
+            reason: instance.reason.clone().unwrap_or_default(),
+            error: facts.and_then(|facts| facts.error.clone()),
+            attempts: facts.map_or(0, |facts| facts.attempts),
+            left: facts.and_then(|facts| facts.left.clone()),
+        }
     })
     .collect()
-}
-
-/// A run of the state's folder by its id, or by the start of it that fits only one.
-fn find(places: &Places, name: &str) -> Result<Run, Failure> {
-    let all = runs::all(&places.runs());
-    if let Some(run) = all.iter().find(|run| run.id == name) {
-        return Ok(run.clone());
-    }
-    let fitting: Vec<&Run> = all
-        .iter()
-        .filter(|run| !name.is_empty() && run.id.starts_with(name))
-        .collect();
-    match fitting.as_slice() {
-        [run] => Ok((*run).clone()),
-        [] => Err(
-            Failure::usage(format!("there is no run `{name}` in {}", places.runs().display()))
-                .help("`hotcell runs` lists them; say where with --state DIR"),
-        ),
-        many => Err(
-            Failure::usage(format!("`{name}` is the start of {} runs", many.len()))
-                .help(format!("the first are {} and {}", many[0].id, many[1].id)),
-        ),
-    }
 }
 
 fn rm(args: &RunsRmArgs, global: &Global) -> Result<Exit, Failure> {
@@ -316,7 +318,7 @@ fn rm(args: &RunsRmArgs, global: &Global) -> Result<Exit, Failure> {
         false => {
             let mut chosen: Vec<Run> = Vec::new();
             for name in &args.runs {
-                let run = find(&places, name)?;
+                let run = runs::find(&places.runs(), name)?;
                 if run.state == State::Running {
                     return Err(
                         Failure::usage(format!("{} goes on", run.id)).help("stop it first, or wait for it")
@@ -339,8 +341,8 @@ fn rm(args: &RunsRmArgs, global: &Global) -> Result<Exit, Failure> {
             ui::say(&format!("  {}", ui::plain(&run.id)));
         }
         if !confirmed(&format!(
-            "remove {} runs? what they gave stays in the store [y/N] ",
-            chosen.len()
+            "remove {}? what they gave stays in the store [y/N] ",
+            ui::count(chosen.len(), "run")
         ))? {
             ui::say("nothing was removed");
             return Ok(Exit::Ok);
@@ -356,7 +358,7 @@ fn rm(args: &RunsRmArgs, global: &Global) -> Result<Exit, Failure> {
         let did = if args.dry_run { "would remove" } else { "removed" };
         ui::out(&format!("{did} {} ({})", ui::plain(&run.id), bytes(size)));
     }
-    ui::say(&format!("{} runs, {}", chosen.len(), bytes(freed)));
+    ui::say(&format!("{}, {}", ui::count(chosen.len(), "run"), bytes(freed)));
     Ok(Exit::Ok)
 }
 

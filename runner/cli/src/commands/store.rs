@@ -168,7 +168,10 @@ fn judged(verified: &Verified, repair: bool) {
     for problem in verified.problems.iter().take(20) {
         let wrong = serde_json::to_string(&problem.wrong).unwrap_or_default();
         let wrong = ui::styled(ui::RED, wrong.trim_matches('"'));
-        ui::out(&format!("{wrong} {}/{}", problem.kind, problem.digest));
+        // As it stands on disk.
+        let digest = problem.digest.to_string();
+        let (folder, file) = digest.split_at(2);
+        ui::out(&format!("{wrong} {}/{folder}/{file}", problem.kind));
     }
     if verified.problems.len() > 20 {
         ui::out("… --json names more");
@@ -275,10 +278,11 @@ fn carried(error: &ArchiveError) -> Failure {
         ArchiveError::Version(_) => {
             Failure::usage(error.to_string()).help("export again with this version of hotcell")
         }
-        ArchiveError::Read(_) | ArchiveError::Foreign | ArchiveError::Damaged(_) => {
-            Failure::usage(error.to_string())
-                .help("what came before is right and stored; carry the file over again")
+        ArchiveError::Foreign => {
+            Failure::usage(error.to_string()).help("`hotcell store export FILE` writes what can be imported")
         }
+        ArchiveError::Read(_) | ArchiveError::Damaged(_) => Failure::usage(error.to_string())
+            .help("what came before is right and stored; carry the file over again"),
     }
 }
 

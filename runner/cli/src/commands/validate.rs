@@ -23,12 +23,15 @@ pub(crate) fn run(args: &ValidateArgs, global: &Global) -> Result<Exit, Failure>
         let profiles = profiles(&mut loaded, global)?;
         host::check(&mut loaded, &profiles).map(|host| {
             let pool = match host.pool {
-                Some(cores) => format!("{cores} cores for guests, "),
+                Some(cores) => format!("{} for guests, ", ui::count(cores, "core")),
                 None => String::new(),
             };
             format!(
-                "a host: {pool}{} users, {} images, {} networks, {} templates",
-                host.users, host.images, host.networks, host.templates
+                "a host: {pool}{}, {}, {}, {}",
+                ui::count(host.users, "user"),
+                ui::count(host.images, "image"),
+                ui::count(host.networks, "network"),
+                ui::count(host.templates, "template")
             )
         })
     } else {
@@ -36,10 +39,10 @@ pub(crate) fn run(args: &ValidateArgs, global: &Global) -> Result<Exit, Failure>
         let supplies = Supplies::of(&loaded, &places, Purpose::Look, args.manifest.require_samples)?;
         judged(&mut loaded, &supplies, global)?.0.map(|plan| {
             format!(
-                "{} samples, {} stages, {} instances",
-                plan.samples.len(),
-                plan.stages.len(),
-                plan.instances.len()
+                "{}, {}, {}",
+                ui::count(plan.samples.len(), "sample"),
+                ui::count(plan.stages.len(), "stage"),
+                ui::count(plan.instances.len(), "instance")
             )
         })
     };

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
+use hotcell_plan::Instance;
 use hotcell_run::key::Components;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::Status;
@@ -13,6 +14,7 @@ use hotcell_store::keys::{self, Keys};
 
 use crate::history::Earlier;
 use crate::session::Planned;
+use crate::settings::{self, Settings};
 
 /// Earlier runs of an experiment, and what is left of their keys.
 pub(crate) struct Past {
@@ -22,6 +24,8 @@ pub(crate) struct Past {
     store: Option<Store>,
     /// What the keys of a run were made of; absent: its folder does not say.
     keys: RefCell<HashMap<String, Option<Keys>>>,
+    /// The settings of a run's instances.
+    settings: RefCell<HashMap<String, Settings>>,
 }
 
 /// Why an instance would run.
@@ -43,7 +47,7 @@ impl From<String> for Why {
 impl Past {
     pub(crate) fn of(planned: &Planned) -> Self {
         let runs = planned.places.runs();
-        let earlier = Earlier::of(&runs, &planned.plan.name);
+        let earlier = Earlier::of(&runs, planned.subject());
         let store = earlier
             .as_ref()
             .map(|_| Store::open_to_read(&planned.places.store));
@@ -52,6 +56,7 @@ impl Past {
             runs,
             store: store.and_then(Result::ok),
             keys: RefCell::default(),
+            settings: RefCell::default(),
         }
     }
 
@@ -98,6 +103,20 @@ impl Past {
             text: format!("{} changed since {run}", shown.join(", ")),
             changed,
         }
+    }
+
+    /// Which settings of an instance are others than when it last ended.
+    pub(crate) fn settings(&self, instance: &Instance) -> Vec<String> {
+        let Some((run, _)) = self.ending(&instance.name) else {
+            return Vec::new();
+        };
+        let mut known = self.settings.borrow_mut();
+        let then = known
+            .entry(run.to_owned())
+            .or_insert_with(|| Settings::of(&self.runs.join(run)));
+        let then = then.get(&instance.name);
+        then.map(|then| settings::differences(then, &instance.with))
+            .unwrap_or_default()
     }
 
     /// What the key of an instance was made of in a run: its folder says so, or else the store still knows.

@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use hotcell_schema::finding::Severity;
 use hotcell_schema::job::UnsupportedCall;
 use hotcell_schema::outcome::Status;
-use hotcell_schema::report::{Report, RunFacts, SampleReport};
+use hotcell_schema::report::{InstanceReport, Report, RunFacts, SampleReport};
 use serde::Serialize;
 
 use super::matrix::Matrix;
 use super::{AttackMark, Badge, SeverityCount, Subject, attack_marks, outcome_badge, severity_counts};
-use crate::text::status_word;
+use crate::text::{endings, runs_samples, status_word};
 use crate::{ReportError, words};
 
 /// Greatest number of names listed beside a finding or a call.
@@ -27,6 +27,9 @@ struct Page<'a> {
     has_matrix: bool,
     unsupported: Vec<CallRow>,
     troubles: Vec<Trouble<'a>>,
+    skipped: Vec<Trouble<'a>>,
+    runs_samples: bool,
+    has_samples: bool,
     provenance: Provenance<'a>,
     facts: Option<Facts<'a>>,
 }
@@ -54,6 +57,7 @@ struct SubjectRow {
     outcomes: Vec<Badge>,
     unsupported: usize,
     status: &'static str,
+    ended: String,
 }
 
 #[derive(Serialize)]
@@ -92,9 +96,12 @@ struct CallRow {
 
 #[derive(Serialize)]
 struct Trouble<'a> {
-    name: &'a str,
+    name: String,
     status: &'static str,
-    reason: &'a str,
+    reason: String,
+    error: &'a str,
+    attempts: u32,
+    left: &'a str,
 }
 
 #[derive(Serialize)]
@@ -114,6 +121,7 @@ struct Facts<'a> {
     started: &'a str,
     wall: String,
     host: &'a str,
+    called: String,
     jobs: u32,
     isolation: &'a str,
     confinement: String,
@@ -125,7 +133,7 @@ struct Facts<'a> {
 
 #[derive(Serialize)]
 struct FactRow<'a> {
-    name: &'a str,
+    name: String,
     status: &'static str,
     wall: String,
     cpu: String,
@@ -153,20 +161,38 @@ pub(super) fn page(
         findings,
         has_matrix: !matrix.is_empty(),
         unsupported,
-        troubles: report
-            .instances
-            .iter()
-            .filter(|instance| !instance.status.has_outputs())
-            .map(|instance| Trouble {
-                name: &instance.name,
-                status: status_word(instance.status),
-                reason: instance.reason.as_deref().unwrap_or("no reason was given"),
-            })
-            .collect(),
+        troubles: told(report, facts, |instance| instance.status.is_bad()),
+        skipped: told(report, facts, |instance| {
+            instance.status == Status::Skipped || (instance.status.has_outputs() && instance.reason.is_some())
+        }),
+        runs_samples: runs_samples(report),
+        has_samples: !report.samples.is_empty(),
         provenance: provenance(report),
-        facts: facts.map(run_facts),
+        facts: facts.map(|facts| run_facts(report, facts)),
     };
     Ok(hotcell_render::html("report.html", &page, &matrix)?)
+}
+
+/// Instances of a kind, with their reasons.
+fn told<'a>(
+    report: &'a Report,
+    facts: Option<&'a RunFacts>,
+    is_of: impl Fn(&InstanceReport) -> bool,
+) -> Vec<Trouble<'a>> {
+    let of_kind = report.instances.iter().filter(|instance| is_of(instance));
+    of_kind
+        .map(|instance| {
+            let facts = facts.and_then(|facts| facts.instances.get(&instance.name));
+            Trouble {
+                name: report.short_name(instance),
+                status: status_word(instance.status),
+                reason: report.shorten(instance.reason.as_deref().unwrap_or("no reason was given")),
+                error: facts.and_then(|facts| facts.error.as_deref()).unwrap_or_default(),
+                attempts: facts.map_or(0, |facts| facts.attempts),
+                left: facts.and_then(|facts| facts.left.as_deref()).unwrap_or_default(),
+            }
+        })
+        .collect()
 }
 
 fn tiles(report: &Report, subjects: &[Subject<'_>], unsupported: usize) -> Vec<Tile> {
@@ -176,7 +202,7 @@ fn tiles(report: &Report, subjects: &[Subject<'_>], unsupported: usize) -> Vec<T
         .filter(|arch| !arch.is_empty())
         .collect();
     let noun = if report.samples.is_empty() {
-        "Runs"
+        "Instances"
     } else {
         "Samples"
     };
@@ -237,48 +263,54 @@ fn tiles(report: &Report, subjects: &[Subject<'_>], unsupported: usize) -> Vec<T
         .iter()
         .map(|(kind, count)| format!("{count} {kind}"))
         .collect();
-    tiles.push(Tile {
-        value: words::count(ran as u64),
-        label: if ran == 1 { "Execution" } else { "Executions" }.into(),
-        note: if listed.is_empty() {
-            "nothing was run".into()
-        } else {
-            listed.join(", ")
-        },
-        tone: "plain",
-    });
-    tiles.push(Tile {
-        value: words::count(unsupported as u64),
-        label: "Unsupported calls".into(),
-        note: if unsupported == 0 {
-            "every call was answered in full"
-        } else {
-            "different calls, see below"
-        }
-        .into(),
-        tone: if unsupported == 0 { "good" } else { "medium" },
-    });
-    let troubles = report
-        .instances
+    if runs_samples(report) {
+        tiles.push(Tile {
+            value: words::count(ran as u64),
+            label: if ran == 1 { "Execution" } else { "Executions" }.into(),
+            note: if listed.is_empty() {
+                "nothing was run".into()
+            } else {
+                listed.join(", ")
+            },
+            tone: "plain",
+        });
+        tiles.push(Tile {
+            value: words::count(unsupported as u64),
+            label: "Unsupported calls".into(),
+            note: if unsupported == 0 {
+                "every call was answered in full"
+            } else {
+                "different calls, see below"
+            }
+            .into(),
+            tone: if unsupported == 0 { "good" } else { "medium" },
+        });
+    }
+    let count = |is_of: &dyn Fn(Status) -> bool| {
+        let statuses = report.instances.iter().map(|instance| instance.status);
+        statuses.filter(|status| is_of(*status)).count()
+    };
+    let well = count(&Status::has_outputs);
+    let failed = count(&|status| matches!(status, Status::Failed | Status::Interrupted));
+    let refused = count(&|status| status == Status::Refused);
+    let skipped = count(&|status| status == Status::Skipped);
+    let notes = [
+        (failed, "failed or interrupted"),
+        (refused, "refused"),
+        (skipped, "skipped"),
+    ];
+    let notes: Vec<String> = notes
         .iter()
-        .filter(|instance| !instance.status.has_outputs())
-        .count();
-    let failed = report
-        .instances
-        .iter()
-        .filter(|instance| matches!(instance.status, Status::Failed | Status::Interrupted))
-        .count();
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
     tiles.push(Tile {
-        value: format!(
-            "{} / {}",
-            report.instances.len() - troubles,
-            report.instances.len()
-        ),
-        label: "Stages ended well".into(),
-        note: if failed == 0 {
-            "no failures".into()
-        } else {
-            format!("{failed} failed or interrupted")
+        // What was not wanted is no part of what could end well.
+        value: format!("{well} / {}", report.instances.len() - skipped),
+        label: "Instances ended well".into(),
+        note: match notes.is_empty() {
+            true => "all of them".into(),
+            false => notes.join(", "),
         },
         tone: if failed > 0 { "high" } else { "good" },
     });
@@ -329,6 +361,7 @@ fn row(subject: &Subject<'_>) -> SubjectRow {
             .collect(),
         unsupported: calls.len(),
         status: worst.map_or("", status_word),
+        ended: endings(&subject.instances),
     }
 }
 
@@ -483,12 +516,16 @@ fn provenance(report: &Report) -> Provenance<'_> {
     }
 }
 
-fn run_facts(facts: &RunFacts) -> Facts<'_> {
+fn run_facts<'a>(report: &Report, facts: &'a RunFacts) -> Facts<'a> {
     Facts {
         run: &facts.run,
         started: &facts.started,
         wall: format!("{:.2} s", facts.wall_s),
         host: &facts.host,
+        called: match facts.called.is_empty() {
+            true => String::new(),
+            false => format!("hotcell {}", words::command(&facts.called)),
+        },
         jobs: facts.jobs,
         isolation: &facts.isolation,
         confinement: facts.confinement.join(", "),
@@ -503,7 +540,7 @@ fn run_facts(facts: &RunFacts) -> Facts<'_> {
             .iter()
             .take(MAX_FACTS)
             .map(|(name, instance)| FactRow {
-                name,
+                name: report.shorten(name),
                 status: status_word(instance.status),
                 wall: format!("{:.3} s", instance.wall_s),
                 cpu: format!("{:.3} s", instance.cpu_s),

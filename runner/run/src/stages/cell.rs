@@ -103,7 +103,7 @@ pub(super) fn run(
         other => Done::failed("the cell could not be started", other.to_string()),
     })?;
     let mut keeper = Keeper::new(shared.options.store, allowed.ports, allowed.header)
-        .map_err(|error| Done::failed("the store cannot be used", error.to_string()))?;
+        .map_err(|error| store_failed(error.into()))?;
     let ending = cell.run(job, &mut keeper);
     let (layers, fallbacks) = (cell.layers().to_vec(), cell.fallbacks().to_vec());
     let usage = cell.finish();
@@ -124,10 +124,10 @@ pub(super) fn run(
         }
         Ending::Failed(why) => return Err(with_facts(Done::failed("the cell failed", why))),
         Ending::Host(error) => {
-            return Err(with_facts(Done::failed(
-                "what the cell said could not be kept",
-                error.to_string(),
-            )));
+            return Err(with_facts(Done {
+                host_refuses: true,
+                ..Done::failed("what the cell said could not be kept", error.to_string())
+            }));
         }
     };
     let kept = match keeper.finish().map_err(|error| with_facts(store_failed(error)))? {

@@ -29,6 +29,8 @@ use zeroize::Zeroizing;
 
 pub(crate) use program::Programs;
 
+use crate::left::{self, Beginning, Left};
+
 use super::{FilesPort, put_json, settings};
 use crate::work::{self, Done, Input, Inputs, Shared, store_failed};
 use check::MAX_DOCUMENT;
@@ -59,9 +61,13 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         with: &with,
         limits: limits(shared, instance),
     };
-    let mut seat = commands
-        .seat(&command.limits)
-        .map_err(|fault| Done::failed("the host cannot run commands", fault.to_string()))?;
+    let mut seat = commands.seat(&command.limits).map_err(|fault| match fault {
+        CellFault::Interrupted(why) => Done::without_outputs(
+            Status::Interrupted,
+            format!("{why} before the program could start; raise `limits.memory`"),
+        ),
+        fault => Done::failed("the host cannot run commands", fault.to_string()),
+    })?;
     let mut done = command.run(&mut seat, inputs);
     if let Err(error) = commands.give_back(seat) {
         let (Ok(done) | Err(done)) = &mut done;
@@ -126,17 +132,87 @@ impl Command<'_, '_> {
             fallbacks: ending.fallbacks.clone(),
             ..done
         };
-        self.judge(seat, &ending, &secrets).map_err(facts)?;
-        let collected = Collector {
-            command: self,
-            seat,
-            left: self.limits.file_bytes,
-            bound: self.limits.file_bytes,
-            secrets: &secrets,
-            objects: Vec::new(),
+        let collected = self.judge(&ending).and_then(|()| {
+            Collector {
+                command: self,
+                seat,
+                left: self.limits.file_bytes,
+                bound: self.limits.file_bytes,
+                secrets: &secrets,
+                objects: Vec::new(),
+            }
+            .collect()
+        });
+        collected
+            .map(facts)
+            .map_err(|done| facts(self.explained(seat, &secrets, done)))
+    }
+
+    /// Adds to an end that is not good what the program said, and where what it left can be looked at.
+    fn explained(&self, seat: &Seat, secrets: &Values, done: Done) -> Done {
+        let said = error_tail(seat, secrets);
+        let said = match said.contains('\n') {
+            true => format!("it said:\n{said}"),
+            false if said.is_empty() => said,
+            false => format!("it said: {said}"),
+        };
+        let parts = [done.error.clone().unwrap_or_default(), said];
+        let parts: Vec<&str> = parts
+            .iter()
+            .map(String::as_str)
+            .filter(|part| !part.is_empty())
+            .collect();
+        Done {
+            error: (!parts.is_empty()).then(|| parts.join("\n")),
+            left: self.leave(seat, secrets),
+            ..done
         }
-        .collect();
-        collected.map(facts).map_err(facts)
+    }
+
+    /// Copies streams and outputs into the run's folder, as far as they are there and may be. Answers where they are.
+    fn leave(&self, seat: &Seat, secrets: &Values) -> Option<String> {
+        let left = self.shared.left.as_ref()?;
+        left.forget(self.instance);
+        let place = Left::place(self.instance);
+        let mut any = false;
+        let mut put = |path: String, copy: &mut dyn FnMut(&mut Beginning)| {
+            if secrets.find(path.as_bytes()).is_some() {
+                return;
+            }
+            let mut beginning = Beginning::new(left::MAX_FILE + secrets.longest());
+            copy(&mut beginning);
+            let (bytes, cut) = beginning.taken();
+            let bytes = secrets.redacted_beginning(&bytes, cut);
+            any |= !bytes.is_empty() && left.write(&path, &bytes);
+        };
+        for (name, stream) in [("stdout", Stream::Out), ("stderr", Stream::Err)] {
+            // It ends with an error where the beginning is full.
+            put(format!("{place}/{name}"), &mut |to| {
+                _ = seat.copy_stream(stream, to)
+            });
+        }
+        let files = self
+            .with
+            .outputs
+            .iter()
+            .filter(|(_, output)| output.from == OutputPlace::File);
+        for (port, output) in files {
+            let within = match output.port.0 {
+                PortType::Files => seat.output_names(port).unwrap_or_default(),
+                _ => vec![String::new()],
+            };
+            for within in within.into_iter().take(left::MAX_FILES) {
+                let Ok(file) = seat.output(port, &within) else {
+                    continue;
+                };
+                let slash = if within.is_empty() { "" } else { "/" };
+                let mut file = Some(file);
+                put(format!("{place}/outputs/{port}{slash}{within}"), &mut |to| {
+                    _ = file.take().map(|file| file.copy_to(to));
+                });
+            }
+        }
+        any.then_some(place)
     }
 
     /// Puts what is wired to a port into the work folder: one thing as a file, several as files in a folder.
@@ -291,7 +367,7 @@ impl Command<'_, '_> {
     }
 
     /// Whether the program did its work.
-    fn judge(&self, seat: &Seat, ending: &CommandEnding, secrets: &Values) -> Result<(), Done> {
+    fn judge(&self, ending: &CommandEnding) -> Result<(), Done> {
         let name = self.with.run.first().map_or("", String::as_str);
         let CommandLimits {
             memory,
@@ -299,13 +375,6 @@ impl Command<'_, '_> {
             file_bytes,
             ..
         } = self.limits;
-        let with_tail = |reason: String| {
-            let tail = error_tail(seat, secrets);
-            Done {
-                error: (!tail.is_empty()).then(|| format!("it said: {tail}")),
-                ..wrong(reason)
-            }
-        };
         match &ending.end {
             End::Exit(Exit::Code(code)) => {
                 let good = match self.with.success.as_slice() {
@@ -314,13 +383,13 @@ impl Command<'_, '_> {
                 };
                 match good {
                     true => Ok(()),
-                    false => Err(with_tail(format!("`{name}` ended with exit code {code}"))),
+                    false => Err(wrong(format!("`{name}` ended with exit code {code}"))),
                 }
             }
-            End::Exit(Exit::Signal(libc::SIGXFSZ)) => Err(with_tail(format!(
+            End::Exit(Exit::Signal(libc::SIGXFSZ)) => Err(wrong(format!(
                 "`{name}` wrote a file larger than `limits.file-bytes` allows, {file_bytes} bytes"
             ))),
-            End::Exit(exit @ Exit::Signal(_)) => Err(with_tail(format!("`{name}` ended by {exit}"))),
+            End::Exit(exit @ Exit::Signal(_)) => Err(wrong(format!("`{name}` ended by {exit}"))),
             End::Interrupted(why) => {
                 let limit = match why {
                     Interruption::Memory => format!(": `limits.memory` is {memory} bytes"),
@@ -330,10 +399,10 @@ impl Command<'_, '_> {
                     ),
                     _ => String::new(),
                 };
-                Err(Done {
-                    error: Some(error_tail(seat, secrets)).filter(|tail| !tail.is_empty()),
-                    ..Done::without_outputs(Status::Interrupted, format!("{why}{limit}"))
-                })
+                Err(Done::without_outputs(
+                    Status::Interrupted,
+                    format!("{why}{limit}"),
+                ))
             }
             End::NotStarted {
                 program: false,
@@ -531,7 +600,12 @@ impl Collector<'_, '_> {
         }
         let mut writer = store.writer().map_err(store_failed)?;
         let mut scanner = Scanner::new(&mut writer, self.secrets);
-        copy(&mut scanner)?;
+        if let Err(done) = copy(&mut scanner) {
+            return Err(match scanner.refused() {
+                Some(error) => store_failed(error.into()),
+                None => done,
+            });
+        }
         if let Some(name) = scanner.found() {
             return Err(wrong(format!(
                 "the output `{port}` is wrong: it holds the value of the secret `{name}`, which may not be stored"
@@ -557,21 +631,14 @@ fn limits(shared: &Shared<'_>, instance: &Instance) -> CommandLimits {
     }
 }
 
-/// The end of what a program wrote to standard error, to be shown to a person: without secrets, and without what a terminal
-/// would obey.
+/// The end of what a program wrote to standard error, to be shown to a person: lines of text without secrets, and without what
+/// a terminal would obey.
 fn error_tail(seat: &Seat, secrets: &Values) -> String {
     // A little more, so that no secret is cut before it is found.
     let most = (ERROR_TAIL + secrets.longest()) as u64;
     let bytes = secrets.redacted_end(&seat.error_end(most), ERROR_TAIL);
-    let mut text = String::with_capacity(bytes.len());
-    for character in hotcell_schema::guest::text(&bytes).trim().chars() {
-        match character {
-            '\n' | '\t' => text.push(character),
-            control if control.is_control() => text.push_str(&format!("\\u{{{:x}}}", u32::from(control))),
-            character => text.push(character),
-        }
-    }
-    text
+    let text = hotcell_schema::guest::text(&bytes);
+    hotcell_report::visible_block(text.trim()).into_owned()
 }
 
 fn put(seat: &mut Seat, path: &str, executable: bool, bytes: &[u8]) -> Result<(), Done> {

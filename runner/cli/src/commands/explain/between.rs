@@ -1,9 +1,10 @@
 //! `hotcell explain --between OLD NEW`: which component of the cache keys changed from one run to another. It reads the
 //! runs' folders alone, so that they can come from two machines; folders of older versions are helped out by the store.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 
+use hotcell_schema::names;
 use hotcell_schema::report::RunFacts;
 use hotcell_store::Store;
 use hotcell_store::keys::{self, Keys};
@@ -12,8 +13,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::args::{ExplainArgs, Global};
+use crate::commands::diff::read_report;
 use crate::exit::{Exit, Failure};
 use crate::places::Places;
+use crate::settings::{self, Settings};
 use crate::ui;
 
 /// Lines shown; the rest is counted.
@@ -28,6 +31,11 @@ struct Change {
     keys: &'static str,
     /// Components that differ: what they were and what they are.
     changed: BTreeMap<String, Sides>,
+    /// Settings that differ, where the runs' plans say so: `run.1: "a" -> "b"`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    with: Vec<String>,
+    /// The name for people.
+    short: String,
 }
 
 /// A component in the two runs; absent where a run has none of that name.
@@ -39,8 +47,9 @@ struct Sides {
 
 pub(crate) fn run(args: &ExplainArgs, global: &Global, old: &str, new: &str) -> Result<Exit, Failure> {
     let places = Places::find(global, None)?;
-    let old = Keyed::read(&places.run(Some(old))?, &places.store)?;
-    let new = Keyed::read(&places.run(Some(new))?, &places.store)?;
+    let folders = [places.run(Some(old))?, places.run(Some(new))?];
+    let [old, new] = [0, 1].map(|side: usize| Keyed::read(&folders[side], &places.store));
+    let (old, new) = (old?, new?);
     let names: BTreeSet<&String> = old.0.keys().chain(new.0.keys()).collect();
     let wanted = |name: &&&String| args.instance.as_ref().is_none_or(|start| name.starts_with(start));
     let chosen: Vec<&String> = names.iter().filter(wanted).copied().collect();
@@ -51,10 +60,12 @@ pub(crate) fn run(args: &ExplainArgs, global: &Global, old: &str, new: &str) -> 
         ))
         .help("without -i all instances are compared"));
     }
-    let changes: Vec<Change> = chosen
+    let mut changes: Vec<Change> = chosen
         .iter()
         .map(|name| change(name, old.0.get(*name), new.0.get(*name)))
         .collect();
+    tell_settings(&mut changes, &folders);
+    shorten(&mut changes, &folders);
     if args.json {
         let differ: Vec<&Change> = changes.iter().filter(|change| change.differs()).collect();
         ui::out(&ui::json(&json!({
@@ -122,6 +133,34 @@ impl Change {
     }
 }
 
+/// Names the settings that differ, where any do.
+fn tell_settings(changes: &mut [Change], folders: &[PathBuf; 2]) {
+    if !changes.iter().any(|change| change.changed.contains_key("with")) {
+        return;
+    }
+    let [old, new] = [0, 1].map(|side: usize| Settings::of(&folders[side]));
+    for change in changes
+        .iter_mut()
+        .filter(|change| change.changed.contains_key("with"))
+    {
+        if let (Some(old), Some(new)) = (old.get(&change.instance), new.get(&change.instance)) {
+            change.with = settings::differences(old, new);
+        }
+    }
+}
+
+/// Gives instances the names that they have elsewhere, as far as the runs still have their reports.
+fn shorten(changes: &mut [Change], folders: &[PathBuf; 2]) {
+    let reports = folders.iter().filter_map(|folder| read_report(folder).ok());
+    let samples: HashMap<String, String> = reports
+        .flat_map(|report| report.samples)
+        .map(|(id, sample)| (id, sample.name))
+        .collect();
+    for change in changes {
+        change.short = names::shorten(&change.instance, |id| samples.get(id).map(String::as_str));
+    }
+}
+
 fn change(instance: &str, old: Option<&Components>, new: Option<&Components>) -> Change {
     let keys = match (old, new) {
         (Some(_), None) => "old",
@@ -144,13 +183,15 @@ fn change(instance: &str, old: Option<&Components>, new: Option<&Components>) ->
         instance: instance.to_owned(),
         keys,
         changed,
+        with: Vec::new(),
+        short: instance.to_owned(),
     }
 }
 
 fn print(changes: &[Change], in_full: bool) {
     let differ: Vec<&Change> = changes.iter().filter(|change| change.differs()).collect();
     for change in differ.iter().take(SHOWN) {
-        let name = ui::styled(ui::BOLD, ui::plain(&change.instance));
+        let name = ui::styled(ui::BOLD, ui::plain(&change.short));
         match change.keys {
             "old" => ui::out(&format!("{name} has a key in the old run only")),
             "new" => ui::out(&format!("{name} has a key in the new run only")),
@@ -158,6 +199,9 @@ fn print(changes: &[Change], in_full: bool) {
                 let names: Vec<&str> = change.changed.keys().map(String::as_str).collect();
                 ui::out(&format!("{name} {}", ui::plain(&names.join(", "))));
             }
+        }
+        for setting in &change.with {
+            ui::out(&format!("  with.{}", ui::plain(setting)));
         }
         for (name, sides) in change.changed.iter().filter(|_| in_full) {
             ui::out(&side(name, sides));

@@ -33,6 +33,16 @@ impl Values {
         forms.map(|form| form.len()).max().unwrap_or(0)
     }
 
+    /// The beginning of a text, with the names of secrets for their values. Where it was cut, what may be the beginning of a
+    /// value is left out.
+    pub(super) fn redacted_beginning(&self, text: &[u8], cut: bool) -> Vec<u8> {
+        let mut bytes = self.redacted_end(text, text.len());
+        if cut {
+            bytes.truncate(bytes.len().saturating_sub(self.longest()));
+        }
+        bytes
+    }
+
     /// The last bytes of a text, at most so many and the names of secrets for their values.
     pub(super) fn redacted_end(&self, text: &[u8], most: usize) -> Vec<u8> {
         let from = text.len().saturating_sub(most);
@@ -44,7 +54,7 @@ impl Values {
     }
 }
 
-/// Passes bytes on and looks for values in them.
+/// Passes bytes on, remembers that they were refused, and looks for values in them.
 pub(super) struct Scanner<'a, W> {
     target: W,
     values: &'a Values,
@@ -52,6 +62,7 @@ pub(super) struct Scanner<'a, W> {
     /// The end of what was passed on, as much as may begin a value.
     tail: Zeroizing<Vec<u8>>,
     found: Option<&'a str>,
+    refused: Option<io::Error>,
 }
 
 impl<'a, W: Write> Scanner<'a, W> {
@@ -62,6 +73,7 @@ impl<'a, W: Write> Scanner<'a, W> {
             longest: values.longest(),
             tail: Zeroizing::default(),
             found: None,
+            refused: None,
         }
     }
 
@@ -69,11 +81,18 @@ impl<'a, W: Write> Scanner<'a, W> {
     pub(super) fn found(&self) -> Option<&'a str> {
         self.found
     }
+
+    /// Why the target took no more.
+    pub(super) fn refused(&mut self) -> Option<io::Error> {
+        self.refused.take()
+    }
 }
 
 impl<W: Write> Write for Scanner<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.target.write(bytes)?;
+        let written = self.target.write(bytes).inspect_err(|error| {
+            self.refused = Some(io::Error::new(error.kind(), error.to_string()));
+        })?;
         if self.longest == 0 || self.found.is_some() {
             return Ok(written);
         }
