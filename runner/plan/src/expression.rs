@@ -262,7 +262,8 @@ fn name(text: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// Splits a text at its `${…}`. `$${` stands for the characters `${`.
+/// Splits a text at its `${…}`. `$${` stands for the characters `${`, and `$$${x}` for a `$` and a value: of the signs before a
+/// `{`, two stand for one.
 pub fn pieces(text: &str) -> Result<Vec<Piece>, ExpressionError> {
     let mut pieces = Vec::new();
     let mut plain = String::new();
@@ -270,13 +271,15 @@ pub fn pieces(text: &str) -> Result<Vec<Piece>, ExpressionError> {
     while let Some(at) = rest.find("${") {
         let (head, tail) = rest.split_at_checked(at).unwrap_or((rest, ""));
         let inner = tail.strip_prefix("${").unwrap_or("");
-        if let Some(head) = head.strip_suffix('$') {
-            plain.push_str(head);
-            plain.push_str("${");
+        let text = head.trim_end_matches('$');
+        let signs = head.len() - text.len() + 1;
+        plain.push_str(text);
+        plain.extend(std::iter::repeat_n('$', signs / 2));
+        if signs.is_multiple_of(2) {
+            plain.push('{');
             rest = inner;
             continue;
         }
-        plain.push_str(head);
         let end = closing(inner).ok_or_else(|| ExpressionError("`${` has no `}`".into()))?;
         if !plain.is_empty() {
             pieces.push(Piece::Text(std::mem::take(&mut plain)));
@@ -364,6 +367,9 @@ mod tests {
         assert_eq!(fill("${list}"), Ok(json!([1, 2])));
         assert_eq!(fill("a-${name}-${n + 1}"), Ok(json!("a-x-4")));
         assert_eq!(fill("$${name}"), Ok(json!("${name}")));
+        assert_eq!(fill("$$${name}"), Ok(json!("$x")));
+        assert_eq!(fill("a$$$${name}$"), Ok(json!("a$${name}$")));
+        assert_eq!(fill("$ $$ ${n}"), Ok(json!("$ $$ 3")));
         assert_eq!(fill("${ {'a': '}'}['a'] }"), Ok(json!("}")));
         assert!(fill("a${list}").is_err());
         assert!(fill("${missing}").is_err());

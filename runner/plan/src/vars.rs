@@ -265,9 +265,16 @@ impl Vars<'_> {
         for piece in &pieces {
             match piece {
                 // `$${` was taken apart, and is for others to read.
-                Piece::Text(text) => out.push_str(&text.replace("${", "$${")),
+                Piece::Text(text) => escape(text, &mut out),
                 Piece::Expression(inner) => match self.lone(inner, span)? {
-                    Value::Text(text) => out.push_str(&text),
+                    Value::Text(text) => {
+                        // A sign before it would be taken for a part of what comes.
+                        if text.trim_start_matches('$').starts_with('{') {
+                            let signs = out.len() - out.trim_end_matches('$').len();
+                            out.extend(std::iter::repeat_n('$', signs));
+                        }
+                        out.push_str(&text);
+                    }
                     Value::Integer(number) => out.push_str(&number.to_string()),
                     Value::Float(number) => out.push_str(&Json::from(number).to_string()),
                     Value::Boolean(value) => out.push_str(&value.to_string()),
@@ -523,6 +530,18 @@ fn literal(node: &Node, out: &mut String) {
     }
 }
 
+/// Writes a text so that it is read as it is: two signs for each one before a `{`.
+fn escape(text: &str, out: &mut String) {
+    let mut signs = 0;
+    for character in text.chars() {
+        if character == '{' {
+            out.extend(std::iter::repeat_n('$', signs));
+        }
+        signs = if character == '$' { signs + 1 } else { 0 };
+        out.push(character);
+    }
+}
+
 /// Whether an expression means a variable and does not name it in the one way there is: `vars["x"]`, ` vars . x`, `vars`.
 fn is_bare(expression: &str) -> bool {
     mentions(expression).any(|(name, _)| name.is_none())
@@ -608,6 +627,30 @@ mod tests {
         assert_eq!(json["s"], "${'vars.n'}");
         assert_eq!(json["stages"]["a"]["when"], "n == (3) and 'a' == 'vars.n'");
         assert_eq!(json["variants"]["v"]["x"], "${vars.no}");
+    }
+
+    /// What is filled in twice, variables first and the rest later, says the same as what is filled in at once.
+    #[test]
+    fn signs_before_values_stay() {
+        let json = filled(
+            "vars = { n = 3, open = '{a}', late = '${sample.name}' }\na = '$$${vars.n}'\nb = '$${vars.n}'\nc = '$$$${vars.n}'\n\
+             d = '$$${vars.open}'\ne = '$$${sample.name}-${vars.n}'\nf = '$$${vars.late}'\n",
+        );
+        let json = json.unwrap_or_else(|told| panic!("{told:?}"));
+        let context = json!({"sample": {"name": "x"}});
+        for (key, wanted) in [
+            ("a", "$3"),
+            ("b", "${vars.n}"),
+            ("c", "$${vars.n}"),
+            ("d", "${a}"),
+            ("e", "$x-3"),
+            ("f", "$x"),
+        ] {
+            let text = json[key].as_str().unwrap_or_default();
+            let pieces = expression::pieces(text).unwrap_or_else(|error| panic!("{error}"));
+            let whole = Evaluator::default().fill(&pieces, &context);
+            assert_eq!(whole, Ok(json!(wanted)), "{key}: {text}");
+        }
     }
 
     #[test]
