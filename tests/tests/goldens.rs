@@ -96,7 +96,7 @@ fn goldens_are_told_by_their_meaning_and_only_what_changed_is_written() {
 
     let (_, stderr) = lab.expect(0, test(&["--accept"]));
     assert!(
-        stderr.contains("accepted") && stderr.contains("1 golden files changed"),
+        stderr.contains("accepted") && stderr.contains("1 golden file changed"),
         "{stderr}"
     );
     let now = fs::metadata(lab.path("golden/sums/sum/one.unicorn-payload.json")).unwrap();
@@ -337,7 +337,7 @@ fn a_review_asks_for_each_change_and_writes_at_once() {
     let (code, seen) = terminal.end();
     assert_eq!(code, 1, "{seen}");
     assert!(
-        seen.contains("1 accepted, 1 rejected, 0 skipped, 1 not looked at; 1 golden files changed"),
+        seen.contains("1 accepted, 1 rejected, 0 skipped, 1 not looked at; 1 golden file changed"),
         "{seen}"
     );
     let after = files_below(&lab.path("golden"));

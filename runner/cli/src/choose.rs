@@ -10,12 +10,14 @@ use crate::args::ChooseArgs;
 use crate::exit::Failure;
 use crate::history::Earlier;
 use crate::names::Names;
+use crate::runs::Subject;
 use crate::ui;
 
 /// The part that is asked for; `None`: everything.
 pub(crate) fn choose(
     plan: &Plan,
     runs: &std::path::Path,
+    manifest: Option<&str>,
     args: &ChooseArgs,
 ) -> Result<Option<Selection>, Failure> {
     if args.only.is_empty() && args.until.is_empty() && !args.rerun_failed {
@@ -24,7 +26,7 @@ pub(crate) fn choose(
     let only = only(plan, &args.only)?;
     let until = until(plan, &args.until)?;
     let again = match args.rerun_failed {
-        true => Some(failed(plan, runs)?),
+        true => Some(failed(plan, runs, manifest)?),
         false => None,
     };
     let wanted = |index: usize, instance: &Instance| {
@@ -140,10 +142,17 @@ fn reads<'a>(plan: &'a Plan, instance: &'a Instance) -> impl Iterator<Item = &'a
 }
 
 /// What did not end well when it was last to run.
-fn failed(plan: &Plan, runs: &std::path::Path) -> Result<Vec<bool>, Failure> {
-    let Some(earlier) = Earlier::of(runs, &plan.name) else {
+fn failed(plan: &Plan, runs: &std::path::Path, manifest: Option<&str>) -> Result<Vec<bool>, Failure> {
+    let subject = Subject {
+        experiment: &plan.name,
+        manifest,
+    };
+    let Some(earlier) = Earlier::of(runs, subject) else {
+        let of = manifest
+            .map(|manifest| format!(" ({manifest})"))
+            .unwrap_or_default();
         return Err(Failure::usage(format!(
-            "there is no run of `{}` in {}",
+            "there is no run of `{}`{of} in {}",
             plan.name,
             runs.display()
         ))

@@ -1,11 +1,12 @@
 //! The goldens of one manifest: compared and accepted. What is in a file: [`hotcell_schema::golden`].
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod files;
+
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use hotcell_schema::diff::Change;
-use hotcell_schema::digest::Digest;
-use hotcell_schema::golden::{Exact, GoldenFile, Observed};
+use hotcell_schema::golden::{Exact, Facts, GoldenFile, Observed};
 use hotcell_schema::manifest::GoldenPart;
 use hotcell_schema::outcome::Status;
 use hotcell_schema::report::{InstanceReport, Report};
@@ -17,6 +18,8 @@ use crate::observed::{self, Absorb, Observation};
 
 /// No golden file is larger.
 const MAX_BYTES: u64 = 64 << 20;
+/// What is said of an exact instance that gave two things.
+const NOT_EXACT: &str = "not exact: it gives something else in another run; say with.observed = true, of the command itself or of the one that it reads";
 
 /// Golden files could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +93,14 @@ pub enum Pending {
 }
 
 /// What accepting did to a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Accepted {
     /// It was written.
     Written(PathBuf),
     /// It was removed.
     Removed(PathBuf),
+    /// It was left as it is: the instance is said to be exact, and gave something else in another of the runs.
+    Refused(Box<Check>),
 }
 
 impl Goldens {
@@ -125,11 +130,15 @@ impl Goldens {
     /// Compares every instance with its golden.
     pub fn judge(&self, run: Run<'_>) -> Result<Vec<Judged>, GoldenError> {
         let mut all = Vec::new();
-        let mut stale = self.files()?;
-        for (instance, path) in self.covered(run.report) {
-            let known = stale.remove(&path);
-            let Some((verdict, pending)) = self.judge_one(run, instance, known.then_some(path.as_path()))?
-            else {
+        let (places, stale) = self.places(run.report)?;
+        for files::Place {
+            instance,
+            path,
+            is_there,
+        } in places
+        {
+            let golden = is_there.then_some(path.as_path());
+            let Some((verdict, pending)) = self.judge_one(run, instance, golden)? else {
                 continue;
             };
             all.push(Judged {
@@ -290,14 +299,56 @@ impl Goldens {
     }
 
     /// Whether an instance of an observed stage ran to its end and has no golden yet.
-    pub fn has_to_learn(&self, report: &Report) -> bool {
-        self.covered(report).into_iter().any(|(instance, path)| {
-            self.is_observed(instance) && instance.status == Status::Ok && !path.is_file()
-        })
+    ///
+    /// # Errors
+    /// When golden files cannot be read.
+    pub fn has_to_learn(&self, report: &Report) -> Result<bool, GoldenError> {
+        let (places, _) = self.places(report)?;
+        Ok(places.iter().any(|place| {
+            self.is_observed(place.instance) && place.instance.status == Status::Ok && !place.is_there
+        }))
+    }
+
+    /// What an exact instance gave in the first of several runs and not in another; nothing where all are the same.
+    fn unsteady(
+        &self,
+        runs: &[Run<'_>],
+        instances: &[HashMap<&str, &InstanceReport>],
+        name: &str,
+    ) -> Vec<Change> {
+        let mut first: Option<(Facts, Run<'_>, &InstanceReport)> = None;
+        for (run, instances) in runs.iter().zip(instances) {
+            let instance = instances.get(name).filter(|one| !self.is_observed(one));
+            let Some((instance, facts)) =
+                instance.and_then(|instance| Some((*instance, facts::of(instance, &self.select)?)))
+            else {
+                continue;
+            };
+            match &first {
+                None => first = Some((facts, *run, instance)),
+                Some((before, _, _)) if *before == facts => {}
+                Some((before, was_in, was)) => {
+                    let old = Known {
+                        facts: before,
+                        instance: Some(was),
+                        contents: was_in.contents,
+                    };
+                    let new = Known {
+                        facts: &facts,
+                        instance: Some(instance),
+                        contents: run.contents,
+                    };
+                    return facts::changes(old, new);
+                }
+            }
+        }
+        Vec::new()
     }
 
     /// Makes what came out the new goldens: writes those that differ, removes those of instances that the whole experiment no
     /// longer has. Instances that did not run to their end keep theirs.
+    ///
+    /// An exact instance that did not give the same in all `runs` has no golden ([`Accepted::Refused`]).
     ///
     /// Observed stages learn from all `runs`: where there is no golden yet, what all of them have in common is wanted; where
     /// there is one, it is narrowed to what these runs have too (`relearn`), or only widened.
@@ -317,6 +368,16 @@ impl Goldens {
             .collect();
         for judged in self.judge(*first)? {
             let subject = judged.check.subject.as_str();
+            let unsteady = self.unsteady(runs, &instances, subject);
+            if !unsteady.is_empty() {
+                let why = Change::added("runs", NOT_EXACT);
+                let changes = std::iter::once(why).chain(unsteady).collect();
+                done.push(Accepted::Refused(Box::new(Check {
+                    verdict: Verdict::NotMet(changes),
+                    ..judged.check
+                })));
+                continue;
+            }
             let seen = || -> Vec<Observation> {
                 let runs = runs.iter().zip(&instances);
                 runs.filter_map(|(run, instances)| {
@@ -353,85 +414,12 @@ impl Goldens {
         Ok(done)
     }
 
-    /// The instances whose goldens count, each with the path of its file. Where two instances of a stage would have the same
-    /// file all the same, both names get the digest of their full name: no matter which of them came first.
-    ///
-    /// A file that bears the shorter name of before is kept under it, as long as no other instance had that name.
-    fn covered<'a>(&self, report: &'a Report) -> Vec<(&'a InstanceReport, PathBuf)> {
-        let named: Vec<Named<'_>> = report
-            .instances
-            .iter()
-            .filter(|instance| self.has_stage(&instance.stage))
-            .map(|instance| Named {
-                instance,
-                name: report.file_name(instance),
-                old: report.old_file_name(instance),
-            })
-            .collect();
-        let twice = several(named.iter().map(|named| (named.instance, named.name.as_str())));
-        let twice_old = several(named.iter().map(|named| (named.instance, named.old.as_str())));
-        let path = |named: &Named<'a>| {
-            let instance = named.instance;
-            let engine = instance.uses.replace('/', "-");
-            let file = |name: &str| {
-                self.folder
-                    .join(&instance.stage)
-                    .join(format!("{name}.{engine}.json"))
-            };
-            let stage = instance.stage.as_str();
-            let new = match twice.contains(&(stage, named.name.as_str())) {
-                true => file(&format!(
-                    "{}-{}",
-                    named.name,
-                    Digest::of(instance.name.as_bytes())
-                )),
-                false => file(&named.name),
-            };
-            let old = file(&named.old);
-            let kept = old != new && !twice_old.contains(&(stage, named.old.as_str())) && !new.is_file();
-            match kept && old.is_file() {
-                true => old,
-                false => new,
-            }
-        };
-        named.iter().map(|named| (named.instance, path(named))).collect()
-    }
-
-    fn has_stage(&self, stage: &str) -> bool {
-        self.stages.is_empty() || self.stages.iter().any(|one| one == stage)
-    }
-
     /// The path as people know it: from the folder of all goldens on.
     fn name(&self, path: &Path) -> String {
         path.strip_prefix(&self.folder)
             .unwrap_or(path)
             .display()
             .to_string()
-    }
-
-    /// Every golden file there is: two levels, `<stage>/<file>.json`.
-    fn files(&self) -> Result<BTreeSet<PathBuf>, GoldenError> {
-        let mut files = BTreeSet::new();
-        if !self.folder.is_dir() {
-            return Ok(files);
-        }
-        for stage in fs_err::read_dir(&self.folder)? {
-            let stage = stage?.path();
-            let name = stage
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
-            if !stage.is_dir() || !self.has_stage(name) {
-                continue;
-            }
-            for file in fs_err::read_dir(stage)? {
-                let file = file?.path();
-                if file.extension().is_some_and(|extension| extension == "json") {
-                    files.insert(file);
-                }
-            }
-        }
-        Ok(files)
     }
 }
 
@@ -516,18 +504,4 @@ pub(crate) fn write(path: &Path, golden: &GoldenFile) -> Result<bool, GoldenErro
     fs_err::write(&part, text)?;
     fs_err::rename(&part, path)?;
     Ok(true)
-}
-
-/// An instance, and its names in file names.
-struct Named<'a> {
-    instance: &'a InstanceReport,
-    name: String,
-    old: String,
-}
-
-/// Names that several instances of a stage have.
-fn several<'n>(named: impl Iterator<Item = (&'n InstanceReport, &'n str)>) -> HashSet<(&'n str, &'n str)> {
-    let mut seen = HashSet::new();
-    let keys = named.map(|(instance, name)| (instance.stage.as_str(), name));
-    keys.filter(|key| !seen.insert(*key)).collect()
 }

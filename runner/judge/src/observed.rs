@@ -13,6 +13,7 @@ use hotcell_schema::manifest::GoldenPart;
 use hotcell_schema::report::InstanceReport;
 use hotcell_schema::stage::PortType;
 
+use crate::content;
 use crate::contents::Contents;
 use crate::facts::{event_outputs, gives};
 use crate::normal::Normaliser;
@@ -24,6 +25,15 @@ pub const INSTANCE: &str = "instance";
 pub const MAX_EVENTS: u64 = 256 << 20;
 /// Greatest number of facts of one instance.
 const MAX_FACTS: usize = 50_000;
+/// The kind of fact that is a whole line of a command's standard output. Lines that not every run has are no facts: a time or
+/// a number in a line would make each run another one.
+const LINE: &str = "stdout/line";
+/// A longer standard output has no lines that are facts.
+const MAX_STDOUT: u64 = 1 << 20;
+/// Lines of standard output that are facts, the first ones.
+const MAX_LINES: usize = 1_000;
+/// A longer line is no fact.
+const MAX_LINE: usize = 512;
 
 /// What one run showed: facts by task, in the order in which they first happened.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,7 +73,7 @@ fn plain(kind: impl Into<String>, resource: impl Into<String>, result: impl Into
 
 impl Observation {
     /// What an instance that ran to its end showed, of the selected parts. Bytes of outputs are no facts: that they are there
-    /// is one. `Ok(None)`: its stage has none of the parts.
+    /// is one, and of a command's standard output each line. `Ok(None)`: its stage has none of the parts.
     ///
     /// # Errors
     /// Why its events cannot be read.
@@ -109,6 +119,9 @@ impl Observation {
                 let result = if output.length == 0 { "empty" } else { "ok" };
                 collected.push(INSTANCE, plain("output", port, result));
             }
+            for line in stdout_lines(instance, contents)? {
+                collected.push(INSTANCE, plain(LINE, line, "ok"));
+            }
         }
         if wants(GoldenPart::Behaviour) {
             for output in event_outputs(instance) {
@@ -136,6 +149,29 @@ impl Observation {
     fn facts(&self, task: &str) -> &[Fact] {
         self.tasks.get(task).map_or(&[], Vec::as_slice)
     }
+}
+
+/// The lines of what a command wrote to standard output, where that is a text and no declared output of its own.
+fn stdout_lines(instance: &InstanceReport, contents: &dyn Contents) -> Result<Vec<String>, String> {
+    let stdout = instance.outputs.get("stdout").filter(|output| {
+        let same = instance
+            .outputs
+            .values()
+            .filter(|other| other.digest == output.digest);
+        instance.uses == "command" && (1..=MAX_STDOUT).contains(&output.length) && same.count() == 1
+    });
+    let Some(stdout) = stdout else {
+        return Ok(Vec::new());
+    };
+    let bytes = contents
+        .output(stdout, MAX_STDOUT)
+        .ok_or_else(|| format!("its standard output ({}) cannot be read", stdout.path))?;
+    let lines = content::as_text(&bytes).map(|text| {
+        let lines = text.lines().map(str::trim_end);
+        let lines = lines.filter(|line| !line.is_empty() && line.len() <= MAX_LINE);
+        lines.take(MAX_LINES).map(str::to_owned).collect()
+    });
+    Ok(lines.unwrap_or_default())
 }
 
 fn observe(bytes: &[u8], collected: &mut Collected) {
@@ -225,7 +261,8 @@ pub fn absorb(golden: &mut Observed, observation: &Observation, how: Absorb<'_>)
         let kept = if how == Absorb::Widen {
             wanted.clone()
         } else {
-            allowed.extend(compared.missing.iter().map(|fact| (*fact).clone()));
+            let missing = compared.missing.iter().filter(|fact| fact.kind != LINE);
+            allowed.extend(missing.map(|fact| (*fact).clone()));
             let mut any_order: BTreeSet<Fact> =
                 compared.turned.iter().map(|(fact, _)| (*fact).clone()).collect();
             let places: HashSet<&Fact> = seen.iter().collect();
@@ -330,7 +367,8 @@ impl<'a> Compared<'a> {
             .collect();
         let unknown = seen
             .iter()
-            .filter(|fact| !known.contains(fact) && !allowed.is_some_and(|allowed| allowed.contains(fact)))
+            .filter(|fact| fact.kind != LINE && !known.contains(fact))
+            .filter(|fact| !allowed.is_some_and(|allowed| allowed.contains(fact)))
             .collect();
         let (present, order): (Vec<(usize, &Fact)>, Vec<usize>) = wanted
             .in_order

@@ -1,7 +1,7 @@
 //! A change in lines of plain text: for terminals (which add colours by [`Tone`]) and for JUnit.
 
 use hotcell_render::visible;
-use hotcell_schema::diff::{Change, How, Sign};
+use hotcell_schema::diff::{Change, How, Line, Sign};
 use serde_json::Value as Json;
 
 /// What a line is.
@@ -31,7 +31,7 @@ pub struct Shown {
 /// How changes are shown.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
-    /// Greatest number of characters of a line; what is longer ends with `…`.
+    /// Greatest number of characters of a line; what is longer is cut, around what differs, and shows `…` where.
     pub width: usize,
     /// Greatest number of lines of one change.
     pub lines: usize,
@@ -57,14 +57,15 @@ pub fn lines(change: &Change, style: Style) -> Vec<Shown> {
     } else {
         out.push(Tone::Name, path);
         let room = style.lines.max(2);
-        for line in change.lines.iter().take(room) {
+        let from = differences(&change.lines);
+        for (line, from) in change.lines.iter().zip(from).take(room) {
             let (tone, sign) = match line.sign {
                 Sign::Same => (Tone::Dim, ' '),
                 Sign::Removed => (Tone::Removed, '-'),
                 Sign::Added => (Tone::Added, '+'),
                 Sign::Skipped => (Tone::Dim, '…'),
             };
-            out.push(tone, format!("  {sign} {}", visible(&line.text)));
+            out.push_around(tone, &format!("  {sign} "), &visible(&line.text), from);
         }
         let left = change.lines.len().saturating_sub(room);
         if left > 0 {
@@ -88,14 +89,46 @@ fn values(change: &Change, path: String, out: &mut Out) {
                 out.push(Tone::Name, line);
             } else {
                 out.push(Tone::Name, path);
-                out.push(Tone::Removed, format!("  - {old}"));
-                out.push(Tone::Added, format!("  + {new}"));
+                let from = common(&old, &new);
+                out.push_around(Tone::Removed, "  - ", &old, from);
+                out.push_around(Tone::Added, "  + ", &new, from);
             }
         }
         (_, Some(old), None) => out.push(Tone::Removed, format!("- {path}: {old}")),
         (_, None, Some(new)) => out.push(Tone::Added, format!("+ {path}: {new}")),
         (_, None, None) => out.push(Tone::Name, path),
     }
+}
+
+/// For each line, how many of its first characters are those of the line that stands in its place on the other side: of some
+/// that are gone and as many that came, the first goes with the first.
+fn differences(lines: &[Line]) -> Vec<usize> {
+    let mut all = vec![0; lines.len()];
+    let run = |from: usize, sign: Sign| {
+        let rest = lines.iter().skip(from);
+        from..from + rest.take_while(|line| line.sign == sign).count()
+    };
+    let mut at = 0;
+    while at < lines.len() {
+        let gone = run(at, Sign::Removed);
+        let came = run(gone.end, Sign::Added);
+        at = came.end.max(at + 1);
+        for (old, new) in gone.zip(came) {
+            let text = |at: usize| lines.get(at).map_or("", |line| line.text.as_str());
+            let same = common(&visible(text(old)), &visible(text(new)));
+            for at in [old, new] {
+                if let Some(place) = all.get_mut(at) {
+                    *place = same;
+                }
+            }
+        }
+    }
+    all
+}
+
+/// How many first characters two texts share.
+fn common(old: &str, new: &str) -> usize {
+    old.chars().zip(new.chars()).take_while(|(a, b)| a == b).count()
 }
 
 /// Both values as text; where the texts are the same and the values are not, as JSON.
@@ -125,6 +158,23 @@ impl Out {
             text: cut(text, self.style.width),
         });
     }
+
+    /// A line whose text differs from its other side from a character on: that character is shown.
+    fn push_around(&mut self, tone: Tone, sign: &str, text: &str, from: usize) {
+        let room = self.style.width.saturating_sub(sign.chars().count());
+        // A third of the room is for what stands before it.
+        let start = match from >= room.saturating_sub(room / 3) && text.chars().nth(room).is_some() {
+            true => from.saturating_sub(room / 3),
+            false => 0,
+        };
+        self.push(
+            tone,
+            match text.char_indices().nth(start) {
+                Some((at, _)) if start > 0 => format!("{sign}…{}", &text[at..]),
+                _ => format!("{sign}{text}"),
+            },
+        );
+    }
 }
 
 /// At most `width` characters.
@@ -137,8 +187,6 @@ fn cut(text: String, width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hotcell_schema::diff::Line;
-
     use super::*;
 
     const STYLE: Style = Style { width: 40, lines: 3 };
@@ -164,6 +212,43 @@ mod tests {
                 .len(),
             504
         );
+    }
+
+    #[test]
+    fn long_lines_are_cut_around_what_differs() {
+        let long = |end: &str| format!("{}{end}{}", "a".repeat(300), "z".repeat(300));
+        let lines = vec![
+            Line::new(Sign::Same, long("")),
+            Line::new(Sign::Removed, long("old")),
+            Line::new(Sign::Removed, "gone"),
+            Line::new(Sign::Added, long("new")),
+        ];
+        let style = Style { width: 40, lines: 9 };
+        let told: Vec<String> = super::lines(&Change::lines("t", lines), style)
+            .into_iter()
+            .map(|line| line.text)
+            .collect();
+        assert!(told.iter().all(|line| line.chars().count() <= 40), "{told:?}");
+        assert!(
+            told[1].starts_with("    aaa") && told[1].ends_with("a…"),
+            "{told:?}"
+        );
+        assert!(
+            told[2].starts_with("  - …a") && told[2].contains("aoldz"),
+            "{told:?}"
+        );
+        assert_eq!(told[3], "  - gone");
+        assert!(
+            told[4].starts_with("  + …a") && told[4].contains("anewz"),
+            "{told:?}"
+        );
+        // Values too; and one that only goes on where the other ends.
+        let told = all(&Change::changed("a", "x".repeat(500), "x".repeat(501)));
+        assert!(
+            told[1].starts_with("  - …x") && told[2].starts_with("  + …x"),
+            "{told:?}"
+        );
+        assert_ne!(told[1][4..], told[2][4..]);
     }
 
     #[test]

@@ -331,30 +331,111 @@ fn goldens_of_shorter_names_are_found() {
     assert_eq!(tally(&goldens.judge(run(&report)).unwrap()), (0, 1, 0));
     goldens.accept(&[run(&report)], false).unwrap();
     assert!(old.is_file() && !new.exists(), "it keeps its name");
-    // Another of the same shorter name: neither can have it.
+    // Another of the same shorter name: whose it is stands in it.
     report.instances.push(named(&twin, Outcome::Exited(0)));
     let judged = goldens.judge(run(&report)).unwrap();
     let paths: BTreeSet<_> = judged.iter().map(|judged| judged.path.clone()).collect();
-    assert_eq!(paths, BTreeSet::from([new, file(&twin[..32]), old]));
+    assert_eq!(paths, BTreeSet::from([file(&twin[..32]), old]));
 }
 
-#[test]
-fn file_names_do_not_depend_on_who_came_first() {
-    let mut report = report();
-    let digest = Digest::of(b"sample");
-    let sample = SampleReport {
+fn sample(digest: Digest, name: &str) -> SampleReport {
+    SampleReport {
         digest,
         set: "bots".into(),
         sets: Vec::new(),
-        name: "bot one".into(),
+        name: name.into(),
         length: 6,
         arch: None,
         family: None,
         variant: None,
         label: None,
         severity: None,
+    }
+}
+
+/// A sample is its digest: its golden is found when its file has another name, and when it is not there at all.
+#[test]
+fn a_golden_is_found_by_the_digest_of_its_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let goldens = exact(folder.path(), &[]);
+    let digest = Digest::of(b"sample");
+    let report = |name: &str, status| {
+        let mut report = report();
+        report.samples.insert(digest.to_string(), sample(digest, name));
+        let one = &mut report.instances[0];
+        one.axes = [("sample".to_owned(), digest.to_string())].into_iter().collect();
+        one.name = format!("run[sample={digest}]");
+        one.status = status;
+        report.instances.truncate(1);
+        report
     };
-    report.samples.insert(digest.to_string(), sample);
+    let accepted = goldens.accept(&[run(&report("bot", Status::Ok))], false).unwrap();
+    let [Accepted::Written(path)] = &accepted[..] else {
+        panic!("{accepted:?}")
+    };
+    assert!(path.to_str().unwrap().contains("run/bot-"), "{path:?}");
+    let renamed = report("other", Status::Ok);
+    assert_eq!(tally(&goldens.judge(run(&renamed)).unwrap()), (1, 0, 0));
+    assert_eq!(goldens.accept(&[run(&renamed)], false).unwrap(), []);
+    // Of a sample that is not there the list knows no name.
+    let absent = report(&digest.short(), Status::Skipped);
+    assert_eq!(tally(&goldens.judge(run(&absent)).unwrap()), (0, 0, 1));
+    assert_eq!(goldens.accept(&[run(&absent)], true).unwrap(), []);
+    assert!(path.is_file());
+    // What changed is written where the golden is.
+    let mut changed = renamed.clone();
+    changed.instances[0].outcome = Some(Outcome::Exited(3));
+    assert_eq!(
+        goldens.accept(&[run(&changed)], false).unwrap(),
+        [Accepted::Written(path.clone())]
+    );
+    assert_eq!(tally(&goldens.judge(run(&changed)).unwrap()), (1, 0, 0));
+    // Another engine is another golden.
+    changed.instances[0].uses = "qemu-user/linux".into();
+    assert_eq!(tally(&goldens.judge(run(&changed)).unwrap()), (0, 2, 0));
+}
+
+#[test]
+fn what_differs_from_run_to_run_is_no_exact_golden() {
+    let folder = tempfile::tempdir().unwrap();
+    let goldens = exact(folder.path(), &["run"]);
+    let first = report();
+    let mut second = report();
+    second.instances[0].behaviour[0] = "file/written /etc/cron.d/y".into();
+    for _ in 0..2 {
+        let done = goldens.accept(&[run(&first), run(&second)], true).unwrap();
+        let [Accepted::Refused(check)] = &done[..] else {
+            panic!("{done:?}")
+        };
+        let Verdict::NotMet(changes) = &check.verdict else {
+            panic!("{check:?}")
+        };
+        let told = lines(changes);
+        assert!(told[0].contains("with.observed = true"), "{told:?}");
+        assert!(
+            told.contains(&"  + file/written /etc/cron.d/y".to_owned()),
+            "{told:?}"
+        );
+        assert!(
+            !folder.path().join("run").exists() || tally(&goldens.judge(run(&first)).unwrap()) == (1, 0, 0)
+        );
+        // One that is met by the first of the runs is refused all the same.
+        goldens.accept(&[run(&first)], false).unwrap();
+    }
+    let same = [run(&second), run(&second)];
+    assert!(matches!(
+        &goldens.accept(&same, true).unwrap()[..],
+        [Accepted::Written(_)]
+    ));
+}
+
+#[test]
+fn file_names_do_not_depend_on_who_came_first() {
+    let mut report = report();
+    let digest = Digest::of(b"sample");
+    report
+        .samples
+        .insert(digest.to_string(), sample(digest, "bot one"));
     let named = |axes: &[(&str, String)]| {
         let mut one = instance("run", "unicorn/linux");
         one.outcome = Some(Outcome::Exited(0));
@@ -430,6 +511,7 @@ fn expectations_choose_and_judge() {
     let report = report();
     let context = Context {
         evaluate: &|expression, values| Ok(expression == "scene == 'a'" && values["scene"] == "a"),
+        axis: &|_, axis| (axis == "cpu").then(|| serde_json::json!({"arch": "x86"})),
         read: &|_, _| None,
     };
     let filter = |text: &str| {
@@ -486,6 +568,35 @@ fn expectations_choose_and_judge() {
     }
     let checks = check(&expectations, &absent, &context);
     assert_eq!(Tally::of(&checks).not_judged, 3);
+}
+
+#[test]
+fn a_filter_reads_tables_and_one_that_cannot_be_evaluated_judges_nothing() {
+    let mut report = report();
+    report.instances.truncate(1);
+    report.instances[0].axes = [("cpu".to_owned(), "one".to_owned())].into_iter().collect();
+    let expectations = ["cpu.arch == 'x86'", "cpu.none"].map(|text| Expectation {
+        filter: Some(Spanned {
+            value: text.to_owned(),
+            span: Default::default(),
+        }),
+        outcome: Some("exited".into()),
+        ..Expectation::default()
+    });
+    let context = Context {
+        evaluate: &|expression, values| match expression {
+            "cpu.none" => Err("`cpu.none` is not known here".into()),
+            _ => Ok(values["cpu"]["arch"] == "x86"),
+        },
+        axis: &|_, axis| (axis == "cpu").then(|| serde_json::json!({"arch": "x86"})),
+        read: &|_, _| None,
+    };
+    let checks = check(&expectations, &report, &context);
+    assert_eq!(checks[0].verdict, Verdict::Met);
+    assert!(
+        matches!(&checks[1].verdict, Verdict::NotJudged(why) if why.contains("`cpu.none` is not known")),
+        "{checks:?}"
+    );
 }
 
 #[test]

@@ -334,9 +334,9 @@ fn golden_files_of_observed_stages() {
             contents: recorded,
         });
     }
-    assert!(goldens.has_to_learn(runs[0].report));
+    assert!(goldens.has_to_learn(runs[0].report).unwrap());
     assert_eq!(goldens.accept(&runs, false).unwrap().len(), 1);
-    assert!(!goldens.has_to_learn(runs[0].report));
+    assert!(!goldens.has_to_learn(runs[0].report).unwrap());
     let verdict = |recorded: &Recorded| -> Judged {
         let run = Run {
             report: &recorded.report,
@@ -364,4 +364,57 @@ fn golden_files_of_observed_stages() {
             "a widened golden still allows what it did"
         );
     }
+}
+
+/// What a command wrote to standard output.
+struct Written(Report, &'static str);
+
+impl Contents for Written {
+    fn output(&self, _: &OutputReport, _: u64) -> Option<Vec<u8>> {
+        Some(self.1.as_bytes().to_vec())
+    }
+}
+
+/// Of what a command prints, the lines that every run has must be there; what differs from run to run is no matter.
+#[test]
+fn steady_lines_of_standard_output_are_facts() {
+    let folder = tempfile::tempdir().unwrap();
+    let observed: BTreeSet<String> = ["run".to_owned()].into();
+    let goldens = Goldens::new(folder.path().to_owned(), Vec::new(), Vec::new(), observed, true);
+    let written = |text: &'static str| {
+        let mut report = recorded(&bot(1_000, false, false), 0).report;
+        let one = &mut report.instances[0];
+        one.outputs.clear();
+        let output = OutputReport {
+            path: "stages/run/only/stdout".into(),
+            digest: Digest::of(text.as_bytes()),
+            length: text.len() as u64,
+        };
+        one.outputs.insert("stdout".into(), output);
+        Written(report, text)
+    };
+    let all = [
+        written("begin\nat 12:01\n\nend\n"),
+        written("begin\nend\nat 12:02\n"),
+    ];
+    let run = |one: &'static Written| Run {
+        report: &one.0,
+        contents: one,
+    };
+    let all: &'static [Written] = Box::leak(Box::new(all));
+    goldens.accept(&[run(&all[0]), run(&all[1])], true).unwrap();
+    let verdict = |text: &'static str| {
+        let one: &'static Written = Box::leak(Box::new(written(text)));
+        goldens.judge(run(one)).unwrap().remove(0).check.verdict
+    };
+    assert_eq!(verdict("begin\nat 13:00\nnew\nend\n"), Verdict::Met);
+    let Verdict::NotMet(changes) = verdict("begin\nat 13:00\n") else {
+        panic!("a line is gone")
+    };
+    let told: Vec<String> = changes
+        .iter()
+        .flat_map(|change| text::lines(change, Style::FULL))
+        .map(|line| line.text)
+        .collect();
+    assert_eq!(told, ["- tasks[instance]: stdout/line end"]);
 }

@@ -7,12 +7,14 @@
 //! | [`graph`] | references, ports |
 //! | [`order`] | order of stages, circles |
 //! | [`names`] | names in `when` and `where` |
+//! | [`filters`] | `where`, tried on what it is about |
 //! | [`instances`] | axes and their product, names, seeds, wires |
 //! | [`allowance`] | what a stage may multiply to |
 //! | [`settings`] | `with` into the stage type's struct |
 //! | [`named`] | what settings name: personas, rule files, a program's own files |
 
 mod allowance;
+mod filters;
 mod graph;
 mod instances;
 mod named;
@@ -21,6 +23,8 @@ mod order;
 mod origins;
 mod refusals;
 mod settings;
+
+pub use filters::unknown;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -138,6 +142,7 @@ fn build(
         golden: manifest.golden.clone(),
     };
     instances::all(&shared, &graph, &samples.sets, &mut plan, sources, problems);
+    filters::check(&shared, &plan, problems);
     Some(plan)
 }
 

@@ -1,15 +1,17 @@
 //! `hotcell test`: an experiment against its goldens and expectations.
 
 mod review;
+mod shared;
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 
 use hotcell_judge::golden::{Accepted, Goldens, Run};
 use hotcell_judge::{expect, html, junit};
-use hotcell_plan::Plan;
 use hotcell_plan::expression::Evaluator;
 use hotcell_plan::plan::Wire;
+use hotcell_plan::{AxisValue, Plan};
+use hotcell_schema::golden::GoldenFile;
 use hotcell_schema::report::InstanceReport;
 use hotcell_schema::stage::StageType;
 use hotcell_schema::verdict::{Check, Tally, Verdicts};
@@ -51,32 +53,64 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     }
     let observed = observed_stages(&planned.plan);
-    // Learning from what is stored would be learning from one run only.
+    let shared = match &planned.plan.golden {
+        Some(_) => shared::check(&planned, &args.manifest.manifest)?,
+        None => {
+            if args.accept {
+                ui::say(&format!(
+                    "{} nothing is to be accepted: the manifest has no `golden`; `[golden]` in TOML, or `golden: {{}}` in \
+                     YAML, makes all results goldens",
+                    ui::styled(ui::YELLOW, "note:")
+                ));
+            }
+            false
+        }
+    };
+    // Learning from what is stored would be learning from one run only; and what is said to be exact is held to it, where
+    // that is not in the nature of its engine.
     let again = if args.repeat.is_some() {
-        observed.clone()
+        let commands = planned
+            .plan
+            .stages
+            .iter()
+            .filter(|(_, stage)| stage.uses == "command");
+        let commands = commands.map(|(name, _)| name.clone());
+        observed.iter().cloned().chain(commands).collect()
     } else {
         BTreeSet::new()
     };
     let ran = planned.run_again(&args.execute, &again)?;
     let judging = Judging {
-        goldens: goldens(&planned, args, &observed),
+        goldens: goldens(&planned, args, &observed, shared),
         ran: &ran,
         files: Files::new(ran.folder.result(), &planned.places.store),
     };
-    if let Some(goldens) = judging
-        .goldens
-        .as_ref()
-        .filter(|_| args.accept && !ran.outcome.stopped)
-    {
-        accept(goldens, &judging, &planned, args, &observed)?;
-    }
+    let refused = match &judging.goldens {
+        Some(goldens) if args.accept && !ran.outcome.stopped => {
+            let again = if again.is_empty() { &observed } else { &again };
+            accept(goldens, &judging, &planned, args, again)?
+        }
+        _ => Vec::new(),
+    };
     if args.review {
         match &judging.goldens {
             Some(goldens) => review::review(goldens, judging.run(), args.full)?,
             None => ui::out("nothing to review: the manifest has no `golden`"),
         }
     }
-    let checks = judging.checks(&planned)?;
+    let mut checks = judging.expectations(&planned);
+    let of_goldens = judging.golden_checks()?;
+    if judging.goldens.is_some() && of_goldens.is_empty() && planned.selection.is_none() {
+        ui::say(&format!(
+            "{} no golden is judged: no stage gives what `golden.select` and `golden.stages` choose",
+            ui::styled(ui::YELLOW, "note:")
+        ));
+    }
+    checks.extend(of_goldens);
+    for refused in refused {
+        checks.retain(|check| (&check.name, &check.subject) != (&refused.name, &refused.subject));
+        checks.push(refused);
+    }
     if let Some(path) = &args.junit {
         let xml = junit::junit(&planned.plan.name, &checks)
             .map_err(|error| Failure::host(format!("the JUnit file cannot be made: {error}")))?;
@@ -142,13 +176,19 @@ impl Judging<'_> {
         }
     }
 
-    /// Expectations first, then goldens.
-    fn checks(&self, planned: &Planned) -> Result<Vec<Check>, Failure> {
+    fn expectations(&self, planned: &Planned) -> Vec<Check> {
         let evaluator = Evaluator::default();
         let evaluate = |expression: &str, values: &serde_json::Value| {
-            evaluator
-                .truth(expression, values)
-                .map_err(|error| error.to_string())
+            evaluator.truth(expression, values).map_err(|error| {
+                let unknown = hotcell_plan::resolve::unknown(&evaluator, expression, values, &error);
+                unknown.map_or(error.to_string(), |name| format!("`{name}` is not known here"))
+            })
+        };
+        let literals = literals(&planned.plan);
+        let axis = |instance: &InstanceReport, axis: &str| {
+            let text = instance.axes.get(axis)?;
+            let key = (instance.stage.as_str(), axis, text.clone());
+            literals.get(&key).map(|value| (*value).clone())
         };
         let result = self.ran.folder.result();
         let read = |instance: &InstanceReport, port: &str| {
@@ -156,36 +196,56 @@ impl Judging<'_> {
         };
         let context = expect::Context {
             evaluate: &evaluate,
+            axis: &axis,
             read: &read,
         };
-        let mut checks = expect::check(&planned.plan.expect, &self.ran.outcome.report, &context);
-        if let Some(goldens) = &self.goldens {
-            let judged = goldens
-                .judge(self.run())
-                .map_err(|error| Failure::host(error.to_string()))?;
-            checks.extend(judged.into_iter().map(|judged| judged.check));
-        }
-        Ok(checks)
+        expect::check(&planned.plan.expect, &self.ran.outcome.report, &context)
+    }
+
+    fn golden_checks(&self) -> Result<Vec<Check>, Failure> {
+        let Some(goldens) = &self.goldens else {
+            return Ok(Vec::new());
+        };
+        let judged = goldens
+            .judge(self.run())
+            .map_err(|error| Failure::host(error.to_string()))?;
+        Ok(judged.into_iter().map(|judged| judged.check).collect())
     }
 }
 
-/// Makes what came out the new goldens, after as many runs as it takes.
+/// Values that the manifest writes out, by their stage, axis and text: a report has the text alone.
+fn literals(plan: &Plan) -> HashMap<(&str, &str, String), &serde_json::Value> {
+    let mut literals = HashMap::new();
+    for instance in &plan.instances {
+        for (axis, value) in &instance.axes {
+            if let AxisValue::Literal(literal) = value {
+                let key = (instance.stage.as_str(), axis.as_str(), plan.axis_text(value));
+                literals.insert(key, literal);
+            }
+        }
+    }
+    literals
+}
+
+/// Makes what came out the new goldens, after as many runs as it takes; stages in `again` run in each of them, whatever is
+/// stored. Answers with what was refused, because it is said to be exact and is not.
 fn accept(
     goldens: &Goldens,
     judging: &Judging<'_>,
     planned: &Planned,
     args: &TestArgs,
-    observed: &BTreeSet<String>,
-) -> Result<(), Failure> {
+    again: &BTreeSet<String>,
+) -> Result<Vec<Check>, Failure> {
+    let host = |error: hotcell_judge::golden::GoldenError| Failure::host(error.to_string());
     let runs = match args.repeat {
         Some(runs) => runs,
-        None if goldens.has_to_learn(&judging.ran.outcome.report) => LEARN,
+        None if goldens.has_to_learn(&judging.ran.outcome.report).map_err(host)? => LEARN,
         None => 1,
     };
     let mut more = Vec::new();
     for number in 2..=runs {
         ui::say(&format!("run {number} of {runs}"));
-        let ran = planned.run_again(&args.execute, observed)?;
+        let ran = planned.run_again(&args.execute, again)?;
         if ran.outcome.stopped {
             return Err(Failure::new(Exit::Interrupted, "stopped: nothing was accepted"));
         }
@@ -197,26 +257,68 @@ fn accept(
         report: &ran.outcome.report,
         contents: files,
     }));
-    let changed = goldens
-        .accept(&all, args.repeat.is_some())
-        .map_err(|error| Failure::host(error.to_string()))?;
-    for one in &changed {
+    let done = goldens.accept(&all, args.repeat.is_some()).map_err(host)?;
+    let (mut changed, mut refused) = (0, Vec::new());
+    for one in done {
         match one {
-            Accepted::Written(path) => ui::say(&format!("accepted {}", path.display())),
-            Accepted::Removed(path) => ui::say(&format!("removed {}", path.display())),
+            Accepted::Written(path) => {
+                changed += 1;
+                ui::say(&format!("accepted {}{}", path.display(), held(&path)));
+            }
+            Accepted::Removed(path) => {
+                changed += 1;
+                ui::say(&format!("removed {}", path.display()));
+            }
+            Accepted::Refused(check) => {
+                ui::say(&format!("refused {}: it is not exact", ui::plain(&check.name)));
+                refused.push(*check);
+            }
         }
     }
-    ui::say(&format!("{} golden files changed", changed.len()));
-    Ok(())
+    ui::say(&self::changed(changed));
+    Ok(refused)
 }
 
-/// The goldens of the manifest, where it asks for any: beside the manifest, in a folder of its name.
-fn goldens(planned: &Planned, args: &TestArgs, observed: &BTreeSet<String>) -> Option<Goldens> {
+/// How many golden files are others now.
+fn changed(files: usize) -> String {
+    match files {
+        1 => "1 golden file changed".to_owned(),
+        many => format!("{many} golden files changed"),
+    }
+}
+
+/// What a golden of facts holds, in words; of an exact one nothing is said.
+fn held(path: &Path) -> String {
+    let golden = fs_err::read(path).ok().map(|bytes| GoldenFile::read(&bytes));
+    let Some(Ok(GoldenFile::Observed(golden))) = golden else {
+        return String::new();
+    };
+    let must = golden
+        .must
+        .iter()
+        .map(|task| task.in_order.len() + task.any_order.len());
+    let may = golden.may.iter().map(|task| task.facts.len());
+    format!(
+        ": of {} runs, {} facts that must be and {} that may",
+        golden.runs,
+        must.sum::<usize>(),
+        may.sum::<usize>()
+    )
+}
+
+/// The goldens of the manifest, where it asks for any: beside the manifest, in a folder of its name; those of variants in one
+/// of their own. `shared`: another manifest has goldens in it too.
+fn goldens(planned: &Planned, args: &TestArgs, observed: &BTreeSet<String>, shared: bool) -> Option<Goldens> {
     let wanted = planned.plan.golden.as_ref()?;
-    let folder: PathBuf = planned.plan.folder.join("golden").join(&planned.plan.name).into();
+    let mut name = planned.plan.name.clone();
+    for (index, variant) in args.manifest.variant.iter().enumerate() {
+        name.push(if index == 0 { '@' } else { '+' });
+        name.push_str(variant);
+    }
+    let folder: PathBuf = planned.plan.folder.join("golden").join(name).into();
     let stages = wanted.stages.iter().map(|stage| stage.value.clone()).collect();
-    // A variant or a `--set` may leave out what the experiment as it is written has.
-    let whole = args.manifest.variant.is_empty() && args.manifest.set.is_empty();
+    // A `--set` may leave out what the experiment as it is written has, and so may a document that is a part of another.
+    let whole = args.manifest.set.is_empty() && !shared;
     Some(Goldens::new(
         folder,
         wanted.select.clone(),

@@ -84,8 +84,8 @@ pub(super) fn review(goldens: &Goldens, run: Run<'_>, full: bool) -> Result<(), 
         ui::out("nothing to review: every golden that was judged is met");
     } else {
         ui::out(&format!(
-            "\n{accepted} accepted, {rejected} rejected, {skipped} skipped, {left} not looked at; {} golden files changed",
-            files.len()
+            "\n{accepted} accepted, {rejected} rejected, {skipped} skipped, {left} not looked at; {}",
+            super::changed(files.len())
         ));
     }
     Ok(())
