@@ -78,6 +78,7 @@ pub fn journals(runs: &Path) -> BTreeMap<PathBuf, Endings> {
                 instance,
                 status,
                 key,
+                ..
             } = entry
             {
                 endings.insert(instance, (status, key));
