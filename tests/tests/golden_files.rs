@@ -110,6 +110,7 @@ fn manifests_of_one_name_do_not_take_each_others_goldens() {
 #[test]
 fn a_new_manifest_is_named_by_its_file_and_has_a_history_of_its_own() {
     let lab = Lab::new();
+    lab.write("samples/some", "no program at all");
     for file in ["one.toml", "two.yaml"] {
         lab.expect(0, ["init", file]);
         let (stdout, _) = lab.expect(0, ["plan", file, "--json"]);
@@ -141,7 +142,7 @@ fn a_new_manifest_is_named_by_its_file_and_has_a_history_of_its_own() {
 #[test]
 fn a_command_that_is_not_exact_has_no_exact_golden() {
     let lab = Lab::new();
-    lab.manifest("ex.yaml", &shell("echo begin; cat /proc/sys/kernel/random/uuid"));
+    lab.manifest("ex.yaml", &shell("echo begin; od -An -N8 -tx1 /dev/urandom"));
     // One run shows nothing of it.
     test(&lab, 0, "ex.yaml", &["--accept"]);
     let before = files_below(&lab.path("golden"));
@@ -155,7 +156,7 @@ fn a_command_that_is_not_exact_has_no_exact_golden() {
     test(&lab, 1, "ex.yaml", &["--accept", "--repeat", "2"]);
     assert!(!lab.path("golden").exists(), "nothing is written");
     // As an observed one it holds the lines that stay.
-    let mut manifest = shell("echo begin; cat /proc/sys/kernel/random/uuid");
+    let mut manifest = shell("echo begin; od -An -N8 -tx1 /dev/urandom");
     manifest["stages"]["say"]["with"]["observed"] = true.into();
     lab.manifest("ex.yaml", &manifest);
     let said = test(&lab, 0, "ex.yaml", &["--accept", "--repeat", "3"]);
