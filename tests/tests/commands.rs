@@ -255,3 +255,85 @@ fn two_runs_are_compared_and_explained() {
         "illegal-instruction"
     );
 }
+
+#[test]
+fn several_codes_are_explained_at_once() {
+    let lab = Lab::new();
+    lab.write(
+        "two.yaml",
+        "hotcell: 1\nnmae: x\nstages:\n  a: { uses: inspect/elff }\n",
+    );
+    let (_, said) = lab.expect(2, ["validate", "two.yaml"]);
+    let hint = said
+        .lines()
+        .find_map(|line| line.strip_prefix("explained by: hotcell "))
+        .unwrap();
+    let words: Vec<&str> = hint.split(' ').collect();
+    assert_eq!((words[0], words.len()), ("help", 3), "{hint}");
+    let (shown, _) = lab.expect(0, words.iter().copied());
+    for code in &words[1..] {
+        assert!(shown.contains(code), "{code} in\n{shown}");
+    }
+    lab.expect(2, ["help", words[1], "E9999"]);
+}
+
+#[test]
+fn usage_tells_nothing_of_the_environment_and_is_json_where_that_is_wanted() {
+    let lab = Lab::new();
+    // The lab sets HOTCELL_STORE.
+    let (_, said) = lab.expect(2, ["validate"]);
+    assert!(
+        said.contains("Usage: hotcell validate [OPTIONS] <MANIFEST>"),
+        "{said}"
+    );
+    for args in [
+        ["--log-format", "json", "validate"],
+        ["validate", "--nope", "--log-format=json"],
+    ] {
+        let (stdout, said) = lab.expect(2, args);
+        assert_eq!(stdout, "");
+        let line: Value = serde_json::from_str(said.trim()).unwrap();
+        assert_eq!((&line["kind"], &line["exit"]), (&"error".into(), &2.into()));
+        assert!(
+            line["message"]
+                .as_str()
+                .unwrap()
+                .contains("Usage: hotcell validate"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn what_was_never_exported_is_not_imported() {
+    let lab = Lab::new();
+    lab.write("foreign", "#!/bin/sh\n");
+    let (_, said) = lab.expect(2, ["store", "import", "foreign"]);
+    assert!(said.contains("store export"), "{said}");
+    assert!(!said.contains("stored; carry"), "{said}");
+}
+
+#[test]
+fn the_same_file_twice_is_looked_at_once() {
+    let lab = Lab::new();
+    lab.write("a", "the same");
+    lab.write("b", "the same");
+    let (_, said) = lab.expect(0, ["analyze", "--no-run", "a", "b"]);
+    assert!(said.contains("b holds the same as a"), "{said}");
+}
+
+#[test]
+fn warnings_are_a_line_where_nobody_asked_for_them() {
+    let lab = Lab::new();
+    lab.write("list.txt", format!("{}  gone\n", "0".repeat(64)));
+    lab.write(
+        "absent.toml",
+        "hotcell = 1\nname = \"absent\"\nsamples.all = { list = \"list.txt\", from = \"nowhere\" }\n[stages.it]\nuses = \"inspect/elf\"\n\
+         for-each.sample = \"samples.all\"\nin.file = \"${sample.file}\"\n",
+    );
+    let (_, full) = lab.expect(0, ["validate", "absent.toml"]);
+    let (_, brief) = lab.expect(0, ["plan", "absent.toml"]);
+    assert!(full.contains("warning") && full.lines().count() > 4, "{full}");
+    let lines: Vec<&str> = brief.lines().collect();
+    assert!(lines.len() == 1 && lines[0].starts_with("warning[E"), "{brief}");
+}

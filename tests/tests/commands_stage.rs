@@ -161,3 +161,135 @@ fn programs_die_with_a_runner_that_is_killed_and_the_next_one_cleans_up() {
     run(&lab, &[], 0);
     assert_eq!(leftovers(&lab), [""; 0]);
 }
+
+const FAILING: &str = r#"
+hotcell = 1
+name = "programs"
+[stages.it]
+uses = "command"
+for-each.mode = ["good", "bad"]
+with.run = ["sh", "-c", "echo out; test ${mode} = good || { echo first; echo second; exit 7; } >&2"]
+[stages.after]
+uses = "command"
+for-each.mode = ["good", "bad"]
+in.text = "stages.it.out.stdout"
+with.run = ["cat", "inputs/text"]
+[stages.unwanted]
+uses = "command"
+when = "false"
+with.run = ["true"]
+"#;
+
+#[test]
+fn a_failure_is_told_in_lines_and_what_it_left_can_be_looked_at() {
+    let lab = lab();
+    lab.write("programs.toml", FAILING);
+    let (run, said) = run(&lab, &["--set", "seed=3"], 3);
+    for line in [
+        "Did not end well\n",
+        "  failed it[mode=bad]: `sh` ended with exit code 7\n      it said:\n      first\n      second\n",
+        "Skipped\n",
+        "`when` is false\n",
+        "2 ok · 1 failed · 2 skipped",
+    ] {
+        assert!(said.contains(line), "`{line}` is not in\n{said}");
+    }
+    let id = run.folder.file_name().unwrap().to_str().unwrap().to_owned();
+    let start = &id[..id.len() - 3];
+    let (shown, _) = lab.expect(0, ["runs", "show", start]);
+    for line in [
+        "called      hotcell run programs.toml --progress none --set seed=3",
+        "            it said:\n            first\n            second\n",
+        "what it left: ",
+    ] {
+        assert!(shown.contains(line), "`{line}` is not in\n{shown}");
+    }
+    let left = shown
+        .split("what it left: ")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap();
+    let left = lab.path("").join(left);
+    assert_eq!(fs::read_to_string(left.join("stdout")).unwrap(), "out\n");
+    assert_eq!(
+        fs::read_to_string(left.join("stderr")).unwrap(),
+        "first\nsecond\n"
+    );
+    // Why it would run again: it failed, and with what.
+    let (explained, _) = lab.expect(
+        0,
+        [
+            "explain",
+            "programs.toml",
+            "-i",
+            "it[mode=bad]",
+            "--set",
+            "seed=3",
+        ],
+    );
+    for line in ["it failed in", "exit code 7", "    first\n    second\n"] {
+        assert!(explained.contains(line), "`{line}` is not in\n{explained}");
+    }
+    // The start of an id is enough for all that read runs.
+    lab.expect(0, ["diff", start, &id]);
+    let page = fs::read_to_string(run.folder.join("report.html")).unwrap();
+    for part in ["first\nsecond</pre>", "id=\"skipped\"", "2 / 3"] {
+        assert!(page.contains(part), "`{part}` is not in the page");
+    }
+}
+
+#[test]
+fn the_setting_that_changed_is_named() {
+    let lab = lab();
+    let manifest = |word: &str| {
+        format!(
+            "hotcell = 1\nname = \"programs\"\n[stages.it]\nuses = \"command\"\nwith.run = [\"echo\", \"{word}\"]\n"
+        )
+    };
+    lab.write("programs.toml", manifest("one"));
+    let first = run(&lab, &[], 0).0;
+    lab.write("programs.toml", manifest("two"));
+    let (explained, _) = lab.expect(0, ["explain", "programs.toml"]);
+    let change = "with.run.1: \"one\" -> \"two\"";
+    assert!(explained.contains(change), "{explained}");
+    let second = run(&lab, &[], 0).0;
+    let [first, second] = [&first, &second].map(|run| run.folder.to_str().unwrap());
+    let (between, _) = lab.expect(0, ["explain", "--between", first, second]);
+    assert!(between.contains(change), "{between}");
+}
+
+#[test]
+fn with_nothing_to_do_the_result_is_shown_again() {
+    let lab = lab();
+    lab.write("samples/one", "1");
+    lab.write(
+        "programs.toml",
+        "hotcell = 1\nname = \"programs\"\nsamples.all = { glob = \"samples/*\" }\n[stages.it]\nuses = \"command\"\n\
+         for-each.sample = \"samples.all\"\nin.file = \"${sample.file}\"\nwith.run = [\"cat\", \"inputs/file\"]\n",
+    );
+    let (_, first) = run(&lab, &[], 0);
+    let (_, again) = run(&lab, &[], 0);
+    for said in [first, again.clone()] {
+        assert!(said.contains("one") && said.contains("1 ok"), "{said}");
+        // No stage runs samples: nobody misses their outcomes.
+        assert!(!said.contains("not run") && !said.contains("Outcome"), "{said}");
+    }
+    assert!(
+        again.contains("nothing to do: 1 instance is as in run "),
+        "{again}"
+    );
+}
+
+#[test]
+fn too_little_memory_for_the_walls_is_said_of_the_limit() {
+    let lab = lab();
+    lab.write(
+        "programs.toml",
+        "hotcell = 1\nname = \"programs\"\n[stages.it]\nuses = \"command\"\nlimits.memory = \"64KiB\"\nwith.run = [\"true\"]\n",
+    );
+    let (_, said) = run(&lab, &[], 3);
+    assert!(said.contains("limits.memory"), "{said}");
+    assert!(!said.contains("cannot run commands"), "{said}");
+}

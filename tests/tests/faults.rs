@@ -199,3 +199,37 @@ fn a_full_disk_is_named_and_what_was_stored_stays() {
     disk.grow(64 << 20);
     place.and_then_well(&lab, &reference, &mut ledger);
 }
+
+#[test]
+fn a_full_store_ends_the_run_once_for_all() {
+    let lab = Lab::new();
+    fs::create_dir(lab.path("tmp")).unwrap();
+    let sizes: Vec<String> = (1..=40).map(|n| format!("\"{}\"", n * 100_000)).collect();
+    lab.write(
+        "full.toml",
+        format!(
+            "hotcell = 1\nname = \"full\"\n[stages.it]\nuses = \"command\"\nfor-each.size = [{}]\n\
+             with.run = [\"head\", \"-c\", \"${{size}}\", \"/dev/urandom\"]\n",
+            sizes.join(", ")
+        ),
+    );
+    let Some(disk) = TinyDisk::mount(&lab.path(""), 512 << 10) else {
+        return;
+    };
+    let store = disk.mounted.join("store");
+    let output = lab
+        .command(["run", "full.toml", "-j", "1", "--progress", "plain"])
+        .args(["--store".as_ref(), store.as_os_str()])
+        .env("TMPDIR", lab.path("tmp"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(4), "{said}");
+    let last = said.split("error:").last().unwrap();
+    assert!(
+        last.contains("the store") && last.contains("No space left on device"),
+        "{said}"
+    );
+    let failed = said.lines().filter(|line| line.starts_with("failed ")).count();
+    assert_eq!(failed, 1, "it went on: {said}");
+}

@@ -97,10 +97,10 @@ mod tests {
         assert_eq!(
             differences(&old, &new),
             [
-                "env.X: \"1\" -> (none)",
-                "env.Y: (none) -> \"1\"",
                 "run.2: \"a\" -> \"b\"",
                 "run.3: (none) -> \"c\"",
+                "env.X: \"1\" -> (none)",
+                "env.Y: (none) -> \"1\"",
             ]
         );
         assert_eq!(differences(&old, &old), [""; 0]);

@@ -382,7 +382,7 @@ fn what_is_told_of_standard_error_cuts_no_secret_and_obeys_nobody() {
     );
     assert_eq!(
         run.facts("it").error.as_deref(),
-        Some("it said: \\u{1b}[2Jgone\\u{d}\\u{7}\\u{9b}x\n\tkept")
+        Some("it said:\n␛[2Jgone␍␇⟨U+009B⟩x\n\tkept")
     );
 }
 
@@ -499,8 +499,8 @@ with.run = ["cat", "inputs/texts/index.json"]
     );
     for (input, (path, text, n)) in list.inputs.iter().zip([
         ("0000", "a", "1"),
-        ("0001", "a", "2"),
-        ("0002", "b", "1"),
+        ("0001", "b", "1"),
+        ("0002", "a", "2"),
         ("0003", "b", "2"),
     ]) {
         let sample = Digest::of(text.as_bytes());
@@ -524,4 +524,64 @@ with.run = ["cat", "inputs/texts/index.json"]
     let other = place.run(&stages("two"));
     assert_eq!(other.facts("all").status, Status::Ok);
     assert!(other.output("all", "stdout").contains("\"stage\": \"two\""));
+}
+
+#[test]
+fn what_a_failed_program_left_can_be_looked_at() {
+    let place = Place::new();
+    let outputs = "with.outputs.table = { type = \"json\" }\nwith.outputs.all = { type = \"files\" }\n";
+    let secret = "with.env.TOKEN = { secret = \"token\" }\n[secrets.token]\nenv = \"SECRET\"\n";
+    let script = "mkdir outputs/all; echo $TOKEN > outputs/all/one; echo '[1,' > outputs/table; echo out $TOKEN\n\
+                  printf 'first\\n\\033[2Jsecond\\n' >&2";
+    // It ends well, and its output is wrong: what it complained of is told all the same.
+    let run = place.sh(script, &format!("{outputs}{secret}"));
+    run.failed(&["secret `token`"]);
+    let run = place.sh(&script.replace("$TOKEN", "none"), outputs);
+    run.failed(&["`table`", "not JSON"]);
+    let facts = run.facts("it");
+    assert_eq!(facts.error.as_deref(), Some("it said:\nfirst\n␛[2Jsecond"));
+    assert_eq!(facts.reason.as_deref(), Some(run.reason("it").as_str()));
+    let read = |run: &Run, name: &str| {
+        let left = run.facts("it").left.clone().unwrap();
+        assert!(left.starts_with("failed/it/"), "{left}");
+        std::fs::read_to_string(run.folder.path().join(left).join(name)).unwrap()
+    };
+    assert_eq!(read(&run, "stdout"), "out none\n");
+    assert_eq!(read(&run, "stderr"), "first\n\u{1b}[2Jsecond\n");
+    assert_eq!(read(&run, "outputs/table"), "[1,\n");
+    assert_eq!(read(&run, "outputs/all/one"), "none\n");
+    // Nothing of it is in the result, and no value of a secret anywhere.
+    assert!(!run.folder.result().join("failed").exists());
+    let run = place.sh(&format!("{script}\nexit 7"), &format!("{outputs}{secret}"));
+    assert_eq!(read(&run, "stdout"), "out <secret token>\n");
+    assert_eq!(read(&run, "outputs/all/one"), "<secret token>\n");
+    // Who ends well leaves nothing, nor does who said nothing.
+    assert_eq!(place.sh("echo good", "").facts("it").left, None);
+    assert_eq!(place.sh("exit 1", "").facts("it").left, None);
+}
+
+#[test]
+fn what_a_failed_program_left_is_bounded() {
+    let place = Place::new();
+    let run = place.sh(
+        "mkdir outputs/all; for i in $(seq 200); do echo $i > outputs/all/$i; done; head -c 3000000 /dev/zero; exit 1",
+        "with.outputs.all = { type = \"files\" }\n",
+    );
+    let left = run.folder.path().join(run.facts("it").left.clone().unwrap());
+    assert_eq!(std::fs::metadata(left.join("stdout")).unwrap().len(), 1 << 20);
+    assert_eq!(std::fs::read_dir(left.join("outputs/all")).unwrap().count(), 64);
+}
+
+#[test]
+fn attempts_are_counted_and_end_with_the_run() {
+    let place = Place::new();
+    let run = place.sh("sleep 100", "limits.wall = \"50ms\"\nretries = 2\n");
+    assert_eq!(run.facts("it").status, Status::Interrupted);
+    assert_eq!(run.facts("it").attempts, 3);
+    let journal = hotcell_store::Journal::read(&run.folder.journal()).unwrap();
+    let attempts = journal.into_iter().find_map(|entry| match entry {
+        hotcell_store::Entry::Ended { attempts, .. } => attempts,
+        _ => None,
+    });
+    assert_eq!(attempts, Some(3));
 }

@@ -296,3 +296,28 @@ fn stages_with_the_same_items_meet_and_fan_in_takes_all() {
     }
     assert_eq!(outcome.report.instances.len(), 9);
 }
+
+#[test]
+fn what_lies_too_deep_is_left_out_and_told() {
+    // Lines, then their parts: with one level the parts are left out.
+    let place = Place::new("a,c,d\nb,c,e");
+    let stages = format!("{FIRST}{}", LAYERS.split("\n[stages.after]").next().unwrap());
+    let stages = stages.replace("max-depth = 3", "max-depth = 1");
+    let (outcome, folder) = place.run(&stages, 2);
+    let point = outcome.report.instances.iter();
+    let point = point.clone().find(|one| one.name.contains("item=*")).unwrap();
+    // `a`, `c`, `d`, `b` and `e`.
+    assert_eq!(
+        point.reason.as_deref(),
+        Some("5 deeper items were left out: `max-depth` is 1")
+    );
+    assert_eq!(point.status, Status::Ok);
+    // The first stage, the point, and the two lines.
+    assert_eq!(outcome.report.instances.len(), 4);
+    let told = Journal::read(&folder.journal()).unwrap().into_iter().rev();
+    let told = told.clone().find_map(|entry| match entry {
+        Entry::Expanded { left_out, .. } => Some(left_out),
+        _ => None,
+    });
+    assert_eq!(told, Some(5));
+}

@@ -150,6 +150,9 @@ impl Command<'_, '_> {
 
     /// Adds to an end that is not good what the program said, and where what it left can be looked at.
     fn explained(&self, seat: &Seat, secrets: &Values, done: Done) -> Done {
+        if done.host_refuses {
+            return done;
+        }
         let said = error_tail(seat, secrets);
         let said = match said.contains('\n') {
             true => format!("it said:\n{said}"),
