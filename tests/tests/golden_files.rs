@@ -45,23 +45,38 @@ fn a_sample_keeps_its_golden_under_another_name_and_while_it_is_away() {
         &json!({
             "hotcell": 1,
             "samples": {"bots": {"list": "list.csv"}},
-            "stages": {"sum": {
-                "uses": "command",
-                "for-each": {"sample": "samples.bots"},
-                "in": {"file": "${sample.file}"},
-                "with": {"run": ["cat", "${inputs.file}"]},
-            }},
+            "stages": {
+                "sum": {
+                    "uses": "command",
+                    "for-each": {"sample": "samples.bots"},
+                    "in": {"file": "${sample.file}"},
+                    "with": {"run": ["cat", "${inputs.file}"]},
+                },
+                // What reads all of them has less to read while one is away.
+                "all": {
+                    "uses": "command",
+                    "in": {"texts": "stages.sum[*].out.stdout"},
+                    "with": {"run": ["sh", "-c", "cat inputs/texts/[0-9]*"]},
+                },
+                "count": {
+                    "uses": "command",
+                    "in": {"text": "stages.all.out.stdout"},
+                    "with": {"run": ["wc", "-c", "${inputs.text}"]},
+                },
+            },
+            "expect": [{"stage": "all", "stdout": {"contains": ["first", "second"]}}],
             "golden": {},
         }),
     );
     test(&lab, 0, "ex.yaml", &["--accept"]);
     let before = files_below(&lab.path("golden"));
-    assert_eq!(before.len(), 2);
+    assert_eq!(before.len(), 4);
     // It is not on this machine.
     fs::rename(lab.path("samples/two"), lab.path("away")).unwrap();
     for more in [&[][..], &["--accept"]] {
         let said = test(&lab, 5, "ex.yaml", more);
-        assert!(said.contains("1 met, 0 not met, 1 not judged"), "{said}");
+        assert!(said.contains("1 met, 0 not met, 4 not judged"), "{said}");
+        assert!(said.contains("not all that it reads is there"), "{said}");
         assert_eq!(files_below(&lab.path("golden")), before);
     }
     // It comes back under another name.
@@ -70,9 +85,25 @@ fn a_sample_keeps_its_golden_under_another_name_and_while_it_is_away() {
     lab.write("list.csv", list.replace("samples/two", "samples/three"));
     for more in [&[][..], &["--accept"]] {
         let said = test(&lab, 0, "ex.yaml", more);
-        assert!(said.contains("2 met, 0 not met, 0 not judged"), "{said}");
+        assert!(said.contains("5 met, 0 not met, 0 not judged"), "{said}");
         assert_eq!(files_below(&lab.path("golden")), before);
     }
+}
+
+#[test]
+fn what_a_manifest_does_not_want_needs_no_golden() {
+    let lab = Lab::new();
+    let mut manifest = shell("echo a");
+    manifest["stages"]["never"] = manifest["stages"]["say"].clone();
+    manifest["stages"]["never"]["when"] = "stage == 'say'".into();
+    manifest["stages"]["after"] = json!({
+        "uses": "command",
+        "in": {"text": "stages.never.out.stdout"},
+        "with": {"run": ["cat", "${inputs.text}"]},
+    });
+    lab.manifest("ex.yaml", &manifest);
+    let said = test(&lab, 0, "ex.yaml", &["--accept"]);
+    assert!(said.contains("1 met, 0 not met, 0 not judged"), "{said}");
 }
 
 #[test]

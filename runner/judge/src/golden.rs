@@ -2,7 +2,7 @@
 
 mod files;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use hotcell_schema::diff::Change;
@@ -56,6 +56,8 @@ pub struct Goldens {
     observed: BTreeSet<String>,
     /// Whether the whole experiment ran: else a golden without an instance says nothing.
     whole: bool,
+    /// What is missing of what an instance reads, by the instance's name.
+    gaps: HashMap<String, String>,
 }
 
 /// A golden file against what came out.
@@ -124,22 +126,39 @@ impl Goldens {
             stages,
             observed,
             whole,
+            gaps: HashMap::new(),
         }
+    }
+
+    /// The same, and some instances read less than they would where everything is there: by their names, what is missing.
+    /// What they give then is no change.
+    #[must_use]
+    pub fn with_gaps(self, gaps: HashMap<String, String>) -> Self {
+        Self { gaps, ..self }
     }
 
     /// Compares every instance with its golden.
     pub fn judge(&self, run: Run<'_>) -> Result<Vec<Judged>, GoldenError> {
         let mut all = Vec::new();
         let (places, stale) = self.places(run.report)?;
+        let unwanted = unwanted(run.report);
         for files::Place {
             instance,
             path,
             is_there,
         } in places
         {
-            let golden = is_there.then_some(path.as_path());
-            let Some((verdict, pending)) = self.judge_one(run, instance, golden)? else {
+            // What the manifest itself does not want and nobody accepted is no gap of a test.
+            if !is_there && unwanted.contains(instance.name.as_str()) {
                 continue;
+            }
+            let golden = is_there.then_some(path.as_path());
+            let Some(judged) = self.judge_one(run, instance, golden)? else {
+                continue;
+            };
+            let (verdict, pending) = match (judged, self.gaps.get(&instance.name)) {
+                ((Verdict::NotMet(_), _), Some(gap)) => (Verdict::NotJudged(gap.clone()), None),
+                (judged, _) => judged,
             };
             all.push(Judged {
                 check: Check {
@@ -421,6 +440,25 @@ impl Goldens {
             .display()
             .to_string()
     }
+}
+
+/// Instances that were skipped because their condition is false, or because they read such an instance.
+fn unwanted(report: &Report) -> HashSet<&str> {
+    let mut unwanted = HashSet::new();
+    // Each instance comes after what it reads.
+    for instance in &report.instances {
+        let reason = instance.reason.as_deref().unwrap_or_default();
+        let follows = || {
+            let before = reason.strip_prefix('`')?.strip_suffix("` is skipped")?;
+            unwanted.contains(before).then_some(())
+        };
+        if instance.status == Status::Skipped
+            && (reason.starts_with("`when` is false") || follows().is_some())
+        {
+            unwanted.insert(instance.name.as_str());
+        }
+    }
+    unwanted
 }
 
 /// What came out of one instance.

@@ -1,5 +1,6 @@
 //! `hotcell test`: an experiment against its goldens and expectations.
 
+mod gaps;
 mod review;
 mod shared;
 
@@ -14,7 +15,7 @@ use hotcell_plan::{AxisValue, Plan};
 use hotcell_schema::golden::GoldenFile;
 use hotcell_schema::report::InstanceReport;
 use hotcell_schema::stage::StageType;
-use hotcell_schema::verdict::{Check, Tally, Verdicts};
+use hotcell_schema::verdict::{Check, Tally, Verdict, Verdicts};
 
 use super::run::{dry, nothing_chosen};
 use crate::args::{Global, TestArgs};
@@ -80,8 +81,10 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
         BTreeSet::new()
     };
     let ran = planned.run_again(&args.execute, &again)?;
+    let gaps = gaps::gaps(&planned.plan);
     let judging = Judging {
-        goldens: goldens(&planned, args, &observed, shared),
+        goldens: goldens(&planned, args, &observed, shared).map(|all| all.with_gaps(gaps.clone())),
+        gaps,
         ran: &ran,
         files: Files::new(ran.folder.result(), &planned.places.store),
     };
@@ -166,6 +169,8 @@ struct Judging<'a> {
     goldens: Option<Goldens>,
     ran: &'a Ran,
     files: Files,
+    /// What is missing of what instances read.
+    gaps: HashMap<String, String>,
 }
 
 impl Judging<'_> {
@@ -199,7 +204,13 @@ impl Judging<'_> {
             axis: &axis,
             read: &read,
         };
-        expect::check(&planned.plan.expect, &self.ran.outcome.report, &context)
+        let mut checks = expect::check(&planned.plan.expect, &self.ran.outcome.report, &context);
+        for check in &mut checks {
+            if let (Verdict::NotMet(_), Some(gap)) = (&check.verdict, self.gaps.get(&check.subject)) {
+                check.verdict = Verdict::NotJudged(gap.clone());
+            }
+        }
+        checks
     }
 
     fn golden_checks(&self) -> Result<Vec<Check>, Failure> {
