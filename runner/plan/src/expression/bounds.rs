@@ -15,7 +15,7 @@ use super::compiled::{PAID, TIMES};
 /// Steps an expression may take.
 const FUEL: u64 = 200_000;
 /// Bytes of values that one evaluation may make or go through.
-pub(super) const MAX_BYTES: u64 = 32 << 20;
+pub(super) const MAX_BYTES: u64 = 16 << 20;
 /// What any value weighs beside its bytes.
 const VALUE: u64 = 24;
 /// How deep a value may be nested.
