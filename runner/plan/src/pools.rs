@@ -279,7 +279,19 @@ impl Maker<'_> {
                         .help("`hotcell run` fetches it; its samples are not known before"),
                 );
             }
-            SourceError::Secret(_) => (Code::SecretUnread, None),
+            SourceError::Secret(reason) => {
+                // Once, however many archives it opens: it is the secret that is wrong, and none of them.
+                let told = |problem: &Diagnostic| {
+                    problem.code == Code::SecretUnread.as_str() && problem.title == *reason
+                };
+                if !self.problems.iter().any(told) {
+                    let problem = Diagnostic::error(Code::SecretUnread, span, reason.as_str());
+                    self.problems.push(problem.help(
+                        "it is the `password` of this source; its table in `secrets` says where it is read",
+                    ));
+                }
+                return;
+            }
             SourceError::NeedsPassword => (
                 Code::ArchivePassword,
                 Some("name its password: `password = { secret = \"vault-pw\" }`"),

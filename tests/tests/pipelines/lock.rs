@@ -15,7 +15,7 @@ fn whatever_is_not_as_it_was_pinned_is_refused() {
     lab.expect(0, ["lock", "ex.yaml"]);
     let text = fs::read_to_string(lab.path("hotcell.lock")).unwrap();
     assert!(
-        text.contains("version = 1\n") && text.contains("\"bots: samples/one\" = \""),
+        text.contains("version = 2\n") && text.contains("\"bots: samples/one\" = \""),
         "{text}"
     );
     lab.expect(0, ["lock", "ex.yaml"]);

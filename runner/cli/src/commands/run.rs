@@ -50,9 +50,6 @@ fn nothing_new(current: &Current, json: bool) -> Result<Exit, Failure> {
         0 => String::new(),
         _ => format!(", {skipped} of them not wanted"),
     };
-    // What it was then is what it would be now.
-    let report = read_report(folder.path())?;
-    session::print_summary(&report, None, folder.path());
     let (all, are) = (
         ui::count(*instances, "instance"),
         if *instances == 1 { "is" } else { "are" },
@@ -61,6 +58,9 @@ fn nothing_new(current: &Current, json: bool) -> Result<Exit, Failure> {
         "nothing to do: {all}{wanted} {are} as in run {}; --force runs them again",
         folder.id()
     ));
+    // What it was then is what it would be now.
+    let report = read_report(folder.path())?;
+    session::print_summary(&report, None, folder.path());
     Ok(Exit::Ok)
 }
 
