@@ -233,15 +233,17 @@ fn command(argv: &[String], folder: &std::path::Path) -> Result<Zeroizing<Vec<u8
         .process_group(0)
         .spawn()
         .map_err(|error| format!("`{program}` cannot be started: {error}"))?;
-    let stdout = child.stdout.take().ok_or("it has no output")?;
+    let mut stdout = child.stdout.take().ok_or("it has no output")?;
     let group = Pid::from_raw(i32::try_from(child.id()).map_err(|error| error.to_string())?);
     let (sender, receiver) = channel();
     let ended = sender.clone();
     // Each thread ends with the group at the latest: nobody who holds the output outlives it.
     std::thread::spawn(move || {
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 2));
-        let read = bounded(stdout, &mut bytes);
+        let read = bounded(&mut stdout, &mut bytes);
         let _ = sender.send(Told::Read(read.map(|()| bytes)));
+        // Not before: who writes too much would end of that, and nobody know why.
+        drop(stdout);
     });
     std::thread::spawn(move || {
         // Told, and left as it is: as long as it is not taken away, its number is nobody else's.
@@ -413,7 +415,7 @@ mod tests {
         let lock = folder.path().join("lock").display().to_string();
         // It holds the output open, and a lock: whoever waits for one of them would wait for ever.
         let script =
-            format!("(flock -n 9 && sleep 1000) 9> {lock} & while flock -n {lock} true; do :; done; echo it");
+            format!("(flock 9 && sleep 1000) 9> {lock} & while flock -n {lock} true; do :; done; echo it");
         let secrets = secrets(&[("it", shell(&script))]);
         let begun = Instant::now();
         assert_eq!(secrets.get("it").expect("a secret").text(), Some("it"));
