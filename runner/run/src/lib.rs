@@ -37,6 +37,7 @@
     clippy::result_large_err,
     reason = "both sides of such a result are how an instance ended: one for each instance, never in a loop"
 )]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod condition;
 pub mod current;
