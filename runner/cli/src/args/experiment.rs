@@ -196,8 +196,9 @@ pub(crate) struct TestArgs {
     /// Write what came out as the new goldens (refused where CI is set)
     #[arg(long)]
     pub accept: bool,
-    /// With --accept: run this often, so that stages whose results differ from run to run learn what must be and what may be
-    /// [default: 3 where one of them has no golden yet, else 1, which only allows more]
+    /// With --accept: run this often, so that stages whose results differ from run to run learn what must be and what may be,
+    /// and commands that are not as exact as they say are found and refused [default: 3 where a stage that differs has no
+    /// golden yet, else 1, which only allows more]
     #[arg(long, value_name = "N", requires = "accept", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub repeat: Option<u32>,
     /// Go through what differs from the goldens, one change at a time: accept, reject or skip it
