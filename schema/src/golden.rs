@@ -2,14 +2,18 @@
 //!
 //! `golden/<manifest>/<stage>/<instance>.<engine>.json`, beside the manifest (of variants in `golden/<manifest>@<variant>/`); in
 //! git, read by people in a review. The file's name is for them: a golden is that of the instance whose full name it holds,
-//! whatever the file of its sample is called now. A golden of an exact engine ([`Exact`]) holds its facts as they are. A golden of an observed engine ([`Observed`]) holds what several
-//! runs had in common (`must`) and what only some of them had (`may`): a result that lacks a `must`, or has anything that is
-//! neither, does not meet it.
+//! whatever the file of its sample is called now.
+//!
+//! A golden of an exact engine ([`Exact`]) holds its facts as they are. A golden of an observed engine ([`Observed`]) holds
+//! what several runs had in common (`must`) and what only some of them had (`may`): a result that lacks a `must`, or has
+//! anything that is neither, does not meet it.
 //!
 //! Order counts only within a task, and only where it was the same in every run: each task has a list `in-order`, whose
 //! facts first happen in this order, and a list `any-order`. Lines of a command's standard output are facts of the instance
-//! as a whole (`stdout/line`): those that every run had must be there, and others are no matter. Tasks are named by their place in the tree: `0` is the first
-//! process, `0.1` the second child that it made. No fact holds a process number, a time, an ephemeral port or an address of memory.
+//! as a whole (`stdout/line`): those that every run had must be there, and others are no matter.
+//!
+//! Tasks are named by their place in the tree: `0` is the first process, `0.1` the second child that it made. No fact holds a
+//! process number, a time, an ephemeral port or an address of memory.
 //!
 //! Version 1 had only exact goldens, without `mode`, and of outputs only digests. It is still read.
 
