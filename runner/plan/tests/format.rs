@@ -201,7 +201,7 @@ proptest! {
         for to in [Language::Toml, Language::Yaml] {
             if let Err(problems) = format(name.as_ref(), &text, Some(to), &mut sources) {
                 prop_assert!(!problems.is_empty());
-                prop_assert!(problems.iter().all(|problem| !problem.title == "the document would mean something else after it was written"), "{}", text);
+                prop_assert!(problems.iter().all(|problem| !problem.title.contains("mean something else")), "{}", text);
             }
         }
     }
