@@ -231,7 +231,10 @@ mod tests {
     #[test]
     fn digests_in_texts_are_cut_and_named() {
         let text = format!("`run[sample={ID}]` is failed, {} and cafe are none", &ID[..40]);
-        let cut = format!("`run[sample=busy box-3d9f2889]` is failed, {} and cafe are none", &ID[..40]);
+        let cut = format!(
+            "`run[sample=busy box-3d9f2889]` is failed, {} and cafe are none",
+            &ID[..40]
+        );
         assert_eq!(shorten(&text, name_of), cut);
     }
 

@@ -605,16 +605,13 @@ fn a_mirror_leads_only_to_itself_and_names_nobody() {
     let plain = mirror();
     let elsewhere = |path: &str| format!("to {}/{path}", plain.address);
     let deb = "pool/t/thing_1.10-1_armhf.deb";
-    // Within itself: another place of the same file.
+    // Within itself: another file, which is followed to, and is not the one that the index knows.
     let moved = mirror_with([
         (deb, "to /moved".into()),
         ("moved", "to pool/t/thing_1.9-1_armhf.deb".into()),
     ]);
     let (text, _) = run(&moved, 2, &moved.address);
-    assert!(
-        text.contains("does not have the digest that vouches for it"),
-        "{text}"
-    );
+    assert!(text.contains("larger than"), "{text}");
     let moved = mirror_with([
         ("dists/test/Release", "to /dists/really/Release".into()),
         ("dists/really/Release", "to ../../loop".into()),

@@ -161,7 +161,13 @@ fn visible(text: String) -> String {
         false => text,
         true => text
             .chars()
-            .map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c })
+            .map(|c| {
+                if c.is_control() && c != '\n' {
+                    '\u{fffd}'
+                } else {
+                    c
+                }
+            })
             .collect(),
     }
 }
@@ -266,7 +272,8 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
     let allowed = (wrong.chars().count() / 3).clamp(1, 4);
     let length = wrong.chars().count();
     // Every name of one letter is near to every other.
-    let alike = |distance: usize, name: &str| distance <= allowed && distance < length.max(name.chars().count());
+    let alike =
+        |distance: usize, name: &str| distance <= allowed && distance < length.max(name.chars().count());
     known
         .into_iter()
         .filter(|name| name.len() <= 200 && name.chars().count().abs_diff(length) <= allowed)

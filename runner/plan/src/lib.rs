@@ -64,8 +64,8 @@ pub use self::plan::{
     After, Archive, AskedLimits, AxisValue, Expansion, FileSet, Instance, Item, Late, Origin, OwnFile, Plan,
     PlannedLimits, PlannedStage, RuleSet, Sample, When, Wire,
 };
-pub use files::{MAX_ARCHIVE, MAX_SAMPLE};
 pub use diagnostics::{Code, Diagnostic, Label, Severity};
+pub use files::{MAX_ARCHIVE, MAX_SAMPLE};
 pub use load::{Loaded, Options, load, load_text};
 pub use profiles::Profiles;
 pub use reader::{Member, NoReader, Package, PackageFile, SourceError, SourceReader, Supply, Wanted};

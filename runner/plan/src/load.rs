@@ -100,20 +100,23 @@ impl Loaded {
             !(follows || self.partial && missing.contains(&diagnostic.code))
         });
         self.origins.trace(&mut self.diagnostics);
-        self.diagnostics.retain(|diagnostic| diagnostic.code != Code::MoreMistakes.as_str());
+        self.diagnostics
+            .retain(|diagnostic| diagnostic.code != Code::MoreMistakes.as_str());
         self.diagnostics.sort_by_key(Diagnostic::span);
         self.diagnostics.dedup();
         // Nobody reads more; errors stay before warnings.
         if self.diagnostics.len() > MAX_TOLD {
             self.untold += self.diagnostics.len() - MAX_TOLD;
-            self.diagnostics.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.severity));
+            self.diagnostics
+                .sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.severity));
             self.diagnostics.truncate(MAX_TOLD);
             self.diagnostics.sort_by_key(Diagnostic::span);
         }
         if self.untold > 0 {
             let title = format!("{} more mistakes are not told", self.untold);
             self.diagnostics.push(
-                Diagnostic::without_place(Code::MoreMistakes, title).help("mend the first ones, and ask again"),
+                Diagnostic::without_place(Code::MoreMistakes, title)
+                    .help("mend the first ones, and ask again"),
             );
         }
     }

@@ -180,7 +180,9 @@ fn expectations(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
     };
     for (index, expectation) in shared.manifest.expect.iter().enumerate() {
         // Places are known as long as none was left out.
-        if let Some(span) = places.get(index).filter(|_| places.len() == shared.manifest.expect.len())
+        if let Some(span) = places
+            .get(index)
+            .filter(|_| places.len() == shared.manifest.expect.len())
             && !says_something(expectation)
         {
             problems.push(
@@ -207,10 +209,18 @@ fn expectations(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
 
 /// Whether an expectation can be met or not.
 fn says_something(expectation: &Expectation) -> bool {
-    let hits = expectation.hits.as_ref().is_some_and(|hits| *hits != Default::default());
+    let hits = expectation
+        .hits
+        .as_ref()
+        .is_some_and(|hits| *hits != Default::default());
     let behaviour = &expectation.behaviour;
-    let behaviour = behaviour.as_ref().is_some_and(|lines| *lines != Default::default());
-    let stdout = expectation.stdout.as_ref().is_some_and(|text| *text != Default::default());
+    let behaviour = behaviour
+        .as_ref()
+        .is_some_and(|lines| *lines != Default::default());
+    let stdout = expectation
+        .stdout
+        .as_ref()
+        .is_some_and(|text| *text != Default::default());
     hits || behaviour || stdout || expectation.outcome.is_some()
 }
 

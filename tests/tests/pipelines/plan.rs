@@ -40,9 +40,16 @@ fn every_instance_is_told_with_its_reason() {
     // What changed is named all the same: the run's folder says of what its keys were made.
     write(&lab, "other", "x");
     let changed = says(&plan(&lab, &[]));
-    assert!(changed[0].2.starts_with("`with` changed since "), "{}", changed[0].2);
+    assert!(
+        changed[0].2.starts_with("`with` changed since "),
+        "{}",
+        changed[0].2
+    );
     let (explained, _) = lab.expect(0, ["explain", "ex.yaml", "-i", "sum"]);
-    assert!(explained.contains("would run: `with` changed since "), "{explained}");
+    assert!(
+        explained.contains("would run: `with` changed since "),
+        "{explained}"
+    );
     write(&lab, "fail", "x");
     fs::rename(lab.path("gone"), lab.path("store")).unwrap();
     // Text: stages first, then instances.

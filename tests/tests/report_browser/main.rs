@@ -54,7 +54,10 @@ fn write(fixture: &Fixture, folder: &Path, sample: Option<usize>) -> Fallible<Pa
         None => folder.join("report.html"),
         Some(place) => {
             let (_, sample) = fixture.report.samples.get_index(place).ok_or("no such sample")?;
-            folder.join(format!("samples/{}.html", sample.digest.short()))
+            folder.join(format!(
+                "samples/{}.html",
+                hotcell_schema::names::file_digits(&sample.digest)
+            ))
         }
     })
 }

@@ -7,6 +7,8 @@ use std::fmt::Debug;
 use std::io::{self, Read as _, Write};
 use std::time::Duration;
 
+use fluent_uri::{Uri, UriRef};
+
 /// How long a connection may take to stand.
 const CONNECT: Duration = Duration::from_secs(30);
 /// How long one file may take.
@@ -91,16 +93,9 @@ fn origin(address: &str) -> Option<(&str, &str)> {
 fn redirected(from: &str, location: &str) -> Result<String, String> {
     let refused = || format!("it leads to `{}`, where nothing is fetched from", shown(location));
     let (scheme, host) = origin(from).ok_or_else(refused)?;
-    let to = if location.starts_with("//") {
-        format!("{scheme}:{location}")
-    } else if location.starts_with('/') {
-        format!("{scheme}://{host}{location}")
-    } else if location.contains("://") {
-        location.to_owned()
-    } else {
-        let folder = from.rsplit_once('/').map_or(from, |(folder, _)| folder);
-        format!("{folder}/{location}")
-    };
+    let base = Uri::parse(from).map_err(|_| refused())?;
+    let to = UriRef::parse(location).map_err(|_| refused())?;
+    let to = to.resolve_against(&base).map_err(|_| refused())?.into_string();
     let (new_scheme, new_host) = origin(&to).ok_or_else(refused)?;
     let downgrades = scheme == "https" && new_scheme == "http";
     let strays = new_host != host && new_scheme != "https";
@@ -128,6 +123,7 @@ mod tests {
         let ok = [
             ("http://a/x/y", "/z", "http://a/z"),
             ("http://a/x/y", "z", "http://a/x/z"),
+            ("http://a/x/y", "../z", "http://a/z"),
             ("http://a:80/x", "http://a:80/z", "http://a:80/z"),
             ("http://a/x", "https://b/z", "https://b/z"),
             ("https://a/x", "//b/z", "https://b/z"),
