@@ -9,10 +9,11 @@ mod quick;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use hotcell_schema::manifest::stages::{GUEST_LIMITS, SIGNALS};
+use hotcell_schema::manifest::stages::SIGNALS;
 use hotcell_schema::manifest::units::UnitError;
 use hotcell_schema::manifest::{Size, Time};
 use hotcell_schema::outcome::Outcome;
+use hotcell_schema::stage::guest_limits;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value as Json;
@@ -519,10 +520,10 @@ fn outcome(span: hotcell_schema::manifest::Span, wrong: &str) -> Diagnostic {
         format!("`{shown}` is no outcome that a sample can have"),
     );
     let (kind, rest) = wrong.split_once(' ').unwrap_or((wrong, ""));
-    let known: &[&str] = match kind {
+    let known: Vec<&str> = match kind {
         "exited" => return diagnostic.help("a program exits with 0 to 255: `exited 0`"),
-        "signalled" => SIGNALS,
-        "limit" => GUEST_LIMITS,
+        "signalled" => SIGNALS.to_vec(),
+        "limit" => guest_limits(),
         "faulted" | "unsupported" => {
             return diagnostic.help(format!(
                 "write `{kind}` alone, or `{kind}: …` as a report says it"

@@ -99,26 +99,26 @@ fn try_expand(shared: &Shared<'_>, index: usize, level: u8) -> Result<Level, Don
 
 /// How a point ends that has found all its items.
 fn ended(shared: &Shared<'_>, index: usize, expansion: &Expansion) -> Done {
-    let mut reasons = Vec::new();
-    let items = |count: u64, more: &str| match count {
-        1 => format!("1 {more}item was left out"),
-        many => format!("{many} {more}items were left out"),
-    };
-    match shared.table.left_out(index) {
-        0 => {}
-        many => reasons.push(format!(
-            "{}: `max-items` is {}",
-            items(many, "more "),
-            expansion.max_items
-        )),
-    }
-    match shared.table.too_deep(index) {
-        0 => {}
-        many => reasons.push(format!(
-            "{}: `max-depth` is {}",
-            items(many, "deeper "),
-            expansion.max_depth
-        )),
+    let (table, mut reasons) = (&shared.table, Vec::new());
+    for (count, more, limit, most) in [
+        (
+            table.left_out(index),
+            "more",
+            "max-items",
+            u64::from(expansion.max_items),
+        ),
+        (
+            table.too_deep(index),
+            "deeper",
+            "max-depth",
+            u64::from(expansion.max_depth),
+        ),
+    ] {
+        match count {
+            0 => {}
+            1 => reasons.push(format!("1 {more} item was left out: `{limit}` is {most}")),
+            many => reasons.push(format!("{many} {more} items were left out: `{limit}` is {most}")),
+        }
     }
     Done {
         reason: (!reasons.is_empty()).then(|| reasons.join("; ")),

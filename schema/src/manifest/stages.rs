@@ -9,6 +9,7 @@ use super::span::Spanned;
 use super::units::{Size, Time};
 use super::wiring::{Axis, OneOrMany};
 use crate::finding::Severity;
+use crate::stage::guest_limits;
 
 /// One stage: a stage type, and what it is applied to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -123,24 +124,13 @@ pub const SIGNALS: &[&str] = &[
     "SIGSYS",
 ];
 
-/// Limits that end a sample.
-pub const GUEST_LIMITS: &[&str] = &[
-    "virtual-time",
-    "events",
-    "syscalls",
-    "instructions",
-    "memory",
-    "tasks",
-    "file-bytes",
-];
-
 /// What a text that is an outcome looks like.
 fn outcome_pattern() -> String {
     format!(
         "^(exited( (25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9]))?|signalled( (SIGRT_[0-9]{{1,2}}|{}))?|faulted(: .+)?\
          |limit( ({}))?|unsupported(: .+)?|completed)$",
         SIGNALS.join("|"),
-        GUEST_LIMITS.join("|")
+        guest_limits().join("|")
     )
 }
 

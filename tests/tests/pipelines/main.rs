@@ -10,6 +10,9 @@ mod runs;
 mod sets;
 mod watch;
 
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Stdio};
+
 use hotcell_tests::Lab;
 use serde_json::{Value, json};
 
@@ -78,4 +81,24 @@ fn says(plan: &Value) -> Vec<(String, String, String)> {
 /// How many instances would do something.
 fn count(plan: &Value, does: &str) -> usize {
     says(plan).iter().filter(|(_, what, _)| what == does).count()
+}
+
+/// A run of the experiment in which an instance has begun.
+fn begun(lab: &Lab, more: &[&str], at: &str) -> Child {
+    let args = ["run", "ex.yaml", "--log-format", "json"];
+    let mut child = lab
+        .command(args.into_iter().chain(more.iter().copied()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let begun = stderr.by_ref().lines().any(|line| {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        line["kind"] == "started" && line["instance"].as_str().unwrap().starts_with(at)
+    });
+    assert!(begun, "{at} never began");
+    // Kept open: what it still says must find somebody.
+    child.stderr = Some(stderr.into_inner());
+    child
 }

@@ -1,16 +1,11 @@
 //! Runs of a part of an experiment.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::Stdio,
-};
-
 use hotcell_schema::outcome::Status;
 use hotcell_schema::verdict::Verdicts;
 use hotcell_tests::Lab;
 use serde_json::{Value, json};
 
-use super::{experiment, plan, says, write};
+use super::{begun, experiment, plan, says, write};
 
 const QUIET: [&str; 2] = ["--progress", "none"];
 
@@ -93,21 +88,9 @@ fn what_failed_is_run_again_and_nothing_else() {
 
 /// Runs the experiment with an instance that never ends, and kills it when that one has begun.
 fn killed(lab: &Lab, more: &[&str], at: &str) {
-    let args = ["run", "ex.yaml", "--log-format", "json"];
-    let mut child = lab
-        .command(args.into_iter().chain(more.iter().copied()))
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let begun = lines.any(|line| {
-        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        line["kind"] == "started" && line["instance"].as_str().unwrap().starts_with(at)
-    });
+    let mut child = begun(lab, more, at);
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(begun, "{at} never began");
     // What it had forked dies with it, and has its journal's lock until then.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while lab

@@ -1,16 +1,12 @@
 //! `hotcell runs`: lists, facts, removal. And what is told while a run goes on.
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader},
-    os::unix::fs::symlink,
-    process::Stdio,
-};
+use std::fs;
+use std::os::unix::fs::symlink;
 
 use hotcell_tests::Lab;
 use serde_json::Value;
 
-use super::{experiment, write};
+use super::{begun, experiment, write};
 
 fn list(lab: &Lab) -> Vec<Value> {
     let (stdout, _) = lab.expect(0, ["runs", "list", "--json"]);
@@ -154,18 +150,7 @@ fn a_run_that_goes_on_is_kept_and_one_that_was_killed_is_told_of() {
     let mut manifest: Value = serde_json::from_str(&text).unwrap();
     manifest["stages"]["all"]["with"]["run"] = serde_json::json!(["sleep", "1000"]);
     lab.manifest("ex.yaml", &manifest);
-    let mut child = lab
-        .command(["run", "ex.yaml", "--log-format", "json"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let begun = lines.any(|line| {
-        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
-        line["kind"] == "started" && line["instance"] == "all"
-    });
-    assert!(begun);
+    let mut child = begun(&lab, &[], "all");
     let running = list(&lab).pop().unwrap();
     assert_eq!(running["state"], "running");
     let id = running["id"].as_str().unwrap().to_owned();

@@ -37,6 +37,13 @@ pub(super) struct Wired<'a> {
     pub broken: bool,
 }
 
+impl Wired<'_> {
+    /// Where its condition stands.
+    pub(super) fn when_span(&self) -> Span {
+        self.stage.when.as_ref().map(|when| when.span).unwrap_or_default()
+    }
+}
+
 /// An axis that goes over files which other stages give.
 pub(super) struct Expanding {
     pub axis: String,

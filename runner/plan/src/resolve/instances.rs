@@ -255,12 +255,7 @@ fn axes_fit(
     found: &HashMap<&str, Found>,
     problems: &mut Vec<Diagnostic>,
 ) -> bool {
-    let when = wired
-        .stage
-        .when
-        .as_ref()
-        .map(|when| when.span)
-        .unwrap_or_default();
+    let when = wired.when_span();
     let named = |reference: &'_ Reference| match reference {
         Reference::Stage {
             stage,

@@ -22,12 +22,7 @@ pub(super) fn order(stages: &[Wired<'_>], problems: &mut Vec<Diagnostic>) -> Vec
         graph.add_node(index);
     }
     for (index, wired) in stages.iter().enumerate() {
-        let when = wired
-            .stage
-            .when
-            .as_ref()
-            .map(|when| when.span)
-            .unwrap_or_default();
+        let when = wired.when_span();
         let over = wired.expansion.iter().flat_map(|expansion| &expansion.over);
         let inputs = wired
             .inputs
