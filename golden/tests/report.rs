@@ -1,7 +1,7 @@
 //! Goldens of the report: what `report.json`, the terminal's summary and the pages say of an invented run.
 
 use hotcell_report::text::{self, Style};
-use hotcell_report::{fixture, html, to_json};
+use hotcell_report::{Summary, fixture, html, to_json};
 use std::collections::BTreeMap;
 
 #[test]
@@ -17,7 +17,7 @@ fn summary_for_a_terminal() {
     let run = fixture::dropper();
     insta::assert_snapshot!(
         "summary",
-        text::summary(&run.report, Some(&run.facts), Style::default())
+        text::summary(&Summary::of(&run.report, Some(&run.facts)), Style::default())
     );
 }
 
@@ -27,9 +27,8 @@ fn summary_of_hostile_text_in_colour() {
     let style = Style {
         colour: true,
         width: 80,
-        rows: 40,
     };
-    let summary = text::summary(&run.report, None, style);
+    let summary = text::summary(&Summary::of(&run.report, None), style);
     // Colours are ours; every other control character was the sample's and is shown as a picture.
     let own = |code: &str| code.chars().all(|c| c.is_ascii_digit() || c == ';');
     for piece in summary.split('\u{1b}').skip(1) {

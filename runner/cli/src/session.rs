@@ -10,13 +10,13 @@ use hotcell_cells::stop::StopSignal;
 use hotcell_detect::{RuleError, RuleSet, TestFailure};
 use hotcell_plan::profiles::Profiles;
 use hotcell_plan::{Code, Diagnostic, Package, Plan, Sources, load};
+use hotcell_report::Summary;
 use hotcell_report::text::{self, Style};
 use hotcell_run::{Current, Detail, Engines, Foreseen, Options, RunOutcome, Selection, execute, forecast};
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::Span;
-use hotcell_schema::outcome::{Outcome, Status};
-use hotcell_schema::report::{Report, RunFacts};
+use hotcell_schema::outcome::Status;
 use hotcell_store::{RunFolder, Store, StoreError};
 
 use crate::args::{ChooseArgs, ExecuteArgs, Global, ManifestArgs};
@@ -53,6 +53,11 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    /// What is told of it at its end.
+    pub(crate) fn summary(&self) -> Summary {
+        Summary::of(&self.outcome.report, Some(&self.outcome.facts))
+    }
+
     /// Whether an instance was refused: for what this host lacks, or for what its sample is.
     fn refused(&self, by_host: bool) -> bool {
         let mut facts = self.outcome.facts.instances.values();
@@ -585,29 +590,18 @@ fn host() -> String {
 }
 
 /// The summary table, and where the pages are.
-pub(crate) fn print_summary(report: &Report, facts: Option<&RunFacts>, run: &Path) {
+pub(crate) fn print_summary(summary: &Summary, run: &Path) {
     let terminal = console::Term::stdout();
     let width = terminal
         .size_checked()
         .map_or(100, |(_, columns)| columns.clamp(40, 240));
     let colour = ui::stdout_is_colored();
-    ui::out(
-        text::summary(
-            report,
-            facts,
-            Style {
-                colour,
-                width,
-                ..Style::default()
-            },
-        )
-        .trim_end(),
-    );
-    for line in tails(report, run) {
+    ui::out(text::summary(summary, Style { colour, width }).trim_end());
+    for line in tails(summary, run) {
         ui::out(&line);
     }
-    if let Some(selection) = &report.selection {
-        ui::out(&ui::plain(&format!("a part of the plan: {}", selection.words())));
+    if let Some(selection) = &summary.selection {
+        ui::out(&ui::plain(&format!("a part of the plan: {selection}")));
     }
     ui::out(&format!("report: {}", run.join("report.html").display()));
 }
@@ -619,20 +613,14 @@ const TAIL_LINES: usize = 4;
 const TAIL_BYTES: u64 = 1 << 20;
 
 /// The last lines of what samples wrote that did not end well by themselves.
-fn tails(report: &Report, run: &Path) -> Vec<String> {
+fn tails(summary: &Summary, run: &Path) -> Vec<String> {
     let mut lines = Vec::new();
-    let ended_badly = |outcome: &Outcome| !matches!(outcome, Outcome::Exited(0) | Outcome::Completed);
-    let bad = report
-        .instances
-        .iter()
-        .filter(|instance| instance.outcome.as_ref().is_some_and(ended_badly));
-    for instance in bad {
+    for ended in &summary.ended_badly {
         // What it complained of, or else what it said.
-        let said = ["stderr", "stdout"].iter().find_map(|port| {
-            let output = instance.outputs.get(*port).filter(|output| output.length > 0)?;
-            let bytes = contents::read(&run.join("result"), &output.path, TAIL_BYTES)?;
+        let said = ended.wrote.iter().find_map(|(port, path)| {
+            let bytes = contents::read(&run.join("result"), path, TAIL_BYTES)?;
             let text = String::from_utf8_lossy(&bytes).trim().to_owned();
-            (!text.is_empty()).then_some((*port, text))
+            (!text.is_empty()).then_some((port, text))
         });
         let Some((port, text)) = said else { continue };
         if lines.len() / 2 == TAILS {
@@ -645,8 +633,7 @@ fn tails(report: &Report, run: &Path) -> Vec<String> {
         let last = all
             .get(all.len().saturating_sub(TAIL_LINES)..)
             .unwrap_or_default();
-        let name = ui::plain(&report.short_name(instance));
-        lines.push(format!("\nThe end of {port} of {name}"));
+        lines.push(format!("\nThe end of {port} of {}", ui::plain(&ended.name)));
         lines.push(ui::indented(&last.join("\n"), "  "));
     }
     lines

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! InstanceReport[] + Outputs ──assemble──> Report ──to_json──────────> result/report.json
-//!                                            ├──text::summary───────> the terminal
+//!                                            ├──Summary─────text────> the terminal
 //!                                 RunFacts ──┴──html::pages─────────> report.html, samples/*.html
 //! ```
 //!
@@ -17,7 +17,8 @@
 //! | [`assemble`] | instances and their outputs to a `Report` |
 //! | [`outputs`] | where the bytes of ports come from |
 //! | [`words`] | one event, one fault, one size in a line of text |
-//! | [`text`] | the summary for a terminal |
+//! | [`summary`] | what is told of a report at the end of a run |
+//! | [`text`] | the same as text for a terminal |
 //! | [`html`] | the pages |
 
 pub mod assemble;
@@ -26,6 +27,7 @@ pub mod behaviour;
 pub mod fixture;
 pub mod html;
 pub mod outputs;
+pub mod summary;
 pub mod text;
 pub mod words;
 
@@ -33,6 +35,7 @@ pub use assemble::{Assembly, assemble, to_json};
 pub use behaviour::{Behaviours, behaviour};
 pub use hotcell_render::{visible, visible_block};
 pub use outputs::{Folder, Outputs};
+pub use summary::Summary;
 
 /// Why a report could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -3,13 +3,9 @@
 use std::collections::BTreeMap;
 
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, LineStyle, Table, TableStyle};
-use hotcell_render::visible;
 use hotcell_schema::finding::Severity;
-use hotcell_schema::outcome::{Outcome, Status};
-use hotcell_schema::report::{InstanceReport, Report, RunFacts};
-use indexmap::IndexMap;
 
-use crate::words;
+use crate::summary::{Part, Row, Summary, plural, status_word};
 
 /// How the summary is written.
 #[derive(Debug, Clone, Copy)]
@@ -18,8 +14,6 @@ pub struct Style {
     pub colour: bool,
     /// Columns of the terminal.
     pub width: u16,
-    /// Greatest number of rows; the rest is counted.
-    pub rows: usize,
 }
 
 impl Default for Style {
@@ -27,228 +21,57 @@ impl Default for Style {
         Self {
             colour: false,
             width: 100,
-            rows: 40,
         }
     }
 }
 
-/// The table of samples, what was found, what was unsupported and what did not end well. Ends with a line feed.
-///
-/// With `facts`, the last line tells how long it took and how much came from the cache.
-pub fn summary(report: &Report, facts: Option<&RunFacts>, style: Style) -> String {
+/// The table of samples, what was found, what was unsupported and what did not end well, and counts. Ends with a line feed.
+pub fn summary(summary: &Summary, style: Style) -> String {
     let mut out = String::new();
-    let rows = rows(report);
-    if !rows.is_empty() {
-        out.push_str(&table(&rows, runs_samples(report), style));
+    if summary.rows.count > 0 {
+        out.push_str(&table(&summary.rows.first, summary.runs, style));
         out.push('\n');
     }
-    if rows.len() > style.rows {
-        out.push_str(&format!("… and {} more\n", rows.len() - style.rows));
-    }
-    let findings = findings(report);
-    if !findings.is_empty() {
+    more(&mut out, "", &summary.rows);
+    if summary.findings.count > 0 {
         out.push_str("\nFindings\n");
-        for ((severity, title, rule), samples) in findings.iter().rev().take(style.rows) {
-            let marked = paint(severity.as_str(), severity_code(*severity), style);
-            let pad = " ".repeat(8_usize.saturating_sub(severity.as_str().len()));
+        for found in &summary.findings.first {
+            let severity = found.severity.as_str();
+            let marked = paint(severity, severity_code(found.severity), style);
+            let pad = " ".repeat(8_usize.saturating_sub(severity.len()));
             out.push_str(&format!(
                 "  {marked}{pad} {} ({}) · {}\n",
-                words::cut(&visible(title), 100),
-                visible(rule),
-                plural(*samples, "sample")
+                found.title,
+                found.rule,
+                plural(found.samples, "sample")
             ));
         }
-        if findings.len() > style.rows {
-            out.push_str(&format!("  … and {} more\n", findings.len() - style.rows));
-        }
+        more(&mut out, "  ", &summary.findings);
     }
-    section(&mut out, "Did not end well", report, facts, style, |instance| {
-        instance.status.is_bad()
-    });
-    section(&mut out, "Skipped", report, None, style, |instance| {
-        instance.status == Status::Skipped
-    });
-    section(&mut out, "Left out", report, None, style, |instance| {
-        instance.status.has_outputs() && instance.reason.is_some()
-    });
-    out.push('\n');
-    out.push_str(&totals(report, facts));
+    for (title, section) in &summary.sections {
+        out.push_str(&format!("\n{title}\n"));
+        for alike in &section.first {
+            out.push_str(&format!(
+                "  {} {}: {}{}\n",
+                paint(status_word(alike.status), "33", style),
+                alike.which,
+                alike.reason,
+                alike.names
+            ));
+            for line in &alike.said {
+                out.push_str(&format!("      {line}\n"));
+            }
+        }
+        more(&mut out, "  ", section);
+    }
+    out.push_str(&format!("\n{}\n", summary.totals.join(" · ")));
     out
 }
 
-/// Names of alike instances that are shown.
-const NAMED: usize = 3;
-/// Lines of what a program said that are shown.
-const SAID: usize = 6;
-
-/// Instances of a kind with their reasons, alike ones together; with `facts`, the end of what the first of them said.
-fn section(
-    out: &mut String,
-    title: &str,
-    report: &Report,
-    facts: Option<&RunFacts>,
-    style: Style,
-    is_of: impl Fn(&InstanceReport) -> bool,
-) {
-    let mut groups: BTreeMap<(Status, &str, &str), Vec<&InstanceReport>> = BTreeMap::new();
-    for instance in report.instances.iter().filter(|instance| is_of(instance)) {
-        let reason = instance.reason.as_deref().unwrap_or("no reason was given");
-        let key = (instance.status, instance.stage.as_str(), reason);
-        groups.entry(key).or_default().push(instance);
-    }
-    if groups.is_empty() {
-        return;
-    }
-    out.push_str(&format!("\n{title}\n"));
-    for ((status, stage, reason), alike) in groups.iter().take(style.rows) {
-        let short = |instance: &&InstanceReport| words::cut(&visible(&report.short_name(instance)), 80);
-        let named: Vec<String> = alike.iter().take(NAMED).map(short).collect();
-        let (which, names) = match (alike.len(), named.as_slice()) {
-            (1, [name]) => (name.clone(), String::new()),
-            (many, names) => {
-                let more = if many > NAMED { ", …" } else { "" };
-                (
-                    format!("{} × {many}", visible(stage)),
-                    format!(" ({}{more})", names.join(", ")),
-                )
-            }
-        };
-        out.push_str(&format!(
-            "  {} {which}: {}{names}\n",
-            paint(status_word(*status), "33", style),
-            words::cut(&visible(&report.shorten(reason)), 200)
-        ));
-        let said = alike.first().and_then(|first| {
-            let facts = facts?.instances.get(&first.name)?;
-            facts.error.as_deref()
-        });
-        let lines: Vec<&str> = said.unwrap_or_default().lines().collect();
-        for line in lines.iter().skip(lines.len().saturating_sub(SAID)) {
-            out.push_str(&format!("      {}\n", words::cut(&visible(line), 200)));
-        }
-    }
-    if groups.len() > style.rows {
-        out.push_str(&format!("  … and {} more\n", groups.len() - style.rows));
-    }
-}
-
-/// Whether a stage of the report runs samples at all: where none does, nobody misses their outcomes.
-pub(crate) fn runs_samples(report: &Report) -> bool {
-    let mut instances = report.instances.iter();
-    instances.any(|instance| instance.outcome.is_some() || instance.uses.starts_with("unicorn/"))
-}
-
-/// How the stages that are about a sample ended: `3 ok, 1 failed`.
-pub(crate) fn endings(instances: &[&InstanceReport]) -> String {
-    let mut counts: BTreeMap<Status, usize> = BTreeMap::new();
-    for instance in instances {
-        *counts.entry(instance.status).or_default() += 1;
-    }
-    let words: Vec<String> = counts
-        .iter()
-        .map(|(status, count)| format!("{count} {}", status_word(*status)))
-        .collect();
-    words.join(", ")
-}
-
-struct Row {
-    sample: String,
-    arch: String,
-    stage: String,
-    outcome: String,
-    outcome_good: bool,
-    /// How the stages about it ended, where no sample is run.
-    ended: String,
-    severities: BTreeMap<Severity, usize>,
-    unsupported: usize,
-}
-
-/// One row for each run of a sample (an instance with an outcome); one for each sample that was not run.
-fn rows(report: &Report) -> Vec<Row> {
-    let mut rows = Vec::new();
-    let mut by_sample: BTreeMap<&str, Vec<&InstanceReport>> = BTreeMap::new();
-    let runs = runs_samples(report);
-    for instance in &report.instances {
-        if let Some((id, _)) = report.sample_of(instance) {
-            by_sample.entry(id).or_default().push(instance);
-        }
-    }
-    for (id, sample) in &report.samples {
-        let instances = by_sample.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
-        let before = rows.len();
-        for instance in instances.iter().filter(|instance| instance.outcome.is_some()) {
-            rows.push(row(
-                instance,
-                sample.name.clone(),
-                severities(instances, &instance.axes),
-            ));
-        }
-        if rows.len() == before {
-            rows.push(Row {
-                sample: sample.name.clone(),
-                arch: sample.arch.clone().unwrap_or_default(),
-                stage: String::new(),
-                outcome: if runs { "not run".into() } else { String::new() },
-                outcome_good: true,
-                ended: endings(instances),
-                severities: severities(instances, &IndexMap::new()),
-                unsupported: 0,
-            });
-        }
-    }
-    for instance in &report.instances {
-        if instance.outcome.is_some() && report.sample_of(instance).is_none() {
-            rows.push(row(instance, "—".into(), severities(&[instance], &instance.axes)));
-        }
-    }
-    rows
-}
-
-/// Counts the findings of those instances that do not speak of another value of an axis.
-fn severities(instances: &[&InstanceReport], axes: &IndexMap<String, String>) -> BTreeMap<Severity, usize> {
-    let mut counts = BTreeMap::new();
-    for instance in instances {
-        let other = axes
-            .iter()
-            .any(|(axis, value)| instance.axes.get(axis).is_some_and(|found| found != value));
-        for finding in instance.findings.iter().filter(|_| !other) {
-            *counts.entry(finding.severity).or_default() += 1;
-        }
-    }
-    counts
-}
-
-fn row(instance: &InstanceReport, sample: String, severities: BTreeMap<Severity, usize>) -> Row {
-    Row {
-        sample,
-        arch: instance.arch.clone().unwrap_or_default(),
-        stage: stage_label(instance),
-        outcome: instance
-            .outcome
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        outcome_good: matches!(instance.outcome, Some(Outcome::Exited(0) | Outcome::Completed)),
-        ended: String::new(),
-        severities,
-        unsupported: instance.unsupported.len(),
-    }
-}
-
-/// The stage, with the values of axes that are no samples.
-pub(crate) fn stage_label(instance: &InstanceReport) -> String {
-    let others: Vec<&str> = instance
-        .axes
-        .iter()
-        .filter(|(name, value)| {
-            name.as_str() != "sample" && value.parse::<hotcell_schema::digest::Digest>().is_err()
-        })
-        .map(|(_, value)| value.as_str())
-        .collect();
-    if others.is_empty() {
-        instance.stage.clone()
-    } else {
-        format!("{} {}", instance.stage, others.join(" "))
+/// Says how many are not shown.
+fn more<T>(out: &mut String, before: &str, part: &Part<T>) {
+    if part.more() > 0 {
+        out.push_str(&format!("{before}… and {} more\n", part.more()));
     }
 }
 
@@ -275,28 +98,23 @@ fn table(rows: &[Row], runs: bool, style: Style) -> String {
         }
         false => _ = table.set_header(["Sample", "Arch", "Stages", "Findings"].map(bold)),
     }
-    for row in rows.iter().take(style.rows) {
-        let outcome = Cell::new(words::cut(&visible(&row.outcome), 60));
+    for row in rows {
+        let outcome = Cell::new(&row.outcome);
         let worst = row.severities.last_key_value().map(|(severity, _)| *severity);
         let found = Cell::new(severity_counts(&row.severities));
         let found = match worst {
             Some(severity) => found.fg(severity_colour(severity)),
             None => found,
         };
-        let sample = Cell::new(words::cut(&visible(&row.sample), 40));
+        let sample = Cell::new(&row.sample);
         if !runs {
-            table.add_row([
-                sample,
-                Cell::new(visible(&row.arch)),
-                Cell::new(&row.ended),
-                found,
-            ]);
+            table.add_row([sample, Cell::new(&row.arch), Cell::new(&row.ended), found]);
             continue;
         }
         table.add_row([
             sample,
-            Cell::new(visible(&row.arch)),
-            Cell::new(words::cut(&visible(&row.stage), 40)),
+            Cell::new(&row.arch),
+            Cell::new(&row.stage),
             if row.outcome_good {
                 outcome
             } else {
@@ -322,84 +140,6 @@ fn severity_counts(counts: &BTreeMap<Severity, usize>) -> String {
         .map(|(severity, count)| format!("{count} {}", severity.as_str()))
         .collect();
     parts.join(", ")
-}
-
-type FindingKey = (Severity, String, String);
-
-/// Findings over all samples, least serious first: severity, title, rule, to the number of samples.
-fn findings(report: &Report) -> BTreeMap<FindingKey, usize> {
-    let mut samples: BTreeMap<FindingKey, std::collections::BTreeSet<&str>> = BTreeMap::new();
-    for instance in &report.instances {
-        let subject = report
-            .sample_of(instance)
-            .map_or(instance.name.as_str(), |(id, _)| id);
-        for finding in instance
-            .findings
-            .iter()
-            .filter(|finding| finding.severity > Severity::Info)
-        {
-            samples
-                .entry((finding.severity, finding.title.clone(), finding.rule.clone()))
-                .or_default()
-                .insert(subject);
-        }
-    }
-    samples
-        .into_iter()
-        .map(|(key, subjects)| (key, subjects.len()))
-        .collect()
-}
-
-fn totals(report: &Report, facts: Option<&RunFacts>) -> String {
-    let mut parts = vec![
-        plural(report.samples.len(), "sample"),
-        plural(report.instances.len(), "instance"),
-    ];
-    for status in [
-        Status::Ok,
-        Status::Failed,
-        Status::Interrupted,
-        Status::Skipped,
-        Status::Refused,
-    ] {
-        let count = report
-            .instances
-            .iter()
-            .filter(|instance| instance.status == status)
-            .count();
-        if count > 0 || status == Status::Ok {
-            parts.push(format!("{count} {}", status_word(status)));
-        }
-    }
-    if let Some(facts) = facts {
-        let cached = facts
-            .instances
-            .values()
-            .filter(|instance| instance.status == Status::Cached)
-            .count();
-        parts.push(format!("{cached} from the cache"));
-        parts.push(format!("{:.2} s", facts.wall_s));
-    }
-    format!("{}\n", parts.join(" · "))
-}
-
-pub(crate) fn status_word(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "ok",
-        Status::Cached => "cached",
-        Status::Failed => "failed",
-        Status::Interrupted => "interrupted",
-        Status::Skipped => "skipped",
-        Status::Refused => "refused",
-    }
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    if count == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{count} {noun}s")
-    }
 }
 
 fn severity_colour(severity: Severity) -> Color {

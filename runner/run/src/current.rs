@@ -1,58 +1,90 @@
 //! Whether the latest run of an experiment still says what a new one would.
 //!
-//! A run in which everything ended well leaves `stored.json` in its folder: the fingerprint of its plan, and for each
-//! instance its cache key and what is stored under it. A later run makes the keys again, finds nothing changed, and has
-//! nothing to do: it reads one file instead of a record for each instance, and writes nothing.
+//! A run in which everything ended well leaves `stored.json` in its folder: a fingerprint of its plan and of everything else
+//! that cache keys are made of, and what it gave. A later run whose fingerprint is the same would make the same keys, find the
+//! same outputs, and has nothing to do: it reads one file instead of a record for each instance, and writes nothing.
 
-use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hotcell_plan::{Instance, Plan};
+use hotcell_report::Summary;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::Status;
-use hotcell_store::{RunFolder, Store, StoreError, Stored};
+use hotcell_schema::report::Report;
+use hotcell_store::{RunFolder, Store, StoreError};
 use indexmap::{IndexMap, IndexSet};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::execute::Options;
-use crate::finish::{object_path, output_path};
+use crate::finish::{file_name, folder_of, object_name};
 use crate::forecast::{Detail, Forecast, Forecasts};
-use crate::key::digest_of;
-use crate::work::{Done, Shared, prepare};
+use crate::work::{Done, Shared};
 
 /// Name of the file in a run's folder.
 const FILE: &str = "stored.json";
 /// Name and version of its form.
-const FORMAT: &str = "hotcell-stored 2";
+const FORMAT: &str = "hotcell-stored 3";
 /// No such file is larger.
 const MAX_BYTES: u64 = 1 << 30;
 /// How long nothing is told to the store of what a run stands on.
 const KEPT_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// Hexadecimal digits of a key, and what stands for none.
+const KEY: usize = 64;
+const NO_KEY: char = '-';
 
-/// What a run gave, each object and each port named once.
+/// What a run gave. What many instances have alike is said once.
 #[derive(Debug, Serialize, Deserialize)]
 struct Given {
     format: String,
-    /// Of everything but the cache keys that decides what is in a report.
+    /// Of everything that keys and report are made of, but programs of this host.
     fingerprint: Digest,
+    /// Programs that commands ran.
+    programs: Vec<Ran>,
     /// The mark of the store: nothing was removed from it since.
     store: String,
-    /// Of `result/report.json`.
-    report: Digest,
+    /// What is told of the run.
+    summary: Summary,
+    /// How many instances are in its report, and how many of these were not wanted.
+    told: usize,
+    skipped: usize,
+    /// Files of the run's folder that are neither outputs nor pages about samples, and their lengths.
+    files: IndexMap<String, u64>,
     /// How many pages about samples there are.
     pages: usize,
-    ports: IndexSet<String>,
-    objects: Vec<(Digest, u64)>,
-    /// In the plan's order.
-    instances: Vec<Row>,
+    /// How instances ended.
+    endings: IndexSet<Ending>,
+    /// Place of each instance's ending, in the plan's order.
+    instances: Vec<usize>,
+    /// What points became: folder, and place of its ending.
+    found: Vec<(String, usize)>,
+    /// Keys of the plan's instances and of what points became, one after the other: 64 digits each, or as many `-`.
+    keys: String,
 }
 
-/// One instance: how it ended, its key, its outputs as pairs of port and object, and the objects that these name.
-#[derive(Debug, Serialize, Deserialize)]
-struct Row(Status, Option<Digest>, Vec<(u32, u32)>, Vec<u32>);
+/// A program as a stage names it, beside the stage's own files; and who it was.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Ran {
+    pub name: String,
+    /// Key of the stage's own files.
+    pub files: Option<String>,
+    pub identity: String,
+}
+
+/// How an instance ended.
+#[derive(Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+struct Ending {
+    status: Status,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    /// Its files: name in its folder, and length.
+    files: Vec<(String, u64)>,
+}
 
 /// The latest run of an experiment, when a new one would give the same.
 #[derive(Debug)]
@@ -63,8 +95,10 @@ pub struct Current {
     pub instances: usize,
     /// How many of these were not wanted.
     pub skipped: usize,
+    /// What is told of it.
+    pub summary: Summary,
     /// Keys of what it stands on.
-    keys: HashSet<Digest>,
+    keys: String,
 }
 
 impl Current {
@@ -77,11 +111,18 @@ impl Current {
     /// Tells a store that what the run stands on is still used, so that a collection keeps it: a run that does nothing reads
     /// no record.
     pub fn keep(&self, store: &Store, now: SystemTime) -> Result<(), StoreError> {
-        for key in &self.keys {
+        let keys: IndexSet<Digest> = keys(&self.keys).flatten().collect();
+        for key in &keys {
             store.record(key)?;
         }
         Ok(File::open(self.folder.path().join(FILE))?.set_modified(now)?)
     }
+}
+
+/// The keys in a text of them.
+fn keys(text: &str) -> impl Iterator<Item = Option<Digest>> {
+    let pieces = text.as_bytes().chunks(KEY);
+    pieces.map(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
 }
 
 /// How many pages about samples a run has.
@@ -89,37 +130,46 @@ fn pages(folder: &RunFolder) -> usize {
     fs_err::read_dir(folder.path().join("samples")).map_or(0, Iterator::count)
 }
 
+/// Length of a file in a run's folder.
+fn length(folder: &RunFolder, name: &str) -> io::Result<u64> {
+    let facts = fs_err::symlink_metadata(folder.path().join(name))?;
+    match facts.is_file() {
+        true => Ok(facts.len()),
+        false => Err(io::Error::other("it is not a file")),
+    }
+}
+
 /// The files of a run's result, as they are now.
 struct Files<'a> {
     folder: &'a RunFolder,
     /// The folder of a stage: its instances follow each other.
     stage: Option<(String, OwnedFd)>,
+    /// A path in it.
+    path: String,
 }
 
 impl Files<'_> {
-    /// Whether there is a file of that length under a path within `result/`.
-    fn has(&mut self, path: &str, length: u64) -> Option<bool> {
+    /// Whether all files of an instance are there, by the folder of the instance. What was changed and has the length that it
+    /// had is not seen.
+    fn have(&mut self, instance: &str, ending: &Ending) -> bool {
+        let mut files = ending.files.iter();
+        files.all(|(name, length)| self.has(instance, name, *length) == Some(true))
+    }
+
+    fn has(&mut self, instance: &str, name: &str, length: u64) -> Option<bool> {
         // `stages/<stage>/` is looked up once: paths are long, and files many.
-        let at = path.match_indices('/').nth(1)?.0;
-        let (stage, rest) = (path.get(..at)?, path.get(at + 1..)?);
+        let (stage, slug) = instance.rsplit_once('/')?;
         if self.stage.as_ref().is_none_or(|(known, _)| known != stage) {
             let folder = File::open(self.folder.result().join(stage)).ok()?;
             self.stage = Some((stage.to_owned(), folder.into()));
         }
         let (_, stage) = self.stage.as_ref()?;
-        let facts = nix::sys::stat::fstatat(stage, rest, nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW).ok()?;
+        self.path.clear();
+        self.path.extend([slug, "/", name]);
+        let nofollow = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+        let facts = nix::sys::stat::fstatat(stage, self.path.as_str(), nofollow).ok()?;
         let is_file = facts.st_mode & nix::libc::S_IFMT == nix::libc::S_IFREG;
         Some(is_file && u64::try_from(facts.st_size) == Ok(length))
-    }
-
-    /// Whether all that an instance gave is there.
-    fn have(&mut self, plan: &Plan, instance: &Instance, done: &Done) -> bool {
-        let outputs = done.outputs.iter();
-        let outputs = outputs.map(|(port, stored)| (output_path(plan, instance, port), stored.length));
-        let objects = done.objects.iter();
-        let objects = objects.map(|stored| (object_path(instance, &stored.digest), stored.length));
-        let mut all = outputs.chain(objects);
-        all.all(|(path, length)| self.has(&path, length) == Some(true))
     }
 }
 
@@ -128,71 +178,116 @@ fn pointer(runs: &Path, experiment: &str) -> Option<PathBuf> {
     Some(runs.parent()?.join("latest").join(experiment))
 }
 
-/// Everything that a report is made of beside what instances gave.
-fn fingerprint(plan: &Plan, options: &Options<'_>) -> Digest {
-    let parts = [
-        FORMAT.to_owned(),
-        options.build.to_owned(),
-        plan.name.clone(),
-        plan.manifest.to_string(),
-        plan.seed.to_string(),
-        digest_of(&options.variants),
-        digest_of(&plan.samples),
-        digest_of(&plan.archives),
-        digest_of(&plan.packages),
-    ];
-    Digest::of_parts(parts.iter().map(String::as_bytes))
+/// Everything that keys and report are made of: the manifest and all that is read beside it, and which of that each instance
+/// is given. What else is in an instance follows from these, for one build. What programs of this host are is known only when
+/// they are asked for.
+fn fingerprint(plan: &Plan, options: &Options<'_>) -> Option<Digest> {
+    let uses = plan.stages.values().map(|stage| stage.uses.as_str());
+    let uses: IndexSet<&str> = uses.filter(|uses| *uses != "command").collect();
+    let engines = uses.into_iter().map(|uses| options.engines.key(uses).ok());
+    let engines = engines.collect::<Option<Vec<_>>>()?;
+    let mut hash = io::BufWriter::with_capacity(64 << 10, Hash(Sha256::new()));
+    put(
+        &mut hash,
+        &(FORMAT, options.build, options.variants, engines, options.profiles),
+    )?;
+    put(&mut hash, &(&plan.name, plan.manifest, plan.seed, &plan.stages))?;
+    put(&mut hash, &(&plan.samples, &plan.archives, &plan.packages))?;
+    put(
+        &mut hash,
+        &(&plan.profiles, &plan.personas, &plan.rule_sets, &plan.file_sets),
+    )?;
+    let mut with = None;
+    for instance in &plan.instances {
+        // Most instances of a stage share their settings.
+        if with.is_none_or(|with| !Arc::ptr_eq(with, &instance.with)) {
+            with = Some(&instance.with);
+            put(&mut hash, &instance.with)?;
+        }
+        let given = (
+            &instance.arch,
+            &instance.persona,
+            &instance.rules,
+            &instance.files,
+        );
+        put(&mut hash, &(&instance.name, given))?;
+    }
+    let hash = hash.into_inner().ok()?;
+    Some(Digest::from_bytes(hash.0.finalize().into()))
+}
+
+fn put(hash: &mut impl io::Write, value: &impl Serialize) -> Option<()> {
+    serde_json::to_writer(hash, value).ok()
+}
+
+/// What is written to it is digested.
+struct Hash(Sha256);
+
+impl io::Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Notes what a run gave, where all of it is as good as a new run of the same.
-pub(crate) fn note(shared: &Shared<'_>, folder: &RunFolder, report: Digest) -> Result<(), StoreError> {
+pub(crate) fn note(shared: &Shared<'_>, folder: &RunFolder, report: &Report) -> Result<(), StoreError> {
     let (plan, options) = (shared.plan, shared.options);
-    let Some(store) = options.store.mark() else {
+    let whole = options.selection.is_none() && options.again.is_empty() && !options.build.is_empty();
+    let known = options.store.mark().zip(fingerprint(plan, options));
+    let Some((store, fingerprint)) = known.filter(|_| whole) else {
         return Ok(());
     };
-    let expands = plan.stages.values().any(|stage| stage.expansion.is_some());
-    let again = !options.again.is_empty();
-    if expands || again || options.selection.is_some() || options.build.is_empty() {
-        return Ok(());
+    let mut files = IndexMap::new();
+    for name in ["result/report.json", "report.html", "run.json"] {
+        files.insert(name.to_owned(), length(folder, name)?);
     }
     let mut given = Given {
         format: FORMAT.to_owned(),
-        fingerprint: fingerprint(plan, options),
+        fingerprint,
+        programs: options.engines.programs().ran(),
         store,
-        report,
+        summary: Summary::of(report, None),
+        told: report.instances.len(),
+        skipped: {
+            let instances = report.instances.iter();
+            instances
+                .filter(|instance| instance.status == Status::Skipped)
+                .count()
+        },
+        files,
         pages: pages(folder),
-        ports: IndexSet::new(),
-        objects: Vec::new(),
+        endings: IndexSet::new(),
         instances: Vec::with_capacity(plan.instances.len()),
+        found: Vec::new(),
+        keys: String::with_capacity(KEY * plan.instances.len()),
     };
-    let mut places: HashMap<Digest, u32> = HashMap::new();
-    let mut place = |stored: &Stored, objects: &mut Vec<(Digest, u64)>| {
-        *places.entry(stored.digest).or_insert_with(|| {
-            objects.push((stored.digest, stored.length));
-            u32::try_from(objects.len() - 1).unwrap_or(u32::MAX)
-        })
-    };
-    for index in 0..plan.instances.len() {
+    let mut keys_of_found = String::new();
+    for (index, instance) in shared.table.in_order() {
         let Some(done) = shared.of(index).filter(|done| !done.status.is_bad()) else {
             return Ok(());
         };
-        let mut outputs = Vec::with_capacity(done.outputs.len());
-        for (port, stored) in &done.outputs {
-            let (port, _) = given.ports.insert_full(port.clone());
-            let port = u32::try_from(port).unwrap_or(u32::MAX);
-            outputs.push((port, place(stored, &mut given.objects)));
-        }
-        let objects = done
-            .objects
-            .iter()
-            .map(|stored| place(stored, &mut given.objects))
-            .collect();
-        let status = match done.status {
-            Status::Cached => Status::Ok,
-            other => other,
+        let (ending, _) = given.endings.insert_full(Ending::of(plan, instance, done));
+        let keys = match index < plan.instances.len() {
+            true => {
+                given.instances.push(ending);
+                &mut given.keys
+            }
+            false => {
+                given.found.push((folder_of(instance), ending));
+                &mut keys_of_found
+            }
         };
-        given.instances.push(Row(status, done.key, outputs, objects));
+        match done.key {
+            Some(key) => keys.push_str(&key.to_string()),
+            None => keys.extend([NO_KEY; KEY]),
+        }
     }
+    given.keys.push_str(&keys_of_found);
     folder.write(FILE, &serde_json::to_vec(&given)?)?;
     let Some(pointer) = folder.path().parent().and_then(|runs| pointer(runs, &plan.name)) else {
         return Ok(());
@@ -204,122 +299,100 @@ pub(crate) fn note(shared: &Shared<'_>, folder: &RunFolder, report: Digest) -> R
     Ok(())
 }
 
+impl Ending {
+    fn of(plan: &Plan, instance: &Instance, done: &Done) -> Self {
+        let outputs = done.outputs.iter();
+        let outputs = outputs.map(|(port, stored)| (file_name(plan, instance, port), stored.length));
+        let objects = done.objects.iter();
+        let objects = objects.map(|stored| (object_name(&stored.digest), stored.length));
+        Self {
+            status: match done.status {
+                Status::Cached => Status::Ok,
+                other => other,
+            },
+            reason: done.reason.clone(),
+            files: outputs.chain(objects).collect(),
+        }
+    }
+}
+
 /// The latest run of a plan's experiment, when a new run would run nothing and give the same. Whatever cannot be read is as
 /// if it was not there: then everything is looked at one by one.
 pub fn current(plan: &Plan, options: &Options<'_>) -> Option<Current> {
-    let mut current = Current {
-        folder: latest(plan, options)?,
-        instances: plan.instances.len(),
-        skipped: 0,
-        keys: HashSet::new(),
+    let (folder, given) = latest(plan, options)?;
+    let mut files = Files {
+        folder: &folder,
+        stage: None,
+        path: String::new(),
     };
-    let shared = Shared::new(plan, options);
-    let folder = current.folder.clone();
-    let given = each(&shared, &folder, Detail::Keys, |_, forecast| match forecast {
-        Forecast::Cached { key, .. } => _ = current.keys.insert(key),
-        _ => current.skipped += 1,
-    })?;
-    is_whole(&shared, &folder, &given).then_some(current)
-}
-
-/// Whether everything that the run left is there: files of the result with their lengths, and the pages. What was changed
-/// and has the length that it had is not seen.
-fn is_whole(shared: &Shared<'_>, folder: &RunFolder, given: &Given) -> bool {
-    let there = |name: &str| folder.path().join(name).is_file();
-    let mut files = Files { folder, stage: None };
-    let mut results = shared.plan.instances.iter().enumerate();
-    given.pages == pages(folder)
-        && ["report.html", "run.json"].into_iter().all(there)
-        && results.all(|(index, instance)| {
-            shared
-                .of(index)
-                .is_none_or(|done| files.have(shared.plan, instance, done))
+    let mut planned = plan.instances.iter().zip(&given.instances);
+    let mut found = given.found.iter();
+    let mut left = given.files.iter();
+    let whole = given.pages == pages(&folder)
+        && left.all(|(name, known)| length(&folder, name).is_ok_and(|length| length == *known))
+        && planned.all(|(instance, ending)| {
+            let ending = given.endings.get_index(*ending);
+            ending.is_some_and(|ending| ending.files.is_empty() || files.have(&folder_of(instance), ending))
         })
+        && found.all(|(instance, ending)| {
+            let ending = given.endings.get_index(*ending);
+            ending.is_some_and(|ending| files.have(instance, ending))
+        });
+    whole.then_some(Current {
+        folder,
+        instances: given.told,
+        skipped: given.skipped,
+        summary: given.summary,
+        keys: given.keys,
+    })
 }
 
-/// The same for a forecast: what a run would do with each instance of the plan.
+/// The same for a forecast: what a run would do with each instance of the plan. `None` where more than the plan and its keys
+/// is to be told.
 pub(crate) fn foreseen(shared: &Shared<'_>, detail: Detail) -> Option<Forecasts> {
-    let folder = latest(shared.plan, shared.options)?;
-    let mut forecasts = Forecasts::with_capacity(shared.plan.instances.len());
-    each(shared, &folder, detail, |index, forecast| {
-        forecasts.insert(index, forecast);
-    })?;
-    Some(forecasts)
+    let plan = shared.plan;
+    let expands = plan.stages.values().any(|stage| stage.expansion.is_some());
+    if detail == Detail::Components || expands {
+        return None;
+    }
+    let (_, given) = latest(plan, shared.options)?;
+    let mut keys = keys(&given.keys);
+    let forecasts = given.instances.iter().enumerate().map(|(index, ending)| {
+        let (ending, key) = (given.endings.get_index(*ending)?, keys.next()?);
+        let forecast = match ending.status {
+            Status::Ok => Forecast::Cached {
+                key: key?,
+                components: None,
+            },
+            status => Forecast::Ends {
+                status,
+                reason: ending.reason.clone().unwrap_or_default(),
+            },
+        };
+        Some((index, forecast))
+    });
+    forecasts.collect()
 }
 
-/// The folder of the latest good run, where it may count at all.
-fn latest(plan: &Plan, options: &Options<'_>) -> Option<RunFolder> {
+/// The folder of the latest good run and what it gave, where a new run would give the same.
+fn latest(plan: &Plan, options: &Options<'_>) -> Option<(RunFolder, Given)> {
     if options.force || !options.again.is_empty() || options.selection.is_some() || options.build.is_empty() {
         return None;
     }
     let runs = options.runs?;
     let id = fs_err::read_to_string(pointer(runs, &plan.name)?).ok()?;
     let plain = !id.is_empty() && id.len() <= 255 && !id.contains('/') && !id.starts_with('.');
-    Some(RunFolder::at(&runs.join(plain.then_some(id)?)))
-}
-
-/// Goes through a run's instances as long as each is what it would be now; `None` at the first that is not. Gives what the
-/// run noted.
-fn each(
-    shared: &Shared<'_>,
-    folder: &RunFolder,
-    detail: Detail,
-    mut tell: impl FnMut(usize, Forecast),
-) -> Option<Given> {
-    let plan = shared.plan;
+    let folder = RunFolder::at(&runs.join(plain.then_some(id)?));
     let path = folder.path().join(FILE);
     if fs_err::metadata(&path).ok()?.len() > MAX_BYTES {
         return None;
     }
     let given: Given = serde_json::from_slice(&fs_err::read(&path).ok()?).ok()?;
-    if given.format != FORMAT
-        || given.instances.len() != plan.instances.len()
-        || given.fingerprint != fingerprint(plan, shared.options)
-        || Some(&given.store) != shared.options.store.mark().as_ref()
-        || Digest::of(&fs_err::read(folder.result().join("report.json")).ok()?) != given.report
-    {
-        return None;
-    }
-    for (index, (instance, row)) in plan.instances.iter().zip(&given.instances).enumerate() {
-        let (done, forecast) = match prepare(shared, instance) {
-            Ok(ready) if row.0 == Status::Ok && row.1 == Some(ready.key) => {
-                let key = ready.key;
-                let components = (detail == Detail::Components).then(|| ready.components.into());
-                (row.done(&given)?, Forecast::Cached { key, components })
-            }
-            Err(done) if row.0 == Status::Skipped && done.status == Status::Skipped => {
-                let reason = done.reason.clone().unwrap_or_default();
-                let status = done.status;
-                (done, Forecast::Ends { status, reason })
-            }
-            _ => return None,
-        };
-        shared.table.set(index, done);
-        tell(index, forecast);
-    }
-    Some(given)
-}
-
-impl Row {
-    fn done(&self, given: &Given) -> Option<Done> {
-        let stored = |place: &u32| {
-            let (digest, length) = given.objects.get(*place as usize)?;
-            Some(Stored {
-                digest: *digest,
-                length: *length,
-            })
-        };
-        let outputs = self.2.iter().map(|(port, place)| {
-            let port = given.ports.get_index(*port as usize)?;
-            Some((port.clone(), stored(place)?))
-        });
-        Some(Done {
-            status: Status::Cached,
-            key: self.1,
-            ..Done::ok(
-                outputs.collect::<Option<IndexMap<_, _>>>()?,
-                self.3.iter().map(stored).collect::<Option<Vec<_>>>()?,
-            )
-        })
-    }
+    let programs = options.engines.programs();
+    let same = given.format == FORMAT
+        && given.instances.len() == plan.instances.len()
+        && Some(&given.store) == options.store.mark().as_ref()
+        && given.programs.iter().all(|ran| programs.is_still(plan, ran))
+        && Some(given.fingerprint) == fingerprint(plan, options);
+    same.then_some((folder, given))
 }

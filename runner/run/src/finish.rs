@@ -54,7 +54,6 @@ pub(crate) fn finish(
     let json = to_json(&report)?;
     writer.write("report.json", json.as_bytes())?;
     writer.publish()?;
-    let digest = Digest::of(json.as_bytes());
     drop(json);
     let facts = facts(shared, folder, wall_s, workers);
     let mut told = serde_json::to_vec_pretty(&facts)?;
@@ -70,7 +69,7 @@ pub(crate) fn finish(
             other => io::Error::other(other),
         })
     })?;
-    current::note(shared, folder, digest)?;
+    current::note(shared, folder, &report)?;
     Ok((report, facts))
 }
 
@@ -122,22 +121,28 @@ fn is_told(plan: &Plan, instance: &Instance, done: &Done) -> bool {
     plan.expansion_of(instance).is_none() || done.status != Status::Ok || done.reason.is_some()
 }
 
-/// Path of an output within `result/`.
-pub(crate) fn output_path(plan: &Plan, instance: &Instance, port: &str) -> String {
+/// Name of an output's file in the folder of its instance.
+pub(crate) fn file_name(plan: &Plan, instance: &Instance, port: &str) -> String {
     let stage = plan.stage_of(instance);
     let ending = stage
         .and_then(|stage| stage.outputs.get(port))
         .map_or("", |port| port.ending());
-    format!("{}/{port}{ending}", folder_of(instance))
+    format!("{port}{ending}")
 }
 
-/// Path within `result/` of an object that an output names.
-pub(crate) fn object_path(instance: &Instance, digest: &Digest) -> String {
-    format!("{}/files/{digest}", folder_of(instance))
+/// Name in the folder of an instance of an object that one of its outputs names.
+pub(crate) fn object_name(digest: &Digest) -> String {
+    format!("files/{digest}")
 }
 
-fn folder_of(instance: &Instance) -> String {
+/// Folder of an instance within `result/`.
+pub(crate) fn folder_of(instance: &Instance) -> String {
     format!("stages/{}/{}", instance.stage, instance.slug)
+}
+
+/// Path of an output within `result/`.
+fn output_path(plan: &Plan, instance: &Instance, port: &str) -> String {
+    format!("{}/{}", folder_of(instance), file_name(plan, instance, port))
 }
 
 fn write_outputs(
@@ -160,7 +165,10 @@ fn write_outputs(
     }
     for stored in &done.objects {
         let bytes = store.get(stored)?.ok_or_else(|| gone(stored))?;
-        writer.write(&object_path(instance, &stored.digest), &bytes)?;
+        writer.write(
+            &format!("{}/{}", folder_of(instance), object_name(&stored.digest)),
+            &bytes,
+        )?;
     }
     Ok(())
 }

@@ -1,8 +1,12 @@
 //! Runs that have nothing to do: what they look at, and that what they stand on stays.
 
-use std::{fs, path::Path, time::Duration};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
 
 use hotcell_tests::Lab;
+use serde_json::{Value, json};
 
 use super::experiment;
 
@@ -35,6 +39,102 @@ fn a_result_that_was_harmed_is_made_again() {
         assert_eq!(again.statuses().keys().collect::<Vec<_>>(), ["cached"]);
         assert_eq!(again.result(), whole);
     }
+    assert!(is_current(&lab));
+}
+
+#[test]
+fn whatever_changed_is_seen() {
+    let lab = Lab::new();
+    experiment(&lab);
+    let text = fs::read_to_string(lab.path("ex.yaml")).unwrap();
+    let mut manifest: Value = serde_json::from_str(&text).unwrap();
+    for name in ["a", "b", "c", "d"] {
+        let with = json!({"run": ["./tools/run", format!("./tools/{name}")], "files": ["tools/run"]});
+        manifest["stages"][name] = json!({"uses": "command", "with": with});
+        lab.write(
+            &format!("tools/{name}"),
+            if "ac".contains(name) { "one" } else { "two" },
+        );
+    }
+    lab.write("tools/run", "#!/bin/sh\ncat $1\n");
+    let mode = |mode| fs::set_permissions(lab.path("tools/run"), Permissions::from_mode(mode)).unwrap();
+    mode(0o755);
+    lab.manifest("ex.yaml", &manifest);
+    lab.run("ex.yaml", &["--progress", "none"]);
+    assert!(is_current(&lab));
+    // Saved as they were: nothing else is read.
+    lab.write("tools/a", "one");
+    assert!(is_current(&lab));
+    let put = |name: &str, text: &str| _ = lab.write(name, text);
+    let changes: [&dyn Fn(); 5] = [
+        // The same bytes in other places: the same sets of files, but not of the same stages.
+        &|| {
+            ["two", "one"]
+                .iter()
+                .zip(["a", "b"])
+                .for_each(|(text, name)| put(&format!("tools/{name}"), text))
+        },
+        &|| mode(0o744),
+        &|| put("samples/one", "b"),
+        &|| put("samples/four", "d"),
+        &|| fs::rename(lab.path("samples/four"), lab.path("samples/five")).unwrap(),
+    ];
+    for (number, change) in changes.iter().enumerate() {
+        change();
+        // Whether anyone may execute a file is seen, not who.
+        assert_eq!(is_current(&lab), number == 1, "change {number}");
+        assert!(is_current(&lab), "after change {number}");
+    }
+    // A program of the host that was another one then.
+    let noted = lab.latest().folder.join("stored.json");
+    let mut stored: Value = serde_json::from_slice(&fs::read(&noted).unwrap()).unwrap();
+    let programs = stored["programs"].as_array_mut().unwrap();
+    let wc = programs
+        .iter_mut()
+        .find(|program| program["name"] == "wc")
+        .unwrap();
+    let identity = wc["identity"]
+        .as_str()
+        .unwrap()
+        .replace(['0', '1', '2', '3'], "f");
+    wc["identity"] = identity.into();
+    fs::write(&noted, stored.to_string()).unwrap();
+    assert!(!is_current(&lab));
+}
+
+#[test]
+fn an_experiment_whose_axes_expand_has_nothing_to_do_either() {
+    let lab = Lab::new();
+    let script = "mkdir -p outputs/parts; for name in a b c; do echo $name > outputs/parts/$name; done";
+    lab.manifest(
+        "ex.yaml",
+        &json!({
+            "hotcell": 1,
+            "name": "ex",
+            "stages": {
+                "make": {
+                    "uses": "command",
+                    "with": {"run": ["sh", "-c", script], "outputs": {"parts": {"type": "files"}}},
+                },
+                "read": {
+                    "uses": "command",
+                    "for-each": {"part": "stages.make.out.parts"},
+                    "in": {"file": "${part.file}"},
+                    "with": {"run": ["cat", "${inputs.file}"]},
+                },
+            },
+        }),
+    );
+    let first = lab.run("ex.yaml", &["--progress", "none"]);
+    let whole = first.result();
+    let (stdout, _) = lab.expect(0, ["run", "ex.yaml", "--progress", "none"]);
+    let says = "nothing to do: 4 instances are as in run";
+    assert!(stdout.starts_with(says), "{stdout}");
+    let mut names = whole.keys();
+    let one = names.find(|name| name.contains("/read/") && name.ends_with("stdout"));
+    fs::remove_file(first.folder.join("result").join(one.unwrap())).unwrap();
+    assert!(!is_current(&lab));
+    assert!(lab.latest().result() == whole);
     assert!(is_current(&lab));
 }
 

@@ -160,6 +160,9 @@ fn a_run_that_goes_on_is_kept_and_one_that_was_killed_is_told_of() {
     assert_eq!(list(&lab).len(), 2, "what goes on does not count");
     child.kill().unwrap();
     child.wait().unwrap();
+    // Its children end by themselves: one that was only just begun still holds what the run holds.
+    let journal = whole.folder.with_file_name(&id).join("journal.jsonl");
+    fs::File::open(journal).unwrap().lock_shared().unwrap();
     // The report that is shown is of the run before, and that is said.
     let (stdout, stderr) = lab.expect(0, ["report"]);
     assert!(

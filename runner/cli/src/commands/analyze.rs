@@ -72,7 +72,7 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
     if args.json {
         ui::out(&ui::json(&ran.outcome.report)?);
     } else {
-        session::print_summary(&ran.outcome.report, Some(&ran.outcome.facts), ran.folder.path());
+        session::print_summary(&ran.summary(), ran.folder.path());
     }
     Ok(ran.exit())
 }

@@ -1,5 +1,6 @@
 //! `hotcell report`: the report of a run again.
 
+use hotcell_report::Summary;
 use hotcell_schema::report::RunFacts;
 
 use super::diff::read_report;
@@ -24,7 +25,7 @@ pub(crate) fn run(args: &ReportArgs, global: &Global) -> Result<Exit, Failure> {
     let facts: Option<RunFacts> = fs_err::read(run.join("run.json"))
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    session::print_summary(&report, facts.as_ref(), &run);
+    session::print_summary(&Summary::of(&report, facts.as_ref()), &run);
     Ok(Exit::Ok)
 }
 

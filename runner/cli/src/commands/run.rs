@@ -1,6 +1,5 @@
 //! `hotcell run`: an experiment, and its report.
 
-use super::diff::read_report;
 use super::plan;
 use crate::args::{Global, RunArgs};
 use crate::exit::{Exit, Failure};
@@ -29,7 +28,7 @@ pub(crate) fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failure> {
     if args.json {
         ui::out(&ui::json(&ran.outcome.report)?);
     } else {
-        session::print_summary(&ran.outcome.report, Some(&ran.outcome.facts), ran.folder.path());
+        session::print_summary(&ran.summary(), ran.folder.path());
     }
     Ok(ran.exit())
 }
@@ -59,8 +58,7 @@ fn nothing_new(current: &Current, json: bool) -> Result<Exit, Failure> {
         folder.id()
     ));
     // What it was then is what it would be now.
-    let report = read_report(folder.path())?;
-    session::print_summary(&report, None, folder.path());
+    session::print_summary(&current.summary, folder.path());
     Ok(Exit::Ok)
 }
 

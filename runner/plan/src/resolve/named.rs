@@ -260,12 +260,14 @@ impl Settings<'_> {
             }
         };
         for part in &wanted.run {
-            let folder = sources.folder(part.span.file);
-            // What is no plain path within the folder is an argument.
-            if let Ok(path) = load::inside(folder, part)
-                && path.is_file()
-            {
-                take(plain(part), path, part.span, problems);
+            let known = self.own_words.entry((part.span.file, part.value.clone()));
+            let file = known.or_insert_with(|| {
+                // What is no plain path within the folder is an argument.
+                let path = load::inside(sources.folder(part.span.file), part);
+                path.ok().filter(|path| path.is_file())
+            });
+            if let Some(path) = file {
+                take(plain(part), path.clone(), part.span, problems);
             } else if part.starts_with("./") {
                 problems.push(
                     Diagnostic::error(

@@ -141,6 +141,8 @@ pub(super) struct Settings<'a> {
     pub(super) own_sets: HashMap<OwnKey, String>,
     /// What patterns of own files found, by the folder that they count from.
     pub(super) globbed: HashMap<(Utf8PathBuf, String), Result<Vec<Utf8PathBuf>, FileError>>,
+    /// Files that words of commands name, by the document that says them; most name none.
+    pub(super) own_words: HashMap<(u32, String), Option<Utf8PathBuf>>,
     /// Digests and lengths of own files.
     pub(super) own_known: HashMap<Utf8PathBuf, (Digest, u64)>,
 }
@@ -214,6 +216,7 @@ impl<'a> Settings<'a> {
             rules_known: HashMap::new(),
             own_sets: HashMap::new(),
             globbed: HashMap::new(),
+            own_words: HashMap::new(),
             own_known: HashMap::new(),
         }
     }

@@ -6,7 +6,7 @@ use hotcell_schema::report::SampleReport;
 use serde::Serialize;
 
 use super::Subject;
-use crate::text::stage_label;
+use crate::summary::stage_label;
 
 /// Greatest number of different behaviours in the matrix.
 const MAX_ROWS: usize = 20_000;

@@ -14,7 +14,7 @@ use super::tree::{Row, Tree};
 use super::{AttackMark, Badge, SeverityCount, Subject, attack_marks, outcome_badge, severity_counts};
 use crate::assemble::EventStream;
 use crate::outputs::{self, Outputs};
-use crate::text::{stage_label, status_word};
+use crate::summary::{stage_label, status_word};
 use crate::{ReportError, words};
 
 /// Greatest number of bytes shown of standard output and of standard error.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::matrix::Matrix;
 use super::{AttackMark, Badge, SeverityCount, Subject, attack_marks, outcome_badge, severity_counts};
-use crate::text::{endings, runs_samples, status_word};
+use crate::summary::{endings, runs_samples, status_word};
 use crate::{ReportError, words};
 
 /// Greatest number of names listed beside a finding or a call.

@@ -13,6 +13,7 @@ use hotcell_schema::digest::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::check::Schemas;
+use crate::current::Ran;
 use crate::secrets::Secrets;
 use crate::work::{Done, Shared};
 
@@ -106,12 +107,40 @@ impl Programs {
     pub(crate) fn program(&self, plan: &Plan, instance: &Instance) -> Result<Arc<Program>, String> {
         let name = instance.with.get("run").and_then(|run| run.get(0));
         let name = name.and_then(serde_json::Value::as_str).unwrap_or_default();
-        let key = (name.to_owned(), instance.files.clone());
+        self.named(plan, name, instance.files.as_ref())
+    }
+
+    /// All programs that were asked for and are there.
+    pub(crate) fn ran(&self) -> Vec<Ran> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ran: Vec<Ran> = found
+            .iter()
+            .filter_map(|((name, files), program)| {
+                Some(Ran {
+                    name: name.clone(),
+                    files: files.clone(),
+                    identity: program.as_ref().ok()?.identity.clone(),
+                })
+            })
+            .collect();
+        ran.sort();
+        ran
+    }
+
+    /// Whether a program is who it was.
+    pub(crate) fn is_still(&self, plan: &Plan, ran: &Ran) -> bool {
+        let now = self.named(plan, &ran.name, ran.files.as_ref());
+        now.is_ok_and(|program| program.identity == ran.identity)
+    }
+
+    /// The executable of that name, beside the own files of that key.
+    fn named(&self, plan: &Plan, name: &str, files: Option<&String>) -> Result<Arc<Program>, String> {
+        let key = (name.to_owned(), files.cloned());
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(program) = found.get(&key) {
             return program.clone();
         }
-        let set = instance.files.as_ref().and_then(|name| plan.file_sets.get(name));
+        let set = files.and_then(|name| plan.file_sets.get(name));
         let program = self.find(name, set).map(Arc::new);
         found.insert(key, program.clone());
         program
