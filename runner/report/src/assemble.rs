@@ -1,5 +1,7 @@
 //! From instances and their outputs to a [`Report`].
 
+use std::io;
+
 use hotcell_schema::digest::Digest;
 use hotcell_schema::elf::ElfInfo;
 use hotcell_schema::event::{Event, Header};
@@ -91,7 +93,14 @@ pub fn assemble(assembly: Assembly, outputs: &dyn Outputs) -> Result<Report, Rep
     Ok(report)
 }
 
-/// `report.json`: pretty, with a final newline.
+/// Writes `report.json`: pretty, with a final newline.
+pub fn write_json(report: &Report, to: &mut dyn io::Write) -> Result<(), ReportError> {
+    serde_json::to_writer_pretty(&mut *to, report)?;
+    to.write_all(b"\n").map_err(serde_json::Error::io)?;
+    Ok(())
+}
+
+/// The same as text.
 pub fn to_json(report: &Report) -> Result<String, ReportError> {
     let mut json = serde_json::to_string_pretty(report)?;
     json.push('\n');

@@ -26,6 +26,10 @@ use serde::Serialize;
 use crate::outputs::Outputs;
 use crate::{ReportError, words};
 
+/// Instances that are about no sample, and of which nothing is to be told but that they ended well: so many have a page. All are
+/// in `report.json`.
+const MAX_QUIET: usize = 1_000;
+
 /// What a page is about: a sample with all of its instances, or one instance that has no sample.
 struct Subject<'a> {
     /// Path of its page, relative to the run's folder.
@@ -65,14 +69,14 @@ pub fn pages(
     outputs: &dyn Outputs,
     sink: &mut dyn FnMut(&str, &str) -> io::Result<()>,
 ) -> Result<(), ReportError> {
-    let subjects = subjects(report);
+    let (subjects, left_out) = subjects(report);
     let mut put = |path: &str, page: &str| {
         sink(path, page).map_err(|source| ReportError::Write {
             path: path.to_owned(),
             source,
         })
     };
-    put("report.html", &summary::page(report, facts, &subjects)?)?;
+    put("report.html", &summary::page(report, facts, &subjects, left_out)?)?;
     for subject in &subjects {
         put(&subject.path, &subject::page(report, subject, outputs)?)?;
     }
@@ -95,7 +99,8 @@ pub fn write(
     })
 }
 
-fn subjects(report: &Report) -> Vec<Subject<'_>> {
+/// What has a page, and how much has none.
+fn subjects(report: &Report) -> (Vec<Subject<'_>>, usize) {
     let mut by_sample: IndexMap<&str, Subject<'_>> = IndexMap::new();
     for (id, sample) in &report.samples {
         by_sample.insert(
@@ -109,21 +114,26 @@ fn subjects(report: &Report) -> Vec<Subject<'_>> {
         );
     }
     let mut alone = Vec::new();
+    let (mut quiet, mut left_out) = (0, 0);
     for instance in &report.instances {
         match report
             .sample_of(instance)
             .and_then(|(id, _)| by_sample.get_mut(id))
         {
             Some(subject) => subject.instances.push(instance),
-            None => alone.push(Subject {
-                path: format!(
-                    "samples/{}.html",
-                    file_digits(&Digest::of(instance.name.as_bytes()))
-                ),
-                name: instance.name.clone(),
-                sample: None,
-                instances: vec![instance],
-            }),
+            None if is_quiet(instance) && quiet == MAX_QUIET => left_out += 1,
+            None => {
+                quiet += usize::from(is_quiet(instance));
+                alone.push(Subject {
+                    path: format!(
+                        "samples/{}.html",
+                        file_digits(&Digest::of(instance.name.as_bytes()))
+                    ),
+                    name: instance.name.clone(),
+                    sample: None,
+                    instances: vec![instance],
+                });
+            }
         }
     }
     let mut subjects: Vec<Subject<'_>> = by_sample.into_values().chain(alone).collect();
@@ -137,7 +147,17 @@ fn subjects(report: &Report) -> Vec<Subject<'_>> {
             subject.path = format!("samples/{whole}.html");
         }
     }
-    subjects
+    (subjects, left_out)
+}
+
+/// Whether there is nothing to be told of an instance but that it ended well.
+fn is_quiet(instance: &InstanceReport) -> bool {
+    instance.status.has_outputs()
+        && instance.reason.is_none()
+        && instance.outcome.is_none()
+        && instance.findings.is_empty()
+        && instance.unsupported.is_empty()
+        && instance.behaviour.is_empty()
 }
 
 /// A count beside a severity's name.

@@ -31,7 +31,7 @@ pub mod summary;
 pub mod text;
 pub mod words;
 
-pub use assemble::{Assembly, assemble, to_json};
+pub use assemble::{Assembly, assemble, to_json, write_json};
 pub use behaviour::{Behaviours, behaviour};
 pub use hotcell_render::{visible, visible_block};
 pub use outputs::{Folder, Outputs};

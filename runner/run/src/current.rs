@@ -288,7 +288,9 @@ pub(crate) fn note(shared: &Shared<'_>, folder: &RunFolder, report: &Report) -> 
         }
     }
     given.keys.push_str(&keys_of_found);
-    folder.write(FILE, &serde_json::to_vec(&given)?)?;
+    folder.write_with(FILE, |file| {
+        Ok::<_, StoreError>(serde_json::to_writer(file, &given)?)
+    })?;
     let Some(pointer) = folder.path().parent().and_then(|runs| pointer(runs, &plan.name)) else {
         return Ok(());
     };

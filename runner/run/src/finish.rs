@@ -5,7 +5,7 @@ use std::io;
 use std::sync::PoisonError;
 
 use hotcell_plan::{AxisValue, Instance, Plan, Wire};
-use hotcell_report::{Assembly, Outputs, assemble, html, to_json};
+use hotcell_report::{Assembly, Outputs, assemble, html, write_json};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::Status;
 use hotcell_schema::report::{
@@ -50,18 +50,18 @@ pub(crate) fn finish(
         instances,
     };
     let report = assemble(assembly, &objects)?;
-    // Of a large run each of these is megabytes: none is held longer than it takes to write it.
-    let json = to_json(&report)?;
-    writer.write("report.json", json.as_bytes())?;
+    // Of a large run each of these is megabytes: none is held as text.
+    writer.write_with("report.json", |file| {
+        Ok::<_, RunError>(write_json(&report, file)?)
+    })?;
     writer.publish()?;
-    drop(json);
     let facts = facts(shared, folder, wall_s, workers);
-    let mut told = serde_json::to_vec_pretty(&facts)?;
-    told.push(b'\n');
-    folder.write("run.json", &told)?;
-    drop(told);
+    folder.write_with("run.json", |file| {
+        serde_json::to_writer_pretty(&mut *file, &facts)?;
+        Ok::<_, RunError>(file.write_all(b"\n").map_err(StoreError::from)?)
+    })?;
     let keys = std::mem::take(&mut *shared.components.lock().unwrap_or_else(PoisonError::into_inner));
-    folder.write(keys::FILE, &keys.to_json()?)?;
+    folder.write_with(keys::FILE, |file| keys.write(file))?;
     drop(keys);
     html::pages(&report, Some(&facts), &objects, &mut |path, page| {
         folder.write(path, page.as_bytes()).map_err(|error| match error {
@@ -289,8 +289,7 @@ fn engines(shared: &Shared<'_>) -> IndexMap<String, String> {
 }
 
 fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -> RunFacts {
-    let mut confinement = BTreeSet::new();
-    let mut fallbacks = BTreeSet::new();
+    let confinement = shared.confinement();
     let mut instances = IndexMap::new();
     for (index, instance) in shared.table.in_order() {
         let Some(done) = shared
@@ -299,8 +298,6 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
         else {
             continue;
         };
-        confinement.extend(done.layers.iter().cloned());
-        fallbacks.extend(done.fallbacks.iter().cloned());
         let facts = InstanceFacts {
             status: done.status,
             not_begun: done.reason.as_deref() == Some(NOT_BEGUN),
@@ -335,8 +332,8 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
         hotcell: shared.options.hotcell.to_owned(),
         variants: shared.options.variants.to_vec(),
         isolation: "none".into(),
-        confinement: confinement.into_iter().collect(),
-        fallbacks: fallbacks.into_iter().collect(),
+        confinement: confinement.layers.into_iter().collect(),
+        fallbacks: confinement.fallbacks.into_iter().collect(),
         instances,
     }
 }

@@ -1,7 +1,7 @@
 //! One instance, from its inputs to its status.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -53,10 +53,6 @@ pub struct Done {
     pub cpu_s: f64,
     /// Peak memory of the cell in KiB.
     pub peak_kib: u64,
-    /// Layers of confinement that held.
-    pub layers: Vec<String>,
-    /// What this host could not do, and what held instead.
-    pub fallbacks: Vec<String>,
     /// How often it was tried; 0: it never began.
     pub attempts: u32,
     /// Where it lies what a program left that did not end well: a path from the run's folder.
@@ -80,8 +76,6 @@ impl Done {
             wall_s: 0.0,
             cpu_s: 0.0,
             peak_kib: 0,
-            layers: Vec::new(),
-            fallbacks: Vec::new(),
             attempts: 0,
             left: None,
             host_refuses: false,
@@ -128,6 +122,15 @@ impl Input<'_> {
 /// Inputs by port.
 pub(crate) type Inputs<'a> = BTreeMap<String, Vec<Input<'a>>>;
 
+/// What held the cells and commands of a run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Confinement {
+    /// Layers that held.
+    pub layers: BTreeSet<String>,
+    /// What this host could not do, and what held instead.
+    pub fallbacks: BTreeSet<String>,
+}
+
 /// Everything that work on one instance reads.
 #[derive(Debug)]
 pub(crate) struct Shared<'a> {
@@ -138,6 +141,8 @@ pub(crate) struct Shared<'a> {
     pub keys: key::Memory,
     /// What the keys of this run are made of.
     pub components: Mutex<Keys>,
+    /// What held cells and commands.
+    confinement: Mutex<Confinement>,
     /// What runs just now.
     pub flights: Flights,
     /// Results that conditions, settings, axes and rules read.
@@ -159,6 +164,7 @@ impl<'a> Shared<'a> {
             table: Table::new(plan),
             keys: key::Memory::new(plan, options.profiles),
             components: Mutex::default(),
+            confinement: Mutex::default(),
             flights: Flights::default(),
             documents: Documents::default(),
             sound: Mutex::default(),
@@ -171,6 +177,27 @@ impl<'a> Shared<'a> {
     /// How an instance ended, if it did.
     pub(crate) fn of(&self, index: usize) -> Option<&Done> {
         self.table.of(index)
+    }
+
+    /// Notes what held a cell or a command.
+    pub(crate) fn note_confinement(&self, layers: &[String], fallbacks: &[String]) {
+        let mut known = self.confinement.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = &mut *known;
+        for (all, new) in [(&mut known.layers, layers), (&mut known.fallbacks, fallbacks)] {
+            for text in new {
+                if !all.contains(text) {
+                    all.insert(text.clone());
+                }
+            }
+        }
+    }
+
+    /// What held so far.
+    pub(crate) fn confinement(&self) -> Confinement {
+        self.confinement
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn is_sound(&self, stage: &str) -> bool {

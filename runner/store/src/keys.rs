@@ -4,6 +4,8 @@
 //! Most components have the same value in many instances, and the instances of a stage the same names of components: each
 //! stands in the file once.
 
+use std::io::Write;
+
 use indexmap::{IndexMap, IndexSet};
 use serde::{Deserialize, Serialize};
 
@@ -89,16 +91,16 @@ impl Keys {
     }
 
     /// The file.
-    pub fn to_json(&self) -> Result<Vec<u8>, StoreError> {
-        let mut json = serde_json::to_vec(&Written {
+    pub fn write(&self, to: &mut dyn Write) -> Result<(), StoreError> {
+        let written = Written {
             format: FORMAT,
             version: VERSION,
             names: &self.names,
             values: &self.values,
             instances: &self.instances,
-        })?;
-        json.push(b'\n');
-        Ok(json)
+        };
+        serde_json::to_writer(&mut *to, &written)?;
+        Ok(to.write_all(b"\n")?)
     }
 
     /// Reads the file. `None` where it is another format or version, or says nothing that can be understood.
@@ -141,7 +143,8 @@ mod tests {
         for instance in 0..10_000 {
             keys.note(&name(instance), &components(instance));
         }
-        let json = keys.to_json().unwrap();
+        let mut json = Vec::new();
+        keys.write(&mut json).unwrap();
         assert!(json.len() < 2 << 20, "{}", json.len());
         let read = Keys::parse(&json).unwrap();
         assert_eq!(read, keys);

@@ -3,7 +3,10 @@
 //! `result/` comes into being at once: it is written as `result.partial/` and renamed when it is complete. So a folder named
 //! `result` is always a whole result.
 
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 use crate::StoreError;
 
@@ -80,22 +83,44 @@ impl RunFolder {
 
     /// Writes a file beside the result, whole or not at all.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.write_with(name, |file| Ok(file.write_all(bytes)?))
+    }
+
+    /// The same; what is to be in the file is written piece by piece.
+    pub fn write_with<E: From<StoreError>>(
+        &self,
+        name: &str,
+        content: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let file = self.part(name)?;
+        let mut pieces = BufWriter::new(file);
+        content(&mut pieces)?;
+        let file = pieces
+            .into_inner()
+            .map_err(|error| StoreError::from(error.into_error()))?;
+        Ok(self.put(file, name)?)
+    }
+
+    fn part(&self, name: &str) -> Result<NamedTempFile, StoreError> {
         let path = self.folder.join(name);
         if let Some(folder) = path.parent() {
             fs_err::create_dir_all(folder)?;
         }
-        let mut file = tempfile::Builder::new()
+        Ok(tempfile::Builder::new()
             .prefix(".part-")
-            .tempfile_in(&self.folder)?;
-        std::io::Write::write_all(&mut file, bytes)?;
+            .tempfile_in(&self.folder)?)
+    }
+
+    fn put(&self, file: NamedTempFile, name: &str) -> Result<(), StoreError> {
         readable(&file)?;
-        file.persist(&path).map_err(|error| error.error)?;
+        file.persist(self.folder.join(name))
+            .map_err(|error| error.error)?;
         Ok(())
     }
 }
 
 /// Temporary files are private; what a run leaves is for everyone whom the folder lets in.
-fn readable(file: &tempfile::NamedTempFile) -> std::io::Result<()> {
+fn readable(file: &NamedTempFile) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     file.as_file()
         .set_permissions(std::fs::Permissions::from_mode(0o644))
@@ -111,11 +136,28 @@ pub struct ResultWriter {
 impl ResultWriter {
     /// Writes one file of the result; `path` is relative and made by us, never by a sample.
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.path(path)?;
+        Ok(fs_err::write(path, bytes)?)
+    }
+
+    /// The same; what is to be in the file is written piece by piece.
+    pub fn write_with<E: From<StoreError>>(
+        &self,
+        path: &str,
+        content: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let path = self.path(path)?;
+        let mut file = BufWriter::new(fs_err::File::create(path).map_err(StoreError::from)?);
+        content(&mut file)?;
+        Ok(file.flush().map_err(StoreError::from)?)
+    }
+
+    fn path(&self, path: &str) -> Result<PathBuf, StoreError> {
         let path = self.partial.join(path);
         if let Some(folder) = path.parent() {
             fs_err::create_dir_all(folder)?;
         }
-        Ok(fs_err::write(path, bytes)?)
+        Ok(path)
     }
 
     /// The result is complete: it appears under its name.

@@ -47,9 +47,8 @@ pub(super) fn all(
     problems: &mut Vec<Diagnostic>,
 ) {
     let mut found: HashMap<&str, Found> = HashMap::with_capacity(graph.stages.len());
-    plan.instances.reserve(graph.stages.len());
     let mut settings = Settings::new(shared);
-    for wired in &graph.stages {
+    for (before, wired) in graph.stages.iter().enumerate() {
         let judged = !shared.tainted("with", wired.name);
         if shared.tainted("for-each", wired.name) {
             continue;
@@ -73,7 +72,9 @@ pub(super) fn all(
         // Without its wires, an instance can still be looked at for mistakes of its own.
         let wirable = !wired.broken && axes_fit(shared, wired, &axes, &found, problems);
         let first = plan.instances.len();
-        plan.instances.reserve(count);
+        // Exactly: growing doubles what may be megabytes. Every stage has an instance at least, as a rule.
+        plan.instances
+            .reserve_exact(count + graph.stages.len().saturating_sub(before + 1));
         let mut by_values = HashMap::with_capacity(count);
         let mut slugs = HashSet::with_capacity(count);
         let mut missing = BTreeSet::new();

@@ -22,6 +22,8 @@ struct Page<'a> {
     title: &'a str,
     tiles: Vec<Tile>,
     subjects: Vec<SubjectRow>,
+    /// How many instances more there are, which have no page.
+    left_out: usize,
     findings: Vec<FindingRow>,
     tactics: Vec<Tactic>,
     has_matrix: bool,
@@ -149,6 +151,7 @@ pub(super) fn page(
     report: &Report,
     facts: Option<&RunFacts>,
     subjects: &[Subject<'_>],
+    left_out: usize,
 ) -> Result<String, ReportError> {
     let matrix = Matrix::new(subjects);
     let findings = findings(report, subjects);
@@ -157,6 +160,7 @@ pub(super) fn page(
         title: &report.name,
         tiles: tiles(report, subjects, unsupported.len()),
         subjects: subjects.iter().map(row).collect(),
+        left_out,
         tactics: tactics(report, &findings),
         findings,
         has_matrix: !matrix.is_empty(),

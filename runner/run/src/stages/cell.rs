@@ -47,7 +47,7 @@ pub(super) struct Allowed<'a> {
 pub(super) struct Finished {
     pub result: JobResult,
     pub kept: Kept,
-    /// Carries usage and layers; its outputs are filled in by the stage type.
+    /// Carries usage; its outputs are filled in by the stage type.
     pub done: Done,
 }
 
@@ -105,13 +105,11 @@ pub(super) fn run(
     let mut keeper = Keeper::new(shared.options.store, allowed.ports, allowed.header)
         .map_err(|error| store_failed(error.into()))?;
     let ending = cell.run(job, &mut keeper);
-    let (layers, fallbacks) = (cell.layers().to_vec(), cell.fallbacks().to_vec());
+    shared.note_confinement(cell.layers(), cell.fallbacks());
     let usage = cell.finish();
     let with_facts = |done: Done| Done {
         cpu_s: usage.cpu_s,
         peak_kib: usage.peak_kib,
-        layers: layers.clone(),
-        fallbacks: fallbacks.clone(),
         ..done
     };
     let result = match ending {

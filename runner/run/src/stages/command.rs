@@ -68,11 +68,9 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         ),
         fault => Done::failed("the host cannot run commands", fault.to_string()),
     })?;
-    let mut done = command.run(&mut seat, inputs);
+    let done = command.run(&mut seat, inputs);
     if let Err(error) = commands.give_back(seat) {
-        let (Ok(done) | Err(done)) = &mut done;
-        done.fallbacks
-            .push(format!("its folder is not used again: {error}"));
+        shared.note_confinement(&[], &[format!("its folder is not used again: {error}")]);
     }
     done
 }
@@ -125,11 +123,10 @@ impl Command<'_, '_> {
                 CellFault::Interrupted(why) => Done::without_outputs(Status::Interrupted, why.to_string()),
                 other => Done::failed("the host cannot run commands", other.to_string()),
             })?;
+        self.shared.note_confinement(&ending.layers, &ending.fallbacks);
         let facts = |done: Done| Done {
             cpu_s: ending.usage.cpu_s,
             peak_kib: ending.usage.peak_kib,
-            layers: ending.layers.clone(),
-            fallbacks: ending.fallbacks.clone(),
             ..done
         };
         let collected = self.judge(&ending).and_then(|()| {
