@@ -17,7 +17,7 @@ pub struct CommandWith {
     /// The program and its arguments. `${inputs.<port>}` and `${outputs.<port>}` are paths of what is wired and of what is to
     /// be written. An element that names a file in the folder of the document that says it is taken along to the program's work
     /// folder.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), extend("prefixItems" = [{"type": "string", "minLength": 1}]))]
     pub run: Vec<String>,
     /// Further files that the program needs: globs, from the document's folder.
     pub files: Vec<String>,

@@ -392,6 +392,10 @@ fn tell(root: &Node, error: &ValidationError<'_>, near: &Near, mistakes: &mut Ve
             );
         }
         ValidationErrorKind::MinItems { limit } => add(too_few(span, &steps, *limit), path),
+        ValidationErrorKind::MinLength { .. } if steps.ends_with(&["with", "run", "0"]) => {
+            let name = steps.get(1).copied().unwrap_or_default();
+            add(no_program(span, name), path);
+        }
         _ => add(Diagnostic::error(Code::Invalid, span, error.to_string()), path),
     }
 }
@@ -486,18 +490,19 @@ fn too_few(span: hotcell_schema::manifest::Span, steps: &[&str], least: u64) -> 
         .help(format!(
             "write `in.{port} = \"${{sample.file}}\"`, or the output of a stage"
         )),
-        ["stages", name, "with", "run"] => Diagnostic::error(
-            Code::MissingKey,
-            span,
-            format!("`with.run` of `{name}` names no program"),
-        )
-        .help(RUN),
+        ["stages", name, "with", "run"] => no_program(span, name),
         _ => Diagnostic::error(
             Code::OutOfRange,
             span,
             format!("the list has less than {least} values"),
         ),
     }
+}
+
+/// A command without a program.
+pub(crate) fn no_program(span: hotcell_schema::manifest::Span, stage: &str) -> Diagnostic {
+    let title = format!("`with.run` of `{stage}` names no program");
+    Diagnostic::error(Code::MissingKey, span, title).help(RUN)
 }
 
 /// Whether a duration or size has the right form, and is more than there can be.

@@ -29,6 +29,9 @@ struct Rule {
     /// For keys that are not among the properties.
     additional: Option<usize>,
     names: Option<Pattern>,
+    /// For the first items, one each.
+    first: Vec<usize>,
+    /// For those after them.
     items: Option<usize>,
     items_between: Option<(usize, usize)>,
     length_between: Option<(usize, usize)>,
@@ -128,9 +131,10 @@ impl Schema {
             Value::List(items) => {
                 rule.items_between
                     .is_none_or(|(least, most)| (least..=most).contains(&items.len()))
-                    && rule
-                        .items
-                        .is_none_or(|index| items.iter().all(|item| self.holds(index, item)))
+                    && items.iter().enumerate().all(|(place, item)| {
+                        let own = rule.first.get(place).copied().or(rule.items);
+                        own.is_none_or(|index| self.holds(index, item))
+                    })
             }
             Value::Table(table) => {
                 rule.required.iter().all(|key| table.contains_key(key))
@@ -254,6 +258,7 @@ impl<'a> Compiler<'a> {
                 }
                 "additionalProperties" => rule.additional = self.unless_true(value)?,
                 "items" => rule.items = self.unless_true(value)?,
+                "prefixItems" => rule.first = self.rules_of(value)?,
                 "propertyNames" => {
                     let names = value.as_object()?;
                     let known = names.keys().all(|key| key == "pattern");

@@ -17,6 +17,7 @@ use serde_json::Value as Json;
 use super::Shared;
 use super::graph::Wired;
 use super::named::OwnKey;
+use crate::check;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::expression::{self, Piece};
 use crate::files::FileError;
@@ -540,14 +541,7 @@ impl Late<'_> {
 fn command(wired: &Wired<'_>, with: &CommandWith, node: &Node, late: bool, problems: &mut Vec<Diagnostic>) {
     let at = |key: &str| node.get(key).map_or(node.span, |value| value.span);
     if with.run.first().is_none_or(String::is_empty) && !late {
-        problems.push(
-            Diagnostic::error(
-                Code::MissingKey,
-                at("run"),
-                format!("`with.run` of `{}` names no program", wired.name),
-            )
-            .help("write `run = [\"python3\", \"analyse.py\"]`"),
-        );
+        problems.push(check::no_program(at("run"), wired.name));
     }
     if let Some(port) = with
         .stdin
