@@ -205,13 +205,6 @@ const fn output(name: &'static str, port: PortType, about: &'static str) -> Outp
 
 /// Limits of stage types that run no guest.
 const HOST_LIMITS: &[&str] = &["wall", "cpu"];
-/// Limits that end a sample: what it may use up, whatever the host is like.
-pub fn guest_limits() -> Vec<&'static str> {
-    let mut limits = GUEST_LIMITS.to_vec();
-    limits.retain(|limit| !HOST_LIMITS.contains(limit));
-    limits
-}
-
 /// Limits of stage types that run a guest in an emulator.
 const GUEST_LIMITS: &[&str] = &[
     "virtual-time",
@@ -224,6 +217,13 @@ const GUEST_LIMITS: &[&str] = &[
     "wall",
     "cpu",
 ];
+
+/// Limits that end a sample: what it may use up, whatever the host is like.
+pub fn guest_limits() -> Vec<&'static str> {
+    let mut limits = GUEST_LIMITS.to_vec();
+    limits.retain(|limit| !HOST_LIMITS.contains(limit));
+    limits
+}
 /// Limits of the user's own programs.
 const COMMAND_LIMITS: &[&str] = &["memory", "tasks", "file-bytes", "wall", "cpu"];
 

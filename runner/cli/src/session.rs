@@ -241,6 +241,7 @@ impl Planned {
             secrets: Some(&self.supplies.secrets),
             profiles: self.profiles(),
             hotcell: env!("CARGO_PKG_VERSION"),
+            place: self.manifest.as_deref(),
             build: build(),
             runs: Some(&how.runs),
             variants: &self.variants,
@@ -416,7 +417,11 @@ fn build() -> &'static str {
         let facts = std::env::current_exe().and_then(fs_err::metadata);
         facts.map_or_else(
             |_| String::new(),
-            |facts| format!("{} {} {}", facts.len(), facts.mtime(), facts.mtime_nsec()),
+            |facts| {
+                // Packages may set the time of what they install, nobody that of its change.
+                let (changed, nanoseconds) = (facts.ctime(), facts.ctime_nsec());
+                format!("{} {} {changed} {nanoseconds}", facts.ino(), facts.len())
+            },
         )
     });
     &BUILD

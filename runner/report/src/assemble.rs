@@ -94,10 +94,9 @@ pub fn assemble(assembly: Assembly, outputs: &dyn Outputs) -> Result<Report, Rep
 }
 
 /// Writes `report.json`: pretty, with a final newline.
-pub fn write_json(report: &Report, to: &mut dyn io::Write) -> Result<(), ReportError> {
+pub fn write_json(report: &Report, to: &mut dyn io::Write) -> Result<(), serde_json::Error> {
     serde_json::to_writer_pretty(&mut *to, report)?;
-    to.write_all(b"\n").map_err(serde_json::Error::io)?;
-    Ok(())
+    to.write_all(b"\n").map_err(serde_json::Error::io)
 }
 
 /// The same as text.

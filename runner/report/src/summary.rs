@@ -35,7 +35,7 @@ pub struct Summary {
     pub(crate) sections: Vec<(String, Part<Alike>)>,
     /// Counts, in words.
     pub(crate) totals: Vec<String>,
-    /// Instances whose samples did not end well by themselves.
+    /// The first instances whose samples did not end well by themselves and wrote something.
     pub ended_badly: Vec<Ended>,
     /// What of the plan was run, in words, where that was not all.
     pub selection: Option<String>,
@@ -363,7 +363,7 @@ fn ended_badly(report: &Report) -> Vec<Ended> {
             Some((port.to_owned(), output.path.clone()))
         });
         Ended {
-            name: report.short_name(instance),
+            name: shown(&report.short_name(instance), 200),
             wrote: wrote.collect(),
         }
     });

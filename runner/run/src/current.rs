@@ -53,7 +53,8 @@ struct Given {
     /// How many instances are in its report, and how many of these were not wanted.
     told: usize,
     skipped: usize,
-    /// Files of the run's folder that are neither outputs nor pages about samples, and their lengths.
+    /// Files of the run's folder that are neither outputs nor pages about samples, and their lengths: what was changed and
+    /// kept its length is not seen, here and of outputs.
     files: IndexMap<String, u64>,
     /// How many pages about samples there are.
     pages: usize,
@@ -189,7 +190,15 @@ fn fingerprint(plan: &Plan, options: &Options<'_>) -> Option<Digest> {
     let mut hash = io::BufWriter::with_capacity(64 << 10, Hash(Sha256::new()));
     put(
         &mut hash,
-        &(FORMAT, options.build, options.variants, engines, options.profiles),
+        &(
+            FORMAT,
+            options.hotcell,
+            options.build,
+            options.place,
+            options.variants,
+            engines,
+            options.profiles,
+        ),
     )?;
     put(&mut hash, &(&plan.name, plan.manifest, plan.seed, &plan.stages))?;
     put(&mut hash, &(&plan.samples, &plan.archives, &plan.packages))?;
@@ -246,6 +255,8 @@ pub(crate) fn note(shared: &Shared<'_>, folder: &RunFolder, report: &Report) -> 
     for name in ["result/report.json", "report.html", "run.json"] {
         files.insert(name.to_owned(), length(folder, name)?);
     }
+    let skipped = report.instances.iter();
+    let skipped = skipped.filter(|instance| instance.status == Status::Skipped);
     let mut given = Given {
         format: FORMAT.to_owned(),
         fingerprint,
@@ -253,12 +264,7 @@ pub(crate) fn note(shared: &Shared<'_>, folder: &RunFolder, report: &Report) -> 
         store,
         summary: Summary::of(report, None),
         told: report.instances.len(),
-        skipped: {
-            let instances = report.instances.iter();
-            instances
-                .filter(|instance| instance.status == Status::Skipped)
-                .count()
-        },
+        skipped: skipped.count(),
         files,
         pages: pages(folder),
         endings: IndexSet::new(),
@@ -351,13 +357,12 @@ pub fn current(plan: &Plan, options: &Options<'_>) -> Option<Current> {
 
 /// The same for a forecast: what a run would do with each instance of the plan. `None` where more than the plan and its keys
 /// is to be told.
-pub(crate) fn foreseen(shared: &Shared<'_>, detail: Detail) -> Option<Forecasts> {
-    let plan = shared.plan;
+pub(crate) fn foreseen(plan: &Plan, options: &Options<'_>, detail: Detail) -> Option<Forecasts> {
     let expands = plan.stages.values().any(|stage| stage.expansion.is_some());
     if detail == Detail::Components || expands {
         return None;
     }
-    let (_, given) = latest(plan, shared.options)?;
+    let (_, given) = latest(plan, options)?;
     let mut keys = keys(&given.keys);
     let forecasts = given.instances.iter().enumerate().map(|(index, ending)| {
         let (ending, key) = (given.endings.get_index(*ending)?, keys.next()?);
@@ -394,7 +399,7 @@ fn latest(plan: &Plan, options: &Options<'_>) -> Option<(RunFolder, Given)> {
     let same = given.format == FORMAT
         && given.instances.len() == plan.instances.len()
         && Some(&given.store) == options.store.mark().as_ref()
-        && given.programs.iter().all(|ran| programs.is_still(plan, ran))
-        && Some(given.fingerprint) == fingerprint(plan, options);
+        && Some(given.fingerprint) == fingerprint(plan, options)
+        && given.programs.iter().all(|ran| programs.is_still(plan, ran));
     same.then_some((folder, given))
 }

@@ -55,6 +55,8 @@ pub struct Options<'a> {
     pub hotcell: &'a str,
     /// Where earlier runs stand: beside them is told which is the latest good one of an experiment. Absent: none counts.
     pub runs: Option<&'a Path>,
+    /// The manifest's own place: a run of another one is another run, however alike they are. Absent: it has none.
+    pub place: Option<&'a str>,
     /// What tells this build of hotcell from any other; empty: unknown, and no run is taken for another.
     pub build: &'a str,
     /// Variants that were chosen.
@@ -92,6 +94,7 @@ impl<'a> Options<'a> {
             profiles: &[],
             hotcell: "",
             runs: None,
+            place: None,
             build: "",
             variants: &[],
             called: &[],

@@ -51,14 +51,12 @@ pub(crate) fn finish(
     };
     let report = assemble(assembly, &objects)?;
     // Of a large run each of these is megabytes: none is held as text.
-    writer.write_with("report.json", |file| {
-        Ok::<_, RunError>(write_json(&report, file)?)
-    })?;
+    writer.write_with("report.json", |file| Ok(write_json(&report, file)?))?;
     writer.publish()?;
     let facts = facts(shared, folder, wall_s, workers);
     folder.write_with("run.json", |file| {
         serde_json::to_writer_pretty(&mut *file, &facts)?;
-        Ok::<_, RunError>(file.write_all(b"\n").map_err(StoreError::from)?)
+        Ok(file.write_all(b"\n")?)
     })?;
     let keys = std::mem::take(&mut *shared.components.lock().unwrap_or_else(PoisonError::into_inner));
     folder.write_with(keys::FILE, |file| keys.write(file))?;

@@ -102,14 +102,10 @@ pub fn forecast<'a>(
     options: &Options<'_>,
     detail: Detail,
 ) -> Result<Vec<Foreseen<'a>>, StoreError> {
-    let mut shared = Shared::new(plan, options);
-    let mut forecasts = match current::foreseen(&shared, detail) {
+    let shared = Shared::new(plan, options);
+    let mut forecasts = match current::foreseen(plan, options, detail) {
         Some(forecasts) => forecasts,
-        None => {
-            // What was noted up to the first difference counts no more.
-            shared = Shared::new(plan, options);
-            one_by_one(&shared, detail)?
-        }
+        None => one_by_one(&shared, detail)?,
     };
     let mut told = Vec::with_capacity(forecasts.len());
     for (index, instance) in shared.table.in_order() {

@@ -17,7 +17,7 @@ use serde_json::Value as Json;
 /// How a key is made of its components is the store's: whoever imports records computes their keys anew.
 pub use hotcell_store::records::Components;
 
-/// The components of a key while it is made: most instances of a nothing-to-do run need no more of them than their digest.
+/// The components of a key while it is made: where something is stored, no more is needed of them than their digest.
 /// Sorted by their names, each once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Parts<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);

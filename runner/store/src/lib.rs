@@ -93,7 +93,17 @@ pub enum StoreError {
     ReadOnly(PathBuf),
     /// A record cannot be written as JSON.
     #[error("a record cannot be written: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[source] serde_json::Error),
+}
+
+impl From<serde_json::Error> for StoreError {
+    /// What the disk says while JSON is written is the disk's.
+    fn from(error: serde_json::Error) -> Self {
+        match error.is_io() {
+            true => Self::Io(error.into()),
+            false => Self::Json(error),
+        }
+    }
 }
 
 /// Name and version of the store's layout, in its file `version`.
@@ -204,8 +214,8 @@ impl Store {
         Ok(())
     }
 
-    /// Tells this store from any other, and from itself before something was removed from it: as long as the mark is the
-    /// same, what was stored still is. `None` where there is no store.
+    /// Tells this store from any other, and from itself before something was removed or replaced in it: as long as the mark is
+    /// the same, what was stored still is. `None` where there is no store.
     pub fn mark(&self) -> Option<String> {
         use std::os::unix::fs::MetadataExt as _;
         let facts = fs_err::metadata(self.0.folder.join("version")).ok()?;
@@ -217,7 +227,7 @@ impl Store {
         ))
     }
 
-    /// Something is removed: the store has a new mark.
+    /// Something is removed, or replaced: the store has a new mark.
     fn remark(&self) -> Result<(), StoreError> {
         Self::write_version(&self.0.folder)
     }

@@ -101,11 +101,23 @@ impl Store {
         Ok(bytes.and_then(|bytes| parse(key, &bytes)))
     }
 
-    /// Stores what the instance with this key gave. Its objects are stored before.
+    /// Stores what the instance with this key gave. Its objects are stored before. Where something else was stored, the store
+    /// has a new mark: who noted what was here must look again.
     pub fn put_record(&self, key: &Digest, record: &Record) -> Result<(), StoreError> {
         let body = serde_json::to_vec(record)?;
         let head = format!("{HEAD} {}\n", seal(key, &body));
-        self.place(&[head.as_bytes(), &body], &self.path(Kind::Records, key))
+        let before = self.sole_record(key).unwrap_or_default();
+        let is_other =
+            before.is_some_and(|before| before.outputs != record.outputs || before.objects != record.objects);
+        // Before and after: whoever is killed, or looks, between the two finds a mark that is not the old one.
+        if is_other {
+            self.remark()?;
+        }
+        self.place(&[head.as_bytes(), &body], &self.path(Kind::Records, key))?;
+        if is_other {
+            self.remark()?;
+        }
+        Ok(())
     }
 
     /// The file under a key, and notes that it was used. `None` where there is none, or it is larger than allowed.

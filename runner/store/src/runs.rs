@@ -87,18 +87,16 @@ impl RunFolder {
     }
 
     /// The same; what is to be in the file is written piece by piece.
-    pub fn write_with<E: From<StoreError>>(
+    pub fn write_with(
         &self,
         name: &str,
-        content: impl FnOnce(&mut dyn Write) -> Result<(), E>,
-    ) -> Result<(), E> {
+        content: impl FnOnce(&mut dyn Write) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let file = self.part(name)?;
         let mut pieces = BufWriter::new(file);
         content(&mut pieces)?;
-        let file = pieces
-            .into_inner()
-            .map_err(|error| StoreError::from(error.into_error()))?;
-        Ok(self.put(file, name)?)
+        let file = pieces.into_inner().map_err(|error| error.into_error())?;
+        self.put(file, name)
     }
 
     fn part(&self, name: &str) -> Result<NamedTempFile, StoreError> {
@@ -141,15 +139,15 @@ impl ResultWriter {
     }
 
     /// The same; what is to be in the file is written piece by piece.
-    pub fn write_with<E: From<StoreError>>(
+    pub fn write_with(
         &self,
         path: &str,
-        content: impl FnOnce(&mut dyn Write) -> Result<(), E>,
-    ) -> Result<(), E> {
+        content: impl FnOnce(&mut dyn Write) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let path = self.path(path)?;
-        let mut file = BufWriter::new(fs_err::File::create(path).map_err(StoreError::from)?);
+        let mut file = BufWriter::new(fs_err::File::create(path)?);
         content(&mut file)?;
-        Ok(file.flush().map_err(StoreError::from)?)
+        Ok(file.flush()?)
     }
 
     fn path(&self, path: &str) -> Result<PathBuf, StoreError> {

@@ -103,6 +103,54 @@ fn whatever_changed_is_seen() {
 }
 
 #[test]
+fn what_was_stored_anew_is_looked_at_anew() {
+    let lab = Lab::new();
+    // What `a` gives is another thing each time it runs.
+    let a = ["sh", "-c", "date +%s%N"];
+    let b = "cat $0";
+    let stage = |run: &Value| json!({"uses": "command", "with": {"run": run, "outputs": {"text": {"type": "file", "from": "stdout"}}}});
+    let mut second = stage(&json!(["sh", "-c", b, "${inputs.text}"]));
+    second["in"] = json!({"text": "stages.a.out.text"});
+    lab.manifest(
+        "ex.yaml",
+        &json!({"hotcell": 1, "name": "ex", "stages": {"a": stage(&json!(a)), "b": second}}),
+    );
+    let first = lab.run("ex.yaml", &["--progress", "none"]);
+    assert!(is_current(&lab));
+    lab.expect(
+        0,
+        ["run", "ex.yaml", "--progress", "none", "--only", "a", "--force"],
+    );
+    let (stdout, _) = lab.expect(0, ["plan", "ex.yaml", "--json"]);
+    let plan: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (
+            plan["instances"][0]["does"].as_str(),
+            plan["instances"][1]["does"].as_str()
+        ),
+        (Some("cached"), Some("run"))
+    );
+    assert!(!is_current(&lab));
+    assert!(lab.latest().result() != first.result());
+    assert!(is_current(&lab));
+    // The same in another place is another experiment, and answered from the same store.
+    lab.write("elsewhere/ex.yaml", fs::read(lab.path("ex.yaml")).unwrap());
+    let (stdout, _) = lab.expect(
+        0,
+        [
+            "run",
+            "elsewhere/ex.yaml",
+            "--progress",
+            "none",
+            "--state",
+            ".hotcell",
+        ],
+    );
+    assert!(!stdout.starts_with("nothing to do"), "{stdout}");
+    assert_eq!(lab.latest().statuses().keys().collect::<Vec<_>>(), ["cached"]);
+}
+
+#[test]
 fn an_experiment_whose_axes_expand_has_nothing_to_do_either() {
     let lab = Lab::new();
     let script = "mkdir -p outputs/parts; for name in a b c; do echo $name > outputs/parts/$name; done";

@@ -21,6 +21,9 @@ use crate::tree::{self, Node, Value};
 /// Greatest length of all files of a program, in bytes.
 const MAX_OWN: u64 = 256 << 20;
 
+/// Words of commands in a document of which it is kept what they name: those of all instances come first.
+const MAX_WORDS: usize = 1_000;
+
 impl Settings<'_> {
     pub(super) fn persona(
         &mut self,
@@ -260,14 +263,18 @@ impl Settings<'_> {
             }
         };
         for part in &wanted.run {
-            let known = self.own_words.entry((part.span.file, part.value.clone()));
-            let file = known.or_insert_with(|| {
+            let words = self.own_words.entry(part.span.file).or_default();
+            let file = words.get(&part.value).cloned().unwrap_or_else(|| {
                 // What is no plain path within the folder is an argument.
                 let path = load::inside(sources.folder(part.span.file), part);
-                path.ok().filter(|path| path.is_file())
+                let file = path.ok().filter(|path| path.is_file());
+                if words.len() < MAX_WORDS {
+                    words.insert(part.value.clone(), file.clone());
+                }
+                file
             });
             if let Some(path) = file {
-                take(plain(part), path.clone(), part.span, problems);
+                take(plain(part), path, part.span, problems);
             } else if part.starts_with("./") {
                 problems.push(
                     Diagnostic::error(

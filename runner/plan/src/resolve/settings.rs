@@ -143,7 +143,7 @@ pub(super) struct Settings<'a> {
     /// What patterns of own files found, by the folder that they count from.
     pub(super) globbed: HashMap<(Utf8PathBuf, String), Result<Vec<Utf8PathBuf>, FileError>>,
     /// Files that words of commands name, by the document that says them; most name none.
-    pub(super) own_words: HashMap<(u32, String), Option<Utf8PathBuf>>,
+    pub(super) own_words: HashMap<u32, HashMap<String, Option<Utf8PathBuf>>>,
     /// Digests and lengths of own files.
     pub(super) own_known: HashMap<Utf8PathBuf, (Digest, u64)>,
 }

@@ -158,7 +158,7 @@ pub(super) fn page(
     let unsupported = unsupported(subjects);
     let page = Page {
         title: &report.name,
-        tiles: tiles(report, subjects, unsupported.len()),
+        tiles: tiles(report, subjects, left_out, unsupported.len()),
         subjects: subjects.iter().map(row).collect(),
         left_out,
         tactics: tactics(report, &findings),
@@ -199,7 +199,8 @@ fn told<'a>(
         .collect()
 }
 
-fn tiles(report: &Report, subjects: &[Subject<'_>], unsupported: usize) -> Vec<Tile> {
+fn tiles(report: &Report, subjects: &[Subject<'_>], left_out: usize, unsupported: usize) -> Vec<Tile> {
+    let all = subjects.len() + left_out;
     let archs: BTreeSet<&str> = subjects
         .iter()
         .map(Subject::arch)
@@ -212,7 +213,7 @@ fn tiles(report: &Report, subjects: &[Subject<'_>], unsupported: usize) -> Vec<T
     };
     let mut tiles = vec![Tile {
         value: words::count(match report.samples.len() {
-            0 => subjects.len() as u64,
+            0 => all as u64,
             samples => samples as u64,
         }),
         label: noun.into(),
@@ -232,7 +233,7 @@ fn tiles(report: &Report, subjects: &[Subject<'_>], unsupported: usize) -> Vec<T
         value: top.map_or("none", Severity::as_str).to_owned(),
         label: "Worst finding".into(),
         note: match top.and_then(|severity| worst.get(&severity)) {
-            Some(count) => format!("in {count} of {}", subjects.len()),
+            Some(count) => format!("in {count} of {all}"),
             None => "nothing was found".into(),
         },
         tone: top.map_or("good", Severity::as_str),
