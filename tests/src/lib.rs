@@ -10,6 +10,7 @@
 //! | [`write_experiment`], [`Ledger`] | a small experiment, and what its runs have stored |
 //! | [`FaultyDisk`], [`TinyDisk`] | disks that fail |
 //! | [`busybox`], [`guests`] | programs to run; `None` with a word on stderr where this host has none |
+//! | [`commands_have_own_root`] | whether this host lets commands have all their walls |
 //! | [`qemu`] | the same program under qemu-user |
 //!
 //! Environment: `HOTCELL_BIN_DIR` (a folder with built executables; else they are built), `HOTCELL_GUESTS` (the folder
@@ -24,4 +25,4 @@ mod programs;
 pub use experiment::{Chance, EXPERIMENT, Endings, Ledger, journals, write_experiment};
 pub use faultfs::{FaultyDisk, TinyDisk};
 pub use lab::{Lab, Run, files_below};
-pub use programs::{Busybox, Guest, busybox, executables, guests, qemu};
+pub use programs::{Busybox, Guest, busybox, commands_have_own_root, executables, guests, qemu};

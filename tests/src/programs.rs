@@ -9,6 +9,8 @@ use std::{
 
 use serde_json::Value;
 
+use crate::Lab;
+
 /// The project's folder.
 fn project() -> PathBuf {
     let here =
@@ -179,4 +181,20 @@ pub fn qemu(arch: &str, argv0: &str, program: &Path, args: &[String], folder: &P
         }
         output => Some(output.unwrap()),
     }
+}
+
+/// Whether commands get a root of their own on this host; `false` with a word on stderr. Within `chroot` they do not: its root
+/// is no mount.
+pub fn commands_have_own_root() -> bool {
+    let lab = Lab::new();
+    lab.write(
+        "root.toml",
+        "hotcell = 1\nname = \"root\"\n[stages.a]\nuses = \"command\"\nwith.run = [\"true\"]\n",
+    );
+    let run = lab.run("root.toml", &["--progress", "none"]);
+    let has = run.facts.confinement.iter().any(|layer| layer == "private-root");
+    if !has {
+        eprintln!("skipped: {:?}", run.facts.fallbacks);
+    }
+    has
 }
