@@ -24,6 +24,18 @@ pub enum Status {
 }
 
 impl Status {
+    /// The word that documents have for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Cached => "cached",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+            Self::Skipped => "skipped",
+            Self::Refused => "refused",
+        }
+    }
+
     /// Whether its outputs can be used.
     pub fn has_outputs(self) -> bool {
         matches!(self, Self::Ok | Self::Cached)

@@ -8,7 +8,6 @@ use std::collections::{BTreeSet, HashMap};
 use hotcell_plan::{After, AxisValue, Instance, Plan, Wire};
 use hotcell_run::{Detail, Forecast, Foreseen};
 use hotcell_schema::forecast::{self, Does, EdgeKind, InstanceForecast, StageEdge, StageForecast};
-use hotcell_schema::outcome::Status;
 use indexmap::IndexMap;
 
 use crate::exit::Failure;
@@ -86,7 +85,7 @@ impl<'a> Outlook<'a> {
                 line.items = Some(*items as u64);
             }
             Forecast::Ends { status, reason } => {
-                line.why = format!("{}: {}", word(*status), self.names.shorten(reason));
+                line.why = format!("{}: {}", status.as_str(), self.names.shorten(reason));
                 line.status = Some(*status);
             }
         }
@@ -175,18 +174,6 @@ pub(crate) fn does(forecast: &Forecast) -> Does {
         Forecast::Later { .. } => Does::Wait,
         Forecast::Expands { .. } => Does::Expand,
         Forecast::Ends { .. } => Does::End,
-    }
-}
-
-/// A status as the word that JSON has for it.
-pub(crate) fn word(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "ok",
-        Status::Cached => "cached",
-        Status::Failed => "failed",
-        Status::Interrupted => "interrupted",
-        Status::Skipped => "skipped",
-        Status::Refused => "refused",
     }
 }
 

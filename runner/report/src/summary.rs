@@ -193,7 +193,7 @@ pub(crate) fn endings(instances: &[&InstanceReport]) -> String {
     }
     let words: Vec<String> = counts
         .iter()
-        .map(|(status, count)| format!("{count} {}", status_word(*status)))
+        .map(|(status, count)| format!("{count} {}", status.as_str()))
         .collect();
     words.join(", ")
 }
@@ -335,7 +335,7 @@ fn totals(report: &Report, facts: Option<&RunFacts>) -> Vec<String> {
             .filter(|instance| instance.status == status)
             .count();
         if count > 0 || status == Status::Ok {
-            parts.push(format!("{count} {}", status_word(status)));
+            parts.push(format!("{count} {}", status.as_str()));
         }
     }
     if let Some(facts) = facts {
@@ -373,17 +373,6 @@ fn ended_badly(report: &Report) -> Vec<Ended> {
 /// A text as it may be shown, cut.
 fn shown(text: &str, limit: usize) -> String {
     words::cut(&visible(text), limit)
-}
-
-pub(crate) fn status_word(status: Status) -> &'static str {
-    match status {
-        Status::Ok => "ok",
-        Status::Cached => "cached",
-        Status::Failed => "failed",
-        Status::Interrupted => "interrupted",
-        Status::Skipped => "skipped",
-        Status::Refused => "refused",
-    }
 }
 
 pub(crate) fn plural(count: usize, noun: &str) -> String {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement, LineStyle, Table, TableStyle};
 use hotcell_schema::finding::Severity;
 
-use crate::summary::{Part, Row, Summary, plural, status_word};
+use crate::summary::{Part, Row, Summary, plural};
 
 /// How the summary is written.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +53,7 @@ pub fn summary(summary: &Summary, style: Style) -> String {
         for alike in &section.first {
             out.push_str(&format!(
                 "  {} {}: {}{}\n",
-                paint(status_word(alike.status), "33", style),
+                paint(alike.status.as_str(), "33", style),
                 alike.which,
                 alike.reason,
                 alike.names

@@ -247,8 +247,10 @@ impl io::Write for Hash {
 pub(crate) fn note(shared: &Shared<'_>, folder: &RunFolder, report: &Report) -> Result<(), StoreError> {
     let (plan, options) = (shared.plan, shared.options);
     let whole = options.selection.is_none() && options.again.is_empty() && !options.build.is_empty();
-    let known = options.store.mark().zip(fingerprint(plan, options));
-    let Some((store, fingerprint)) = known.filter(|_| whole) else {
+    if !whole {
+        return Ok(());
+    }
+    let Some((store, fingerprint)) = options.store.mark().zip(fingerprint(plan, options)) else {
         return Ok(());
     };
     let mut files = IndexMap::new();

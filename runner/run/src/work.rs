@@ -453,8 +453,7 @@ pub(crate) fn check_dependencies(shared: &Shared<'_>, instance: &Instance) -> Re
             // A condition can ask how a stage ended; it need not have ended well.
             _ if optional.contains(&index) && !feeds(instance, index) => Ok(()),
             status => {
-                let status = serde_json::to_string(&status).unwrap_or_default();
-                let reason = format!("`{}` is {}", before.name, status.trim_matches('"'));
+                let reason = format!("`{}` is {}", before.name, status.as_str());
                 Err(Done {
                     // Whoever waits for what was not wanted was not wanted either.
                     blocked: done.blocked || done.status.is_bad(),

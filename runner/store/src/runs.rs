@@ -100,10 +100,7 @@ impl RunFolder {
     }
 
     fn part(&self, name: &str) -> Result<NamedTempFile, StoreError> {
-        let path = self.folder.join(name);
-        if let Some(folder) = path.parent() {
-            fs_err::create_dir_all(folder)?;
-        }
+        within(&self.folder, name)?;
         Ok(tempfile::Builder::new()
             .prefix(".part-")
             .tempfile_in(&self.folder)?)
@@ -115,6 +112,15 @@ impl RunFolder {
             .map_err(|error| error.error)?;
         Ok(())
     }
+}
+
+/// A path in a folder; the folders on its way are made.
+fn within(folder: &Path, path: &str) -> Result<PathBuf, StoreError> {
+    let path = folder.join(path);
+    if let Some(folder) = path.parent() {
+        fs_err::create_dir_all(folder)?;
+    }
+    Ok(path)
 }
 
 /// Temporary files are private; what a run leaves is for everyone whom the folder lets in.
@@ -134,8 +140,7 @@ pub struct ResultWriter {
 impl ResultWriter {
     /// Writes one file of the result; `path` is relative and made by us, never by a sample.
     pub fn write(&self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let path = self.path(path)?;
-        Ok(fs_err::write(path, bytes)?)
+        Ok(fs_err::write(within(&self.partial, path)?, bytes)?)
     }
 
     /// The same; what is to be in the file is written piece by piece.
@@ -144,18 +149,10 @@ impl ResultWriter {
         path: &str,
         content: impl FnOnce(&mut dyn Write) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let path = self.path(path)?;
+        let path = within(&self.partial, path)?;
         let mut file = BufWriter::new(fs_err::File::create(path)?);
         content(&mut file)?;
         Ok(file.flush()?)
-    }
-
-    fn path(&self, path: &str) -> Result<PathBuf, StoreError> {
-        let path = self.partial.join(path);
-        if let Some(folder) = path.parent() {
-            fs_err::create_dir_all(folder)?;
-        }
-        Ok(path)
     }
 
     /// The result is complete: it appears under its name.

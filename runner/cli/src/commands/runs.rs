@@ -13,7 +13,6 @@ use serde_json::json;
 use super::diff::read_report;
 use crate::args::{Global, RunsArgs, RunsCommand, RunsListArgs, RunsRmArgs, RunsShowArgs};
 use crate::exit::{Exit, Failure};
-use crate::outlook::word;
 use crate::places::Places;
 use crate::runs::{self, Run, State};
 use crate::ui;
@@ -249,7 +248,7 @@ fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
         for trouble in troubles.iter().take(SHOWN) {
             ui::out(&format!(
                 "{} {}  {}",
-                ui::styled(ui::YELLOW, format!("{:11}", word(trouble.status))),
+                ui::styled(ui::YELLOW, format!("{:11}", trouble.status.as_str())),
                 ui::plain(&trouble.short),
                 ui::plain(&trouble.reason)
             ));

@@ -14,7 +14,7 @@ use super::tree::{Row, Tree};
 use super::{AttackMark, Badge, SeverityCount, Subject, attack_marks, outcome_badge, severity_counts};
 use crate::assemble::EventStream;
 use crate::outputs::{self, Outputs};
-use crate::summary::{stage_label, status_word};
+use crate::summary::stage_label;
 use crate::{ReportError, words};
 
 /// Greatest number of bytes shown of standard output and of standard error.
@@ -503,7 +503,7 @@ fn stage(instance: &InstanceReport) -> Stage<'_> {
     Stage {
         name: &instance.name,
         uses: &instance.uses,
-        status: status_word(instance.status),
+        status: instance.status.as_str(),
         reason: instance.reason.as_deref().unwrap_or_default(),
         outputs: instance
             .outputs

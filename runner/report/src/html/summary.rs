@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::matrix::Matrix;
 use super::{AttackMark, Badge, SeverityCount, Subject, attack_marks, outcome_badge, severity_counts};
-use crate::summary::{endings, runs_samples, status_word};
+use crate::summary::{endings, runs_samples};
 use crate::{ReportError, words};
 
 /// Greatest number of names listed beside a finding or a call.
@@ -189,7 +189,7 @@ fn told<'a>(
             let facts = facts.and_then(|facts| facts.instances.get(&instance.name));
             Trouble {
                 name: report.short_name(instance),
-                status: status_word(instance.status),
+                status: instance.status.as_str(),
                 reason: report.shorten(instance.reason.as_deref().unwrap_or("no reason was given")),
                 error: facts.and_then(|facts| facts.error.as_deref()).unwrap_or_default(),
                 attempts: facts.map_or(0, |facts| facts.attempts),
@@ -365,7 +365,7 @@ fn row(subject: &Subject<'_>) -> SubjectRow {
             .map(outcome_badge)
             .collect(),
         unsupported: calls.len(),
-        status: worst.map_or("", status_word),
+        status: worst.map_or("", Status::as_str),
         ended: endings(&subject.instances),
     }
 }
@@ -546,7 +546,7 @@ fn run_facts<'a>(report: &Report, facts: &'a RunFacts) -> Facts<'a> {
             .take(MAX_FACTS)
             .map(|(name, instance)| FactRow {
                 name: report.shorten(name),
-                status: status_word(instance.status),
+                status: instance.status.as_str(),
                 wall: format!("{:.3} s", instance.wall_s),
                 cpu: format!("{:.3} s", instance.cpu_s),
                 memory: words::size(instance.peak_kib.saturating_mul(1024)),
