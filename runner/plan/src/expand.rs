@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 use crate::expression::{self, Evaluator, ExpressionError, Piece};
 use crate::naming;
 use crate::plan::{AxisValue, Expansion, Instance, Item, Plan, PlannedStage, Wire};
+use crate::with::With;
 use crate::words;
 
 impl Plan {
@@ -59,16 +60,16 @@ impl Plan {
         &self,
         instance: &Instance,
         stages: Map<String, Json>,
-    ) -> Result<Json, ExpressionError> {
+    ) -> Result<With, ExpressionError> {
         let mut context = self.context(instance);
         if let Json::Object(names) = &mut context {
             names.insert("stages".into(), Json::Object(stages));
         }
-        let mut with = Evaluator::default().fill_all(&instance.with, &context)?;
+        let mut with = Evaluator::default().fill_all(&instance.with.json(), &context)?;
         if StageType::find(&instance.uses).is_some_and(|stage_type| stage_type.open) {
             words::of_json(&mut with);
         }
-        Ok(with)
+        Ok(With::from(&with))
     }
 
     /// The expressions in the settings of an instance, one after the other.
@@ -89,7 +90,7 @@ impl Plan {
             }
         }
         let mut out = String::new();
-        each(&instance.with, &mut out);
+        each(&instance.with.json(), &mut out);
         out
     }
 

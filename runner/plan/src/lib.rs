@@ -23,7 +23,7 @@
 //! | [`debian`] | what Debian writes about its packages |
 //! | [`resolve`] | samples, graph of stages, instances |
 //! | [`lock`] | what a plan is made of, pinned |
-//! | [`plan`](mod@plan) | the plan as plain data |
+//! | [`plan`](mod@plan), [`with`] | the plan as plain data; in it the settings of each instance |
 //!
 //! ```no_run
 //! # use hotcell_plan::{Options, Profiles, load, plan};
@@ -58,6 +58,7 @@ pub mod shipped;
 pub mod sources;
 pub mod tree;
 mod vars;
+pub mod with;
 mod words;
 
 pub use self::plan::{

@@ -2,7 +2,6 @@
 //! manifest and inputs; written as `plan.json` and by `hotcell plan --json`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_schema::arch::ArchProfile;
@@ -16,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::reader::Package;
+use crate::with::With;
 
 /// Name of the plan's format.
 pub const FORMAT: &str = "hotcell-plan";
@@ -201,9 +201,9 @@ pub struct Instance {
     pub uses: String,
     /// Values of the axes, in the order of their names.
     pub axes: IndexMap<String, AxisValue>,
-    /// `with`, read into the stage type's own struct and written again with every default:
-    /// `serde_json::from_value::<LinuxWith>` and its like read it.
-    pub with: Arc<Json>,
+    /// `with`, read into the stage type's own struct and written again with every default: `with.read::<LinuxWith>()` and
+    /// its like read it.
+    pub with: With,
     /// The results that `with` still needs: it then holds `${}`, which are filled in at run time. Absent: `with` is final.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late: Option<Late>,

@@ -156,7 +156,7 @@ fn a_manifest_becomes_instances() {
         ),
         (5_000_000_000, Some(120_000_000_000))
     );
-    let with: LinuxWith = serde_json::from_value((*run.with).clone()).unwrap();
+    let with: LinuxWith = run.with.read().unwrap();
     assert_eq!(
         (with.args.as_slice(), with.network),
         (
@@ -237,7 +237,7 @@ fn documents_merge_and_paths_count_from_their_own() {
     assert_eq!(plan.samples[0].origin, Origin::File("base/bin/one".into()));
     let run = &plan.instances[0];
     assert_eq!(
-        (run.with["args"].clone(), run.with["argv0"].clone()),
+        (run.with.json()["args"].clone(), run.with.json()["argv0"].clone()),
         (json!(["three"]), json!("x"))
     );
     assert_eq!(plan.stages["run"].limits.guest.events, 5);
@@ -398,7 +398,7 @@ fn variables_variants_and_set_work_together() {
     let plan = folder.plan("m.toml", &Options::default());
     assert_eq!((plan.seed, plan.instances.len()), (9, 2));
     assert_eq!(plan.stages["a"].limits.guest.events, 5);
-    assert_eq!(plan.instances[1].with["trace"], 2);
+    assert_eq!(plan.instances[1].with.json()["trace"], 2);
     assert_eq!(plan.instances[0].when.as_ref().unwrap().value, Some(true));
     let options = Options {
         variants: vec!["more".into(), "twice".into()],
@@ -421,7 +421,7 @@ fn values_that_are_no_texts_are_written_out_as_words() {
     )]);
     let plan = place.plan("m.toml", &Options::default());
     let words = |index: usize| {
-        let with = &plan.instances[index].with;
+        let with = plan.instances[index].with.json();
         (with["run"].to_string(), with["env"]["N"].to_string())
     };
     assert_eq!(words(0), (r#"["tool","1","n=1"]"#.into(), r#""1""#.into()));

@@ -8,9 +8,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use hotcell_plan::with::With;
 use hotcell_plan::{Instance, Plan};
 use hotcell_report::Summary;
 use hotcell_schema::digest::Digest;
@@ -209,7 +209,7 @@ fn fingerprint(plan: &Plan, options: &Options<'_>) -> Option<Digest> {
     let mut with = None;
     for instance in &plan.instances {
         // Most instances of a stage share their settings.
-        if with.is_none_or(|with| !Arc::ptr_eq(with, &instance.with)) {
+        if with.is_none_or(|with: &With| !with.is_clone_of(&instance.with)) {
             with = Some(&instance.with);
             put(&mut hash, &instance.with)?;
         }

@@ -163,7 +163,7 @@ pub fn execute(
 ) -> Result<RunOutcome, RunError> {
     let began = Instant::now();
     options.store.read_afresh();
-    folder.write("plan.json", &serde_json::to_vec(plan)?)?;
+    folder.write_with("plan.json", |file| Ok(serde_json::to_writer(file, plan)?))?;
     let mut shared = Shared::new(plan, options);
     shared.left = Some(Left::new(folder));
     let shared = shared;

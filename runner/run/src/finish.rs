@@ -28,6 +28,10 @@ pub(crate) fn finish(
     workers: usize,
 ) -> Result<(Report, RunFacts), RunError> {
     let plan = shared.plan;
+    // First what the report does not need: of a large run it is megabytes.
+    let keys = std::mem::take(&mut *shared.components.lock().unwrap_or_else(PoisonError::into_inner));
+    folder.write_with(keys::FILE, |file| keys.write(file))?;
+    drop(keys);
     let objects = Objects::new(shared);
     let writer = folder.begin_result()?;
     let mut instances = Vec::with_capacity(plan.instances.len());
@@ -58,9 +62,6 @@ pub(crate) fn finish(
         serde_json::to_writer_pretty(&mut *file, &facts)?;
         Ok(file.write_all(b"\n")?)
     })?;
-    let keys = std::mem::take(&mut *shared.components.lock().unwrap_or_else(PoisonError::into_inner));
-    folder.write_with(keys::FILE, |file| keys.write(file))?;
-    drop(keys);
     html::pages(&report, Some(&facts), &objects, &mut |path, page| {
         folder.write(path, page.as_bytes()).map_err(|error| match error {
             StoreError::Io(error) => error,

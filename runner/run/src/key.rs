@@ -5,14 +5,14 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
+use hotcell_plan::with::With;
 use hotcell_plan::{Instance, Plan, PlannedStage, Wire};
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::stage::{PortType, StageType};
 use serde::Serialize;
-use serde_json::Value as Json;
 
 /// How a key is made of its components is the store's: whoever imports records computes their keys anew.
 pub use hotcell_store::records::Components;
@@ -59,7 +59,7 @@ struct OfStage {
     /// Limits that were asked for.
     asked: String,
     /// The settings of its first instance; most stages have the same for all.
-    with: Option<(Arc<Json>, String)>,
+    with: Option<(With, String)>,
 }
 
 impl OfStage {
@@ -72,7 +72,7 @@ impl OfStage {
             name: name.unwrap_or_default(),
             limits: digest_of(&stage.limits.guest),
             asked: digest_of(&(&stage.limits.asked, stage.limits.cpu)),
-            with: first.map(|first| (Arc::clone(&first.with), digest_of(&first.with))),
+            with: first.map(|first| (first.with.clone(), digest_of(&first.with))),
         }
     }
 }
@@ -110,7 +110,7 @@ impl Memory {
         let stage = self.stages.get(&instance.stage);
         add("engine".into(), engine.into());
         let shared = stage.and_then(|stage| stage.with.as_ref());
-        let shared = shared.filter(|(with, _)| Arc::ptr_eq(with, &instance.with));
+        let shared = shared.filter(|(with, _)| with.is_clone_of(&instance.with));
         add(
             "with".into(),
             shared.map_or_else(

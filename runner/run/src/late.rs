@@ -2,7 +2,6 @@
 //! that a stage gave.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use hotcell_plan::Instance;
 
@@ -26,7 +25,7 @@ pub(crate) fn complete<'i>(
             )
         })?;
         let complete = instance.to_mut();
-        complete.with = Arc::new(with);
+        complete.with = with;
         complete.late = None;
     }
     if instance.arch.is_none()

@@ -33,7 +33,9 @@ pub(crate) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
 
 /// The settings of a stage type, which the planner wrote.
 fn settings<T: DeserializeOwned>(instance: &Instance) -> Result<T, Done> {
-    T::deserialize(&*instance.with)
+    instance
+        .with
+        .read()
         .map_err(|error| Done::failed("the plan's settings cannot be read", error.to_string()))
 }
 

@@ -131,7 +131,7 @@ fn explain(instance: &Instance, forecast: &Forecast, past: &Past, names: &Names<
             ui::plain(value)
         ));
         if name == "with" {
-            let settings = hotcell_report::words::cut(&instance.with.to_string(), 400);
+            let settings = hotcell_report::words::cut(instance.with.as_str(), 400);
             ui::out(&format!("  {:12} {}", "", ui::plain(&settings)));
         }
     }

@@ -353,7 +353,12 @@ fn observed_stages(plan: &Plan) -> BTreeSet<String> {
             before.is_some_and(|before| observed.contains(&before.stage))
         };
         let by_itself = StageType::find(&instance.uses).is_some_and(|stage| !stage.exact)
-            || instance.with.get("observed").and_then(serde_json::Value::as_bool) == Some(true);
+            || instance
+                .with
+                .json()
+                .get("observed")
+                .and_then(serde_json::Value::as_bool)
+                == Some(true);
         let wires = instance.inputs.values().flatten().chain(&instance.expands);
         let by_input = wires.into_iter().any(|wire| match wire {
             Wire::Output { instance, .. } => from(instance),

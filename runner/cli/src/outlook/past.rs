@@ -115,7 +115,7 @@ impl Past {
             .entry(run.to_owned())
             .or_insert_with(|| Settings::of(&self.runs.join(run)));
         let then = then.get(&instance.name);
-        then.map(|then| settings::differences(then, &instance.with))
+        then.map(|then| settings::differences(then, &instance.with.json()))
             .unwrap_or_default()
     }
 

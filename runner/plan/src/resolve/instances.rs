@@ -1,7 +1,6 @@
 //! Axes, their product, and everything that each instance has of its own.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 
 use hotcell_schema::digest::Digest;
 use hotcell_schema::job::GuestLimits;
@@ -21,6 +20,7 @@ use crate::plan::{
     literal_text,
 };
 use crate::sources::Sources;
+use crate::with::With;
 
 /// Greatest number of instances of a plan.
 const MAX_INSTANCES: usize = 1_000_000;
@@ -353,7 +353,7 @@ fn bare(
         stage: wired.name.to_owned(),
         uses: wired.stage.uses.value.clone(),
         axes,
-        with: Arc::new(Json::Null),
+        with: With::default(),
         late: None,
         inputs: IndexMap::new(),
         needs: Vec::new(),
@@ -644,7 +644,7 @@ fn fill(
     let Some(read) = settings.read(wired, settled, context.as_ref(), sources, problems) else {
         return;
     };
-    instance.with = read.json;
+    instance.with = read.with;
     if read.late {
         instance.late.get_or_insert_default();
     }

@@ -1,7 +1,6 @@
 //! `with`, in its second pass: `${}` is filled in, and the values are read into the stage type's own struct.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 
@@ -25,13 +24,14 @@ use crate::plan::{FileSet, Plan, RuleSet};
 use crate::sources::Sources;
 use crate::tree::read::{ReadError, read};
 use crate::tree::{Entry, Node, Value};
+use crate::with::With;
 use crate::words;
 
 /// What `with` of an instance says.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Read {
     /// The struct, with every default.
-    pub json: Arc<Json>,
+    pub with: With,
     /// Whether the stage type runs code of some architecture.
     pub runs: bool,
     /// Name of the arch profile that is asked for.
@@ -42,7 +42,7 @@ pub(super) struct Read {
     pub rules: Option<String>,
     /// Key of the program's own files.
     pub files: Option<String>,
-    /// Whether something in it is known at run time only: `json` is then as it is written.
+    /// Whether something in it is known at run time only: `with` is then as it is written.
     pub late: bool,
 }
 
@@ -149,22 +149,22 @@ pub(super) struct Settings<'a> {
 }
 
 /// The typed struct of a stage type, and what all stage types have in common.
-fn typed(uses: &str, node: &Node) -> Result<(Json, Names), ReadError> {
-    fn json(value: &impl Serialize) -> Result<Json, ReadError> {
-        serde_json::to_value(value).map_err(|error| ReadError {
+fn typed(uses: &str, node: &Node) -> Result<(With, Names), ReadError> {
+    fn written(settings: &impl Serialize) -> Result<With, ReadError> {
+        With::of(settings).map_err(|error| ReadError {
             message: error.to_string(),
             span: None,
         })
     }
     let mut names = Names::default();
-    let json = match uses {
-        "inspect/elf" => json(&read::<InspectWith>(node)?)?,
+    let with = match uses {
+        "inspect/elf" => written(&read::<InspectWith>(node)?)?,
         "unicorn/payload" => {
             let with: PayloadWith = read(node)?;
             names.arch = Some(with.arch.clone());
             names.runs = true;
             names.code = with.code.is_some();
-            json(&with)?
+            written(&with)?
         }
         "unicorn/linux" => {
             let with: LinuxWith = read(node)?;
@@ -172,18 +172,18 @@ fn typed(uses: &str, node: &Node) -> Result<(Json, Names), ReadError> {
             names.runs = true;
             names.persona = Some(with.persona.clone().unwrap_or_else(|| "server".into()));
             names.sink = with.network == NetworkMode::Sink;
-            json(&with)?
+            written(&with)?
         }
         "detect/rules" => {
             let with: RulesWith = read(node)?;
             names.rules = Some(with.rules.clone());
-            json(&with)?
+            written(&with)?
         }
         "command" => {
             let with: CommandWith = read(node)?;
-            let json = json(&with)?;
+            let text = written(&with)?;
             names.command = Some(with);
-            json
+            text
         }
         other => {
             return Err(ReadError {
@@ -192,7 +192,7 @@ fn typed(uses: &str, node: &Node) -> Result<(Json, Names), ReadError> {
             });
         }
     };
-    Ok((json, names))
+    Ok((with, names))
 }
 
 #[derive(Debug, Default)]
@@ -291,7 +291,7 @@ impl<'a> Settings<'a> {
         };
         if let (Some(read), true) = (&mut read, late.found) {
             read.late = true;
-            read.json = Arc::new(settled.node.to_json());
+            read.with = With::from(&settled.node.to_json());
         }
         mistakes.retain(|mistake| settled.is_new(mistake));
         problems.append(&mut mistakes);
@@ -306,7 +306,7 @@ impl<'a> Settings<'a> {
         sources: &mut Sources,
         problems: &mut Vec<Diagnostic>,
     ) -> Option<Read> {
-        let (json, names) = match typed(wired.stage_type.name, node) {
+        let (with, names) = match typed(wired.stage_type.name, node) {
             Ok(read) => read,
             Err(error) => {
                 let span = error.span.unwrap_or(node.span);
@@ -321,7 +321,7 @@ impl<'a> Settings<'a> {
         let at = |key: &str| node.get(key).map_or(node.span, |value| value.span);
         let before = problems.len();
         let mut read = Read {
-            json: Arc::new(json),
+            with,
             runs: names.runs,
             ..Read::default()
         };

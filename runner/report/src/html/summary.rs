@@ -30,6 +30,8 @@ struct Page<'a> {
     unsupported: Vec<CallRow>,
     troubles: Vec<Trouble<'a>>,
     skipped: Vec<Trouble<'a>>,
+    /// How many more were skipped.
+    skipped_more: usize,
     runs_samples: bool,
     has_samples: bool,
     provenance: Provenance<'a>,
@@ -144,8 +146,8 @@ struct FactRow<'a> {
     error: &'a str,
 }
 
-/// Greatest number of instances in the table of host facts.
-const MAX_FACTS: usize = 2_000;
+/// Greatest number of instances in the table of host facts, and in that of what was skipped.
+const MAX_ROWS: usize = 2_000;
 
 pub(super) fn page(
     report: &Report,
@@ -156,6 +158,14 @@ pub(super) fn page(
     let matrix = Matrix::new(subjects);
     let findings = findings(report, subjects);
     let unsupported = unsupported(subjects);
+    let is_skipped = |instance: &&InstanceReport| {
+        instance.status == Status::Skipped || (instance.status.has_outputs() && instance.reason.is_some())
+    };
+    let bad = report
+        .instances
+        .iter()
+        .filter(|instance| instance.status.is_bad());
+    let skipped = || report.instances.iter().filter(is_skipped);
     let page = Page {
         title: &report.name,
         tiles: tiles(report, subjects, left_out, unsupported.len()),
@@ -165,10 +175,9 @@ pub(super) fn page(
         findings,
         has_matrix: !matrix.is_empty(),
         unsupported,
-        troubles: told(report, facts, |instance| instance.status.is_bad()),
-        skipped: told(report, facts, |instance| {
-            instance.status == Status::Skipped || (instance.status.has_outputs() && instance.reason.is_some())
-        }),
+        troubles: told(report, facts, bad),
+        skipped: told(report, facts, skipped().take(MAX_ROWS)),
+        skipped_more: skipped().skip(MAX_ROWS).count(),
         runs_samples: runs_samples(report),
         has_samples: !report.samples.is_empty(),
         provenance: provenance(report),
@@ -177,14 +186,13 @@ pub(super) fn page(
     Ok(hotcell_render::html("report.html", &page, &matrix)?)
 }
 
-/// Instances of a kind, with their reasons.
+/// Instances with their reasons.
 fn told<'a>(
     report: &'a Report,
     facts: Option<&'a RunFacts>,
-    is_of: impl Fn(&InstanceReport) -> bool,
+    instances: impl Iterator<Item = &'a InstanceReport>,
 ) -> Vec<Trouble<'a>> {
-    let of_kind = report.instances.iter().filter(|instance| is_of(instance));
-    of_kind
+    instances
         .map(|instance| {
             let facts = facts.and_then(|facts| facts.instances.get(&instance.name));
             Trouble {
@@ -543,7 +551,7 @@ fn run_facts<'a>(report: &Report, facts: &'a RunFacts) -> Facts<'a> {
         instances: facts
             .instances
             .iter()
-            .take(MAX_FACTS)
+            .take(MAX_ROWS)
             .map(|(name, instance)| FactRow {
                 name: report.shorten(name),
                 status: instance.status.as_str(),
@@ -554,6 +562,6 @@ fn run_facts<'a>(report: &Report, facts: &'a RunFacts) -> Facts<'a> {
                 error: instance.error.as_deref().unwrap_or_default(),
             })
             .collect(),
-        more: facts.instances.len().saturating_sub(MAX_FACTS),
+        more: facts.instances.len().saturating_sub(MAX_ROWS),
     }
 }

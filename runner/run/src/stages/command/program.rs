@@ -10,6 +10,7 @@ use hotcell_cells::command::{Commands, PATH};
 use hotcell_plan::{FileSet, Instance, Plan};
 use hotcell_schema::command::CommandWith;
 use hotcell_schema::digest::Digest;
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use super::check::Schemas;
@@ -105,9 +106,7 @@ impl Programs {
 
     /// The executable that an instance means.
     pub(crate) fn program(&self, plan: &Plan, instance: &Instance) -> Result<Arc<Program>, String> {
-        let name = instance.with.get("run").and_then(|run| run.get(0));
-        let name = name.and_then(serde_json::Value::as_str).unwrap_or_default();
-        self.named(plan, name, instance.files.as_ref())
+        self.named(plan, &name_of(instance), instance.files.as_ref())
     }
 
     /// All programs that were asked for and are there.
@@ -161,10 +160,8 @@ impl Programs {
                     pins.extend(files.map(|(path, digest)| (path.display().to_string(), digest.to_string())));
                 }
                 Err(_) => {
-                    let name = instance.with.get("run").and_then(|run| run.get(0));
-                    let name = name.and_then(serde_json::Value::as_str).unwrap_or_default();
                     // Never equal to one that is there.
-                    pins.insert(name.to_owned(), "not on this host".into());
+                    pins.insert(name_of(instance), "not on this host".into());
                 }
             }
         }
@@ -274,6 +271,17 @@ impl Programs {
         own.insert(name.clone(), Arc::clone(&files));
         Ok(files)
     }
+}
+
+/// The program that an instance names; nothing where its settings are not final and name none yet.
+fn name_of(instance: &Instance) -> String {
+    #[derive(Deserialize)]
+    struct Named {
+        run: Vec<String>,
+    }
+    let named = instance.with.read::<Named>();
+    let words = named.map(|named| named.run).unwrap_or_default();
+    words.into_iter().next().unwrap_or_default()
 }
 
 /// What is the user's and not for commands, even where it lies in a folder that they see.
