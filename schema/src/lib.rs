@@ -8,6 +8,7 @@
 //! | [`stage`] | the registry of stage types: typed ports and `with` settings |
 //! | [`arch`] | an architecture as data (`arch-profiles/*.toml`) |
 //! | [`persona`] | the machine that a guest believes to run on |
+//! | [`cores`] | processor cores as people and the kernel list them |
 //! | [`job`] | what the runner asks of a cell, and what the cell answers |
 //! | [`unpack`] | what the runner asks of the process that reads archives, and its answer |
 //! | [`event`] | what a sample did, one typed enum, as JSON lines |
@@ -28,6 +29,7 @@
 
 pub mod arch;
 pub mod command;
+pub mod cores;
 pub mod diagnostic;
 pub mod diff;
 pub mod digest;

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | [`protocol`] | frames, messages, and a reader that bounds everything |
 //! | [`contract`] | the [`Cell`](contract::Cell) trait: what every engine can be asked |
+//! | [`cores`] | what cores a host has, what each is for, and whose turn it is |
 //! | [`intake`] | what one cell says, in order and within bounds |
 //! | [`supervise`] | blobs, namespaces, limits, usage and end of a cell process |
 //! | [`process`] | [`ProcessCell`](process::ProcessCell): a cell that is a process speaking the protocol |
@@ -20,9 +21,12 @@
 //! | [`stop`] | one stop request that all cells obey |
 //! | [`cell_side`] | what a cell executable uses: connection, blobs, confinement of itself |
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod cell_side;
 pub mod command;
 pub mod contract;
+pub mod cores;
 pub mod intake;
 pub mod process;
 pub mod protocol;

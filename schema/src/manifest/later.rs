@@ -19,9 +19,9 @@ pub struct Cores {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 4095))]
     pub chores: Option<u32>,
-    /// The cores for guests: ranges and numbers, for instance `2-15` or `2-7,10,12-15`.
+    /// The cores for guests: ranges and numbers, for instance `2-15` or `2-7,10,12-15`; `2-` means all from 2 on.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = "^[0-9]{1,4}(-[0-9]{1,4})?( ?, ?[0-9]{1,4}(-[0-9]{1,4})?)*$"))]
+    #[schemars(regex(pattern = "^[0-9]{1,4}(-([0-9]{1,4})?)?( ?, ?[0-9]{1,4}(-([0-9]{1,4})?)?)*$"))]
     pub pool: Option<String>,
     /// How long a cell runs before another has its turn.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,6 +36,22 @@ pub struct Cores {
     /// What happens where the host has too few cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_small_host: Option<OnSmallHost>,
+    /// Whether the control core's work runs under a real-time policy of the kernel's scheduler, `SCHED_FIFO`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub real_time: Option<RealTime>,
+}
+
+/// Whether the control core's work runs under a real-time policy (`sched(7)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RealTime {
+    /// Never.
+    Off,
+    /// Where the host allows it.
+    #[default]
+    Try,
+    /// Without it nothing runs.
+    Require,
 }
 
 /// How strictly cores are kept apart.

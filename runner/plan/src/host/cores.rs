@@ -1,17 +1,12 @@
 //! Who may use which core.
 
-use std::ops::RangeInclusive;
-
+use hotcell_schema::cores::{CoreList, CoreSet, MAX_CORE};
 use hotcell_schema::manifest::Cores;
 use hotcell_schema::manifest::later::OnSmallHost;
 
 use crate::diagnostics::{Code, Diagnostic};
 use crate::tree::Node;
 
-/// Greatest number of a core.
-const MAX_CORE: u32 = 4095;
-/// Greatest number of ranges of a pool.
-const MAX_RANGES: usize = 1024;
 /// The part of the pool that exclusive cells may hold where the document does not say it, in percent; also the greatest.
 const HALF: usize = 50;
 
@@ -56,8 +51,8 @@ pub(super) fn check(cores: Option<&Cores>, tree: &Node, problems: &mut Vec<Diagn
         );
     }
     let text = cores.pool.as_ref()?;
-    let ranges = match read(text) {
-        Ok(ranges) => ranges,
+    let list = match text.parse::<CoreList>() {
+        Ok(list) => list,
         Err(why) => {
             problems.push(
                 Diagnostic::error(
@@ -65,25 +60,26 @@ pub(super) fn check(cores: Option<&Cores>, tree: &Node, problems: &mut Vec<Diagn
                     at("pool"),
                     format!("`{text}` is no list of cores: {why}"),
                 )
-                .help("write ranges and numbers: \"2-15\" or \"2-7,10,12-15\""),
+                .help("write ranges and numbers: \"2-15\", \"2-7,10,12-15\", or \"2-\" for all from 2 on"),
             );
             return None;
         }
     };
+    let ranges = list.ranges();
     for (index, range) in ranges.iter().enumerate() {
         let before = ranges.iter().take(index);
-        if let Some(other) = before.into_iter().find(|other| overlap(other, range)) {
+        if let Some(other) = before.into_iter().find(|other| other.overlaps(range)) {
             problems.push(Diagnostic::error(
                 Code::Cores,
                 at("pool"),
-                format!("{} and {} of the pool overlap", shown(other), shown(range)),
+                format!("{other} and {range} of the pool overlap"),
             ));
         }
     }
     for (key, core) in [("control", cores.control), ("chores", cores.chores)] {
         if let Some(core) = core
             && !sharing
-            && ranges.iter().any(|range| range.contains(&core))
+            && ranges.iter().any(|range| range.contains(core))
         {
             problems.push(
                 Diagnostic::error(
@@ -98,9 +94,10 @@ pub(super) fn check(cores: Option<&Cores>, tree: &Node, problems: &mut Vec<Diagn
             );
         }
     }
-    let mut numbers: Vec<u32> = ranges.into_iter().flatten().collect();
-    numbers.sort_unstable();
-    numbers.dedup();
+    // How many cores an open range has, only the host knows.
+    let is_open = ranges.iter().any(|range| range.last.is_none());
+    let any_host: CoreSet = (0..=MAX_CORE).collect();
+    let (numbers, _) = list.among(&any_host);
     let part = match cores.exclusive_max.as_deref().map(percent) {
         None => HALF,
         Some(Some(part)) if part <= HALF => part,
@@ -127,48 +124,10 @@ pub(super) fn check(cores: Option<&Cores>, tree: &Node, problems: &mut Vec<Diagn
             HALF
         }
     };
-    Some(Pool {
+    (!is_open).then(|| Pool {
         cores: numbers.len(),
         exclusive: numbers.len() * part / 100,
     })
-}
-
-fn overlap(a: &RangeInclusive<u32>, b: &RangeInclusive<u32>) -> bool {
-    a.start() <= b.end() && b.start() <= a.end()
-}
-
-fn shown(range: &RangeInclusive<u32>) -> String {
-    if range.start() == range.end() {
-        range.start().to_string()
-    } else {
-        format!("{}-{}", range.start(), range.end())
-    }
-}
-
-fn read(text: &str) -> Result<Vec<RangeInclusive<u32>>, String> {
-    let number = |text: &str| match text.trim().parse::<u32>() {
-        // Rust reads a sign.
-        Ok(_) if text.trim().starts_with('+') => Err(format!("`{}` is no number", text.trim())),
-        Ok(core) if core <= MAX_CORE => Ok(core),
-        Ok(core) => Err(format!("no host has a core {core}")),
-        Err(_) => Err(format!(
-            "`{}` is no number",
-            text.trim().chars().take(20).collect::<String>()
-        )),
-    };
-    if text.split(',').count() > MAX_RANGES {
-        return Err(format!("it has more than {MAX_RANGES} ranges"));
-    }
-    text.split(',')
-        .map(|part| {
-            let (start, end) = part.split_once('-').unwrap_or((part, part));
-            let (start, end) = (number(start)?, number(end)?);
-            if start > end {
-                return Err(format!("{start}-{end} runs backwards"));
-            }
-            Ok(start..=end)
-        })
-        .collect()
 }
 
 fn percent(text: &str) -> Option<usize> {
@@ -182,24 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn core_lists_are_read() {
-        assert_eq!(read("2-15"), Ok(vec![2..=15]));
-        assert_eq!(read("2, 4-5"), Ok(vec![2..=2, 4..=5]));
-        for wrong in ["", "a", "5-2", "1-", "-1", "1--2", "99999", "2-15-16"] {
-            assert!(read(wrong).is_err(), "{wrong}");
-        }
-        assert!(read("+2").is_err());
-        let long = |count: u32| {
-            (0..count)
-                .map(|core| core.to_string())
-                .collect::<Vec<_>>()
-                .join(",")
-        };
-        assert_eq!(read(&long(1024)).map(|ranges| ranges.len()), Ok(1024));
-        assert!(
-            read(&long(1025)).is_err(),
-            "what is too much is not left out without a word"
-        );
+    fn parts_are_read() {
         assert_eq!(percent("50%"), Some(50));
         for wrong in ["50", "%", "101%", "-1%", "+5%", "1.5%"] {
             assert_eq!(percent(wrong), None, "{wrong}");

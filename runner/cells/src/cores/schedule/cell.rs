@@ -1,0 +1,119 @@
+//! What is known of one cell.
+
+use hotcell_schema::cores::CoreSet;
+
+use super::{Nanos, Priority, Request};
+
+/// One cell.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) request: Request,
+    pub(super) state: State,
+    /// A person does not want it to run.
+    pub(super) paused: bool,
+    /// Its place in the line: who came earlier has a smaller one.
+    pub(super) place: u64,
+    /// Since when it waits.
+    pub(super) since: Nanos,
+    /// How long it ran before this turn.
+    ran: Nanos,
+}
+
+/// Where a cell is.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Not admitted yet.
+    Held,
+    /// It stands still.
+    Waiting,
+    /// It runs.
+    Running {
+        cores: CoreSet,
+        from: Nanos,
+        until: Nanos,
+    },
+    /// It was told to stand still.
+    Stopping { cores: CoreSet, from: Nanos },
+}
+
+impl Entry {
+    pub(super) fn new(request: Request, now: Nanos, place: u64) -> Self {
+        Self {
+            request,
+            state: State::Held,
+            paused: false,
+            place,
+            since: now,
+            ran: 0,
+        }
+    }
+
+    /// Whether it wants to run and does not.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.state, State::Waiting) && !self.paused
+    }
+
+    /// Its level after it has waited until now.
+    pub(super) fn level(&self, now: Nanos, ageing: Nanos) -> u64 {
+        let risen = now.saturating_sub(self.since) / ageing.max(1);
+        self.request
+            .priority
+            .level()
+            .saturating_add(risen)
+            .min(Priority::TOP)
+    }
+
+    /// It waits from now on, as one who was not admitted before.
+    pub(super) fn admit(&mut self, now: Nanos) {
+        self.state = State::Waiting;
+        self.since = now;
+    }
+
+    pub(super) fn run(&mut self, now: Nanos, cores: CoreSet, slice: Nanos) {
+        self.state = State::Running {
+            cores,
+            from: now,
+            until: now.saturating_add(slice),
+        };
+    }
+
+    /// Tells it to stop; `false`: it does not run.
+    pub(super) fn stop(&mut self) -> bool {
+        match std::mem::replace(&mut self.state, State::Waiting) {
+            State::Running { cores, from, .. } => {
+                self.state = State::Stopping { cores, from };
+                true
+            }
+            other => {
+                self.state = other;
+                false
+            }
+        }
+    }
+
+    /// It stands still, and goes to a place in the line; `false`: it did before.
+    pub(super) fn has_stopped(&mut self, now: Nanos, place: u64) -> bool {
+        let (State::Running { from, .. } | State::Stopping { from, .. }) = &self.state else {
+            return false;
+        };
+        self.ran = self.ran.saturating_add(now.saturating_sub(*from));
+        self.state = State::Waiting;
+        self.place = place;
+        self.since = now;
+        true
+    }
+
+    pub(super) fn resume(&mut self, now: Nanos, place: u64) {
+        if std::mem::take(&mut self.paused) && matches!(self.state, State::Waiting) {
+            self.place = place;
+            self.since = now;
+        }
+    }
+
+    pub(super) fn ran(&self, now: Nanos) -> Nanos {
+        let (State::Running { from, .. } | State::Stopping { from, .. }) = &self.state else {
+            return self.ran;
+        };
+        self.ran.saturating_add(now.saturating_sub(*from))
+    }
+}
