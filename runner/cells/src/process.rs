@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hotcell_schema::job::{Job, JobResult};
@@ -10,6 +11,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::contract::{Cell, CellFault, Limit, Operation, Usage};
+use crate::cores::Seat;
+use crate::cores::arbiter::{AdmitError, Arbiter, Place};
+use crate::cores::process::Process;
+use crate::cores::schedule::Request;
 use crate::intake::{Bounds, Intake, IntakeError, Said, Sink};
 use crate::protocol::{PROTOCOL, ProtocolError, ToCell, write_message};
 use crate::stop::{StopSignal, Urgency};
@@ -39,6 +44,8 @@ pub struct Spec<'a> {
     pub sandbox: &'a Sandbox,
     /// The stop request it obeys.
     pub stop: &'a StopSignal,
+    /// Where it runs; absent: where and when the kernel lets it.
+    pub cores: Option<Seat<'a>>,
 }
 
 /// Why a cell was ended from outside.
@@ -98,6 +105,7 @@ pub struct ProcessCell {
     wall: Duration,
     cpu_s: u64,
     started: Instant,
+    cores: Option<(Arc<Arbiter>, Request)>,
 }
 
 impl ProcessCell {
@@ -121,6 +129,8 @@ impl ProcessCell {
             interruption: None,
             errors: VecDeque::new(),
             errors_open: true,
+            place: None,
+            granted: Duration::ZERO,
         };
         let mut cell = Self {
             intake: Intake::new(channel, spec.bounds),
@@ -131,7 +141,19 @@ impl ProcessCell {
             wall,
             cpu_s: spec.limits.cpu_s,
             started,
+            cores: match spec.cores {
+                Some(Seat::Turns(arbiter, request)) => Some((Arc::clone(arbiter), request)),
+                Some(Seat::Bound(_)) | None => None,
+            },
         };
+        if let Some(Seat::Bound(cpus)) = spec.cores {
+            let id = cell.intake.get_ref().child.id();
+            let bound = Process::open(id).and_then(|mut process| process.bind(cpus));
+            bound.map_err(|source| CellFault::Host {
+                doing: "binding a cell to its core",
+                source,
+            })?;
+        }
         match cell.greet() {
             Ok(()) => Ok(cell),
             Err(error) => Err(match cell.after_error(error) {
@@ -222,7 +244,7 @@ impl ProcessCell {
                             self.interrupted()
                         }
                         None => {
-                            channel.release();
+                            channel.dismiss();
                             Ending::Done(result)
                         }
                     };
@@ -234,7 +256,7 @@ impl ProcessCell {
                         channel.interruption = Some(Interruption::Stopped);
                         return self.interrupted();
                     }
-                    channel.release();
+                    channel.dismiss();
                     return Ending::Failed(reason);
                 }
                 Ok(Said::Ready { .. }) => {
@@ -351,7 +373,15 @@ impl ProcessCell {
 
 impl Cell for ProcessCell {
     fn start(&mut self, job: &Job) -> Result<(), CellFault> {
-        self.intake.get_mut().deadline = self.started.checked_add(self.wall);
+        let channel = self.intake.get_mut();
+        channel.deadline = self.started.checked_add(self.wall);
+        if let Some((arbiter, request)) = self.cores.take() {
+            let place = arbiter.admit(request, channel.child.id());
+            channel.place = Some(place.map_err(|error| match error {
+                AdmitError::Host { doing, source } => CellFault::Host { doing, source },
+                refused => CellFault::Failed(refused.to_string()),
+            })?);
+        }
         Ok(self.send(&ToCell::Start {
             job: Box::new(job.clone()),
         })?)
@@ -458,6 +488,10 @@ struct Channel {
     interruption: Option<Interruption>,
     errors: VecDeque<u8>,
     errors_open: bool,
+    /// Its claim on cores, once it has begun where somebody gives them.
+    place: Option<Place>,
+    /// Time of waiting for cores that was added to the deadline.
+    granted: Duration,
 }
 
 impl Channel {
@@ -478,12 +512,25 @@ impl Channel {
             }
             Urgency::Now => return Err(self.interrupt(Interruption::Stopped)),
         }
+        self.grant_waiting();
         match self.deadline {
             Some(deadline) if Instant::now() >= deadline => Err(self.interrupt(match self.told_to_stop {
                 true => Interruption::Stopped,
                 false => Interruption::WallTime,
             })),
             _ => Ok(()),
+        }
+    }
+
+    /// Wall time in which the cell stood still because it was not its turn is not its own.
+    fn grant_waiting(&mut self) {
+        if let (Some(deadline), Some(place), false) = (self.deadline, &self.place, self.told_to_stop)
+            && Instant::now() >= deadline
+        {
+            let waited = place.waited();
+            let more = waited.saturating_sub(self.granted);
+            self.granted = waited;
+            self.deadline = deadline.checked_add(more);
         }
     }
 
@@ -554,6 +601,14 @@ impl Channel {
     fn error_text(&self) -> String {
         let bytes: Vec<u8> = self.errors.iter().copied().collect();
         hotcell_schema::guest::text(&bytes)
+    }
+
+    /// Ends the cell after it said its last word. One that takes turns is not given another only to exit.
+    fn dismiss(&mut self) {
+        match self.place {
+            Some(_) => self.child.kill(),
+            None => self.release(),
+        }
     }
 
     /// Lets go of the cell: it may exit now by itself; it is killed when it does not.

@@ -209,6 +209,7 @@ fn a_cell_that_is_made_after_the_stop_request_is_interrupted_not_failed() {
         bounds: Bounds::default(),
         sandbox: Sandbox::of_this_host(),
         stop: &stop,
+        cores: None,
     });
     assert!(
         matches!(made, Err(CellFault::Interrupted(Interruption::Stopped))),
@@ -317,6 +318,7 @@ fn a_program_that_is_no_cell_is_told_as_such() {
             bounds: Bounds::default(),
             sandbox: Sandbox::of_this_host(),
             stop: &StopSignal::new().unwrap(),
+            cores: None,
         })
         .map(|_| ())
         .unwrap_err()

@@ -25,6 +25,7 @@ mod args;
 mod choose;
 mod commands;
 mod contents;
+mod cores;
 mod diagnostics;
 mod exit;
 mod history;

@@ -5,11 +5,14 @@ mod past;
 use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 
+use hotcell_cells::cores::duties::Duties;
 use hotcell_plan::{After, AxisValue, Instance, Plan, Wire};
 use hotcell_run::{Detail, Forecast, Foreseen};
 use hotcell_schema::forecast::{self, Does, EdgeKind, InstanceForecast, StageEdge, StageForecast};
+use hotcell_schema::manifest::units::Time;
 use indexmap::IndexMap;
 
+use crate::cores;
 use crate::exit::Failure;
 use crate::names::Names;
 use crate::session::Planned;
@@ -27,6 +30,8 @@ pub(crate) struct Outlook<'a> {
     past: Option<Past>,
     /// Cells at once.
     jobs: usize,
+    /// Which core does what, where the plan asks for cores.
+    duties: Option<Duties>,
     /// Where each instance is in `foreseen`, made when it is first asked for.
     places: OnceCell<HashMap<String, usize>>,
 }
@@ -44,6 +49,7 @@ impl<'a> Outlook<'a> {
             foreseen,
             past: runs.then(|| Past::of(planned)),
             jobs,
+            duties: cores::duties(&planned.plan)?.map(|(duties, _)| duties),
             places: OnceCell::new(),
         })
     }
@@ -137,7 +143,17 @@ impl<'a> Outlook<'a> {
 
     /// The cores, for people.
     pub(crate) fn cores(&self) -> String {
-        format!("any core, {} at a time", self.jobs)
+        match &self.duties {
+            Some(duties) => format!(
+                "guests on core {} in turns of {}, {} at a time; control on {}, chores on {}",
+                duties.pool,
+                Time(duties.slice.get()),
+                self.jobs,
+                duties.control,
+                duties.chores
+            ),
+            None => format!("any core, {} at a time", self.jobs),
+        }
     }
 
     /// Everything, for programs.
@@ -152,7 +168,10 @@ impl<'a> Outlook<'a> {
             name: plan.name.clone(),
             manifest: plan.manifest,
             jobs: u32::try_from(self.jobs).unwrap_or(u32::MAX),
-            cores: "any".into(),
+            cores: self
+                .duties
+                .as_ref()
+                .map_or_else(|| "any".into(), |duties| duties.pool.to_string()),
             selection: self
                 .planned
                 .selection

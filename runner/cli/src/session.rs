@@ -25,7 +25,7 @@ use crate::exit::{Exit, Failure};
 use crate::places::Places;
 use crate::progress::Progress;
 use crate::supplies::{Purpose, Supplies};
-use crate::{choose, contents, diagnostics, pins, runs, ui};
+use crate::{choose, contents, cores, diagnostics, pins, runs, ui};
 
 /// A plan that can be run.
 pub(crate) struct Planned {
@@ -294,6 +294,7 @@ impl Planned {
             started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             host: host(),
         };
+        let cores = cores::take(&self.plan, how.jobs)?;
         let id = format!("{}-{}", now.strftime("%Y%m%dT%H%M%S"), self.plan.name);
         let folder = RunFolder::create(&self.places.runs(), &id).map_err(|error| {
             Failure::host(format!("the run's folder cannot be made: {error}"))
@@ -310,7 +311,10 @@ impl Planned {
         let progress = Progress::new(&self.plan, self.selection.as_ref(), args.progress, folder.path());
         let outcome = execute(
             &self.plan,
-            &self.options(&store, &engines, stop, &how),
+            &Options {
+                cores: cores.as_ref(),
+                ..self.options(&store, &engines, stop, &how)
+            },
             &folder,
             &progress,
         );

@@ -44,6 +44,7 @@ fn in_a_cell(bytes: &[u8]) -> Ending {
         bounds: Bounds::default(),
         sandbox: Sandbox::of_this_host(),
         stop: &stop,
+        cores: None,
     })
     .expect("a cell");
     assert_eq!(cell.engine(), "hotcell-inspect");

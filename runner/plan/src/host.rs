@@ -6,7 +6,7 @@
 //! | [`cores`] | core lists, pools, the part for exclusive cells |
 //! | [`networks`] | subnets and their overlaps |
 
-mod cores;
+pub(crate) mod cores;
 mod networks;
 
 use std::collections::HashMap;

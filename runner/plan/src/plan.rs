@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::job::GuestLimits;
-use hotcell_schema::manifest::{Expectation, Golden};
+use hotcell_schema::manifest::{Cores, Expectation, Golden};
 use hotcell_schema::persona::Persona;
 use hotcell_schema::stage::PortType;
 use indexmap::IndexMap;
@@ -63,6 +63,9 @@ pub struct Plan {
     /// Which parts of the result are compared with golden files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub golden: Option<Golden>,
+    /// Which cores are asked for; absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<Cores>,
 }
 
 /// Bytes that are a sample.

@@ -36,6 +36,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::diagnostics::{Code, Diagnostic};
 use crate::expression::Evaluator;
+use crate::host;
 use crate::load::Loaded;
 use crate::naming;
 use crate::near::Near;
@@ -121,6 +122,7 @@ fn build(
     let mut samples = samples::find(manifest, loaded, profiles, supply, sources, problems);
     samples.once_each(loaded, problems);
     let graph = graph::build(&shared, problems);
+    host::cores::check(manifest.cores.as_ref(), &loaded.tree, problems);
     expectations(&shared, problems);
     let mut plan = Plan {
         format: plan::FORMAT.into(),
@@ -140,6 +142,7 @@ fn build(
         file_sets: BTreeMap::new(),
         expect: manifest.expect.clone(),
         golden: manifest.golden.clone(),
+        cores: manifest.cores.clone(),
     };
     instances::all(&shared, &graph, &samples.sets, &mut plan, sources, problems);
     filters::check(&shared, &plan, problems);
@@ -152,6 +155,8 @@ fn merged(tree: &Node) -> Digest {
     if let Some(table) = json.as_object_mut() {
         table.shift_remove("variants");
         table.shift_remove("include");
+        // Where and when something runs changes nothing of its result.
+        table.shift_remove("cores");
     }
     Digest::of(json.to_string().as_bytes())
 }

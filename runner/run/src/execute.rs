@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
+use hotcell_cells::cores::arbiter::Arbiter;
 use hotcell_cells::stop::{StopSignal, Urgency};
 use hotcell_plan::{Instance, Plan};
 use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::cores::CoreSet;
 use hotcell_schema::outcome::Status;
 use hotcell_schema::report::{Report, RunFacts};
 use hotcell_store::{Entry, Journal, RunFolder, Store};
@@ -25,6 +27,19 @@ use crate::secrets::Secrets;
 use crate::select::Selection;
 use crate::sources::Archives;
 use crate::work::{Done, Shared, work};
+
+/// The cores of a run.
+#[derive(Debug)]
+pub struct Cores {
+    /// Gives the pool's cores to guests.
+    pub arbiter: Arc<Arbiter>,
+    /// The processors for chores: what reads files in cells runs there.
+    pub chores: CoreSet,
+    /// Whose run it is: a user id of the host.
+    pub user: u32,
+    /// What else must be told of them, for instance that a core has two duties.
+    pub fallbacks: Vec<String>,
+}
 
 /// How a plan is run. Whatever a library must not find out by itself (clock, folders, host) is given here.
 #[derive(Debug)]
@@ -67,6 +82,8 @@ pub struct Options<'a> {
     pub started: &'a str,
     /// The host in a line.
     pub host: &'a str,
+    /// Who gives cores to cells; absent: they run where and when the kernel lets them.
+    pub cores: Option<&'a Cores>,
 }
 
 /// No stage at all, for [`Options::again`].
@@ -100,6 +117,7 @@ impl<'a> Options<'a> {
             called: &[],
             started: "",
             host: "",
+            cores: None,
         }
     }
 }

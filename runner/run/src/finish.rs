@@ -330,9 +330,17 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
         },
         hotcell: shared.options.hotcell.to_owned(),
         variants: shared.options.variants.to_vec(),
-        isolation: "none".into(),
+        isolation: match shared.options.cores {
+            Some(_) => "affinity".into(),
+            None => "none".into(),
+        },
         confinement: confinement.layers.into_iter().collect(),
-        fallbacks: confinement.fallbacks.into_iter().collect(),
+        fallbacks: {
+            let of_cores = shared.options.cores.map_or(&[][..], |cores| &cores.fallbacks);
+            let mut all: Vec<String> = confinement.fallbacks.into_iter().collect();
+            all.extend_from_slice(of_cores);
+            all
+        },
         instances,
     }
 }

@@ -63,7 +63,7 @@ pub mod work;
 
 pub use current::{Current, current};
 pub use engines::Engines;
-pub use execute::{Observer, Options, RunOutcome, execute};
+pub use execute::{Cores, Observer, Options, RunOutcome, execute};
 pub use forecast::{Detail, Forecast, Foreseen, Known, forecast};
 pub use secrets::{SecretError, SecretValue, Secrets};
 pub use select::Selection;

@@ -5,7 +5,23 @@
 //! | [`topology`] | physical cores, their siblings, what was isolated at boot |
 //! | [`duties`] | which core does what, from `[cores]` of a manifest |
 //! | [`schedule`] | whose turn it is: a state machine that knows no clock and no process |
+//! | [`arbiter`], [`process`] | who lets cell processes run and stand still by that schedule |
 
+use std::sync::Arc;
+
+use hotcell_schema::cores::CoreSet;
+
+pub mod arbiter;
 pub mod duties;
+pub mod process;
 pub mod schedule;
 pub mod topology;
+
+/// Where a cell runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Seat<'a> {
+    /// On the pool's cores, when an arbiter says so, from the moment its job begins.
+    Turns(&'a Arc<arbiter::Arbiter>, schedule::Request),
+    /// On these processors, when the kernel lets it.
+    Bound(&'a CoreSet),
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use hotcell_schema::cores::CoreSet;
+use hotcell_schema::cores::{CoreSet, MAX_CORE};
 
 /// Where the kernel tells of processors.
 pub const SYSTEM: &str = "/sys/devices/system/cpu";
@@ -74,6 +74,21 @@ impl Topology {
             isolated: list(&system.join("isolated"))?.unwrap_or_default(),
             tickless: list(&system.join("nohz_full"))?.unwrap_or_default(),
         })
+    }
+
+    /// Reads that of this host, and what this process may use.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn of_this_host() -> Result<Self, TopologyError> {
+        let allowed = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
+        let allowed = allowed.map_err(|error| TopologyError::Read {
+            path: "/proc/self".into(),
+            source: error.into(),
+        })?;
+        let may = |cpu: &u32| usize::try_from(*cpu).is_ok_and(|cpu| allowed.is_set(cpu).unwrap_or(false));
+        Self::read(Path::new(SYSTEM), &(0..=MAX_CORE).filter(may).collect())
     }
 
     /// Names of the physical cores: of each the smallest number of a processor.

@@ -334,6 +334,11 @@ pub fn spawn(
 }
 
 impl Child {
+    /// Its process id.
+    pub(crate) fn id(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
     /// Whether the kernel says that the process can get no new privileges and has a seccomp filter. `None`: this host does
     /// not let us look.
     pub fn is_confined(&self) -> Option<bool> {

@@ -16,7 +16,7 @@ use serde_json::json;
 
 pub(crate) const PAYLOAD: &[u8] = b"the bytes of a sample";
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Kept {
     pub(crate) events: Vec<Event>,
     pub(crate) outputs: Vec<(String, String, Vec<u8>)>,
@@ -89,6 +89,26 @@ pub(crate) fn spawn(limits: HostLimits, bounds: Bounds, stop: &StopSignal) -> Pr
         bounds,
         sandbox: Sandbox::of_this_host(),
         stop,
+        cores: None,
+    })
+    .unwrap()
+}
+
+/// A cell that takes turns.
+#[allow(dead_code, reason = "only some tests have cores to give")]
+pub(crate) fn spawn_on(arbiter: &std::sync::Arc<hotcell_cells::cores::arbiter::Arbiter>) -> ProcessCell {
+    let blob = SealedBlob::of(PAYLOAD).unwrap();
+    ProcessCell::spawn(&Spec {
+        executable: &executable(),
+        blobs: &[&blob],
+        limits: HostLimits::default(),
+        bounds: Bounds::default(),
+        sandbox: Sandbox::of_this_host(),
+        stop: &StopSignal::new().unwrap(),
+        cores: Some(hotcell_cells::cores::Seat::Turns(
+            arbiter,
+            hotcell_cells::cores::schedule::Request::of(0),
+        )),
     })
     .unwrap()
 }

@@ -11,7 +11,7 @@ use crate::tree::Node;
 const HALF: usize = 50;
 
 /// The cores for guests.
-pub(super) struct Pool {
+pub(crate) struct Pool {
     /// How many there are.
     pub cores: usize,
     /// How many of them may be held exclusively.
@@ -19,7 +19,7 @@ pub(super) struct Pool {
 }
 
 /// Judges the cores; the pool comes back where it can be read.
-pub(super) fn check(cores: Option<&Cores>, tree: &Node, problems: &mut Vec<Diagnostic>) -> Option<Pool> {
+pub(crate) fn check(cores: Option<&Cores>, tree: &Node, problems: &mut Vec<Diagnostic>) -> Option<Pool> {
     let cores = cores?;
     let at = |key: &str| {
         tree.at(&["cores", key])

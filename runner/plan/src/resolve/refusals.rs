@@ -10,7 +10,6 @@ const LATER: &[(&str, &str)] = &[
     ("templates", "guests of full systems are not run yet"),
     ("images", "guests of full systems are not run yet"),
     ("networks", "guests of full systems are not run yet"),
-    ("cores", "cores are not reserved yet; use `--jobs`"),
     (
         "users",
         "users belong to host manifests, which are not acted on yet",

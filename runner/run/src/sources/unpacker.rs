@@ -69,6 +69,7 @@ pub(super) fn run(
         },
         sandbox: Sandbox::of_this_host(),
         stop,
+        cores: None,
     };
     let mut cell = ProcessCell::spawn(&spec).map_err(|fault| match fault {
         CellFault::Interrupted(why) => SourceError::Host(why.to_string()),

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use hotcell_cells::contract::CellFault;
+use hotcell_cells::cores::Seat;
+use hotcell_cells::cores::schedule::Request;
 use hotcell_cells::intake::Bounds;
 use hotcell_cells::process::{Ending, ProcessCell, Spec};
 use hotcell_cells::supervise::{HostLimits, Sandbox, SealedBlob};
@@ -97,6 +99,13 @@ pub(super) fn run(
         bounds: allowed.bounds,
         sandbox: Sandbox::of_this_host(),
         stop: &shared.options.stop,
+        cores: shared
+            .options
+            .cores
+            .map(|cores| match shared.plan.runs_code(instance) {
+                true => Seat::Turns(&cores.arbiter, Request::of(cores.user)),
+                false => Seat::Bound(&cores.chores),
+            }),
     };
     let mut cell = ProcessCell::spawn(&spec).map_err(|fault| match fault {
         CellFault::Interrupted(why) => Done::without_outputs(Status::Interrupted, why.to_string()),

@@ -1,0 +1,374 @@
+//! The arbiter: gives cores to cell processes by the [`Schedule`]'s rules.
+//!
+//! One thread decides and acts. A cell hands itself in when it is ready to begin ([`Arbiter::admit`]): it stands still from
+//! then on, but when it is its turn. Its [`Place`] ends its claim when it is dropped.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hotcell_schema::cores::CoreSet;
+
+use super::process::{Process, Still, bind_this_thread};
+use super::schedule::{Action, CellId, Doing, Nanos, Refusal, Request, Rules, Schedule};
+use super::topology::Topology;
+
+/// Turns that are kept for those who look; of more, the oldest go.
+const TURNS_KEPT: usize = 100_000;
+
+/// Why a cell was not admitted.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// It could never run here.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The host refused a step.
+    #[error("{doing}: {source}")]
+    Host {
+        /// What was tried.
+        doing: &'static str,
+        /// What the host said.
+        source: io::Error,
+    },
+}
+
+/// One turn of one cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// The cell.
+    pub cell: CellId,
+    /// The cores that it had.
+    pub cores: CoreSet,
+    /// When it began, in nanoseconds since the arbiter did.
+    pub from: Nanos,
+    /// When it ended.
+    pub until: Nanos,
+}
+
+/// What one cell is doing, for those who look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The cell.
+    pub cell: CellId,
+    /// Its process id.
+    pub pid: i32,
+    /// What it is doing.
+    pub doing: Doing,
+    /// How long it has run, in nanoseconds.
+    pub ran: Nanos,
+}
+
+/// Gives cores to cells.
+#[derive(Debug)]
+pub struct Arbiter {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The claim of one cell: gone when it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    shared: Arc<Shared>,
+    cell: CellId,
+    admitted: Nanos,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    began: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    schedule: Schedule,
+    topology: Topology,
+    cells: BTreeMap<CellId, Held>,
+    next: u64,
+    turns: VecDeque<Turn>,
+    /// How many turns were not kept.
+    forgotten: u64,
+    closing: bool,
+}
+
+/// A cell's process and its turn.
+#[derive(Debug)]
+struct Held {
+    process: Process,
+    turn: Option<(CoreSet, Nanos)>,
+    /// Why the host could not do what was decided; the cell was ended then.
+    fault: Option<String>,
+}
+
+impl Arbiter {
+    /// Begins with no cells. `control` are the processors that the arbiter itself runs on; absent: any.
+    ///
+    /// # Errors
+    ///
+    /// If no thread can be made.
+    pub fn start(rules: Rules, topology: Topology, control: Option<CoreSet>) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State {
+                schedule: Schedule::new(rules),
+                topology,
+                cells: BTreeMap::new(),
+                next: 0,
+                turns: VecDeque::new(),
+                forgotten: 0,
+                closing: false,
+            }),
+            changed: Condvar::new(),
+            began: Instant::now(),
+        });
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("arbiter".into())
+            .spawn(move || {
+                if let Some(cpus) = control {
+                    // Where it may not be bound it runs anywhere: cells are bound all the same.
+                    let _ = bind_this_thread(&cpus);
+                }
+                theirs.work();
+            })?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
+    }
+
+    /// Takes over a child process: it stands still from now on, but when it is its turn.
+    ///
+    /// # Errors
+    ///
+    /// If it could never run here, or does not stand still.
+    pub fn admit(&self, request: Request, pid: i32) -> Result<Place, AdmitError> {
+        let host = |doing| move |source| AdmitError::Host { doing, source };
+        self.shared.lock().schedule.judge(&request)?;
+        let process = Process::open(pid).map_err(host("opening a cell's process"))?;
+        if process.stop().map_err(host("making a cell stand still"))? == Still::Ended {
+            return Err(host("making a cell stand still")(io::Error::other(
+                "it has ended",
+            )));
+        }
+        let mut state = self.shared.lock();
+        let cell = CellId(state.next);
+        let now = self.shared.now();
+        state.schedule.submit(now, cell, request)?;
+        state.next = state.next.saturating_add(1);
+        let held = Held {
+            process,
+            turn: None,
+            fault: None,
+        };
+        state.cells.insert(cell, held);
+        drop(state);
+        self.shared.changed.notify_all();
+        Ok(Place {
+            shared: Arc::clone(&self.shared),
+            cell,
+            admitted: now,
+        })
+    }
+
+    /// Whether such a cell could ever run here.
+    ///
+    /// # Errors
+    ///
+    /// If it never could.
+    pub fn judge(&self, request: &Request) -> Result<(), Refusal> {
+        self.shared.lock().schedule.judge(request)
+    }
+
+    /// All cells, oldest first.
+    pub fn cells(&self) -> Vec<Seen> {
+        let state = self.shared.lock();
+        let now = self.shared.now();
+        let cells = state.cells.iter().filter_map(|(cell, held)| {
+            Some(Seen {
+                cell: *cell,
+                pid: held.process.pid(),
+                doing: state.schedule.doing(*cell)?,
+                ran: state.schedule.ran(now, *cell),
+            })
+        });
+        cells.collect()
+    }
+
+    /// The turns that have ended, and how many more there were before them.
+    pub fn turns(&self) -> (Vec<Turn>, u64) {
+        let state = self.shared.lock();
+        (state.turns.iter().cloned().collect(), state.forgotten)
+    }
+
+    /// Lets a person hold a cell, or let it go.
+    pub fn hold(&self, cell: CellId, holds: bool) {
+        let mut state = self.shared.lock();
+        match holds {
+            true => state.schedule.pause(cell),
+            false => state.schedule.resume(self.shared.now(), cell),
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// Another length of slices, in nanoseconds.
+    pub fn set_slice(&self, slice: std::num::NonZeroU64) {
+        self.shared.lock().schedule.set_slice(slice);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Arbiter {
+    fn drop(&mut self) {
+        self.shared.lock().closing = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Place {
+    /// The cell.
+    pub fn cell(&self) -> CellId {
+        self.cell
+    }
+
+    /// How long the cell has waited for its turns until now, in all: time that it could not use.
+    pub fn waited(&self) -> Duration {
+        let state = self.shared.lock();
+        let now = self.shared.now();
+        let here = now.saturating_sub(self.admitted);
+        Duration::from_nanos(here.saturating_sub(state.schedule.ran(now, self.cell)))
+    }
+
+    /// Why the arbiter had to end the cell, where it had to.
+    pub fn fault(&self) -> Option<String> {
+        let state = self.shared.lock();
+        state.cells.get(&self.cell)?.fault.clone()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        let now = self.shared.now();
+        if let Some(mut held) = state.cells.remove(&self.cell) {
+            if let Some((cores, from)) = held.turn.take() {
+                state.keep(self.cell, cores, from, now);
+            }
+            // Whoever waits for its end must not wait for one that stands still.
+            let _ = held.process.go_on();
+        }
+        state.schedule.gone(self.cell);
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Nanos {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The arbiter's thread.
+    fn work(&self) {
+        let mut state = self.lock();
+        while !state.closing {
+            let now = self.now();
+            let actions = state.schedule.decide(now);
+            let mut stopped = false;
+            for action in actions {
+                match action {
+                    Action::Run { cell, cores } => state.run(self.now(), cell, cores),
+                    Action::Stop { cell } => {
+                        state.stop(cell, || self.now());
+                        stopped = true;
+                    }
+                }
+            }
+            // What stands still makes room for others.
+            if stopped {
+                continue;
+            }
+            let now = self.now();
+            state = match state.schedule.next(now) {
+                Some(at) => {
+                    let wait = Duration::from_nanos(at.saturating_sub(now));
+                    let waited = self.changed.wait_timeout(state, wait);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}
+
+impl State {
+    fn run(&mut self, now: Nanos, cell: CellId, cores: CoreSet) {
+        let cpus = cores.iter().map(|core| self.topology.usable(core));
+        let cpus = cpus.fold(CoreSet::default(), |all, cpus| all.or(&cpus));
+        let Some(held) = self.cells.get_mut(&cell) else {
+            return;
+        };
+        held.turn = Some((cores, now));
+        match held.process.bind(&cpus).and_then(|()| held.process.go_on()) {
+            Ok(true) => {}
+            // Its owner has not noticed yet.
+            Ok(false) => self.end_turn(cell, now, true),
+            Err(error) => held.end(format!("it could not be bound to its core: {error}")),
+        }
+    }
+
+    fn stop(&mut self, cell: CellId, now: impl Fn() -> Nanos) {
+        let Some(held) = self.cells.get_mut(&cell) else {
+            return;
+        };
+        let ended = match held.process.stop() {
+            Ok(still) => still == Still::Ended,
+            Err(error) => {
+                held.end(format!("it did not stand still when its turn was over: {error}"));
+                false
+            }
+        };
+        self.end_turn(cell, now(), ended);
+    }
+
+    fn end_turn(&mut self, cell: CellId, at: Nanos, ended: bool) {
+        let turn = self.cells.get_mut(&cell).and_then(|held| held.turn.take());
+        if let Some((cores, from)) = turn {
+            self.keep(cell, cores, from, at);
+        }
+        match ended {
+            true => self.schedule.gone(cell),
+            false => self.schedule.stopped(at, cell),
+        }
+    }
+
+    fn keep(&mut self, cell: CellId, cores: CoreSet, from: Nanos, until: Nanos) {
+        if self.turns.len() >= TURNS_KEPT {
+            self.turns.pop_front();
+            self.forgotten = self.forgotten.saturating_add(1);
+        }
+        self.turns.push_back(Turn {
+            cell,
+            cores,
+            from,
+            until,
+        });
+    }
+}
+
+impl Held {
+    fn end(&mut self, why: String) {
+        self.fault.get_or_insert(why);
+        let _ = self.process.kill();
+    }
+}
