@@ -24,7 +24,7 @@ const WINDOW: u64 = 3 * MAX_LINE as u64;
 pub struct Audit {
     path: PathBuf,
     mode: u32,
-    file: fs_err::File,
+    file: Held,
     /// Bytes of the file, all of them whole lines.
     end: u64,
     /// How it ends.
@@ -33,6 +33,26 @@ pub struct Audit {
     cut: Option<Entry>,
     /// Whether the file ends where `end` says, as far as we know.
     sound: bool,
+}
+
+/// The journal's file, locked as long as this lives.
+#[derive(Debug)]
+struct Held(fs_err::File);
+
+impl Held {
+    fn of(path: &Path) -> Result<Self, StoreError> {
+        let file = fs_err::OpenOptions::new().read(true).append(true).open(path)?;
+        held(file.file().try_lock(), path.to_owned(), WRITING)?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a child that another thread is just starting has the file open too, until it runs its
+        // own program.
+        let _ = self.0.file().unlock();
+    }
 }
 
 /// How a journal ends.
@@ -57,22 +77,21 @@ impl Audit {
         if !path.try_exists()? {
             Self::make(path, mode)?;
         }
-        let file = fs_err::OpenOptions::new().read(true).append(true).open(path)?;
-        held(file.file().try_lock(), path.to_owned(), WRITING)?;
+        let file = Held::of(path)?;
         // Under the lock: who held it before may just have written.
         let known = companion::read(path)?;
-        let tail = match Tail::of(file.file(), known)? {
+        let tail = match Tail::of(file.0.file(), known)? {
             Some(tail) => tail,
             // Something is wrong; which line is the first can only be said from the beginning.
             None => {
-                let named = match verify(BufReader::new(file.file())) {
+                let named = match verify(BufReader::new(file.0.file())) {
                     Err(fault) => fault,
                     Ok(_) => AuditFault::Disturbed("it was changed"),
                 };
                 return Err(named.of(path));
             }
         };
-        let length = file.metadata()?.len();
+        let length = file.0.metadata()?.len();
         let end = length.saturating_sub(tail.torn.len() as u64);
         let mut audit = Self {
             path: path.to_owned(),
@@ -119,7 +138,11 @@ impl Audit {
         let (entry, line) = self.next(by, now, act, reason)?;
         let last = Verified::after(&entry);
         if let Err(error) = self.write(&line, &last) {
-            let taken_back = self.file.set_len(self.end).and_then(|()| self.file.sync_data());
+            let taken_back = self
+                .file
+                .0
+                .set_len(self.end)
+                .and_then(|()| self.file.0.sync_data());
             self.sound = taken_back.is_ok();
             return Err(error);
         }
@@ -214,8 +237,8 @@ impl Audit {
 
     fn write(&mut self, line: &[u8], last: &Verified) -> Result<(), StoreError> {
         // One call to the system; a second only where the first found no room for all, to be told why.
-        self.file.write_all(line)?;
-        self.file.sync_data()?;
+        self.file.0.write_all(line)?;
+        self.file.0.sync_data()?;
         companion::write(&self.path, self.mode, last)
     }
 
@@ -242,7 +265,7 @@ impl Audit {
 
     /// Whether this is the file that we hold.
     fn same(&self, there: &Metadata) -> Result<(), StoreError> {
-        let ours = self.file.metadata()?;
+        let ours = self.file.0.metadata()?;
         match (ours.dev(), ours.ino()) == (there.dev(), there.ino()) {
             true => Ok(()),
             false => Err(AuditFault::Disturbed("it was replaced by another file").of(&self.path)),
