@@ -72,7 +72,11 @@ pub(super) fn beside(journal: &Path, ending: &str) -> PathBuf {
 /// its lock: the name on the way is always the same, so that whoever is killed leaves one such file at most.
 pub(super) fn place(path: &Path, mode: u32, bytes: &[u8]) -> io::Result<()> {
     let fresh = beside(path, ".new");
-    let mut file = fs_err::File::create(&fresh)?;
+    let mut options = fs_err::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    // Nobody reads it before it has the mode that it shall have.
+    fs_err::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&fresh)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(bytes)?;
     file.sync_data()?;

@@ -58,10 +58,13 @@ fn writes_without_end() {
 
 #[test]
 fn killed_at_any_moment_the_chain_goes_on() {
-    let place = Place::new();
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut count = 0;
+    let (mut place, mut count) = (Place::new(), 0);
     for round in 0..100 {
+        // A long journal takes long to check.
+        if round % 10 == 0 {
+            (place, count) = (Place::new(), 0);
+        }
         let mut writer = child("writes_without_end", &place).spawn().unwrap();
         wait_for(&mut writer, "writing");
         // Into the first few entries: nothing tells when a call to the system is half done.
@@ -79,12 +82,12 @@ fn killed_at_any_moment_the_chain_goes_on() {
         ban(&mut audit).unwrap();
         count = audit.last().count;
         sound(&place, count);
+        let bans = place.entries();
+        let bans = bans
+            .iter()
+            .filter(|entry| matches!(entry.act, Act::BanUser { .. }));
+        assert_eq!(bans.count(), round % 10 + 1);
     }
-    let bans = place
-        .entries()
-        .into_iter()
-        .filter(|entry| matches!(entry.act, Act::BanUser { .. }));
-    assert_eq!(bans.count(), 100);
 }
 
 /// Opens a journal that ends with torn bytes, and looks at what becomes of them.
@@ -119,7 +122,8 @@ fn a_line_torn_anywhere_is_set_aside_and_the_journal_says_so() {
             .unwrap();
         place.bytes()[journal.len()..].to_vec()
     };
-    for cut in (1..line.len()).step_by(7).chain([line.len() - 1]) {
+    let again = [1, 200, 450, line.len() - 1];
+    for cut in (2..line.len()).step_by(29).chain(again) {
         let torn = &line[..cut];
         place.put(&[&journal, torn].concat(), &head);
         let told = fault(audit::check(&place.path));
@@ -135,10 +139,10 @@ fn a_line_torn_anywhere_is_set_aside_and_the_journal_says_so() {
         let entry = continues(&place, 3, torn);
 
         // Killed while the entry is written over the torn bytes: any part of it, and a rest of them.
-        if cut % 5 == 0 || cut + 1 == line.len() {
+        if again.contains(&cut) {
             let over = lines(&place.bytes())[4].clone();
             assert_eq!(place.entries()[3], entry);
-            for written in (0..over.len()).step_by(31).chain([over.len() - 1]) {
+            for written in (0..over.len()).step_by(61).chain([over.len() - 1]) {
                 let rest = torn.get(written..).unwrap_or_default();
                 let torn = [&over[..written], rest].concat();
                 place.put(&[&journal[..], &torn].concat(), &head);

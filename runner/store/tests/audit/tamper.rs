@@ -297,6 +297,10 @@ proptest! {
         let found = wrong(&lines.concat());
         prop_assert_eq!(found, Some((place as u64 + 2, Wrong::Inserted { found: line as u64 })));
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn any_bytes_at_all_are_no_journal(bytes: Vec<u8>, begins: bool) {
