@@ -40,6 +40,8 @@
 //! - The last line is torn; or it is damaged, and the companion knows that the one before it was the last to be reported:
 //!   the next [`Audit::open`] copies the bytes to `<journal>.torn-<first 12 digits of their digest>` and puts an entry
 //!   [`Act::TornLineCut`] in their place. That entry is written over them, so that no crash can lose the one without the other.
+//!   Of a journal that has the file system's attribute `append-only` (`chattr +a`, which is no harm to any other use) it must
+//!   be taken away for that.
 //! - Anything else is no crash's doing, and the journal is not continued: [`Audit::open`] says what [`check`] says. To go on,
 //!   put both files back, or move both away and begin a new journal.
 

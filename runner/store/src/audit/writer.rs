@@ -197,7 +197,15 @@ impl Audit {
         let last = Verified::after(&entry);
         // What is opened for appending writes nowhere else. Killed in here, the journal ends with the torn line as before, or
         // with the new entry and maybe a rest of the old line, which is set aside in its turn.
-        let file = fs_err::OpenOptions::new().write(true).open(&self.path)?;
+        let file = match fs_err::OpenOptions::new().write(true).open(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                let text = format!(
+                    "{error}; where its attribute `append-only` is set, take it away once (chattr -a)"
+                );
+                return Err(io::Error::new(error.kind(), text).into());
+            }
+            file => file?,
+        };
         self.same(&file.metadata()?)?;
         let end = self.end.saturating_add(line.len() as u64);
         file.file()

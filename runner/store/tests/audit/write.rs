@@ -308,3 +308,46 @@ fn a_disk_that_fails_says_nothing_about_the_journal() {
     let reader = std::io::BufReader::new(FIRST.as_bytes().chain(Failing));
     assert!(matches!(audit::verify(reader), Err(AuditFault::Read(_))));
 }
+
+/// Sets or takes away the attribute `append-only`; whether that was done.
+fn append_only(path: &Path, set: &str) -> bool {
+    let done = std::process::Command::new("chattr").arg(set).arg(path).output();
+    done.is_ok_and(|done| done.status.success())
+}
+
+#[test]
+fn what_can_be_neither_written_nor_taken_back_stops_the_writer() {
+    let place = Place::with(2);
+    if !append_only(&place.path, "+a") {
+        println!("skipped: `chattr +a` does not work here");
+        return;
+    }
+    // Append-only is no hindrance to opening and writing.
+    let mut audit = place.open().unwrap();
+    let third = ban(&mut audit);
+    fs_err::create_dir(place.beside(".head.new")).unwrap();
+    let fourth = ban(&mut audit);
+    let fifth = ban(&mut audit);
+    let count = audit.last().count;
+    drop(audit);
+    fs_err::remove_dir(place.beside(".head.new")).unwrap();
+    let again = place.open().map(|audit| audit.last().count);
+    // Torn: it cannot be set aside as long as nothing but appending is allowed.
+    let mut file = fs_err::OpenOptions::new().append(true).open(&place.path).unwrap();
+    std::io::Write::write_all(&mut file, b"{\"seq").unwrap();
+    let torn = place.open();
+    // Before anything can fail: else nobody could remove the folder.
+    assert!(append_only(&place.path, "-a"));
+
+    assert_eq!(third.unwrap().sequence, 3);
+    assert!(
+        matches!(fourth, Err(StoreError::Io(_))),
+        "the companion: {fourth:?}"
+    );
+    assert!(matches!(fault(fifth), AuditFault::Disturbed(_)));
+    assert_eq!(count, 3);
+    assert_eq!(again.unwrap(), 4, "the fourth stayed, and counts");
+    assert!(torn.unwrap_err().to_string().contains("chattr -a"));
+    assert!(place.open().unwrap().cut().is_some());
+    sound(&place, 5);
+}
