@@ -113,8 +113,10 @@ pub enum AuditFault {
     /// The companion cannot be understood.
     #[error("the journal's companion `<journal>.head` does not say how the journal ends: {0}")]
     Companion(String),
-    /// The file was touched by another while it was open for writing.
-    #[error("{0} while it was open: see what it is now, and open it again")]
+    /// The file is not as its writer left it: touched by another, or what failed could not be taken back.
+    #[error(
+        "{0} while it was open: see what it is now (it may have been touched by another), and open it again"
+    )]
     Disturbed(&'static str),
 }
 
@@ -174,7 +176,16 @@ pub fn verify_against(reader: impl BufRead, noted: &Digest) -> Result<Verified, 
 pub fn check(path: &Path) -> Result<Verified, StoreError> {
     // Before the journal: it is never ahead, and what it knows of must be there.
     let known = companion::read(path)?;
-    let open = || Ok::<_, StoreError>(BufReader::new(fs_err::File::open(path)?));
+    let open = || match (fs_err::File::open(path), known) {
+        (Ok(file), _) => Ok(BufReader::new(file)),
+        (
+            Err(error),
+            Some(Verified {
+                count: known @ 1.., ..
+            }),
+        ) if error.kind() == io::ErrorKind::NotFound => Err(AuditFault::Cut { count: 0, known }.of(path)),
+        (Err(error), _) => Err(error.into()),
+    };
     let checked = match (against(open()?, known, u64::MAX), known) {
         // Not torn, but being written: it is judged as far as it was reported to be.
         (

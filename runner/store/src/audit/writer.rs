@@ -31,8 +31,6 @@ pub struct Audit {
     last: Verified,
     /// What opening it put in the place of a torn line.
     cut: Option<Entry>,
-    /// Whether the file ends where `end` says, as far as we know.
-    sound: bool,
 }
 
 /// The journal's file, locked as long as this lives.
@@ -100,7 +98,6 @@ impl Audit {
             end,
             last: tail.last,
             cut: None,
-            sound: true,
         };
         audit.undisturbed(length)?;
         audit.agree(known, tail.before)?;
@@ -121,8 +118,8 @@ impl Audit {
     }
 
     /// Writes an entry. When this comes back it is on the disk. After an error nothing was recorded, and the next may be
-    /// tried. Where the disk would not even let the entry be taken back, it may be there or not: all others are refused until
-    /// the journal is opened again.
+    /// tried. Where the disk would not even let the entry be taken back, it may be there or not; where that can be seen, all
+    /// others are refused ([`AuditFault::Disturbed`]) until the journal is opened again.
     pub fn append(
         &mut self,
         by: &User,
@@ -130,20 +127,13 @@ impl Audit {
         act: Act,
         reason: Option<Reason>,
     ) -> Result<Entry, StoreError> {
-        if !self.sound {
-            let fault = AuditFault::Disturbed("an entry could be neither written nor taken back");
-            return Err(fault.of(&self.path));
-        }
         self.undisturbed(self.end)?;
         let (entry, line) = self.next(by, now, act, reason)?;
         let last = Verified::after(&entry);
         if let Err(error) = self.write(&line, &last) {
-            let taken_back = self
-                .file
-                .0
-                .set_len(self.end)
-                .and_then(|()| self.file.0.sync_data());
-            self.sound = taken_back.is_ok();
+            // Where that fails too, the file is longer than it should be, and the next call finds it so.
+            let taken_back = self.file.0.set_len(self.end);
+            let _ = taken_back.and_then(|()| self.file.0.sync_data());
             return Err(error);
         }
         self.wrote(&line, last);
@@ -267,7 +257,9 @@ impl Audit {
         self.same(&there)?;
         match there.len() == length {
             true => Ok(()),
-            false => Err(AuditFault::Disturbed("it was cut or written by another").of(&self.path)),
+            false => {
+                Err(AuditFault::Disturbed("it has another length than its writer gave it").of(&self.path))
+            }
         }
     }
 

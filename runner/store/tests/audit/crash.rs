@@ -29,7 +29,7 @@ fn wait_for(child: &mut Child, what: &str) {
     assert!(heard, "the child never said `{what}`");
 }
 
-fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     use std::io::Write as _;
     // Not `eprintln!`, which a test's harness may take away.
     let _ = writeln!(std::io::stderr().lock(), "{what}");

@@ -319,7 +319,7 @@ fn append_only(path: &Path, set: &str) -> bool {
 fn what_can_be_neither_written_nor_taken_back_stops_the_writer() {
     let place = Place::with(2);
     if !append_only(&place.path, "+a") {
-        println!("skipped: `chattr +a` does not work here");
+        crate::crash::say("skipped: `chattr +a` does not work here");
         return;
     }
     // Append-only is no hindrance to opening and writing.
