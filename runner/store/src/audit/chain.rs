@@ -186,16 +186,14 @@ pub fn check(path: &Path) -> Result<Verified, StoreError> {
         ) if error.kind() == io::ErrorKind::NotFound => Err(AuditFault::Cut { count: 0, known }.of(path)),
         (Err(error), _) => Err(error.into()),
     };
-    let checked = match (against(open()?, known, u64::MAX), known) {
-        // Not torn, but being written: it is judged as far as it was reported to be.
-        (
-            Err(AuditFault::Line {
-                wrong: Wrong::TornEnd,
-                ..
-            }),
-            Some(Verified { count, .. }),
-        ) if Journal::is_live(path) => against(open()?, known, count),
-        (checked, _) => checked,
+    let checked = match against(open()?, known, u64::MAX) {
+        // Not torn, but being written: the entries before it are judged.
+        Err(AuditFault::Line {
+            sequence: Some(torn),
+            wrong: Wrong::TornEnd,
+            ..
+        }) if Journal::is_live(path) => against(open()?, known, torn.saturating_sub(1)),
+        checked => checked,
     };
     checked.map_err(|fault| fault.of(path))
 }
