@@ -115,13 +115,18 @@ fn open(path: &Path) -> Result<File, StoreError> {
     options.open(path).map_err(|error| trouble("open", path, &error))
 }
 
-fn held(locked: Result<(), TryLockError>, path: PathBuf, by: &'static str) -> Result<(), StoreError> {
+/// What came of asking for a lock.
+pub(crate) fn held(
+    locked: Result<(), TryLockError>,
+    path: PathBuf,
+    by: &'static str,
+) -> Result<(), StoreError> {
     match locked {
         Ok(()) => Ok(()),
         Err(TryLockError::WouldBlock) => Err(StoreError::Busy { path, by }),
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
             let text = format!(
-                "the file system of {} has no locks (flock), and a store needs them: put it on another one",
+                "the file system of {} has no locks (flock), and hotcell needs them there: use another one",
                 path.display()
             );
             Err(StoreError::Io(io::Error::new(error.kind(), text)))

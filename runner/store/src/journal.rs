@@ -107,8 +107,13 @@ impl Journal {
 
     /// Whether the writer of a journal is still at work.
     pub fn is_live(path: &Path) -> bool {
-        let locked = std::fs::File::open(path).map(|file| file.try_lock_shared());
-        matches!(locked, Ok(Err(std::fs::TryLockError::WouldBlock)))
+        let Ok(file) = std::fs::File::open(path) else {
+            return false;
+        };
+        let locked = file.try_lock_shared();
+        // Closing alone would leave it to a child that another thread is just starting.
+        let _ = file.unlock();
+        matches!(locked, Err(std::fs::TryLockError::WouldBlock))
     }
 
     /// Reads a journal, up to the first line that is torn or unknown. A file of another format or version gives nothing.

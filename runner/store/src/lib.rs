@@ -12,6 +12,7 @@
 //! | [`gc`] | what is removed, and what is kept |
 //! | [`verify`](mod@verify) | every file of the store, read and judged |
 //! | [`archive`] | records and their objects as one file, out and in |
+//! | [`audit`] | what administrators of a host did; chained by digests, so that changes are found |
 //! | [`journal`] | what a run did, line by line; survives `kill -9` at any moment |
 //! | [`keys`] | the components of a run's cache keys, in its folder |
 //! | [`runs`] | a run's folder, and how its `result/` comes into being at once |
@@ -39,6 +40,7 @@
 
 mod access;
 pub mod archive;
+pub mod audit;
 mod form;
 pub mod gc;
 pub mod journal;
@@ -60,6 +62,7 @@ use hotcell_schema::digest::Digest;
 
 use access::{Hold, Incoming, Opening, Part};
 
+pub use audit::Audit;
 pub use journal::{Entry, Journal};
 pub use objects::{ObjectWriter, Stored};
 pub use records::Record;
@@ -94,6 +97,15 @@ pub enum StoreError {
     /// A record cannot be written as JSON.
     #[error("a record cannot be written: {0}")]
     Json(#[source] serde_json::Error),
+    /// An audit journal is not what it should be.
+    #[error("{path}: {fault}")]
+    Audit {
+        /// The journal.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        fault: audit::AuditFault,
+    },
 }
 
 impl From<serde_json::Error> for StoreError {
