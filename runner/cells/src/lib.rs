@@ -17,12 +17,14 @@
 //! | [`supervise`] | blobs, namespaces, limits, usage and end of a cell process |
 //! | [`process`] | [`ProcessCell`](process::ProcessCell): a cell that is a process speaking the protocol |
 //! | [`command`] | programs of the user's own: confined like cells, without a protocol |
+//! | [`cores`] | the host's cores: a lock for each |
 //! | [`stop`] | one stop request that all cells obey |
 //! | [`cell_side`] | what a cell executable uses: connection, blobs, confinement of itself |
 
 pub mod cell_side;
 pub mod command;
 pub mod contract;
+pub mod cores;
 pub mod intake;
 pub mod process;
 pub mod protocol;
