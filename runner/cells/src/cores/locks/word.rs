@@ -3,7 +3,7 @@
 //! Over any atomic type, so that the same code runs under a model checker.
 
 #[cfg(test)]
-mod model;
+mod model_tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

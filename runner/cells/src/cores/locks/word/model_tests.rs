@@ -94,11 +94,11 @@ fn one_after_the_other(cores: &Cores<1>) {
     }
 }
 
-/// What each of two looks sees is a whole holder, and never an earlier one than before.
-fn look_twice(cores: &Cores<1>) {
+/// What each look sees is a whole holder, and never an earlier one than before.
+fn look(cores: &Cores<1>, times: u32) {
     let order = [holder(FIRST.0, FIRST.1), holder(SECOND.0, SECOND.1)];
     let place = |seen: Holder| order.iter().position(|&one| one == seen);
-    let seen: Vec<_> = (0..2).filter_map(|_| cores.holder(0)).collect();
+    let seen: Vec<_> = (0..times).filter_map(|_| cores.holder(0)).collect();
     let places: Vec<_> = seen
         .iter()
         .map(|&seen| place(seen).expect("a holder that never was"))
@@ -109,13 +109,12 @@ fn look_twice(cores: &Cores<1>) {
     );
 }
 
-#[test]
-fn readers_never_see_a_mixed_holder() {
-    model(3, || {
+fn look_at_one_after_the_other(times: u32, preemptions: usize) {
+    model(preemptions, move || {
         let cores = Cores::<1>::new();
         let reader = {
             let cores = Arc::clone(&cores);
-            thread::spawn(move || look_twice(&cores))
+            thread::spawn(move || look(&cores, times))
         };
         one_after_the_other(&cores);
         reader.join().unwrap();
@@ -123,11 +122,21 @@ fn readers_never_see_a_mixed_holder() {
     });
 }
 
+#[test]
+fn readers_never_see_a_mixed_holder() {
+    look_at_one_after_the_other(1, 5);
+}
+
+#[test]
+fn readers_never_see_an_earlier_holder_again() {
+    look_at_one_after_the_other(2, 2);
+}
+
 /// That the check above finds what it looks for: a reader without the second look at the word.
 #[test]
 #[should_panic(expected = "a holder that never was")]
 fn a_reader_that_looks_once_is_found_out() {
-    model(4, || {
+    model(5, || {
         let cores = Cores::<1>::new();
         let reader = {
             let cores = Arc::clone(&cores);
@@ -148,7 +157,7 @@ fn a_reader_that_looks_once_is_found_out() {
 
 #[test]
 fn a_core_never_has_two_holders() {
-    model(4, || {
+    model(5, || {
         let cores = Cores::<1>::new();
         let other = {
             let cores = Arc::clone(&cores);
@@ -177,7 +186,7 @@ fn a_core_never_has_two_holders() {
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn who_takes_without_a_swap_is_found_out() {
-    model(4, || {
+    model(5, || {
         let cores = Cores::<1>::new();
         let take = |cores: &Cores<1>, pid: u32| {
             let slot = &cores.slots[0];
@@ -198,7 +207,7 @@ fn who_takes_without_a_swap_is_found_out() {
 
 /// Two ask for cores that overlap.
 fn all_or_none(one: &'static [u16], other: &'static [u16]) {
-    model(3, move || {
+    model(5, move || {
         let cores = Cores::<3>::new();
         let takes = move |cores: &Cores<3>, wanted: &'static [u16], who: (u32, u64)| {
             let held = cores.acquire(wanted, holder(who.0, who.1));
@@ -265,7 +274,7 @@ fn what_reads_as_held_was_granted() {
 /// Two threads free the lock of a dead holder, one of them as its late release; the core's next holder keeps it.
 #[test]
 fn a_late_release_never_takes_the_lock_of_the_next_holder() {
-    model(4, || {
+    model(5, || {
         let cores = Cores::<1>::new();
         let dead = cores.acquire(&[0], holder(FIRST.0, FIRST.1)).unwrap();
         let late = {
