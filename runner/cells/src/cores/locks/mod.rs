@@ -36,7 +36,8 @@
 //! - **Claim** is a compare-and-swap of a free word: of two who try, one succeeds, whichever threads they are. Who has claimed is
 //!   the only one who changes the slot until it publishes or takes back: it writes the start time, then publishes.
 //! - **Taking k cores** claims them in ascending order and publishes only after the last was claimed; when one is not free, the
-//!   others are taken back. So what reads as held was granted, and of those who try at once one gets what it asks for.
+//!   others are taken back. So what reads as held was granted, and of several who want free cores at once one gets what it asks for;
+//!   another may be refused a core that is only claimed.
 //! - **Release** is a compare-and-swap of the exact word that was published. A generation counts every claim and every release, so
 //!   whoever comes too late (a grant whose holder was found dead, two who free the same dead holder) changes nothing.
 //! - **Reading** loads the word, the start time, and the word again. The start time is stored with release and loaded with acquire
