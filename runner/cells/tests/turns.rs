@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use hotcell_cells::contract::Limit;
 use hotcell_cells::cores::arbiter::{AdmitError, Arbiter, Turn};
+use hotcell_cells::cores::locks::CoreIndex;
 use hotcell_cells::cores::schedule::{Doing, Hold, Request, Rules};
 use hotcell_cells::cores::topology::{SYSTEM, Topology};
 use hotcell_schema::cores::CoreSet;
@@ -179,6 +180,27 @@ fn who_is_killed_in_its_turn_leaves_its_core_to_the_others() {
     let before = arbiter.turns().0.len();
     until("more turns", || arbiter.turns().0.len() >= before + 6);
     assert!(arbiter.turns().0[before..].iter().all(|turn| turn.cell != gone));
+}
+
+#[test]
+fn who_is_killed_alone_loses_its_lock_within_a_second() {
+    let pool = one_core();
+    let arbiter = arbiter(pool.clone(), 5);
+    let locks = arbiter.locks().unwrap();
+    let core = CoreIndex::new(u16::try_from(pool.first().unwrap()).unwrap());
+    let mut spinner = Spinner::new();
+    let _place = arbiter.admit(Request::of(0), spinner.pid()).unwrap();
+    until("it has its core", || locks.query(core).is_some());
+    assert_eq!(locks.query(core).unwrap().pid(), spinner.0.id());
+    spinner.0.kill().unwrap();
+    let killed = Instant::now();
+    // Nobody waits for the core, and its owner says nothing.
+    until("its lock is free", || locks.query(core).is_none());
+    assert!(
+        killed.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        killed.elapsed()
+    );
 }
 
 #[test]

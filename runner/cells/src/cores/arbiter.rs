@@ -5,16 +5,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hotcell_schema::cores::CoreSet;
 
+use super::locks::{CoreIndex, Grant, Holder, LockTable, LockView, Processes};
 use super::process::{Process, Still, bind_this_thread};
 use super::schedule::{Action, CellId, Doing, Nanos, Refusal, Request, Rules, Schedule};
 use super::topology::Topology;
 
+/// How often is looked whether those who have cores are still there.
+const LOOK: Duration = Duration::from_millis(500);
 /// Turns that are kept for those who look; of more, the oldest go.
 const TURNS_KEPT: usize = 100_000;
 
@@ -86,6 +90,9 @@ struct Shared {
 struct State {
     schedule: Schedule,
     topology: Topology,
+    /// Who holds which core, for all to see.
+    locks: LockTable,
+    processes: Processes,
     cells: BTreeMap<CellId, Held>,
     next: u64,
     turns: VecDeque<Turn>,
@@ -98,9 +105,18 @@ struct State {
 #[derive(Debug)]
 struct Held {
     process: Process,
-    turn: Option<(CoreSet, Nanos)>,
+    holder: Holder,
+    turn: Option<Running>,
     /// Why the host could not do what was decided; the cell was ended then.
     fault: Option<String>,
+}
+
+/// A turn that goes on.
+#[derive(Debug)]
+struct Running {
+    cores: CoreSet,
+    from: Nanos,
+    grant: Grant,
 }
 
 impl Arbiter {
@@ -108,12 +124,19 @@ impl Arbiter {
     ///
     /// # Errors
     ///
-    /// If no thread can be made.
+    /// If no thread or no shared memory can be made, or `/proc` does not show processes.
     pub fn start(rules: Rules, topology: Topology, control: Option<CoreSet>) -> io::Result<Self> {
+        let processes = Processes::open(Path::new("/proc")).map_err(io::Error::other)?;
+        let this = processes.find(std::process::id()).map_err(io::Error::other)?;
+        let this = this.ok_or_else(|| io::Error::other("/proc does not show this process"))?;
+        let last = rules.pool.iter().next_back().unwrap_or(0);
+        let cores = u16::try_from(last.saturating_add(1)).map_err(io::Error::other)?;
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 schedule: Schedule::new(rules),
                 topology,
+                locks: LockTable::new(cores, this).map_err(io::Error::other)?,
+                processes,
                 cells: BTreeMap::new(),
                 next: 0,
                 turns: VecDeque::new(),
@@ -154,12 +177,17 @@ impl Arbiter {
             )));
         }
         let mut state = self.shared.lock();
+        let found = u32::try_from(pid).map_err(io::Error::other);
+        let found = found.and_then(|pid| state.processes.find(pid).map_err(io::Error::other));
+        let found = found.and_then(|found| found.ok_or_else(|| io::Error::other("it has ended")));
+        let holder = found.map_err(host("looking at a cell's process"))?;
         let cell = CellId(state.next);
         let now = self.shared.now();
         state.schedule.submit(now, cell, request)?;
         state.next = state.next.saturating_add(1);
         let held = Held {
             process,
+            holder,
             turn: None,
             fault: None,
         };
@@ -195,6 +223,15 @@ impl Arbiter {
             })
         });
         cells.collect()
+    }
+
+    /// The locks of the cores, as everybody may see them.
+    ///
+    /// # Errors
+    ///
+    /// If the table cannot be mapped once more.
+    pub fn locks(&self) -> io::Result<LockView> {
+        LockView::open(&self.shared.lock().locks).map_err(io::Error::other)
     }
 
     /// The turns that have ended, and how many more there were before them.
@@ -257,8 +294,8 @@ impl Drop for Place {
         let mut state = self.shared.lock();
         let now = self.shared.now();
         if let Some(mut held) = state.cells.remove(&self.cell) {
-            if let Some((cores, from)) = held.turn.take() {
-                state.keep(self.cell, cores, from, now);
+            if let Some(turn) = held.turn.take() {
+                state.keep(self.cell, turn, now);
             }
             // Whoever waits for its end must not wait for one that stands still.
             let _ = held.process.go_on();
@@ -281,6 +318,7 @@ impl Shared {
     /// The arbiter's thread.
     fn work(&self) {
         let mut state = self.lock();
+        let mut looked = Instant::now();
         while !state.closing {
             let now = self.now();
             let actions = state.schedule.decide(now);
@@ -299,14 +337,19 @@ impl Shared {
                 continue;
             }
             let now = self.now();
-            state = match state.schedule.next(now) {
-                Some(at) => {
-                    let wait = Duration::from_nanos(at.saturating_sub(now));
-                    let waited = self.changed.wait_timeout(state, wait);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
+            let next = state.schedule.next(now);
+            let next = next.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+            if state.cells.is_empty() {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let wait = next.map_or(LOOK, |next| next.min(LOOK));
+            let waited = self.changed.wait_timeout(state, wait);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                state.end_the_dead(self.now());
+            }
         }
     }
 }
@@ -318,7 +361,24 @@ impl State {
         let Some(held) = self.cells.get_mut(&cell) else {
             return;
         };
-        held.turn = Some((cores, now));
+        let locks = cores.iter().map(|core| u16::try_from(core).map(CoreIndex::new));
+        let locks: Result<Vec<CoreIndex>, _> = locks.collect();
+        let grant = locks
+            .map_err(io::Error::other)
+            .and_then(|locks| self.locks.acquire(&locks, held.holder).map_err(io::Error::other));
+        match grant {
+            Ok(grant) => {
+                held.turn = Some(Running {
+                    cores,
+                    from: now,
+                    grant,
+                });
+            }
+            Err(error) => {
+                held.end(format!("its core could not be locked: {error}"));
+                return;
+            }
+        }
         match held.process.bind(&cpus).and_then(|()| held.process.go_on()) {
             Ok(true) => {}
             // Its owner has not noticed yet.
@@ -343,8 +403,8 @@ impl State {
 
     fn end_turn(&mut self, cell: CellId, at: Nanos, ended: bool) {
         let turn = self.cells.get_mut(&cell).and_then(|held| held.turn.take());
-        if let Some((cores, from)) = turn {
-            self.keep(cell, cores, from, at);
+        if let Some(turn) = turn {
+            self.keep(cell, turn, at);
         }
         match ended {
             true => self.schedule.gone(cell),
@@ -352,7 +412,20 @@ impl State {
         }
     }
 
-    fn keep(&mut self, cell: CellId, cores: CoreSet, from: Nanos, until: Nanos) {
+    /// Takes the cores back from those whose process has ended, and whose owner has not noticed yet.
+    fn end_the_dead(&mut self, now: Nanos) {
+        let running = self.cells.iter().filter(|(_, held)| held.turn.is_some());
+        // Who cannot be looked at is taken for alive.
+        let dead = running.filter(|(_, held)| !self.processes.lives(held.holder).unwrap_or(true));
+        let dead: Vec<CellId> = dead.map(|(cell, _)| *cell).collect();
+        for cell in dead {
+            self.end_turn(cell, now, true);
+        }
+    }
+
+    fn keep(&mut self, cell: CellId, turn: Running, until: Nanos) {
+        let Running { cores, from, grant } = turn;
+        self.locks.release(grant);
         if self.turns.len() >= TURNS_KEPT {
             self.turns.pop_front();
             self.forgotten = self.forgotten.saturating_add(1);

@@ -5,6 +5,7 @@
 //! | [`topology`] | physical cores, their siblings, what was isolated at boot |
 //! | [`duties`] | which core does what, from `[cores]` of a manifest |
 //! | [`schedule`] | whose turn it is: a state machine that knows no clock and no process |
+//! | [`locks`] | one lock for each core, in memory that the arbiter writes and everybody may read |
 //! | [`arbiter`], [`process`] | who lets cell processes run and stand still by that schedule |
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use hotcell_schema::cores::CoreSet;
 
 pub mod arbiter;
 pub mod duties;
+pub mod locks;
 pub mod process;
 pub mod schedule;
 pub mod topology;

@@ -1,0 +1,146 @@
+//! Whether the holder of a lock lives, from `/proc`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+
+use super::Holder;
+use super::watch_unsafe::pidfd_open;
+
+/// The most bytes of a `stat` file: 52 numbers of at most 21 characters, and a name of at most 64 (proc(5)).
+const STAT_BYTES: u64 = 4096;
+
+/// Why it cannot be told whether a process lives.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProcessFault {
+    /// `/proc` does not show the processes of others, or is not mounted.
+    #[error(
+        "{} does not show process 1 ({source}): it is no proc file system, or hides the processes of others (hidepid); \
+         whether they live cannot be told from it", .folder.display()
+    )]
+    Hidden {
+        /// The folder that was given.
+        folder: PathBuf,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// The host does not let us look at a process.
+    #[error("looking at process {pid} failed: {source}")]
+    Host {
+        /// The process.
+        pid: u32,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// What `/proc` says of a process is not as in proc(5).
+    #[error("/proc/{pid}/stat is not as proc(5) says")]
+    Shape {
+        /// The process.
+        pid: u32,
+    },
+}
+
+/// The processes of this host, as a `/proc` shows them. Start times are those of its reader's time namespace.
+#[derive(Debug, Clone)]
+pub struct Processes {
+    folder: PathBuf,
+}
+
+impl Processes {
+    /// The processes in this folder, `/proc` outside of tests. Must show process 1, which always is: in a `/proc` that hides
+    /// others they would seem gone.
+    pub fn open(folder: &Path) -> Result<Self, ProcessFault> {
+        let processes = Self {
+            folder: folder.to_owned(),
+        };
+        match processes.stat(1) {
+            Ok(_) => Ok(processes),
+            Err(source) => Err(ProcessFault::Hidden {
+                folder: processes.folder,
+                source,
+            }),
+        }
+    }
+
+    /// The process that has this pid now; `None` when there is none that still runs.
+    ///
+    /// A process that has ended and was not waited for is gone. One whose first thread has ended is not, as long as it has others:
+    /// `/proc` calls both zombies.
+    pub fn find(&self, pid: u32) -> Result<Option<Holder>, ProcessFault> {
+        let text = match self.stat(pid) {
+            Ok(text) => text,
+            // There is no such process; or it went while we read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+            Err(source) => return Err(ProcessFault::Host { pid, source }),
+        };
+        let stat = Stat::read(&text).ok_or(ProcessFault::Shape { pid })?;
+        let ended = matches!(stat.state, b'Z' | b'X' | b'x') && stat.threads <= 1;
+        if ended {
+            return Ok(None);
+        }
+        Holder::new(pid, stat.started)
+            .map(Some)
+            .ok_or(ProcessFault::Shape { pid })
+    }
+
+    /// Whether this very process still runs: not gone, and its pid not another's by now.
+    pub fn lives(&self, holder: Holder) -> Result<bool, ProcessFault> {
+        Ok(self.find(holder.pid())? == Some(holder))
+    }
+
+    /// A descriptor that becomes readable when this process has ended (poll(2), pidfd_open(2)): from then on [`Self::lives`]
+    /// says no. `None` when it has ended already. The process must have the same pid for the caller as in this `/proc`.
+    pub fn watch(&self, holder: Holder) -> Result<Option<OwnedFd>, ProcessFault> {
+        let pid = holder.pid();
+        let descriptor = match pidfd_open(pid) {
+            Ok(descriptor) => descriptor,
+            Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => return Ok(None),
+            Err(source) => return Err(ProcessFault::Host { pid, source }),
+        };
+        // Whoever has the pid now is whom the descriptor is of, if it is still there: a pid is given away again after its end only.
+        Ok(self.lives(holder)?.then_some(descriptor))
+    }
+
+    fn stat(&self, pid: u32) -> io::Result<Vec<u8>> {
+        let file = File::open(self.folder.join(pid.to_string()).join("stat"))?;
+        let mut text = Vec::new();
+        file.take(STAT_BYTES).read_to_end(&mut text)?;
+        Ok(text)
+    }
+}
+
+/// What is used of `/proc/PID/stat`.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    /// Field 3.
+    state: u8,
+    /// Field 20.
+    threads: u64,
+    /// Field 22, in clock ticks after the boot.
+    started: u64,
+}
+
+impl Stat {
+    fn read(text: &[u8]) -> Option<Self> {
+        // Field 2 is a name that the process chooses, with any bytes, in parentheses: the last one is its end.
+        let name_ends = text.iter().rposition(|&byte| byte == b')')?;
+        let rest = std::str::from_utf8(text.get(name_ends..)?).ok()?;
+        let mut fields = rest.split_ascii_whitespace().skip(1);
+        let state = match fields.next()?.as_bytes() {
+            [state] => *state,
+            _ => return None,
+        };
+        let threads = fields.nth(16)?.parse().ok()?;
+        let started = fields.nth(1)?.parse().ok()?;
+        Some(Self {
+            state,
+            threads,
+            started,
+        })
+    }
+}
