@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use hotcell_store::audit::{Act, Audit, Time, User};
 use hotcell_tests::{Lab, busybox};
 use serde_json::{Value, json};
 
@@ -105,4 +106,62 @@ fn a_plan_says_which_cores() {
     }
     let (told, _) = lab.expect(0, ["plan", "turns.yaml", "-j", "3"]);
     assert!(told.contains("in turns of 5ms, 3 at a time"), "{told}");
+}
+
+#[test]
+fn the_cores_of_a_host_are_listed_with_their_duties() {
+    let lab = Lab::new();
+    let (told, _) = lab.expect(0, ["cores", "--json"]);
+    let listed: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(listed["format"], "hotcell-cores");
+    let cores = listed["cores"].as_array().unwrap();
+    assert!(!cores.is_empty());
+    assert!(
+        cores
+            .iter()
+            .all(|core| core["duties"].as_array().unwrap().is_empty())
+    );
+    lab.write("m.toml", "hotcell = 1\n[cores]\non-small-host = 'share'\n");
+    let (told, _) = lab.expect(0, ["cores", "m.toml"]);
+    assert!(
+        told.contains("control") && told.contains("chores") && told.contains("pool"),
+        "{told}"
+    );
+    lab.write("none.toml", "hotcell = 1\n");
+    let (_, said) = lab.expect(2, ["cores", "none.toml"]);
+    assert!(said.contains("asks for no cores"), "{said}");
+}
+
+#[test]
+fn an_audit_journal_is_checked_and_shown() {
+    let lab = Lab::new();
+    let path = lab.path("audit.jsonl");
+    let by = User {
+        uid: 0,
+        name: Some("root".parse().unwrap()),
+    };
+    let now: Time = "2026-01-02T03:04:05Z".parse().unwrap();
+    let mut audit = Audit::open(&path, 0o600, &by, &now).unwrap();
+    for core in [2, 3] {
+        let act = Act::ReclaimCore { core, killed: 1 };
+        audit
+            .append(&by, &now, act, Some("it hung".parse().unwrap()))
+            .unwrap();
+    }
+    drop(audit);
+    let (told, _) = lab.expect(0, ["audit", "verify", "audit.jsonl"]);
+    assert!(told.contains("whole, 2 acts"), "{told}");
+    let (shown, _) = lab.expect(0, ["audit", "show", "audit.jsonl"]);
+    assert_eq!(shown.lines().count(), 2);
+    assert!(shown.contains("it hung") && shown.contains("root"), "{shown}");
+    // One core is made another.
+    let text = fs::read_to_string(&path).unwrap();
+    let changed = text.replacen("\"core\":2", "\"core\":4", 1);
+    assert_ne!(text, changed);
+    fs::write(&path, changed).unwrap();
+    let (told, _) = lab.expect(1, ["audit", "verify", "audit.jsonl", "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["whole"], false, "{told}");
+    lab.expect(1, ["audit", "show", "audit.jsonl"]);
+    lab.expect(4, ["audit", "verify", "nowhere.jsonl"]);
 }

@@ -1,7 +1,9 @@
 //! One module a command; each answers with the exit code.
 
 pub(crate) mod analyze;
+pub(crate) mod audit;
 pub(crate) mod completions;
+pub(crate) mod cores;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod explain;

@@ -108,6 +108,8 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Test(args) => commands::test::run(args, global),
         Command::Analyze(args) => commands::analyze::run(args, global),
         Command::Doctor(args) => commands::doctor::run(args, global),
+        Command::Cores(args) => commands::cores::run(args),
+        Command::Audit(args) => commands::audit::run(args),
         Command::Diff(args) => commands::diff::run(args, global),
         Command::Store(args) => commands::store::run(args, global),
         Command::Init(args) => commands::init::run(args),

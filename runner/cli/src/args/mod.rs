@@ -3,12 +3,14 @@
 //! | module | whose options |
 //! |---|---|
 //! | [`experiment`] | commands about a manifest |
+//! | [`host`] | commands about a host |
 //! | [`language`] | commands about the language of manifests |
 //! | [`runs`] | commands about runs that were |
 //! | [`store`] | `hotcell store` |
 //! | [`tools`] | commands about hotcell itself |
 
 mod experiment;
+mod host;
 mod language;
 mod runs;
 mod store;
@@ -22,6 +24,7 @@ pub(crate) use self::experiment::{
     AnalyzeArgs, ChooseArgs, ExecuteArgs, ExplainArgs, GraphFormat, LockArgs, ManifestArgs, PlanArgs,
     ProgressStyle, RunArgs, TestArgs, WatchArgs,
 };
+pub(crate) use self::host::{AuditArgs, AuditCommand, AuditShowArgs, AuditVerifyArgs, CoresArgs};
 pub(crate) use self::language::{FmtArgs, HelpArgs, Language, ValidateArgs};
 pub(crate) use self::runs::{
     DiffArgs, ReportArgs, RunsArgs, RunsCommand, RunsListArgs, RunsRmArgs, RunsShowArgs,
@@ -165,6 +168,16 @@ pub(crate) enum Command {
     /// Show what this host can do and what is missing
     #[command(after_help = "Examples:\n  hotcell doctor\n  hotcell doctor --json")]
     Doctor(DoctorArgs),
+    /// Show what cores this host has, and what each is for
+    #[command(
+        after_help = "Examples:\n  hotcell cores\n  hotcell cores experiment.toml\n  hotcell cores host.toml --json"
+    )]
+    Cores(CoresArgs),
+    /// Check and show the journal of what administrators did on a host
+    #[command(
+        after_help = "Examples:\n  hotcell audit verify /var/lib/hotcell/audit.jsonl\n  hotcell audit show audit.jsonl"
+    )]
+    Audit(AuditArgs),
     /// Compare the results of two runs
     #[command(
         after_help = "Examples:\n  hotcell diff 20261122T025535-bots 20261122T031102-bots\n  hotcell diff OLD/result/report.json NEW --stage run --html diff.html"
