@@ -168,6 +168,16 @@ impl Run {
         }
     }
 
+    /// Panics unless another run gave the same files with the same bytes.
+    pub fn assert_same_result(&self, other: &Self, when: &str) {
+        let (first, second) = (self.result(), other.result());
+        let names = |result: &BTreeMap<String, Vec<u8>>| result.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&first), names(&second), "{when}");
+        for (name, bytes) in &first {
+            assert!(bytes == &second[name], "{name} differs {when}");
+        }
+    }
+
     /// Instances of a stage.
     pub fn stage<'a>(&'a self, stage: &'a str) -> impl Iterator<Item = &'a InstanceReport> {
         self.report

@@ -327,6 +327,10 @@ impl ProcessCell {
                 return Ending::Failed(format!("the cell ended, and the host cannot tell how: {error}"));
             }
         };
+        // Who gives cores had to end it, and knows why.
+        if let Some(why) = channel.place.as_ref().and_then(Place::fault) {
+            return Ending::Failed(format!("the cell was ended: {why}"));
+        }
         match exit {
             Exit::Signal(libc::SIGXCPU) => Ending::Interrupted(Interruption::CpuTime),
             // The kernel ends a process above its hard CPU limit, and one that takes the host's last memory, like this.

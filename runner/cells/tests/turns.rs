@@ -12,10 +12,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hotcell_cells::contract::Limit;
+use hotcell_cells::cores::Seat;
 use hotcell_cells::cores::arbiter::{AdmitError, Arbiter, Turn};
 use hotcell_cells::cores::locks::CoreIndex;
 use hotcell_cells::cores::schedule::{Doing, Hold, Request, Rules};
 use hotcell_cells::cores::topology::{SYSTEM, Topology};
+use hotcell_cells::intake::Bounds;
+use hotcell_cells::process::{ProcessCell, Spec};
+use hotcell_cells::stop::StopSignal;
+use hotcell_cells::supervise::{HostLimits, Sandbox, SealedBlob};
 use hotcell_schema::cores::CoreSet;
 
 const MS: u64 = 1_000_000;
@@ -240,6 +245,21 @@ fn what_can_never_run_is_refused_before_it_is_touched() {
     ));
 }
 
+/// A cell that takes turns.
+fn cell_on(arbiter: &Arc<Arbiter>) -> ProcessCell {
+    let blob = SealedBlob::of(common::PAYLOAD).unwrap();
+    ProcessCell::spawn(&Spec {
+        executable: &common::executable(),
+        blobs: &[&blob],
+        limits: HostLimits::default(),
+        bounds: Bounds::default(),
+        sandbox: Sandbox::of_this_host(),
+        stop: &StopSignal::new().unwrap(),
+        cores: Some(Seat::Turns(arbiter, Request::of(0))),
+    })
+    .unwrap()
+}
+
 #[test]
 fn cells_in_turns_give_what_they_give_alone() {
     use hotcell_cells::contract::Cell as _;
@@ -254,7 +274,7 @@ fn cells_in_turns_give_what_they_give_alone() {
         let runs: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut cell = common::spawn_on(&arbiter);
+                    let mut cell = cell_on(&arbiter);
                     // Less than it takes in turns with the others, and enough for itself.
                     cell.set_limit(Limit::WallMillis(20_000)).unwrap();
                     let mut kept = common::Kept::default();

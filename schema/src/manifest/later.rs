@@ -36,22 +36,6 @@ pub struct Cores {
     /// What happens where the host has too few cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_small_host: Option<OnSmallHost>,
-    /// Whether the control core's work runs under a real-time policy of the kernel's scheduler, `SCHED_FIFO`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub real_time: Option<RealTime>,
-}
-
-/// Whether the control core's work runs under a real-time policy (`sched(7)`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RealTime {
-    /// Never.
-    Off,
-    /// Where the host allows it.
-    #[default]
-    Try,
-    /// Without it nothing runs.
-    Require,
 }
 
 /// How strictly cores are kept apart.

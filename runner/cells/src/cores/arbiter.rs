@@ -201,15 +201,6 @@ impl Arbiter {
         })
     }
 
-    /// Whether such a cell could ever run here.
-    ///
-    /// # Errors
-    ///
-    /// If it never could.
-    pub fn judge(&self, request: &Request) -> Result<(), Refusal> {
-        self.shared.lock().schedule.judge(request)
-    }
-
     /// All cells, oldest first.
     pub fn cells(&self) -> Vec<Seen> {
         let state = self.shared.lock();
@@ -248,12 +239,6 @@ impl Arbiter {
             false => state.schedule.resume(self.shared.now(), cell),
         }
         drop(state);
-        self.shared.changed.notify_all();
-    }
-
-    /// Another length of slices, in nanoseconds.
-    pub fn set_slice(&self, slice: std::num::NonZeroU64) {
-        self.shared.lock().schedule.set_slice(slice);
         self.shared.changed.notify_all();
     }
 }
@@ -376,14 +361,17 @@ impl State {
             }
             Err(error) => {
                 held.end(format!("its core could not be locked: {error}"));
-                return;
+                return self.end_turn(cell, now, true);
             }
         }
         match held.process.bind(&cpus).and_then(|()| held.process.go_on()) {
             Ok(true) => {}
             // Its owner has not noticed yet.
             Ok(false) => self.end_turn(cell, now, true),
-            Err(error) => held.end(format!("it could not be bound to its core: {error}")),
+            Err(error) => {
+                held.end(format!("it could not be bound to its core: {error}"));
+                self.end_turn(cell, now, true);
+            }
         }
     }
 
@@ -395,7 +383,7 @@ impl State {
             Ok(still) => still == Still::Ended,
             Err(error) => {
                 held.end(format!("it did not stand still when its turn was over: {error}"));
-                false
+                true
             }
         };
         self.end_turn(cell, now(), ended);

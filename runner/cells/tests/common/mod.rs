@@ -94,25 +94,6 @@ pub(crate) fn spawn(limits: HostLimits, bounds: Bounds, stop: &StopSignal) -> Pr
     .unwrap()
 }
 
-/// A cell that takes turns.
-#[allow(dead_code, reason = "only some tests have cores to give")]
-pub(crate) fn spawn_on(arbiter: &std::sync::Arc<hotcell_cells::cores::arbiter::Arbiter>) -> ProcessCell {
-    let blob = SealedBlob::of(PAYLOAD).unwrap();
-    ProcessCell::spawn(&Spec {
-        executable: &executable(),
-        blobs: &[&blob],
-        limits: HostLimits::default(),
-        bounds: Bounds::default(),
-        sandbox: Sandbox::of_this_host(),
-        stop: &StopSignal::new().unwrap(),
-        cores: Some(hotcell_cells::cores::Seat::Turns(
-            arbiter,
-            hotcell_cells::cores::schedule::Request::of(0),
-        )),
-    })
-    .unwrap()
-}
-
 pub(crate) fn run_with(what: &str, limits: HostLimits, bounds: Bounds) -> (Ending, Kept, Usage) {
     let mut cell = spawn(limits, bounds, &StopSignal::new().unwrap());
     let mut kept = Kept::default();

@@ -5,10 +5,10 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Holder;
-use super::watch_unsafe::pidfd_open;
 
 /// The most bytes of a `stat` file: 52 numbers of at most 21 characters, and a name of at most 64 (proc(5)).
 const STAT_BYTES: u64 = 4096;
@@ -97,10 +97,15 @@ impl Processes {
     /// says no. `None` when it has ended already. The process must have the same pid for the caller as in this `/proc`.
     pub fn watch(&self, holder: Holder) -> Result<Option<OwnedFd>, ProcessFault> {
         let pid = holder.pid();
-        let descriptor = match pidfd_open(pid) {
+        let id = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let Some(id) = id else { return Ok(None) };
+        let descriptor = match pidfd_open(id, PidfdFlags::empty()) {
             Ok(descriptor) => descriptor,
-            Err(error) if error.raw_os_error() == Some(Errno::ESRCH as i32) => return Ok(None),
-            Err(source) => return Err(ProcessFault::Host { pid, source }),
+            Err(Errno::SRCH) => return Ok(None),
+            Err(error) => {
+                let source = error.into();
+                return Err(ProcessFault::Host { pid, source });
+            }
         };
         // Whoever has the pid now is whom the descriptor is of, if it is still there: a pid is given away again after its end only.
         Ok(self.lives(holder)?.then_some(descriptor))

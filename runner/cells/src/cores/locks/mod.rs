@@ -59,7 +59,6 @@ mod life;
 mod map_unsafe;
 mod table;
 mod view;
-mod watch_unsafe;
 mod word;
 
 use std::fmt;

@@ -327,11 +327,6 @@ impl Schedule {
         self.rules.slice = slice;
     }
 
-    /// What a user may take from now on. What is held already is not taken back.
-    pub fn set_allowance(&mut self, user: u32, allowance: Allowance) {
-        self.rules.users.insert(user, allowance);
-    }
-
     /// Takes a core out of exclusive use. Who holds it exclusively is told to stop with the next [`Schedule::decide`], and
     /// waits again. `false`: it is no core of the pool.
     pub fn reclaim(&mut self, core: u32) -> bool {
