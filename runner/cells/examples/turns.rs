@@ -9,7 +9,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::process::{Child, Command};
 use std::time::Instant;
 
-use hotcell_cells::cores::arbiter::Arbiter;
+use hotcell_cells::cores::arbiter::{Arbiter, GiveCores};
 use hotcell_cells::cores::process::bind_this_thread;
 use hotcell_cells::cores::schedule::{Request, Rules};
 use hotcell_cells::cores::topology::Topology;
@@ -65,7 +65,7 @@ fn main() {
         let child = start();
         places.push(
             arbiter
-                .admit(Request::of(0), i32::try_from(child.id()).unwrap())
+                .admit(Request::of(0), i32::try_from(child.id()).unwrap(), "work")
                 .unwrap(),
         );
         children.push(child);

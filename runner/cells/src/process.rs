@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::contract::{Cell, CellFault, Limit, Operation, Usage};
 use crate::cores::Seat;
-use crate::cores::arbiter::{AdmitError, Arbiter, Place};
+use crate::cores::arbiter::{AdmitError, Claim, EndedBy, GiveCores};
 use crate::cores::process::Process;
 use crate::cores::schedule::Request;
 use crate::intake::{Bounds, Intake, IntakeError, Said, Sink};
@@ -49,7 +49,7 @@ pub struct Spec<'a> {
 }
 
 /// Why a cell was ended from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Interruption {
     /// Its wall time was up.
     WallTime,
@@ -63,6 +63,8 @@ pub enum Interruption {
     Room,
     /// A person asked to stop.
     Stopped,
+    /// An administrator, or a quota of the host's; holds why.
+    Ordered(String),
     /// Something outside of the runner ended it.
     Killed,
 }
@@ -70,6 +72,7 @@ pub enum Interruption {
 impl std::fmt::Display for Interruption {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Ordered(why) => why,
             Self::WallTime => "the limit of wall time was met",
             Self::CpuTime => "the host's limit of CPU time was met",
             Self::Memory => "the host's limit of memory was met",
@@ -105,7 +108,7 @@ pub struct ProcessCell {
     wall: Duration,
     cpu_s: u64,
     started: Instant,
-    cores: Option<(Arc<Arbiter>, Request)>,
+    cores: Option<(Arc<dyn GiveCores>, Request, String)>,
 }
 
 impl ProcessCell {
@@ -142,7 +145,9 @@ impl ProcessCell {
             cpu_s: spec.limits.cpu_s,
             started,
             cores: match spec.cores {
-                Some(Seat::Turns(arbiter, request)) => Some((Arc::clone(arbiter), request)),
+                Some(Seat::Turns { cores, request, name }) => {
+                    Some((Arc::clone(cores), request, name.to_owned()))
+                }
                 Some(Seat::Bound(_)) | None => None,
             },
         };
@@ -281,7 +286,7 @@ impl ProcessCell {
         channel.child.usage();
         channel.child.kill();
         let _ = channel.child.wait();
-        Ending::Interrupted(channel.interruption.unwrap_or(Interruption::Killed))
+        Ending::Interrupted(channel.interruption.clone().unwrap_or(Interruption::Killed))
     }
 
     /// Puts an error on the stream and the end of the process together into one story.
@@ -328,8 +333,10 @@ impl ProcessCell {
             }
         };
         // Who gives cores had to end it, and knows why.
-        if let Some(why) = channel.place.as_ref().and_then(Place::fault) {
-            return Ending::Failed(format!("the cell was ended: {why}"));
+        match channel.place.as_ref().and_then(|place| place.ended_by()) {
+            Some(EndedBy::Fault(why)) => return Ending::Failed(format!("the cell was ended: {why}")),
+            Some(EndedBy::Order(why)) => return Ending::Interrupted(Interruption::Ordered(why)),
+            None => {}
         }
         match exit {
             Exit::Signal(libc::SIGXCPU) => Ending::Interrupted(Interruption::CpuTime),
@@ -379,8 +386,8 @@ impl Cell for ProcessCell {
     fn start(&mut self, job: &Job) -> Result<(), CellFault> {
         let channel = self.intake.get_mut();
         channel.deadline = self.started.checked_add(self.wall);
-        if let Some((arbiter, request)) = self.cores.take() {
-            let place = arbiter.admit(request, channel.child.id());
+        if let Some((cores, request, name)) = self.cores.take() {
+            let place = cores.admit(request, channel.child.id(), &name);
             channel.place = Some(place.map_err(|error| match error {
                 AdmitError::Host { doing, source } => CellFault::Host { doing, source },
                 refused => CellFault::Failed(refused.to_string()),
@@ -493,7 +500,7 @@ struct Channel {
     errors: VecDeque<u8>,
     errors_open: bool,
     /// Its claim on cores, once it has begun where somebody gives them.
-    place: Option<Place>,
+    place: Option<Box<dyn Claim>>,
     /// Time of waiting for cores that was added to the deadline.
     granted: Duration,
 }

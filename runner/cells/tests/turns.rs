@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use hotcell_cells::contract::Limit;
 use hotcell_cells::cores::Seat;
-use hotcell_cells::cores::arbiter::{AdmitError, Arbiter, Turn};
+use hotcell_cells::cores::arbiter::{AdmitError, Arbiter, GiveCores, Turn};
 use hotcell_cells::cores::locks::CoreIndex;
 use hotcell_cells::cores::schedule::{Doing, Hold, Request, Rules};
 use hotcell_cells::cores::topology::{SYSTEM, Topology};
@@ -131,7 +131,7 @@ fn six_that_compute_share_one_core_alike() {
     let spinners: Vec<Spinner> = (0..6).map(|_| Spinner::new()).collect();
     let places: Vec<_> = spinners
         .iter()
-        .map(|spinner| arbiter.admit(Request::of(0), spinner.pid()).unwrap())
+        .map(|spinner| arbiter.admit(Request::of(0), spinner.pid(), "spinner").unwrap())
         .collect();
     until("120 turns", || arbiter.turns().0.len() >= 120);
     // One runs at a time, and all are where they should be.
@@ -173,7 +173,7 @@ fn who_is_killed_in_its_turn_leaves_its_core_to_the_others() {
     let mut spinners: Vec<Spinner> = (0..3).map(|_| Spinner::new()).collect();
     let places: Vec<_> = spinners
         .iter()
-        .map(|spinner| arbiter.admit(Request::of(0), spinner.pid()).unwrap())
+        .map(|spinner| arbiter.admit(Request::of(0), spinner.pid(), "spinner").unwrap())
         .collect();
     until("turns", || arbiter.turns().0.len() >= 6);
     spinners[1].0.kill().unwrap();
@@ -194,7 +194,7 @@ fn who_is_killed_alone_loses_its_lock_within_a_second() {
     let locks = arbiter.locks().unwrap();
     let core = CoreIndex::new(u16::try_from(pool.first().unwrap()).unwrap());
     let mut spinner = Spinner::new();
-    let _place = arbiter.admit(Request::of(0), spinner.pid()).unwrap();
+    let _place = arbiter.admit(Request::of(0), spinner.pid(), "spinner").unwrap();
     until("it has its core", || locks.query(core).is_some());
     assert_eq!(locks.query(core).unwrap().pid(), spinner.0.id());
     spinner.0.kill().unwrap();
@@ -212,7 +212,7 @@ fn who_is_killed_alone_loses_its_lock_within_a_second() {
 fn a_held_cell_stands_still_and_uses_nothing() {
     let arbiter = arbiter(one_core(), 5);
     let spinner = Spinner::new();
-    let place = arbiter.admit(Request::of(0), spinner.pid()).unwrap();
+    let place = arbiter.admit(Request::of(0), spinner.pid(), "spinner").unwrap();
     until("it runs", || spinner.ticks() >= 2);
     arbiter.hold(place.cell(), true);
     until("it stands still", || arbiter.cells()[0].doing == Doing::Paused);
@@ -235,18 +235,18 @@ fn what_can_never_run_is_refused_before_it_is_touched() {
         ..Request::of(0)
     };
     assert!(matches!(
-        arbiter.admit(request, spinner.pid()),
-        Err(AdmitError::Refused(_))
+        arbiter.admit(request, spinner.pid(), "spinner"),
+        Err(AdmitError::Never(_))
     ));
     assert_ne!(spinner.stat()[0], "T");
     assert!(matches!(
-        arbiter.admit(Request::of(0), i32::MAX),
+        arbiter.admit(Request::of(0), i32::MAX, "nobody"),
         Err(AdmitError::Host { .. })
     ));
 }
 
 /// A cell that takes turns.
-fn cell_on(arbiter: &Arc<Arbiter>) -> ProcessCell {
+fn cell_on(arbiter: &Arc<dyn GiveCores>) -> ProcessCell {
     let blob = SealedBlob::of(common::PAYLOAD).unwrap();
     ProcessCell::spawn(&Spec {
         executable: &common::executable(),
@@ -255,7 +255,11 @@ fn cell_on(arbiter: &Arc<Arbiter>) -> ProcessCell {
         bounds: Bounds::default(),
         sandbox: Sandbox::of_this_host(),
         stop: &StopSignal::new().unwrap(),
-        cores: Some(Seat::Turns(arbiter, Request::of(0))),
+        cores: Some(Seat::Turns {
+            cores: arbiter,
+            request: Request::of(0),
+            name: "cell",
+        }),
     })
     .unwrap()
 }
@@ -265,16 +269,17 @@ fn cells_in_turns_give_what_they_give_alone() {
     use hotcell_cells::contract::Cell as _;
     let (_, alone, _) = common::run("well");
     let arbiter = arbiter(one_core(), 1);
+    let gives: Arc<dyn GiveCores> = Arc::clone(&arbiter) as _;
     let noise: Vec<Spinner> = (0..2).map(|_| Spinner::new()).collect();
     let _places: Vec<_> = noise
         .iter()
-        .map(|spinner| arbiter.admit(Request::of(0), spinner.pid()).unwrap())
+        .map(|spinner| arbiter.admit(Request::of(0), spinner.pid(), "spinner").unwrap())
         .collect();
     std::thread::scope(|scope| {
         let runs: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut cell = cell_on(&arbiter);
+                    let mut cell = cell_on(&gives);
                     // Less than it takes in turns with the others, and enough for itself.
                     cell.set_limit(Limit::WallMillis(20_000)).unwrap();
                     let mut kept = common::Kept::default();

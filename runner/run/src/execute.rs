@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
-use hotcell_cells::cores::arbiter::Arbiter;
+use hotcell_cells::cores::arbiter::GiveCores;
 use hotcell_cells::stop::{StopSignal, Urgency};
 use hotcell_plan::{Instance, Plan};
 use hotcell_schema::arch::ArchProfile;
@@ -32,7 +32,7 @@ use crate::work::{Done, Shared, work};
 #[derive(Debug)]
 pub struct Cores {
     /// Gives the pool's cores to guests.
-    pub arbiter: Arc<Arbiter>,
+    pub arbiter: Arc<dyn GiveCores>,
     /// The processors for chores: what reads files in cells runs there.
     pub chores: CoreSet,
     /// Whose run it is: a user id of the host.

@@ -163,7 +163,7 @@ mod tests {
         };
         let wall = Some(Interruption::WallTime);
         assert_eq!(why(9, None, none, 0), Some(Interruption::Killed));
-        assert_eq!(why(9, wall, none, 0), wall);
+        assert_eq!(why(9, wall.clone(), none, 0), wall);
         assert_eq!(why(0x9800, None, none, 10), Some(Interruption::CpuTime));
         assert_eq!(why(24, None, none, 1), Some(Interruption::CpuTime));
         let memory = Met { memory: true, ..none };
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(why(0x100, None, memory, 0), Some(Interruption::Memory));
         let tasks = Met { tasks: true, ..none };
         assert_eq!(why(0x100, None, tasks, 0), Some(Interruption::Tasks));
-        assert_eq!(why(9, wall, tasks, 0), wall);
+        assert_eq!(why(9, wall.clone(), tasks, 0), wall);
         let room = Met { room: true, ..none };
         assert_eq!(why(0x100, None, room, 0), Some(Interruption::Room));
         // Who copes with a limit has done its work.

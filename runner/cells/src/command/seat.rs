@@ -323,7 +323,7 @@ impl Seat {
                 if asked.is_some() {
                     return Err(io::Error::other("a command could not be ended"));
                 }
-                asked = Some(why);
+                asked = Some(why.clone());
                 deadline = now.checked_add(PATIENCE);
                 send(self.socket.as_raw_fd(), END, MsgFlags::MSG_NOSIGNAL)?;
             }

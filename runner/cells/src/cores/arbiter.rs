@@ -5,12 +5,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hotcell_schema::cores::CoreSet;
+use serde::{Deserialize, Serialize};
 
 use super::locks::{CoreIndex, Grant, Holder, LockTable, LockView, Processes};
 use super::process::{Process, Still, bind_this_thread};
@@ -21,13 +24,57 @@ use super::topology::Topology;
 const LOOK: Duration = Duration::from_millis(500);
 /// Turns that are kept for those who look; of more, the oldest go.
 const TURNS_KEPT: usize = 100_000;
+/// Longest name of a cell in characters.
+pub(super) const MOST_NAME: usize = 200;
+
+/// Who gives cores to the cells of a runner: an [`Arbiter`] of its own, or that of the host.
+pub trait GiveCores: std::fmt::Debug + Send + Sync {
+    /// Takes over a child process: it stands still from now on, but when it is its turn. `name` is what people know it by.
+    ///
+    /// # Errors
+    ///
+    /// If it could never run here, or does not stand still.
+    fn admit(&self, request: Request, pid: i32, name: &str) -> Result<Box<dyn Claim>, AdmitError>;
+
+    /// The turns of this runner's cells that have ended, and how many more there were before them.
+    ///
+    /// # Errors
+    ///
+    /// If they cannot be asked for.
+    fn turns(&self) -> io::Result<(Vec<Turn>, u64)>;
+}
+
+/// The claim of one cell on cores. When it is dropped the cell is ended.
+pub trait Claim: std::fmt::Debug + Send {
+    /// The cell.
+    fn cell(&self) -> CellId;
+
+    /// How long the cell has waited for its turns until now, in all: time that it could not use.
+    fn waited(&self) -> Duration;
+
+    /// Why the cell was ended, where it was.
+    fn ended_by(&self) -> Option<EndedBy>;
+}
+
+/// Why an arbiter ended a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndedBy {
+    /// The host could not do what was decided.
+    Fault(String),
+    /// A person wanted it, or a quota was used up.
+    Order(String),
+}
 
 /// Why a cell was not admitted.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
     /// It could never run here.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Never(#[from] Refusal),
+    /// The host's arbiter says no.
+    #[error("the host's arbiter refuses it: {0}")]
+    Refused(String),
     /// The host refused a step.
     #[error("{doing}: {source}")]
     Host {
@@ -39,7 +86,7 @@ pub enum AdmitError {
 }
 
 /// One turn of one cell.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
     /// The cell.
     pub cell: CellId,
@@ -52,16 +99,23 @@ pub struct Turn {
 }
 
 /// What one cell is doing, for those who look.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Seen {
     /// The cell.
     pub cell: CellId,
-    /// Its process id.
-    pub pid: i32,
+    /// What people know it by, as its runner said.
+    pub name: String,
+    /// Its process.
+    pub process: Holder,
+    /// What it asked for.
+    pub request: Request,
     /// What it is doing.
     pub doing: Doing,
     /// How long it has run, in nanoseconds.
     pub ran: Nanos,
+    /// How long it has waited since it was admitted, in nanoseconds.
+    pub waited: Nanos,
 }
 
 /// Gives cores to cells.
@@ -76,7 +130,6 @@ pub struct Arbiter {
 pub struct Place {
     shared: Arc<Shared>,
     cell: CellId,
-    admitted: Nanos,
 }
 
 #[derive(Debug)]
@@ -105,10 +158,11 @@ struct State {
 #[derive(Debug)]
 struct Held {
     process: Process,
-    holder: Holder,
+    name: String,
+    request: Request,
+    admitted: Nanos,
     turn: Option<Running>,
-    /// Why the host could not do what was decided; the cell was ended then.
-    fault: Option<String>,
+    ended_by: Option<EndedBy>,
 }
 
 /// A turn that goes on.
@@ -162,34 +216,32 @@ impl Arbiter {
         })
     }
 
-    /// Takes over a child process: it stands still from now on, but when it is its turn.
+    /// Takes over a process: it stands still from now on, but when it is its turn.
     ///
     /// # Errors
     ///
     /// If it could never run here, or does not stand still.
-    pub fn admit(&self, request: Request, pid: i32) -> Result<Place, AdmitError> {
-        let host = |doing| move |source| AdmitError::Host { doing, source };
+    pub fn take(&self, request: Request, process: Process, name: &str) -> Result<Place, AdmitError> {
+        let host = |source| AdmitError::Host {
+            doing: "making a cell stand still",
+            source,
+        };
         self.shared.lock().schedule.judge(&request)?;
-        let process = Process::open(pid).map_err(host("opening a cell's process"))?;
-        if process.stop().map_err(host("making a cell stand still"))? == Still::Ended {
-            return Err(host("making a cell stand still")(io::Error::other(
-                "it has ended",
-            )));
+        if process.stop().map_err(host)? == Still::Ended {
+            return Err(host(io::Error::other("it has ended")));
         }
         let mut state = self.shared.lock();
-        let found = u32::try_from(pid).map_err(io::Error::other);
-        let found = found.and_then(|pid| state.processes.find(pid).map_err(io::Error::other));
-        let found = found.and_then(|found| found.ok_or_else(|| io::Error::other("it has ended")));
-        let holder = found.map_err(host("looking at a cell's process"))?;
         let cell = CellId(state.next);
-        let now = self.shared.now();
-        state.schedule.submit(now, cell, request)?;
+        let admitted = self.shared.now();
+        state.schedule.submit(admitted, cell, request)?;
         state.next = state.next.saturating_add(1);
         let held = Held {
             process,
-            holder,
+            name: name.chars().take(MOST_NAME).collect(),
+            request,
+            admitted,
             turn: None,
-            fault: None,
+            ended_by: None,
         };
         state.cells.insert(cell, held);
         drop(state);
@@ -197,7 +249,6 @@ impl Arbiter {
         Ok(Place {
             shared: Arc::clone(&self.shared),
             cell,
-            admitted: now,
         })
     }
 
@@ -206,14 +257,63 @@ impl Arbiter {
         let state = self.shared.lock();
         let now = self.shared.now();
         let cells = state.cells.iter().filter_map(|(cell, held)| {
+            let ran = state.schedule.ran(now, *cell);
             Some(Seen {
                 cell: *cell,
-                pid: held.process.pid(),
+                name: held.name.clone(),
+                process: held.process.holder(),
+                request: held.request,
                 doing: state.schedule.doing(*cell)?,
-                ran: state.schedule.ran(now, *cell),
+                ran,
+                waited: now.saturating_sub(held.admitted).saturating_sub(ran),
             })
         });
         cells.collect()
+    }
+
+    /// Ends cells, and says how many of them there were.
+    pub fn end(&self, cells: &[CellId], why: &str) -> usize {
+        let mut state = self.shared.lock();
+        let mut ended = 0usize;
+        for cell in cells {
+            if let Some(held) = state.cells.get_mut(cell) {
+                held.end(EndedBy::Order(why.to_owned()));
+                ended = ended.saturating_add(1);
+            }
+        }
+        ended
+    }
+
+    /// Takes a core out of exclusive use, or gives it back. `false`: it is no core of the pool.
+    pub fn reclaim(&self, core: u32, reclaimed: bool) -> bool {
+        let mut state = self.shared.lock();
+        let known = match reclaimed {
+            true => state.schedule.reclaim(core),
+            false => state.schedule.give_back(core),
+        };
+        drop(state);
+        self.shared.changed.notify_all();
+        known
+    }
+
+    /// Another length of slices, in nanoseconds; says what it was.
+    pub fn set_slice(&self, slice: NonZeroU64) -> NonZeroU64 {
+        let mut state = self.shared.lock();
+        let was = state.schedule.rules().slice;
+        state.schedule.set_slice(slice);
+        drop(state);
+        self.shared.changed.notify_all();
+        was
+    }
+
+    /// The rules, as they are now.
+    pub fn rules(&self) -> Rules {
+        self.shared.lock().schedule.rules().clone()
+    }
+
+    /// The cores that were taken out of exclusive use.
+    pub fn reclaimed(&self) -> CoreSet {
+        self.shared.lock().schedule.reclaimed()
     }
 
     /// The locks of the cores, as everybody may see them.
@@ -223,6 +323,15 @@ impl Arbiter {
     /// If the table cannot be mapped once more.
     pub fn locks(&self) -> io::Result<LockView> {
         LockView::open(&self.shared.lock().locks).map_err(io::Error::other)
+    }
+
+    /// The descriptor of the core locks, for one who wants to map them.
+    ///
+    /// # Errors
+    ///
+    /// If there are no descriptors left.
+    pub fn lock_table(&self) -> io::Result<OwnedFd> {
+        self.shared.lock().locks.as_fd().try_clone_to_owned()
     }
 
     /// The turns that have ended, and how many more there were before them.
@@ -253,24 +362,36 @@ impl Drop for Arbiter {
     }
 }
 
-impl Place {
-    /// The cell.
-    pub fn cell(&self) -> CellId {
+impl GiveCores for Arbiter {
+    fn admit(&self, request: Request, pid: i32, name: &str) -> Result<Box<dyn Claim>, AdmitError> {
+        let process = Process::open(pid).map_err(|source| AdmitError::Host {
+            doing: "opening a cell's process",
+            source,
+        })?;
+        Ok(Box::new(self.take(request, process, name)?))
+    }
+
+    fn turns(&self) -> io::Result<(Vec<Turn>, u64)> {
+        Ok(Self::turns(self))
+    }
+}
+
+impl Claim for Place {
+    fn cell(&self) -> CellId {
         self.cell
     }
 
-    /// How long the cell has waited for its turns until now, in all: time that it could not use.
-    pub fn waited(&self) -> Duration {
+    fn waited(&self) -> Duration {
         let state = self.shared.lock();
         let now = self.shared.now();
-        let here = now.saturating_sub(self.admitted);
+        let admitted = state.cells.get(&self.cell).map_or(now, |held| held.admitted);
+        let here = now.saturating_sub(admitted);
         Duration::from_nanos(here.saturating_sub(state.schedule.ran(now, self.cell)))
     }
 
-    /// Why the arbiter had to end the cell, where it had to.
-    pub fn fault(&self) -> Option<String> {
+    fn ended_by(&self) -> Option<EndedBy> {
         let state = self.shared.lock();
-        state.cells.get(&self.cell)?.fault.clone()
+        state.cells.get(&self.cell)?.ended_by.clone()
     }
 }
 
@@ -283,7 +404,7 @@ impl Drop for Place {
                 state.keep(self.cell, turn, now);
             }
             // Whoever waits for its end must not wait for one that stands still.
-            let _ = held.process.go_on();
+            let _ = held.process.kill();
         }
         state.schedule.gone(self.cell);
         drop(state);
@@ -348,9 +469,11 @@ impl State {
         };
         let locks = cores.iter().map(|core| u16::try_from(core).map(CoreIndex::new));
         let locks: Result<Vec<CoreIndex>, _> = locks.collect();
-        let grant = locks
-            .map_err(io::Error::other)
-            .and_then(|locks| self.locks.acquire(&locks, held.holder).map_err(io::Error::other));
+        let grant = locks.map_err(io::Error::other).and_then(|locks| {
+            self.locks
+                .acquire(&locks, held.process.holder())
+                .map_err(io::Error::other)
+        });
         match grant {
             Ok(grant) => {
                 held.turn = Some(Running {
@@ -360,7 +483,7 @@ impl State {
                 });
             }
             Err(error) => {
-                held.end(format!("its core could not be locked: {error}"));
+                held.end(EndedBy::Fault(format!("its core could not be locked: {error}")));
                 return self.end_turn(cell, now, true);
             }
         }
@@ -369,7 +492,9 @@ impl State {
             // Its owner has not noticed yet.
             Ok(false) => self.end_turn(cell, now, true),
             Err(error) => {
-                held.end(format!("it could not be bound to its core: {error}"));
+                held.end(EndedBy::Fault(format!(
+                    "it could not be bound to its core: {error}"
+                )));
                 self.end_turn(cell, now, true);
             }
         }
@@ -382,7 +507,9 @@ impl State {
         let ended = match held.process.stop() {
             Ok(still) => still == Still::Ended,
             Err(error) => {
-                held.end(format!("it did not stand still when its turn was over: {error}"));
+                held.end(EndedBy::Fault(format!(
+                    "it did not stand still when its turn was over: {error}"
+                )));
                 true
             }
         };
@@ -404,7 +531,7 @@ impl State {
     fn end_the_dead(&mut self, now: Nanos) {
         let running = self.cells.iter().filter(|(_, held)| held.turn.is_some());
         // Who cannot be looked at is taken for alive.
-        let dead = running.filter(|(_, held)| !self.processes.lives(held.holder).unwrap_or(true));
+        let dead = running.filter(|(_, held)| !self.processes.lives(held.process.holder()).unwrap_or(true));
         let dead: Vec<CellId> = dead.map(|(cell, _)| *cell).collect();
         for cell in dead {
             self.end_turn(cell, now, true);
@@ -428,8 +555,8 @@ impl State {
 }
 
 impl Held {
-    fn end(&mut self, why: String) {
-        self.fault.get_or_insert(why);
+    fn end(&mut self, why: EndedBy) {
+        self.ended_by.get_or_insert(why);
         let _ = self.process.kill();
     }
 }

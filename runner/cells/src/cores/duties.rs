@@ -10,8 +10,8 @@ use super::topology::Topology;
 
 /// How long a cell runs before another has its turn, where nobody says otherwise: 10 ms, in nanoseconds.
 pub const SLICE: NonZeroU64 = NonZeroU64::new(10_000_000).unwrap();
-/// Least slice, in nanoseconds: below it the switches cost more than the work.
-const LEAST_SLICE: u64 = 100_000;
+/// Slices that may be, in nanoseconds: below, the switches cost more than the work; above, nobody would call it a turn.
+pub(crate) const SLICES: std::ops::RangeInclusive<u64> = 100_000..=10_000_000_000;
 /// The part of the pool that exclusive cells may hold, in percent, where nobody says less.
 const HALF: usize = 50;
 /// Least number of physical cores for duties that are not shared: control, chores, and one of the pool.
@@ -66,7 +66,7 @@ pub enum DutiesError {
     )]
     Part(String),
     /// A slice in which nothing could run.
-    #[error("`cores.slice`: a slice is at least 100us")]
+    #[error("`cores.slice`: a slice is at least 100us and at most 10s")]
     Slice,
 }
 
@@ -177,7 +177,7 @@ impl Duties {
             pool,
             slice: match wanted.slice {
                 None => SLICE,
-                Some(slice) if slice.0 >= LEAST_SLICE => {
+                Some(slice) if SLICES.contains(&slice.0) => {
                     NonZeroU64::new(slice.0).ok_or(DutiesError::Slice)?
                 }
                 Some(_) => return Err(DutiesError::Slice),

@@ -7,6 +7,7 @@
 //! | [`schedule`] | whose turn it is: a state machine that knows no clock and no process |
 //! | [`locks`] | one lock for each core, in memory that the arbiter writes and everybody may read |
 //! | [`arbiter`], [`process`] | who lets cell processes run and stand still by that schedule |
+//! | [`service`] | the arbiter of a host, for the runners of several users |
 
 use std::sync::Arc;
 
@@ -17,13 +18,22 @@ pub mod duties;
 pub mod locks;
 pub mod process;
 pub mod schedule;
+pub mod service;
+mod stat;
 pub mod topology;
 
 /// Where a cell runs.
 #[derive(Debug, Clone, Copy)]
 pub enum Seat<'a> {
     /// On the pool's cores, when an arbiter says so, from the moment its job begins.
-    Turns(&'a Arc<arbiter::Arbiter>, schedule::Request),
+    Turns {
+        /// Who gives cores.
+        cores: &'a Arc<dyn arbiter::GiveCores>,
+        /// What is asked for.
+        request: schedule::Request,
+        /// What people know the cell by.
+        name: &'a str,
+    },
     /// On these processors, when the kernel lets it.
     Bound(&'a CoreSet),
 }

@@ -4,16 +4,19 @@
 //! (`pid_namespaces(7)`): it holds what is hung or hostile too, costs nothing while the process runs, and the guest sees
 //! nothing of it. A pidfd names the process, so that a number that another process was given meanwhile is never hit.
 
-use std::fs;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use hotcell_schema::cores::CoreSet;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
-};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::locks::Holder;
+use super::stat::{STAT_BYTES, Stat};
 
 /// How long a process may take to stand still after it was told. It takes microseconds, but where it is deep in the kernel.
 const STILL: Duration = Duration::from_secs(1);
@@ -22,11 +25,13 @@ const AT_ONCE: u32 = 64;
 /// The pause between two questions after that.
 const PAUSE: Duration = Duration::from_micros(50);
 
-/// A child process of this one.
+/// A process, named by a pidfd.
 #[derive(Debug)]
 pub struct Process {
     pidfd: OwnedFd,
-    pid: i32,
+    holder: Holder,
+    /// Its `/proc/PID/stat`: once opened it never shows another process.
+    stat: File,
     /// The processors that it was bound to last.
     cpus: Option<CoreSet>,
 }
@@ -41,49 +46,117 @@ pub enum Still {
 }
 
 impl Process {
-    /// Opens a child by its process id. It must not have been waited for yet.
+    /// Opens a process by its id. It must be one that cannot be waited for meanwhile: a child of the caller.
     ///
     /// # Errors
     ///
     /// If there is no such process, or the kernel has no pidfds (before Linux 5.3).
     pub fn open(pid: i32) -> io::Result<Self> {
         let id = Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self {
-            pidfd: pidfd_open(id, PidfdFlags::empty())?,
-            pid,
-            cpus: None,
-        })
+        Self::of(pidfd_open(id, PidfdFlags::empty())?, pid)
     }
 
-    /// Its process id.
-    pub fn pid(&self) -> i32 {
-        self.pid
+    /// Takes over a pidfd that somebody sent.
+    ///
+    /// # Errors
+    ///
+    /// If it is no pidfd, or its process has ended or cannot be seen from here.
+    pub fn from_pidfd(pidfd: OwnedFd) -> io::Result<Self> {
+        // The kernel says which process it is, by the number that it has here (`pidfd_open(2)`, fdinfo).
+        let mut text = String::new();
+        File::open(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?
+            .take(STAT_BYTES)
+            .read_to_string(&mut text)?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+        let pid = pid.and_then(|pid| pid.trim().parse().ok());
+        let none = || {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not the pidfd of a process that runs",
+            )
+        };
+        Self::of(pidfd, pid.filter(|pid| *pid > 0).ok_or_else(none)?)
+    }
+
+    fn of(pidfd: OwnedFd, pid: i32) -> io::Result<Self> {
+        let stat = File::open(format!("/proc/{pid}/stat"))?;
+        let none = || io::Error::from(io::ErrorKind::NotFound);
+        let seen = look(&stat)?.ok_or_else(none)?;
+        let pid = u32::try_from(pid).map_err(io::Error::other)?;
+        let process = Self {
+            holder: Holder::new(pid, seen.started).ok_or_else(none)?,
+            pidfd,
+            stat,
+            cpus: None,
+        };
+        // The number was the process's when its file was opened, if it is its still.
+        match process.has_ended()? {
+            false => Ok(process),
+            true => Err(none()),
+        }
+    }
+
+    /// Its process id and start time.
+    pub fn holder(&self) -> Holder {
+        self.holder
+    }
+
+    /// Its pidfd, to be handed on.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Whether it has ended: only then its pidfd is readable (`pidfd_open(2)`).
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not say.
+    pub fn has_ended(&self) -> io::Result<bool> {
+        let mut watched = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        Ok(poll(&mut watched, PollTimeout::ZERO)? > 0)
+    }
+
+    /// The one user that it belongs to in every way (real, effective, saved, for files); `None`: several, or it has ended.
+    ///
+    /// # Errors
+    ///
+    /// If `/proc` does not show it.
+    pub fn owner(&self) -> io::Result<Option<u32>> {
+        let mut text = String::new();
+        File::open(format!("/proc/{}/status", self.holder.pid()))?
+            .take(64 << 10)
+            .read_to_string(&mut text)?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Uid:"));
+        let ids: Option<Vec<u32>> = line.map(|line| {
+            let ids = line.split_ascii_whitespace();
+            ids.filter_map(|id| id.parse().ok()).collect()
+        });
+        let ended = self.has_ended()?;
+        Ok(match ids.as_deref() {
+            Some([first, rest @ ..]) if !ended && rest.iter().all(|id| id == first) => Some(*first),
+            _ => None,
+        })
     }
 
     /// Makes it stand still, and waits until it does.
     ///
     /// # Errors
     ///
-    /// If it does not within a second, or is no child of this process.
+    /// If it does not within a second.
     pub fn stop(&self) -> io::Result<Still> {
         if !self.signal(Signal::STOP)? {
             return Ok(Still::Ended);
         }
         let until = Instant::now() + STILL;
-        // What is found is left for whoever waits for the process.
-        let look =
-            WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let mut asked = 0u32;
         loop {
-            use std::os::fd::AsFd as _;
-            match waitid(WaitId::PidFd(self.pidfd.as_fd()), look) {
-                Ok(Some(status)) if status.stopped() => return Ok(Still::Stopped),
-                Ok(Some(_)) => return Ok(Still::Ended),
-                Ok(None) => {}
-                // Whoever owns it has waited for its end already.
-                Err(rustix::io::Errno::CHILD) => return Ok(Still::Ended),
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
+            match look(&self.stat)? {
+                None => return Ok(Still::Ended),
+                Some(seen) if seen.has_ended() => return Ok(Still::Ended),
+                Some(seen) if seen.stands_still() && (seen.threads <= 1 || self.all_still()?) => {
+                    return Ok(Still::Stopped);
+                }
+                Some(_) => {}
             }
             if Instant::now() >= until {
                 return Err(io::Error::new(
@@ -97,6 +170,20 @@ impl Process {
                 false => std::thread::sleep(PAUSE),
             }
         }
+    }
+
+    /// Whether every thread stands still.
+    fn all_still(&self) -> io::Result<bool> {
+        for task in fs::read_dir(format!("/proc/{}/task", self.holder.pid()))? {
+            let still = File::open(task?.path().join("stat")).and_then(|stat| look(&stat));
+            match still {
+                Ok(Some(seen)) if !seen.stands_still() => return Ok(false),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     /// Lets it go on; `false`: it has ended.
@@ -128,7 +215,7 @@ impl Process {
         }
         let set = processors(cpus)?;
         // It stands still, so that no thread is added meanwhile.
-        for task in fs::read_dir(format!("/proc/{}/task", self.pid))? {
+        for task in fs::read_dir(format!("/proc/{}/task", self.holder.pid()))? {
             let task = task?.file_name();
             let id = task.to_str().and_then(|name| name.parse().ok());
             match id.map(|id| sched_setaffinity(nix::unistd::Pid::from_raw(id), &set)) {
@@ -148,6 +235,24 @@ impl Process {
             Err(rustix::io::Errno::SRCH) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// What a `stat` file says now; `None`: the process has ended and was waited for.
+fn look(stat: &File) -> io::Result<Option<Stat>> {
+    let mut text = [0; STAT_BYTES as usize];
+    let length = match stat.read_at(&mut text, 0) {
+        Ok(length) => length,
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let text = text.get(..length).unwrap_or_default();
+    match Stat::read(text) {
+        Some(stat) => Ok(Some(stat)),
+        None => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "/proc/PID/stat is not as proc(5) says",
+        )),
     }
 }
 

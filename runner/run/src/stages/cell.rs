@@ -103,7 +103,14 @@ pub(super) fn run(
             .options
             .cores
             .map(|cores| match shared.plan.runs_code(instance) {
-                true => Seat::Turns(&cores.arbiter, Request::of(cores.user)),
+                true => Seat::Turns {
+                    cores: &cores.arbiter,
+                    request: Request {
+                        memory: limits.memory,
+                        ..Request::of(cores.user)
+                    },
+                    name: &instance.name,
+                },
                 false => Seat::Bound(&cores.chores),
             }),
     };

@@ -9,9 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::Holder;
-
-/// The most bytes of a `stat` file: 52 numbers of at most 21 characters, and a name of at most 64 (proc(5)).
-const STAT_BYTES: u64 = 4096;
+use crate::cores::stat::{STAT_BYTES, Stat};
 
 /// Why it cannot be told whether a process lives.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +77,7 @@ impl Processes {
             Err(source) => return Err(ProcessFault::Host { pid, source }),
         };
         let stat = Stat::read(&text).ok_or(ProcessFault::Shape { pid })?;
-        let ended = matches!(stat.state, b'Z' | b'X' | b'x') && stat.threads <= 1;
-        if ended {
+        if stat.has_ended() {
             return Ok(None);
         }
         Holder::new(pid, stat.started)
@@ -116,36 +113,5 @@ impl Processes {
         let mut text = Vec::new();
         file.take(STAT_BYTES).read_to_end(&mut text)?;
         Ok(text)
-    }
-}
-
-/// What is used of `/proc/PID/stat`.
-#[derive(Debug, PartialEq, Eq)]
-struct Stat {
-    /// Field 3.
-    state: u8,
-    /// Field 20.
-    threads: u64,
-    /// Field 22, in clock ticks after the boot.
-    started: u64,
-}
-
-impl Stat {
-    fn read(text: &[u8]) -> Option<Self> {
-        // Field 2 is a name that the process chooses, with any bytes, in parentheses: the last one is its end.
-        let name_ends = text.iter().rposition(|&byte| byte == b')')?;
-        let rest = std::str::from_utf8(text.get(name_ends..)?).ok()?;
-        let mut fields = rest.split_ascii_whitespace().skip(1);
-        let state = match fields.next()?.as_bytes() {
-            [state] => *state,
-            _ => return None,
-        };
-        let threads = fields.nth(16)?.parse().ok()?;
-        let started = fields.nth(1)?.parse().ok()?;
-        Some(Self {
-            state,
-            threads,
-            started,
-        })
     }
 }

@@ -63,6 +63,8 @@ mod word;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 pub use life::{ProcessFault, Processes};
 pub use table::{Freed, Grant, LockTable, Refused, TableFault};
 pub use view::{LockView, ViewFault};
@@ -97,7 +99,8 @@ impl fmt::Display for CoreIndex {
 }
 
 /// A process that holds cores. A pid is used again, a pid with its start time is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "(u32, u64)", try_from = "(u32, u64)")]
 pub struct Holder {
     pid: u32,
     started: u64,
@@ -120,6 +123,20 @@ impl Holder {
     /// When it started: clock ticks after the boot.
     pub fn started(self) -> u64 {
         self.started
+    }
+}
+
+impl From<Holder> for (u32, u64) {
+    fn from(holder: Holder) -> Self {
+        (holder.pid, holder.started)
+    }
+}
+
+impl TryFrom<(u32, u64)> for Holder {
+    type Error = &'static str;
+
+    fn try_from((pid, started): (u32, u64)) -> Result<Self, Self::Error> {
+        Self::new(pid, started).ok_or("no process can have this pid")
     }
 }
 

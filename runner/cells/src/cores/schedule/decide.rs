@@ -1,7 +1,7 @@
 //! What is to be done now, and when to ask again.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hotcell_schema::cores::CoreSet;
 
@@ -49,32 +49,43 @@ impl Schedule {
     /// Lets in those who wait for it, first come, first served, as far as users and host may have cells.
     fn admit(&mut self, now: Nanos) {
         let mut all = 0usize;
-        let mut of_users: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut of_users: BTreeMap<u32, (usize, u64)> = BTreeMap::new();
         let mut waiting: Vec<(u64, CellId)> = Vec::new();
         for (cell, entry) in &self.cells {
             match entry.state {
                 State::Held => waiting.push((entry.place, *cell)),
                 _ => {
                     all = all.saturating_add(1);
-                    let of_user = of_users.entry(entry.request.user).or_default();
-                    *of_user = of_user.saturating_add(1);
+                    let (cells, memory) = of_users.entry(entry.request.user).or_default();
+                    *cells = cells.saturating_add(1);
+                    *memory = memory.saturating_add(entry.request.memory);
                 }
             }
         }
         waiting.sort_unstable();
+        let mut full = BTreeSet::new();
         for (_, cell) in waiting {
             if all >= self.rules.cells.get() {
                 return;
             }
-            let Some(user) = self.cells.get(&cell).map(|entry| entry.request.user) else {
+            let Some(request) = self.cells.get(&cell).map(|entry| entry.request) else {
                 continue;
             };
-            let most = self.allowance(user).cells;
-            let of_user = of_users.entry(user).or_default();
-            if most.is_some_and(|most| *of_user >= most.get()) {
+            if full.contains(&request.user) {
                 continue;
             }
-            *of_user = of_user.saturating_add(1);
+            let most = self.allowance(request.user);
+            let (cells, memory) = of_users.entry(request.user).or_default();
+            let together = memory.saturating_add(request.memory);
+            if most.cells.is_some_and(|most| *cells >= most.get())
+                || most.memory.is_some_and(|most| together > most)
+            {
+                // Nobody of the same user behind it is let in before it.
+                full.insert(request.user);
+                continue;
+            }
+            *cells = cells.saturating_add(1);
+            *memory = together;
             all = all.saturating_add(1);
             if let Some(entry) = self.cells.get_mut(&cell) {
                 entry.admit(now);

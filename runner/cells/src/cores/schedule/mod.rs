@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 
 use hotcell_schema::cores::CoreSet;
+use serde::{Deserialize, Serialize};
 
 use cell::{Entry, State};
 
@@ -34,11 +35,13 @@ use cell::{Entry, State};
 pub type Nanos = u64;
 
 /// A cell, by a number that is given once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct CellId(pub u64);
 
 /// How urgent a cell is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Priority {
     /// When nobody else wants to run.
     Low,
@@ -63,7 +66,8 @@ impl Priority {
 }
 
 /// How a cell holds its cores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Hold {
     /// In turns with others.
     Turns,
@@ -75,7 +79,8 @@ pub enum Hold {
 }
 
 /// What a cell asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Request {
     /// Whose it is: a user id of the host.
     pub user: u32,
@@ -87,6 +92,8 @@ pub struct Request {
     pub priority: Priority,
     /// Length of its slices in percent of the common one: slow architectures get more.
     pub weight: NonZeroU32,
+    /// Bytes of memory that it may use at most.
+    pub memory: u64,
 }
 
 impl Request {
@@ -98,6 +105,7 @@ impl Request {
             hold: Hold::Turns,
             priority: Priority::Normal,
             weight: WHOLE,
+            memory: 0,
         }
     }
 }
@@ -114,6 +122,8 @@ pub struct Allowance {
     pub cells: Option<NonZeroUsize>,
     /// Cores held exclusively at once.
     pub exclusive: Option<usize>,
+    /// Bytes of memory that all cells at once may use; what is more waits to be admitted.
+    pub memory: Option<u64>,
 }
 
 /// The rules of a host.
@@ -166,6 +176,16 @@ pub enum Refusal {
         /// How many the user may hold.
         most: usize,
     },
+    /// More memory than all cells of the user together may use.
+    #[error("it asks for {wanted} bytes of memory, and all cells of user {user} together may use {most}")]
+    Memory {
+        /// The user.
+        user: u32,
+        /// How many bytes it asks for.
+        wanted: u64,
+        /// How many the user's cells may use.
+        most: u64,
+    },
     /// The cell is already known.
     #[error("cell {} is already known", .0.0)]
     Known(CellId),
@@ -189,7 +209,8 @@ pub enum Action {
 }
 
 /// What a cell is doing, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Doing {
     /// It waits until it is admitted: its user, or the host, has as many cells as may be.
     Held,
@@ -270,6 +291,14 @@ impl Schedule {
                 how,
             });
         }
+        let allowance = self.allowance(request.user);
+        if let Some(most) = allowance.memory.filter(|most| request.memory > *most) {
+            return Err(Refusal::Memory {
+                user: request.user,
+                wanted: request.memory,
+                most,
+            });
+        }
         let Hold::Exclusive { core } = request.hold else {
             return Ok(());
         };
@@ -279,7 +308,7 @@ impl Schedule {
                 pool: pool.clone(),
             });
         }
-        match self.allowance(request.user).exclusive {
+        match allowance.exclusive {
             Some(most) if wanted > most => Err(Refusal::Quota {
                 user: request.user,
                 wanted,
@@ -337,9 +366,14 @@ impl Schedule {
         known
     }
 
-    /// Gives a core back to exclusive use.
-    pub fn give_back(&mut self, core: u32) {
-        self.reclaimed.remove(&core);
+    /// Gives a core back to exclusive use. `false`: it was not taken out.
+    pub fn give_back(&mut self, core: u32) -> bool {
+        self.reclaimed.remove(&core)
+    }
+
+    /// The cores that were taken out of exclusive use.
+    pub fn reclaimed(&self) -> CoreSet {
+        self.reclaimed.iter().copied().collect()
     }
 
     /// What a cell is doing.

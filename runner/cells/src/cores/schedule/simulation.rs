@@ -170,6 +170,7 @@ fn workload(chance: &mut Chance) -> (Rules, Vec<Planned>) {
             let allowance = Allowance {
                 cells: NonZeroUsize::new(usize::try_from(chance.below(5)).unwrap()),
                 exclusive: Some(usize::try_from(chance.below(3)).unwrap()),
+                memory: chance.one_in(2).then(|| chance.below(8)),
             };
             users.insert(user, allowance);
         }
@@ -202,6 +203,7 @@ fn workload(chance: &mut Chance) -> (Rules, Vec<Planned>) {
                     [usize::try_from(chance.below(3)).unwrap()],
                 weight: NonZeroU32::new([50, 100, 100, 200][usize::try_from(chance.below(4)).unwrap()])
                     .unwrap(),
+                memory: chance.below(4),
             },
         }
     });

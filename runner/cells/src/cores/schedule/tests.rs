@@ -256,6 +256,35 @@ fn users_and_hosts_have_so_many_cells_at_once() {
 }
 
 #[test]
+fn the_memory_of_all_cells_of_a_user_is_bounded() {
+    let mut few = rules("2-9", 0);
+    few.users.insert(
+        7,
+        Allowance {
+            memory: Some(100),
+            ..Allowance::default()
+        },
+    );
+    let of = |memory| Request {
+        memory,
+        ..Request::of(7)
+    };
+    let mut schedule = host(few, &[of(60), of(60), of(30), Request::of(8)]);
+    assert_eq!(
+        told(&mut schedule, 0),
+        ["1 on 2", "4 on 3"],
+        "the small one does not pass the one before it"
+    );
+    schedule.gone(CellId(1));
+    assert_eq!(told(&mut schedule, MS), ["2 on 2", "3 on 4"]);
+    let refused = schedule.judge(&of(101)).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "it asks for 101 bytes of memory, and all cells of user 7 together may use 100"
+    );
+}
+
+#[test]
 fn a_person_pauses_and_resumes() {
     let mut schedule = host(rules("2", 0), &[Request::of(1), Request::of(1)]);
     assert_eq!(told(&mut schedule, 0), ["1 on 2"]);
