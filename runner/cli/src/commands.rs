@@ -2,6 +2,7 @@
 
 pub(crate) mod analyze;
 pub(crate) mod audit;
+pub(crate) mod cells;
 pub(crate) mod completions;
 pub(crate) mod cores;
 pub(crate) mod diff;
@@ -9,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod fmt;
 pub(crate) mod help;
+pub(crate) mod host;
 pub(crate) mod init;
 pub(crate) mod lock;
 pub(crate) mod man;
@@ -19,5 +21,6 @@ pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod store;
 pub(crate) mod test;
+pub(crate) mod users;
 pub(crate) mod validate;
 pub(crate) mod watch;

@@ -1,25 +1,42 @@
 //! The cores that a manifest asks for, shared out on this host.
 
 use std::collections::BTreeMap;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hotcell_cells::cores::arbiter::Arbiter;
+use hotcell_cells::cores::arbiter::{Arbiter, GiveCores};
 use hotcell_cells::cores::duties::Duties;
 use hotcell_cells::cores::process::bind_this_thread;
-use hotcell_cells::cores::schedule::Rules;
+use hotcell_cells::cores::service::client::{Connection, HostArbiter};
 use hotcell_cells::cores::topology::Topology;
 use hotcell_plan::Plan;
 use hotcell_run::Cores;
 use hotcell_schema::manifest::later::Isolation;
 
 use crate::exit::Failure;
+use crate::host;
 
-/// How long a waiting cell stays in its level: one second.
-const AGEING: NonZeroU64 = NonZeroU64::new(1_000_000_000).unwrap();
+/// Who gives cores to a plan's cells.
+pub(crate) enum Giver {
+    /// An arbiter of the run's own.
+    Own,
+    /// That of the host, which listens there.
+    Host(PathBuf, Box<Connection>),
+}
 
-/// Which core does what, for a plan that asks for cores; `None`: it asks for none.
-pub(crate) fn duties(plan: &Plan) -> Result<Option<(Duties, Topology)>, Failure> {
+/// Which core does what, for a plan that asks for cores, or on a host that has an arbiter; `None`: any core does.
+pub(crate) fn duties(
+    plan: &Plan,
+    arbiter: Option<&Path>,
+) -> Result<Option<(Duties, Topology, Giver)>, Failure> {
+    let topology = || Topology::of_this_host().map_err(|error| Failure::host(error.to_string()));
+    if let Some(path) = arbiter {
+        let connection = host::connect(path)?;
+        let duties = connection.welcome().duties.clone();
+        let giver = Giver::Host(path.to_owned(), Box::new(connection));
+        return Ok(Some((duties, topology()?, giver)));
+    }
     let Some(wanted) = &plan.cores else {
         return Ok(None);
     };
@@ -34,45 +51,57 @@ pub(crate) fn duties(plan: &Plan) -> Result<Option<(Duties, Topology)>, Failure>
         );
         return Err(Failure::host(title).help("leave `isolation` out, or say `isolation = \"affinity\"`"));
     }
-    let topology = Topology::of_this_host().map_err(|error| Failure::host(error.to_string()))?;
+    let topology = topology()?;
     let duties = Duties::plan(wanted, &topology).map_err(|error| Failure::host(error.to_string()))?;
-    Ok(Some((duties, topology)))
+    Ok(Some((duties, topology, Giver::Own)))
 }
 
-/// Takes the cores that a plan asks for. The calling thread, and so everything it starts, moves to those for control and
-/// chores; guests get the pool's, from the arbiter that is started here.
-pub(crate) fn take(plan: &Plan, jobs: usize) -> Result<Option<Cores>, Failure> {
-    let Some((duties, topology)) = duties(plan)? else {
+/// Takes the cores for a plan. The calling thread, and so everything it starts, moves to those for control and chores;
+/// guests get the pool's, from the host's arbiter or from one that is started here.
+pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<Option<Cores>, Failure> {
+    let Some((duties, topology, giver)) = duties(plan, arbiter)? else {
         return Ok(None);
     };
     let refused = |error: std::io::Error| Failure::host(format!("cores cannot be taken: {error}"));
     let (control, chores) = (topology.usable(duties.control), topology.usable(duties.chores));
-    bind_this_thread(&control.or(&chores)).map_err(refused)?;
-    let rules = Rules {
-        pool: duties.pool.clone(),
-        slice: duties.slice,
-        ageing: AGEING,
-        exclusive: duties.exclusive,
-        cells: NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN),
-        users: BTreeMap::new(),
-    };
-    let mut fallbacks = vec!["no arbiter on this host: other runs do not know of these cores".to_owned()];
+    let mut fallbacks = Vec::new();
+    if let Err(error) = bind_this_thread(&control.or(&chores)) {
+        match giver {
+            Giver::Own => return Err(refused(error)),
+            Giver::Host(..) => fallbacks.push(format!("this run is not bound to the cores for it: {error}")),
+        }
+    }
     if duties.shared {
         fallbacks.push(format!(
             "a small host: control on core {}, chores on core {}, guests on {}",
             duties.control, duties.chores, duties.pool
         ));
     }
-    for core in duties.pool.iter() {
-        let others = topology.siblings(core).without(&topology.usable(core));
-        if !others.is_empty() {
-            fallbacks.push(format!(
-                "core {core} is not all ours: others may use its sibling {others}"
-            ));
+    let gives: Arc<dyn GiveCores> = match giver {
+        Giver::Own => {
+            fallbacks.push("no arbiter on this host: other runs do not know of these cores".to_owned());
+            for core in duties.pool.iter() {
+                let others = topology.siblings(core).without(&topology.usable(core));
+                if !others.is_empty() {
+                    fallbacks.push(format!(
+                        "core {core} is not all ours: others may use its sibling {others}"
+                    ));
+                }
+            }
+            let jobs = NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN);
+            let rules = duties.rules(jobs, BTreeMap::new());
+            Arc::new(Arbiter::start(rules, topology, Some(control)).map_err(refused)?)
         }
-    }
+        Giver::Host(path, connection) => {
+            fallbacks.extend(connection.welcome().fallbacks.iter().cloned());
+            if plan.cores.is_some() {
+                fallbacks.push("the host's manifest says which cores there are, not this one".to_owned());
+            }
+            Arc::new(HostArbiter::new(&path, *connection).map_err(refused)?)
+        }
+    };
     Ok(Some(Cores {
-        arbiter: Arc::new(Arbiter::start(rules, topology, Some(control)).map_err(refused)?),
+        arbiter: gives,
         chores,
         user: nix::unistd::getuid().as_raw(),
         fallbacks,

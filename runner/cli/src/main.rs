@@ -7,6 +7,7 @@
 //! | [`places`] | where state, store and cell executables are |
 //! | [`diagnostics`] | what is wrong with a manifest, with the line it stands in |
 //! | [`progress`], [`log`] | what goes on while stages run; the same as JSON lines |
+//! | [`cores`], [`host`] | the cores of a run; the arbiter of the host |
 //! | [`choose`] | which part of an experiment runs |
 //! | [`outlook`] | what a run would do, and why |
 //! | [`runs`] | the runs of a state folder |
@@ -29,6 +30,7 @@ mod cores;
 mod diagnostics;
 mod exit;
 mod history;
+mod host;
 mod log;
 mod names;
 mod outlook;
@@ -108,7 +110,10 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Test(args) => commands::test::run(args, global),
         Command::Analyze(args) => commands::analyze::run(args, global),
         Command::Doctor(args) => commands::doctor::run(args, global),
-        Command::Cores(args) => commands::cores::run(args),
+        Command::Cores(args) => commands::cores::run(args, global),
+        Command::Cells(args) => commands::cells::run(args, global),
+        Command::Users(args) => commands::users::run(args, global),
+        Command::Host(args) => commands::host::run(args, global),
         Command::Audit(args) => commands::audit::run(args),
         Command::Diff(args) => commands::diff::run(args, global),
         Command::Store(args) => commands::store::run(args, global),

@@ -49,7 +49,8 @@ impl<'a> Outlook<'a> {
             foreseen,
             past: runs.then(|| Past::of(planned)),
             jobs,
-            duties: cores::duties(&planned.plan)?.map(|(duties, _)| duties),
+            duties: cores::duties(&planned.plan, planned.places.arbiter.as_deref())?
+                .map(|(duties, ..)| duties),
             places: OnceCell::new(),
         })
     }

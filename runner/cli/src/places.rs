@@ -3,6 +3,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use hotcell_cells::cores::service::{MANIFEST, SOCKET};
+
 use crate::args::Global;
 use crate::exit::Failure;
 use crate::runs::{self, Run, State};
@@ -16,6 +18,8 @@ pub(crate) struct Places {
     pub store: PathBuf,
     /// Holds the cell executables.
     pub libexec: PathBuf,
+    /// Socket of the host's arbiter, where the host has one.
+    pub arbiter: Option<PathBuf>,
 }
 
 impl Places {
@@ -32,6 +36,7 @@ impl Places {
             state,
             store: store(global)?,
             libexec: libexec()?,
+            arbiter: arbiter(global),
         })
     }
 
@@ -97,6 +102,16 @@ fn store(global: &Global) -> Result<PathBuf, Failure> {
         return Ok(PathBuf::from(folder));
     }
     cache().map(|cache| cache.join("store"))
+}
+
+/// Socket of the host's arbiter: the one that is named, or the usual one where the host has a manifest.
+pub(crate) fn arbiter(global: &Global) -> Option<PathBuf> {
+    let named = global.arbiter.clone().or_else(|| {
+        env::var_os("HOTCELL_ARBITER")
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    });
+    named.or_else(|| Path::new(MANIFEST).exists().then(|| PathBuf::from(SOCKET)))
 }
 
 /// hotcell's own folder among the user's caches.

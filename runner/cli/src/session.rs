@@ -294,7 +294,7 @@ impl Planned {
             started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             host: host(),
         };
-        let cores = cores::take(&self.plan, how.jobs)?;
+        let cores = cores::take(&self.plan, how.jobs, self.places.arbiter.as_deref())?;
         let id = format!("{}-{}", now.strftime("%Y%m%dT%H%M%S"), self.plan.name);
         let folder = RunFolder::create(&self.places.runs(), &id).map_err(|error| {
             Failure::host(format!("the run's folder cannot be made: {error}"))
@@ -548,7 +548,7 @@ static STOP: Mutex<Option<(StopSignal, u32)>> = Mutex::new(None);
 static LISTENING: OnceLock<()> = OnceLock::new();
 
 /// The first Ctrl-C (or SIGTERM) asks to stop, the second one insists. What a handler does is async-signal-safe.
-fn listen(stop: &StopSignal) -> Result<(), Failure> {
+pub(crate) fn listen(stop: &StopSignal) -> Result<(), Failure> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     *STOP.lock().unwrap_or_else(PoisonError::into_inner) = Some((stop.clone(), 0));
     if LISTENING.set(()).is_err() {

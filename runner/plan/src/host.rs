@@ -139,6 +139,10 @@ impl Host<'_> {
             let nothing = [
                 ("cells", user.quota.cells == Some(0)),
                 ("memory", user.quota.memory.is_some_and(|memory| memory.0 == 0)),
+                ("cpu-time", user.quota.cpu_time.is_some_and(|time| time.0 == 0)),
+                ("wall-time", user.quota.wall_time.is_some_and(|time| time.0 == 0)),
+                ("output", user.quota.output.is_some_and(|bytes| bytes.0 == 0)),
+                ("stored", user.quota.stored.is_some_and(|bytes| bytes.0 == 0)),
             ];
             for (key, none) in nothing {
                 if none {

@@ -94,9 +94,21 @@ pub struct Quota {
     /// Cores held exclusively at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclusive_cores: Option<u32>,
-    /// Memory of all cells.
+    /// Memory of all cells at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
+    /// Time on cores of all cells within a day (UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_time: Option<Time>,
+    /// Time that one cell may run; waiting for its turns is not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wall_time: Option<Time>,
+    /// Bytes that the stages of one run may give out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<Size>,
+    /// Bytes that the user's store may have before a run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Size>,
 }
 
 /// Which engines may be used.

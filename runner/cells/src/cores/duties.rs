@@ -1,17 +1,22 @@
 //! Which core does what: control, chores, and the pool for guests.
 
-use std::num::NonZeroU64;
+use std::collections::BTreeMap;
+use std::num::{NonZeroU64, NonZeroUsize};
 
 use hotcell_schema::cores::{CoreList, CoreListError, CoreSet};
 use hotcell_schema::manifest::Cores;
 use hotcell_schema::manifest::later::{Isolation, OnSmallHost};
+use serde::{Deserialize, Serialize};
 
+use super::schedule::{Allowance, Rules};
 use super::topology::Topology;
 
 /// How long a cell runs before another has its turn, where nobody says otherwise: 10 ms, in nanoseconds.
 pub const SLICE: NonZeroU64 = NonZeroU64::new(10_000_000).unwrap();
 /// Slices that may be, in nanoseconds: below, the switches cost more than the work; above, nobody would call it a turn.
 pub(crate) const SLICES: std::ops::RangeInclusive<u64> = 100_000..=10_000_000_000;
+/// How long a waiting cell stays in its level: one second.
+const AGEING: NonZeroU64 = NonZeroU64::new(1_000_000_000).unwrap();
 /// The part of the pool that exclusive cells may hold, in percent, where nobody says less.
 const HALF: usize = 50;
 /// Least number of physical cores for duties that are not shared: control, chores, and one of the pool.
@@ -71,7 +76,8 @@ pub enum DutiesError {
 }
 
 /// Which core does what. Cores are named by the smallest number among their siblings.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Duties {
     /// The core of runner and arbiter.
     pub control: u32,
@@ -184,6 +190,18 @@ impl Duties {
             },
             isolation: wanted.isolation,
         })
+    }
+
+    /// The rules of a schedule for these cores, with so many cells at once and what single users may take.
+    pub fn rules(&self, cells: NonZeroUsize, users: BTreeMap<u32, Allowance>) -> Rules {
+        Rules {
+            pool: self.pool.clone(),
+            slice: self.slice,
+            ageing: AGEING,
+            exclusive: self.exclusive,
+            cells,
+            users,
+        }
     }
 
     /// What a core is for, in words; empty: nothing.

@@ -4,15 +4,162 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use hotcell_schema::digest::Digest;
+use hotcell_schema::manifest::units::Time;
+
+/// `hotcell host`.
+#[derive(Debug, Args)]
+pub(crate) struct HostArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub command: HostCommand,
+}
+
+/// What can be done for a host.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// Give the host's cores to the cells of all its users, until stopped
+    #[command(
+        after_help = "The manifest must be root's, and nobody else may write it. What must survive a restart, and the audit journal, are in \
+        the folder --kept. Runners find a restarted arbiter again; their cells stand still or run on meanwhile.\n\nExamples:\n  \
+        hotcell host arbiter\n  \
+        hotcell host arbiter --manifest host.toml --kept ./kept --arbiter ./arbiter.sock"
+    )]
+    Arbiter(ArbiterArgs),
+}
+
+/// `hotcell host arbiter`.
+#[derive(Debug, Args)]
+pub(crate) struct ArbiterArgs {
+    /// The host's manifest
+    #[arg(long, default_value = hotcell_cells::cores::service::MANIFEST, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Folder for what must survive a restart, and for the audit journal
+    #[arg(long, default_value = "/var/lib/hotcell", value_name = "DIR")]
+    pub kept: PathBuf,
+}
 
 /// `hotcell cores`.
 #[derive(Debug, Args)]
 pub(crate) struct CoresArgs {
+    /// What to change
+    #[command(subcommand)]
+    pub command: Option<CoresCommand>,
     /// A manifest with `[cores]`, of an experiment or a host: which core does what for it
     pub manifest: Option<PathBuf>,
+    /// Show it again and again, until stopped
+    #[arg(long, conflicts_with_all = ["json", "manifest"])]
+    pub watch: bool,
     /// Print as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// What an administrator can change about a host's cores.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CoresCommand {
+    /// Take a core out of exclusive use: who holds it waits for another
+    Reclaim(OneCoreArgs),
+    /// Give a core back to exclusive use
+    GiveBack(OneCoreArgs),
+    /// Another length of slices, from now on
+    Slice(SliceArgs),
+}
+
+/// A core, and why.
+#[derive(Debug, Args)]
+pub(crate) struct OneCoreArgs {
+    /// Number of the core
+    pub core: u32,
+    /// Why, for the audit journal
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `hotcell cores slice`.
+#[derive(Debug, Args)]
+pub(crate) struct SliceArgs {
+    /// How long a cell runs before another has its turn: 100us to 10s
+    pub slice: Time,
+    /// Why, for the audit journal
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `hotcell cells`.
+#[derive(Debug, Args)]
+pub(crate) struct CellsArgs {
+    /// What to do with them
+    #[command(subcommand)]
+    pub command: Option<CellsCommand>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What can be done with cells that run.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CellsCommand {
+    /// Let a cell stand still
+    Pause(OneCellArgs),
+    /// Let a paused cell go on
+    Resume(OneCellArgs),
+    /// End cells now; their instances are interrupted
+    Kill(KillArgs),
+}
+
+/// A cell, and why.
+#[derive(Debug, Args)]
+pub(crate) struct OneCellArgs {
+    /// Process id of the cell
+    pub cell: u32,
+}
+
+/// `hotcell cells kill`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("which").required(true))]
+pub(crate) struct KillArgs {
+    /// The cell of this process id
+    #[arg(long, group = "which", value_name = "PROCESS")]
+    pub id: Option<u32>,
+    /// All cells of this user: a name of the host manifest, or a user id
+    #[arg(long, group = "which", value_name = "USER")]
+    pub user: Option<String>,
+    /// The cell that runs on this core
+    #[arg(long, group = "which", value_name = "CORE")]
+    pub core: Option<u32>,
+    /// Why, for the audit journal
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+/// `hotcell users`.
+#[derive(Debug, Args)]
+pub(crate) struct UsersArgs {
+    /// What to do with them
+    #[command(subcommand)]
+    pub command: Option<UsersCommand>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What an administrator can do about users.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UsersCommand {
+    /// End all cells of a user, and let no more in
+    Ban(OneUserArgs),
+    /// Let a user's cells in again
+    Unban(OneUserArgs),
+}
+
+/// A user, and why.
+#[derive(Debug, Args)]
+pub(crate) struct OneUserArgs {
+    /// A name of the host manifest, or a user id
+    pub user: String,
+    /// Why, for the audit journal
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }
 
 /// `hotcell audit`.

@@ -24,7 +24,10 @@ pub(crate) use self::experiment::{
     AnalyzeArgs, ChooseArgs, ExecuteArgs, ExplainArgs, GraphFormat, LockArgs, ManifestArgs, PlanArgs,
     ProgressStyle, RunArgs, TestArgs, WatchArgs,
 };
-pub(crate) use self::host::{AuditArgs, AuditCommand, AuditShowArgs, AuditVerifyArgs, CoresArgs};
+pub(crate) use self::host::{
+    ArbiterArgs, AuditArgs, AuditCommand, AuditShowArgs, AuditVerifyArgs, CellsArgs, CellsCommand, CoresArgs,
+    CoresCommand, HostArgs, HostCommand, UsersArgs, UsersCommand,
+};
 pub(crate) use self::language::{FmtArgs, HelpArgs, Language, ValidateArgs};
 pub(crate) use self::runs::{
     DiffArgs, ReportArgs, RunsArgs, RunsCommand, RunsListArgs, RunsRmArgs, RunsShowArgs,
@@ -77,6 +80,11 @@ pub(crate) struct Global {
     /// The environment variable HOTCELL_STORE says it too.
     #[arg(long, global = true, value_name = "DIR")]
     pub store: Option<PathBuf>,
+    /// Socket of the host's arbiter [default: /run/hotcell/arbiter.sock, where /etc/hotcell/host.toml is]
+    ///
+    /// The environment variable HOTCELL_ARBITER says it too.
+    #[arg(long, global = true, value_name = "SOCKET")]
+    pub arbiter: Option<PathBuf>,
     /// Further folder of arch profiles (can be given several times)
     #[arg(long = "profiles", global = true, value_name = "DIR")]
     pub profiles: Vec<PathBuf>,
@@ -168,11 +176,29 @@ pub(crate) enum Command {
     /// Show what this host can do and what is missing
     #[command(after_help = "Examples:\n  hotcell doctor\n  hotcell doctor --json")]
     Doctor(DoctorArgs),
-    /// Show what cores this host has, and what each is for
+    /// Show what cores this host has, what each is for, and who runs on it; change that, as an administrator
     #[command(
-        after_help = "Examples:\n  hotcell cores\n  hotcell cores experiment.toml\n  hotcell cores host.toml --json"
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  hotcell cores\n  hotcell cores --watch\n  hotcell cores experiment.toml\n  hotcell cores host.toml --json\n  hotcell cores reclaim 3 --reason maintenance\n  hotcell cores slice 5ms"
     )]
     Cores(CoresArgs),
+    /// List the cells that run, pause, resume or kill them
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "A cell is named by its process id. Users may do this to cells of their own, administrators of a host to all.\n\nExamples:\n  hotcell cells\n  hotcell cells --json | jq '.cells[].process'\n  hotcell cells pause 4711\n  hotcell cells kill --user ci --reason 'eats the host'\n  hotcell cells kill --core 3"
+    )]
+    Cells(CellsArgs),
+    /// List the users of this host and what each may take; ban and unban them, as an administrator
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  hotcell users\n  hotcell users ban ci --reason spam\n  hotcell users unban ci"
+    )]
+    Users(UsersArgs),
+    /// Serve a host that is described by a manifest
+    #[command(
+        after_help = "Examples:\n  hotcell host arbiter\n  hotcell host arbiter --manifest host.toml --kept /var/lib/hotcell"
+    )]
+    Host(HostArgs),
     /// Check and show the journal of what administrators did on a host
     #[command(
         after_help = "Examples:\n  hotcell audit verify /var/lib/hotcell/audit.jsonl\n  hotcell audit show audit.jsonl"

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use super::wire::{Act, Answer, Ask, PROTOCOL, Welcome, WireError, receive, send};
+use super::wire::{Act, Answer, Ask, PROTOCOL, Person, Welcome, WireError, receive, send};
 use crate::cores::arbiter::{AdmitError, Claim, EndedBy, GiveCores, Seen, Turn};
 use crate::cores::locks::LockView;
 use crate::cores::process::Process;
@@ -109,6 +109,26 @@ impl Connection {
             all.extend(cells);
             match all.last() {
                 Some(last) if more => from = CellId(last.cell.0.saturating_add(1)),
+                _ => return Ok(all),
+            }
+        }
+    }
+
+    /// All users of the host.
+    ///
+    /// # Errors
+    ///
+    /// If the arbiter cannot be asked.
+    pub fn users(&mut self) -> Result<Vec<Person>, ClientError> {
+        let mut all: Vec<Person> = Vec::new();
+        let mut from = 0;
+        loop {
+            let Answer::Users { users, more } = self.ask(&Ask::Users { from })? else {
+                return Err(ClientError::Answer);
+            };
+            all.extend(users);
+            match all.last() {
+                Some(last) if more => from = last.uid.saturating_add(1),
                 _ => return Ok(all),
             }
         }

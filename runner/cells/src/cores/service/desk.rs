@@ -8,9 +8,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::server::{Service, State, today};
-use super::wire::{Act, Answer, Ask, PROTOCOL, Welcome, Which, WireError, page, receive, send};
+use super::wire::{Act, Answer, Ask, PROTOCOL, Person, Welcome, Which, WireError, page, receive, send};
 use super::{By, Deed};
 use crate::cores::arbiter::{Claim as _, Place, Seen};
+use crate::cores::duties::Duties;
 use crate::cores::process::Process;
 use crate::cores::schedule::{CellId, Doing};
 use crate::stop::Urgency;
@@ -150,6 +151,7 @@ impl Desk<'_> {
                 Ok(Answer::Cells { cells, more })
             }
             Ask::Turns { from } => Ok(self.turns(from)),
+            Ask::Users { from } => Ok(self.users(from)),
             Ask::Locks => Ok(Answer::Locks),
             Ask::Act { act, reason } => self.act(act, reason.as_deref()),
         };
@@ -164,18 +166,17 @@ impl Desk<'_> {
         }
         let state = self.service.lock();
         let user = state.policy.user(self.uid).map_err(|why| why.to_string())?;
-        let rules = self.service.arbiter.rules();
+        let duties = Duties {
+            slice: self.service.arbiter.rules().slice,
+            ..self.service.duties.clone()
+        };
         let welcome = Welcome {
             protocol: PROTOCOL,
             uid: self.uid,
             user: user.name.clone(),
             admin: user.admin,
             quota: user.quota,
-            serving: self.service.serving.clone(),
-            chores: self.service.chores.clone(),
-            pool: rules.pool,
-            slice: rules.slice,
-            exclusive: rules.exclusive,
+            duties,
             reclaimed: self.service.arbiter.reclaimed(),
             fallbacks: self.service.fallbacks.clone(),
         };
@@ -215,7 +216,7 @@ impl Desk<'_> {
         let mut state = self.service.lock();
         let request = state
             .policy
-            .admit(self.uid, request)
+            .admit(today(), self.uid, request)
             .map_err(|why| why.to_string())?;
         let bounded = state
             .policy
@@ -272,6 +273,23 @@ impl Desk<'_> {
             forgotten,
             more,
         }
+    }
+
+    fn users(&self, from: u32) -> Answer {
+        let cells = self.service.arbiter.cells();
+        let state = self.service.lock();
+        let policy = &state.policy;
+        let people = policy.users().range(from..).map(|(uid, user)| Person {
+            uid: *uid,
+            name: user.name.clone(),
+            admin: user.admin,
+            quota: user.quota,
+            cells: cells.iter().filter(|cell| cell.request.user == *uid).count(),
+            used_ns: policy.used().of(today(), *uid),
+            banned: policy.banned().get(uid).cloned(),
+        });
+        let (users, more) = page(people);
+        Answer::Users { users, more }
     }
 
     fn act(&mut self, act: Act, reason: Option<&str>) -> Result<Answer, String> {

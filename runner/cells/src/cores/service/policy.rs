@@ -71,6 +71,14 @@ pub struct Used {
     pub cpu_time: BTreeMap<u32, Nanos>,
 }
 
+impl Used {
+    /// Nanoseconds that a user has used on a day.
+    pub fn of(&self, day: u64, uid: u32) -> Nanos {
+        let used = self.cpu_time.get(&uid).filter(|_| self.day == day);
+        used.copied().unwrap_or(0)
+    }
+}
+
 /// Why something is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Forbidden {
@@ -126,6 +134,11 @@ impl Policy {
         self.users.get(&uid).ok_or(Forbidden::Unknown(uid))
     }
 
+    /// All users, by their ids.
+    pub fn users(&self) -> &BTreeMap<u32, HostUser> {
+        &self.users
+    }
+
     /// What the host manifest calls a user id, where it does.
     pub fn name(&self, uid: u32) -> Option<&str> {
         self.users.get(&uid).map(|user| user.name.as_str())
@@ -142,7 +155,7 @@ impl Policy {
     /// # Errors
     ///
     /// If the user may not run cells now.
-    pub fn admit(&self, uid: u32, request: Request) -> Result<Request, Forbidden> {
+    pub fn admit(&self, day: u64, uid: u32, request: Request) -> Result<Request, Forbidden> {
         let user = self.user(uid)?;
         if let Some(why) = self.banned.get(&uid) {
             return Err(Forbidden::Banned {
@@ -150,7 +163,7 @@ impl Policy {
                 why: why.clone(),
             });
         }
-        self.within_cpu_time(uid)?;
+        self.within_cpu_time(day, uid)?;
         Ok(Request { user: uid, ..request })
     }
 
@@ -159,9 +172,9 @@ impl Policy {
     /// # Errors
     ///
     /// If not.
-    pub fn within_cpu_time(&self, uid: u32) -> Result<(), Forbidden> {
+    pub fn within_cpu_time(&self, day: u64, uid: u32) -> Result<(), Forbidden> {
         let user = self.user(uid)?;
-        let used = self.used.cpu_time.get(&uid).copied().unwrap_or(0);
+        let used = self.used.of(day, uid);
         match user.quota.cpu_time {
             Some(limit) if used >= limit => Err(Forbidden::CpuTime {
                 user: user.name.clone(),
@@ -251,9 +264,9 @@ mod tests {
     #[test]
     fn only_users_of_the_host_run_cells_and_as_themselves() {
         let policy = policy();
-        let request = policy.admit(1501, Request::of(0)).unwrap();
+        let request = policy.admit(1, 1501, Request::of(0)).unwrap();
         assert_eq!(request.user, 1501);
-        assert_eq!(policy.admit(7, Request::of(7)), Err(Forbidden::Unknown(7)));
+        assert_eq!(policy.admit(1, 7, Request::of(7)), Err(Forbidden::Unknown(7)));
         assert!(policy.administrate(1500).is_ok());
         assert!(policy.administrate(0).is_ok());
         assert!(matches!(policy.administrate(1501), Err(Forbidden::NotAdmin(_))));
@@ -263,25 +276,26 @@ mod tests {
     fn who_is_banned_stays_so_until_unbanned() {
         let mut policy = policy();
         policy.ban(1501, "spam");
-        let refused = policy.admit(1501, Request::of(0)).unwrap_err();
+        let refused = policy.admit(1, 1501, Request::of(0)).unwrap_err();
         assert_eq!(refused.to_string(), "user `ci` is banned: spam");
         assert!(policy.unban(1501));
         assert!(!policy.unban(1501));
-        assert!(policy.admit(1501, Request::of(0)).is_ok());
+        assert!(policy.admit(1, 1501, Request::of(0)).is_ok());
     }
 
     #[test]
     fn time_on_cores_is_counted_by_the_day() {
         let mut policy = policy();
         policy.count(1, 1501, 9 * SECOND);
-        assert!(policy.within_cpu_time(1501).is_ok());
+        assert!(policy.within_cpu_time(1, 1501).is_ok());
         policy.count(1, 1501, SECOND);
-        let refused = policy.admit(1501, Request::of(0)).unwrap_err();
+        let refused = policy.admit(1, 1501, Request::of(0)).unwrap_err();
         assert_eq!(
             refused.to_string(),
             "user `ci` has used up the 10 CPU seconds of today (UTC)"
         );
+        assert!(policy.admit(2, 1501, Request::of(0)).is_ok(), "another day");
         policy.count(2, 1500, SECOND);
-        assert!(policy.admit(1501, Request::of(0)).is_ok(), "another day");
+        assert!(policy.admit(1, 1501, Request::of(0)).is_ok(), "another day");
     }
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hotcell_schema::cores::CoreSet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{SysconfVar, sysconf};
 use rustix::net::{
@@ -20,9 +20,10 @@ use super::kept::{Kept, KeptFile, this_boot};
 use super::policy::{HostUser, Policy};
 use super::{By, Deed, Exceeded, Record};
 use crate::cores::arbiter::Arbiter;
+use crate::cores::duties::Duties;
 use crate::cores::locks::Holder;
 use crate::cores::process::Process;
-use crate::cores::schedule::{CellId, Nanos, Rules};
+use crate::cores::schedule::{CellId, Nanos};
 use crate::cores::topology::Topology;
 use crate::stop::{StopSignal, Urgency};
 
@@ -37,14 +38,12 @@ const SECOND: u64 = 1_000_000_000;
 
 /// What an arbiter of a host is made of.
 pub struct Host {
-    /// The schedule's rules but for the users, which are taken from below.
-    pub rules: Rules,
+    /// Which core does what.
+    pub duties: Duties,
     /// The machine.
     pub topology: Topology,
-    /// The processors for the arbiter itself.
-    pub control: CoreSet,
-    /// The processors for chores.
-    pub chores: CoreSet,
+    /// Cells at once, of all users together.
+    pub cells: NonZeroUsize,
     /// Users by their ids.
     pub users: BTreeMap<u32, HostUser>,
     /// What people must be told of the host's cores.
@@ -60,8 +59,7 @@ pub struct Host {
 /// The service, shared by its threads.
 pub(super) struct Service {
     pub(super) arbiter: Arbiter,
-    pub(super) serving: CoreSet,
-    pub(super) chores: CoreSet,
+    pub(super) duties: Duties,
     pub(super) fallbacks: Vec<String>,
     pub(super) stop: StopSignal,
     state: Mutex<State>,
@@ -91,14 +89,11 @@ pub fn serve(host: Host, stop: &StopSignal, ready: impl FnOnce()) -> io::Result<
     let boot = this_boot()?;
     let (kept, earlier) = KeptFile::open(&host.kept, &boot)?;
     let policy = Policy::new(host.users, earlier.banned, earlier.used);
-    let rules = Rules {
-        users: policy.allowances(),
-        ..host.rules
-    };
+    let rules = host.duties.rules(host.cells, policy.allowances());
     let listener = listen_at(&host.socket)?;
     let orphans = stop_orphans(&earlier.cells);
-    let serving = host.control.or(&host.chores);
-    let arbiter = Arbiter::start(rules, host.topology, Some(host.control))?;
+    let control = host.topology.usable(host.duties.control);
+    let arbiter = Arbiter::start(rules, host.topology, Some(control))?;
     let mut record = host.record;
     let root = By {
         uid: nix::unistd::getuid().as_raw(),
@@ -109,8 +104,7 @@ pub fn serve(host: Host, stop: &StopSignal, ready: impl FnOnce()) -> io::Result<
         .map_err(io::Error::other)?;
     let service = Arc::new(Service {
         arbiter,
-        serving,
-        chores: host.chores,
+        duties: host.duties,
         fallbacks: host.fallbacks,
         stop: stop.clone(),
         state: Mutex::new(State {
@@ -253,7 +247,7 @@ impl Service {
             .retain(|cell, _| cells.iter().any(|seen| seen.cell == *cell));
         for cell in &cells {
             let uid = cell.request.user;
-            let Some((what, limit, asked, why)) = state.exceeds(cell) else {
+            let Some((what, limit, asked, why)) = state.exceeds(today, cell) else {
                 continue;
             };
             // Once a day and user for time, which all of the user's cells exceed together.
@@ -316,13 +310,17 @@ impl State {
     }
 
     /// What a cell, or its user, has too much of.
-    fn exceeds(&self, cell: &crate::cores::arbiter::Seen) -> Option<(Exceeded, u64, u64, String)> {
+    fn exceeds(
+        &self,
+        today: u64,
+        cell: &crate::cores::arbiter::Seen,
+    ) -> Option<(Exceeded, u64, u64, String)> {
         let uid = cell.request.user;
         let user = self.policy.user(uid).ok()?;
         let (name, quota) = (&user.name, &user.quota);
-        if let Err(why) = self.policy.within_cpu_time(uid) {
+        if let Err(why) = self.policy.within_cpu_time(today, uid) {
             let limit = quota.cpu_time.unwrap_or(0) / SECOND;
-            let used = self.policy.used().cpu_time.get(&uid).copied().unwrap_or(0) / SECOND;
+            let used = self.policy.used().of(today, uid) / SECOND;
             return Some((Exceeded::CpuTime, limit, used, why.to_string()));
         }
         if let Some(limit) = quota.wall_time.filter(|limit| cell.ran > *limit) {

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::Quota;
 use crate::cores::arbiter::{EndedBy, Seen, Turn};
+use crate::cores::duties::Duties;
 use crate::cores::schedule::{CellId, Nanos, Request};
 
 /// Version of the protocol.
@@ -61,6 +62,11 @@ pub enum Ask {
     Turns {
         /// The first that is wanted.
         from: u64,
+    },
+    /// The users of the host, from this id on.
+    Users {
+        /// The first that is wanted.
+        from: u32,
     },
     /// The table of core locks, to be mapped: its descriptor comes with the answer.
     Locks,
@@ -140,6 +146,13 @@ pub enum Answer {
         /// Whether there are more.
         more: bool,
     },
+    /// To `Users`.
+    Users {
+        /// The users, by their ids.
+        users: Vec<Person>,
+        /// Whether there are more.
+        more: bool,
+    },
     /// To `Locks`; the descriptor comes with it.
     Locks,
     /// No, and why.
@@ -160,20 +173,32 @@ pub struct Welcome {
     pub admin: bool,
     /// What this user may take.
     pub quota: Quota,
-    /// The processors for runners: control and chores.
-    pub serving: CoreSet,
-    /// Of these, those for chores.
-    pub chores: CoreSet,
-    /// The cores for guests.
-    pub pool: CoreSet,
-    /// Length of slices, in nanoseconds.
-    pub slice: std::num::NonZeroU64,
-    /// How many cores may be held exclusively at once.
-    pub exclusive: usize,
+    /// Which core does what.
+    pub duties: Duties,
     /// Cores that were taken out of exclusive use.
     pub reclaimed: CoreSet,
     /// What people must be told of the host's cores.
     pub fallbacks: Vec<String>,
+}
+
+/// A user of a host, for those who look.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Person {
+    /// User id.
+    pub uid: u32,
+    /// What the host manifest calls the user.
+    pub name: String,
+    /// Whether the user may do everything.
+    pub admin: bool,
+    /// What the user may take.
+    pub quota: Quota,
+    /// Cells that are there now.
+    pub cells: usize,
+    /// Time on cores that was used today, in nanoseconds.
+    pub used_ns: Nanos,
+    /// Why the user may not run anything.
+    pub banned: Option<String>,
 }
 
 /// Why no message came.

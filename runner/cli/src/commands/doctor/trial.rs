@@ -54,6 +54,7 @@ fn trial(places: &Places, global: &Global) -> Result<RunFacts, String> {
         state: folder.path().join("state"),
         store: folder.path().join("store"),
         libexec: places.libexec.clone(),
+        arbiter: places.arbiter.clone(),
     };
     let loaded = load::load_text("doctor.toml".into(), MANIFEST, &load::Options::default());
     let planned = Planned::from_loaded(loaded, places, Vec::new(), global)
