@@ -2,7 +2,11 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, Permissions},
+    os::unix::{
+        fs::{PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -20,6 +24,8 @@ use crate::programs::executables;
 pub struct Lab {
     folder: TempDir,
     bin: PathBuf,
+    /// Whose commands these are; absent: the caller's own.
+    uid: Option<u32>,
 }
 
 impl Default for Lab {
@@ -34,6 +40,7 @@ impl Lab {
         Self {
             folder: TempDir::with_prefix("hotcell-test-").unwrap(),
             bin: executables().to_owned(),
+            uid: None,
         }
     }
 
@@ -46,6 +53,19 @@ impl Lab {
             fs::copy(lab.bin.join(name), bin.join(name)).unwrap();
         }
         lab.bin = bin;
+        lab
+    }
+
+    /// An empty one of another user, with the same executables, which must be the lab's own. Only root can make it.
+    pub fn of_user(&self, uid: u32) -> Self {
+        let open = Permissions::from_mode(0o755);
+        fs::set_permissions(self.folder.path(), open).unwrap();
+        let lab = Self {
+            bin: self.bin.clone(),
+            uid: Some(uid),
+            ..Self::new()
+        };
+        chown(lab.folder.path(), Some(uid), None).unwrap();
         lab
     }
 
@@ -79,6 +99,9 @@ impl Lab {
             .env("HOME", self.path("home"))
             .env("HOTCELL_STORE", self.path("store"))
             .stdin(Stdio::null());
+        if let Some(uid) = self.uid {
+            command.uid(uid);
+        }
         command
     }
 
