@@ -557,6 +557,11 @@ impl Kernel {
         }
     }
 
+    /// How many events were told.
+    pub fn events(&self) -> u64 {
+        self.sequence
+    }
+
     /// Whether a limit was met: the machine is to stop and [`Kernel::next`] to be called, which says `Finished`.
     pub fn is_over(&self) -> bool {
         self.end.is_some()
