@@ -70,6 +70,17 @@ pub struct LinuxJob {
     pub limits: GuestLimits,
 }
 
+impl LinuxJob {
+    /// All blobs that the job names.
+    pub fn blobs(&self) -> impl Iterator<Item = Blob> {
+        let files = self.files.iter().map(|file| file.content);
+        [Some(self.program), self.stdin]
+            .into_iter()
+            .flatten()
+            .chain(files)
+    }
+}
+
 /// A file put into the guest before it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GuestFile {

@@ -83,6 +83,17 @@ pub enum CellFault {
         /// What it was asked.
         operation: Operation,
     },
+    /// The engine could do it, but not now or not this one; holds why.
+    #[error("cannot {operation}: {reason}")]
+    Refused {
+        /// What it was asked.
+        operation: Operation,
+        /// Why not.
+        reason: String,
+    },
+    /// A saved context does not fit.
+    #[error(transparent)]
+    Context(#[from] crate::context::ContextError),
     /// The cell broke the protocol.
     #[error("the cell broke the protocol: {0}")]
     Protocol(#[from] crate::protocol::ProtocolError),
@@ -117,13 +128,14 @@ pub trait Cell {
     fn stop(&mut self) -> Result<(), CellFault>;
     /// Ends the cell now; nothing of it remains.
     fn force_stop(&mut self) -> Result<(), CellFault>;
-    /// Keeps registers, memory and devices, for rollback or for going on elsewhere.
+    /// Keeps registers, memory and devices as they are at the next safe point, for rollback or for going on elsewhere.
+    /// What was kept before is forgotten.
     fn save_context(&mut self) -> Result<(), CellFault>;
     /// Goes back to what was kept last.
     fn load_context(&mut self) -> Result<(), CellFault>;
-    /// Runs one guest instruction.
+    /// Runs one instruction of the task whose turn it is; the cell must be paused, and is again.
     fn run_one_instruction(&mut self) -> Result<(), CellFault>;
-    /// Runs one slice of guest execution.
+    /// Runs one slice of guest execution: 20,000 blocks, of whatever tasks. The cell must be paused, and is again.
     fn run_one_slice(&mut self) -> Result<(), CellFault>;
     /// What the cell has used until now.
     fn usage(&mut self) -> Result<Usage, CellFault>;

@@ -51,6 +51,54 @@ pub trait Sink {
     fn output_ends(&mut self) -> io::Result<()>;
 }
 
+/// Keeps what a cell produces until there is a sink for it.
+#[derive(Debug, Default)]
+pub(crate) struct Held(Vec<Piece>);
+
+/// One call of a sink.
+#[derive(Debug)]
+enum Piece {
+    Events(Vec<Event>),
+    Begins(String, String, u64),
+    Bytes(Vec<u8>),
+    Ends,
+}
+
+impl Held {
+    /// Gives everything to `sink`.
+    pub(crate) fn give(&mut self, sink: &mut dyn Sink) -> io::Result<()> {
+        for piece in std::mem::take(&mut self.0) {
+            match piece {
+                Piece::Events(events) => sink.events(events)?,
+                Piece::Begins(port, name, length) => sink.output_begins(&port, &name, length)?,
+                Piece::Bytes(bytes) => sink.output_bytes(&bytes)?,
+                Piece::Ends => sink.output_ends()?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Held {
+    fn events(&mut self, events: Vec<Event>) -> io::Result<()> {
+        self.0.push(Piece::Events(events));
+        Ok(())
+    }
+    fn output_begins(&mut self, port: &str, name: &str, length: u64) -> io::Result<()> {
+        self.0
+            .push(Piece::Begins(port.to_owned(), name.to_owned(), length));
+        Ok(())
+    }
+    fn output_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.push(Piece::Bytes(bytes.to_vec()));
+        Ok(())
+    }
+    fn output_ends(&mut self) -> io::Result<()> {
+        self.0.push(Piece::Ends);
+        Ok(())
+    }
+}
+
 /// What a cell said, apart from what went into the sink.
 #[derive(Debug, PartialEq)]
 pub enum Said {
@@ -69,6 +117,15 @@ pub enum Said {
     Failed(String),
     /// It did an operation.
     Did(Operation),
+    /// It saved a context.
+    Saved {
+        /// Where it begins in the area, as the cell says.
+        start: u64,
+        /// How many bytes it has, as the cell says.
+        length: u64,
+    },
+    /// It cannot do an operation now, and says why.
+    Refused(Operation, String),
     /// Its engine cannot do an operation.
     Unsupported(String, Operation),
 }
@@ -90,7 +147,10 @@ pub struct Intake<R> {
     reader: FrameReader<R>,
     bounds: Bounds,
     items: u64,
+    /// The number of the event that comes next.
     events: u64,
+    /// How many the sink has been told.
+    told: u64,
     event_bytes: u64,
     outputs: BTreeSet<(String, String)>,
     output_bytes: u64,
@@ -109,11 +169,29 @@ impl<R: Read> Intake<R> {
             bounds,
             items: 0,
             events: 0,
+            told: 0,
             event_bytes: 0,
             outputs: BTreeSet::new(),
             output_bytes: 0,
             pending: 0,
         }
+    }
+
+    /// The events of a cell that goes on from a context begin with this number.
+    pub(crate) fn begin_at(&mut self, event: u64) {
+        self.events = event;
+        self.told = event;
+    }
+
+    /// The number of the event that comes next.
+    pub(crate) fn next_event(&self) -> u64 {
+        self.events
+    }
+
+    /// A cell went back to where this event came next. What it tells again is not told the sink again: the same job does
+    /// the same once more.
+    pub(crate) fn back_to(&mut self, event: u64) {
+        self.events = self.events.min(event);
     }
 
     /// The stream beneath.
@@ -167,12 +245,17 @@ impl<R: Read> Intake<R> {
                 FromCell::Done { result } => Said::Done(result),
                 FromCell::Failed { reason } => Said::Failed(short(reason)),
                 FromCell::Did { operation } => Said::Did(operation),
+                FromCell::Saved { events, .. } if events != self.events => {
+                    return Err(ProtocolError::Order("a context of another place in the events").into());
+                }
+                FromCell::Saved { start, length, .. } => Said::Saved { start, length },
+                FromCell::Refused { operation, reason } => Said::Refused(operation, short(reason)),
                 FromCell::Unsupported { engine, operation } => Said::Unsupported(short(engine), operation),
             });
         }
     }
 
-    fn take_events(&mut self, events: Vec<Event>, sink: &mut dyn Sink) -> Result<(), IntakeError> {
+    fn take_events(&mut self, mut events: Vec<Event>, sink: &mut dyn Sink) -> Result<(), IntakeError> {
         for event in &events {
             if event.seq != self.events {
                 return Err(ProtocolError::Order("events out of sequence").into());
@@ -182,7 +265,13 @@ impl<R: Read> Intake<R> {
         bound("events", self.events, self.bounds.events)?;
         self.event_bytes = self.event_bytes.saturating_add(self.reader.last_message_bytes());
         bound("bytes of events", self.event_bytes, self.bounds.event_bytes)?;
-        sink.events(events).map_err(IntakeError::Sink)
+        let told = self.told;
+        events.retain(|event| event.seq >= told);
+        self.told = told.max(self.events);
+        match events.is_empty() {
+            true => Ok(()),
+            false => sink.events(events).map_err(IntakeError::Sink),
+        }
     }
 
     fn output(

@@ -17,6 +17,9 @@
 //! | [`intake`] | what one cell says, in order and within bounds |
 //! | [`supervise`] | blobs, namespaces, limits, usage and end of a cell process |
 //! | [`process`] | [`ProcessCell`](process::ProcessCell): a cell that is a process speaking the protocol |
+//! | [`remote`] | the same operations, asked from other threads |
+//! | [`roster`], [`door`] | the cells of a run, and the socket at which its user asks about them |
+//! | [`context`] | saved contexts as files |
 //! | [`command`] | programs of the user's own: confined like cells, without a protocol |
 //! | [`stop`] | one stop request that all cells obey |
 //! | [`cell_side`] | what a cell executable uses: connection, blobs, confinement of itself |
@@ -24,11 +27,16 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod cell_side;
+mod channel;
 pub mod command;
+pub mod context;
 pub mod contract;
 pub mod cores;
+pub mod door;
 pub mod intake;
 pub mod process;
 pub mod protocol;
+pub mod remote;
+pub mod roster;
 pub mod stop;
 pub mod supervise;

@@ -1,33 +1,29 @@
 //! A cell that is a process speaking the wire protocol: the [`Cell`] of `hotcell-unicorn` and `hotcell-inspect`.
 
-use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hotcell_schema::job::{Job, JobResult};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use hotcell_schema::digest::Digest;
+use hotcell_schema::job::{Blob, Job, JobResult};
 
+use crate::channel::{Asked, Channel};
+use crate::context::{self, Facts, SavedContext};
 use crate::contract::{Cell, CellFault, Limit, Operation, Usage};
 use crate::cores::Seat;
-use crate::cores::arbiter::{AdmitError, Claim, EndedBy, GiveCores};
+use crate::cores::arbiter::{AdmitError, EndedBy, GiveCores};
 use crate::cores::process::Process;
 use crate::cores::schedule::Request;
-use crate::intake::{Bounds, Intake, IntakeError, Said, Sink};
+use crate::intake::{Bounds, Held, Intake, IntakeError, Said, Sink};
 use crate::protocol::{PROTOCOL, ProtocolError, ToCell, write_message};
-use crate::stop::{StopSignal, Urgency};
-use crate::supervise::{Child, Executable, Exit, HostLimits, Sandbox, SealedBlob, spawn};
+use crate::remote::{self, Answer, Remote};
+use crate::stop::StopSignal;
+use crate::supervise::{Area, Executable, Exit, HostLimits, Sandbox, SealedBlob, spawn};
 
-/// How long a cell may take to end after it was asked to stop.
-const GRACE: Duration = Duration::from_secs(2);
-/// How long a cell may take to exit by itself after its result came.
-const LAST_BREATH: Duration = Duration::from_secs(2);
-/// How much of a cell's error output is kept: the last bytes.
-const ERROR_TAIL: usize = 8 << 10;
 /// How long a cell may take until it is ready.
 const GREETING: Duration = Duration::from_secs(60);
+/// Room for saved contexts beside two copies of the memory that a cell may use: states of the emulated kernel.
+const AREA_MORE: u64 = 256 << 20;
 
 /// What is needed to make a cell.
 #[derive(Debug)]
@@ -105,59 +101,84 @@ pub struct ProcessCell {
     identity: String,
     layers: Vec<String>,
     fallbacks: Vec<String>,
-    wall: Duration,
-    cpu_s: u64,
-    started: Instant,
     cores: Option<(Arc<dyn GiveCores>, Request, String)>,
+    /// Digest of its executable, found when it is needed.
+    executable: Executable,
+    /// The bytes that its job names.
+    payload: Vec<SealedBlob>,
+    /// Where contexts go.
+    area: Area,
+    /// The facts of a context that it goes on from.
+    from: Option<Facts>,
+    /// The digest of its job, once it has begun.
+    job: Option<Digest>,
+    /// The context that was kept last.
+    kept: Option<Kept>,
+    /// What came while an answer was waited for.
+    held: Held,
+    /// How it ended, if that came while an answer was waited for.
+    last: Option<Result<Said, IntakeError>>,
+}
+
+/// A context in the area.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    start: u64,
+    length: u64,
+    events: u64,
 }
 
 impl ProcessCell {
     /// Makes the process and waits until it has confined itself and is ready for its job.
     pub fn spawn(spec: &Spec<'_>) -> Result<Self, CellFault> {
-        let child = spawn(spec.executable, spec.blobs, &spec.limits, spec.sandbox).map_err(|source| {
-            CellFault::Host {
-                doing: "making a cell process",
-                source,
-            }
-        })?;
-        let started = Instant::now();
+        Self::make(spec, None)
+    }
+
+    /// The same, for a job that goes on from a saved context. Whether it fits is checked when the job is known.
+    pub fn restore(spec: &Spec<'_>, context: &SavedContext) -> Result<Self, CellFault> {
+        Self::make(spec, Some(context))
+    }
+
+    fn make(spec: &Spec<'_>, context: Option<&SavedContext>) -> Result<Self, CellFault> {
+        let host = |doing| move |source| CellFault::Host { doing, source };
+        let room = spec.limits.memory.saturating_add(AREA_MORE).min(1 << 40);
+        let area = Area::new(room.saturating_mul(2) & !0xffff).map_err(host("making room for contexts"))?;
+        let payload = spec.blobs.iter().map(|blob| blob.try_clone()).collect();
+        let payload: io::Result<Vec<SealedBlob>> = payload;
+        let payload = payload.map_err(host("keeping a cell's blobs"))?;
+        let mut blobs = spec.blobs.to_vec();
+        blobs.extend(context.map(SavedContext::body));
+        let child = spawn(spec.executable, &blobs, &area, &spec.limits, spec.sandbox)
+            .map_err(host("making a cell process"))?;
         let wall = Duration::from_millis(spec.limits.wall_ms);
-        let channel = Channel {
-            child,
-            stop: spec.stop.clone(),
-            ready: false,
-            told_to_stop: false,
-            stop_owed: false,
-            deadline: started.checked_add(wall.min(GREETING)),
-            interruption: None,
-            errors: VecDeque::new(),
-            errors_open: true,
-            place: None,
-            granted: Duration::ZERO,
-        };
+        let mut channel = Channel::new(child, spec.stop.clone(), wall, spec.limits.cpu_s)
+            .map_err(host("making a cell's channel"))?;
+        channel.set_deadline(GREETING);
         let mut cell = Self {
             intake: Intake::new(channel, spec.bounds),
             engine: String::new(),
             identity: String::new(),
             layers: spec.sandbox.layers.clone(),
             fallbacks: spec.sandbox.fallbacks.clone(),
-            wall,
-            cpu_s: spec.limits.cpu_s,
-            started,
             cores: match spec.cores {
                 Some(Seat::Turns { cores, request, name }) => {
                     Some((Arc::clone(cores), request, name.to_owned()))
                 }
                 Some(Seat::Bound(_)) | None => None,
             },
+            executable: spec.executable.clone(),
+            payload,
+            area,
+            from: context.map(|context| context.facts().clone()),
+            job: None,
+            kept: None,
+            held: Held::default(),
+            last: None,
         };
         if let Some(Seat::Bound(cpus)) = spec.cores {
             let id = cell.intake.get_ref().child.id();
             let bound = Process::open(id).and_then(|mut process| process.bind(cpus));
-            bound.map_err(|source| CellFault::Host {
-                doing: "binding a cell to its core",
-                source,
-            })?;
+            bound.map_err(host("binding a cell to its core"))?;
         }
         match cell.greet() {
             Ok(()) => Ok(cell),
@@ -228,6 +249,16 @@ impl ProcessCell {
         &self.fallbacks
     }
 
+    /// Its process id.
+    pub fn process(&self) -> u32 {
+        self.intake.get_ref().child.id().unsigned_abs()
+    }
+
+    /// A queue through which other threads can ask operations of this cell while [`ProcessCell::collect`] runs.
+    pub fn remote(&self) -> Remote {
+        self.intake.get_ref().remote.clone()
+    }
+
     /// Starts the job and takes in everything until the cell ends.
     pub fn run(&mut self, job: &Job, sink: &mut dyn Sink) -> Ending {
         if let Err(fault) = self.start(job) {
@@ -236,8 +267,31 @@ impl ProcessCell {
                 other => Ending::Failed(other.to_string()),
             };
         }
+        self.collect(sink)
+    }
+
+    /// Takes in everything that a started cell says until it ends, and does meanwhile what is asked through
+    /// [`ProcessCell::remote`].
+    pub fn collect(&mut self, sink: &mut dyn Sink) -> Ending {
+        self.intake.get_mut().serving = true;
+        let ending = self.take_all(sink);
+        let channel = self.intake.get_mut();
+        channel.serving = false;
+        channel.asked = None;
+        channel.remote.close();
+        ending
+    }
+
+    fn take_all(&mut self, sink: &mut dyn Sink) -> Ending {
+        if let Err(error) = self.held.give(sink) {
+            return self.after_error(IntakeError::Sink(error));
+        }
         loop {
-            match self.intake.take(sink) {
+            let said = match self.last.take() {
+                Some(said) => said,
+                None => self.intake.take(sink),
+            };
+            match said {
                 Ok(Said::Done(result)) => {
                     let channel = self.intake.get_mut();
                     channel.child.usage();
@@ -267,10 +321,108 @@ impl ProcessCell {
                 Ok(Said::Ready { .. }) => {
                     return self.after_error(ProtocolError::Order("Ready twice").into());
                 }
-                Ok(Said::Did(_) | Said::Unsupported(..)) => {}
+                Ok(said) => {
+                    let Some(Asked { operation, by }) = self.intake.get_mut().asked.take() else {
+                        let unasked = ProtocolError::Order("an answer that nobody asked for");
+                        return self.after_error(unasked.into());
+                    };
+                    let answer = match self.answered(operation, said) {
+                        Err(CellFault::Protocol(error)) => return self.after_error(error.into()),
+                        answer => answer,
+                    };
+                    if let Some((request, reply)) = by {
+                        let _ = reply.send(answer.and_then(|()| self.answer_to(request)));
+                    }
+                }
                 Err(error) => return self.after_error(error),
             }
         }
+    }
+
+    /// What a request of another thread gets for an answer, once the cell has done it.
+    fn answer_to(&self, request: remote::Request) -> Result<Answer, CellFault> {
+        match request {
+            remote::Request::SaveContext(Some(mut file)) => {
+                Ok(Answer::Saved(Some(Box::new(self.write_context(&mut file)?))))
+            }
+            remote::Request::SaveContext(None) => Ok(Answer::Saved(None)),
+            _ => Ok(Answer::Done),
+        }
+    }
+
+    /// The meaning of an answer to `operation`.
+    fn answered(&mut self, operation: Operation, said: Said) -> Result<(), CellFault> {
+        match said {
+            Said::Did(did) if did == operation && operation != Operation::SaveContext => {
+                self.intake.get_mut().did(operation);
+                if operation == Operation::LoadContext {
+                    let kept = self
+                        .kept
+                        .ok_or(ProtocolError::Order("back to a context that it never kept"))?;
+                    self.intake.back_to(kept.events);
+                }
+                Ok(())
+            }
+            Said::Saved { start, length } if operation == Operation::SaveContext => {
+                let events = self.intake.next_event();
+                self.kept = Some(Kept {
+                    start,
+                    length,
+                    events,
+                });
+                match self.area.range(start, length) {
+                    Some(_) => Ok(()),
+                    None => Err(ProtocolError::Order("a context beyond its area").into()),
+                }
+            }
+            Said::Refused(refused, reason) if refused == operation => {
+                Err(CellFault::Refused { operation, reason })
+            }
+            Said::Unsupported(engine, operation) => Err(CellFault::Unsupported { engine, operation }),
+            _ => Err(ProtocolError::Order("an answer to another question").into()),
+        }
+    }
+
+    /// Writes the context that was kept last as a file ([`context`]), and tells whose it is.
+    ///
+    /// # Errors
+    ///
+    /// If none was kept, or it cannot be written.
+    pub fn write_context(&self, to: &mut dyn Write) -> Result<Facts, CellFault> {
+        let nothing = || CellFault::Refused {
+            operation: Operation::SaveContext,
+            reason: "no context was kept".to_owned(),
+        };
+        let kept = self.kept.ok_or_else(nothing)?;
+        let facts = Facts {
+            events: kept.events,
+            length: kept.length,
+            ..self.facts()?
+        };
+        let mut body = self.area.range(kept.start, kept.length).ok_or_else(nothing)?;
+        context::write(to, &facts, &mut body)?;
+        Ok(facts)
+    }
+
+    /// What a context of this cell and its job is bound to.
+    fn facts(&self) -> Result<Facts, CellFault> {
+        let host = |source| CellFault::Host {
+            doing: "finding out what a context belongs to",
+            source,
+        };
+        let mut digests = Vec::new();
+        for blob in &self.payload {
+            digests.push(context::stream_digest(&mut blob.reader()).map_err(host)?);
+        }
+        Ok(Facts {
+            engine: self.engine.clone(),
+            identity: self.identity.clone(),
+            executable: self.executable.digest().map_err(host)?,
+            job: self.job.ok_or(CellFault::Ended)?,
+            payload: Digest::of_parts(digests.iter().map(|digest| digest.as_bytes().as_slice())),
+            events: 0,
+            length: 0,
+        })
     }
 
     /// Ends the process, if it has not ended, and tells what it used.
@@ -344,7 +496,7 @@ impl ProcessCell {
             Exit::Signal(libc::SIGKILL) if channel.child.ran_out_of_memory() => {
                 Ending::Interrupted(Interruption::Memory)
             }
-            Exit::Signal(libc::SIGKILL) if used.cpu_s + 1.0 >= self.cpu_s as f64 => {
+            Exit::Signal(libc::SIGKILL) if used.cpu_s + 1.0 >= channel.cpu_s as f64 => {
                 Ending::Interrupted(Interruption::CpuTime)
             }
             Exit::Signal(libc::SIGKILL) => Ending::Interrupted(Interruption::Killed),
@@ -367,12 +519,26 @@ impl ProcessCell {
 
     fn ask(&mut self, message: &ToCell) -> Result<(), CellFault> {
         let operation = message.operation().unwrap_or(Operation::Start);
+        if self.last.is_some() {
+            return Err(CellFault::Ended);
+        }
         self.send(message)?;
-        match self.intake.take(&mut Nothing) {
-            Ok(Said::Did(did)) if did == operation => Ok(()),
-            Ok(Said::Unsupported(engine, operation)) => Err(CellFault::Unsupported { engine, operation }),
+        let channel = self.intake.get_mut();
+        channel.asked = Some(Asked { operation, by: None });
+        channel.child.nudge();
+        let said = match self.job {
+            Some(_) => self.intake.take(&mut self.held),
+            None => self.intake.take(&mut Nothing),
+        };
+        self.intake.get_mut().asked = None;
+        match said {
+            // The job's own end comes to whoever collects.
+            Ok(said @ (Said::Done(_) | Said::Failed(_))) if self.job.is_some() => {
+                self.last = Some(Ok(said));
+                Err(CellFault::Ended)
+            }
             Ok(Said::Failed(reason)) => Err(CellFault::Failed(reason)),
-            Ok(_) => Err(ProtocolError::Order("an answer to another question").into()),
+            Ok(said) => self.answered(operation, said),
             Err(IntakeError::Protocol(error)) => Err(error.into()),
             Err(IntakeError::Sink(source)) => Err(CellFault::Host {
                 doing: "waiting for a cell",
@@ -384,8 +550,23 @@ impl ProcessCell {
 
 impl Cell for ProcessCell {
     fn start(&mut self, job: &Job) -> Result<(), CellFault> {
+        self.job = Some(context::job_digest(job)?);
+        let blobs = self.payload.len() as u32;
+        let mut context = None;
+        if let Some(from) = self.from.take() {
+            from.check(&self.facts()?)?;
+            context = Some(Blob {
+                index: blobs,
+                length: from.length,
+            });
+            self.intake.begin_at(from.events);
+        }
+        let area = Blob {
+            index: blobs + u32::from(context.is_some()),
+            length: self.area.length(),
+        };
         let channel = self.intake.get_mut();
-        channel.deadline = self.started.checked_add(self.wall);
+        channel.set_deadline(Duration::MAX);
         if let Some((cores, request, name)) = self.cores.take() {
             let place = cores.admit(request, channel.child.id(), &name);
             channel.place = Some(place.map_err(|error| match error {
@@ -395,6 +576,8 @@ impl Cell for ProcessCell {
         }
         Ok(self.send(&ToCell::Start {
             job: Box::new(job.clone()),
+            area: Some(area),
+            context,
         })?)
     }
 
@@ -441,20 +624,7 @@ impl Cell for ProcessCell {
     }
 
     fn set_limit(&mut self, limit: Limit) -> Result<(), CellFault> {
-        let channel = self.intake.get_mut();
-        let changed = match limit {
-            Limit::WallMillis(wall) => {
-                self.wall = Duration::from_millis(wall);
-                channel.deadline = self.started.checked_add(self.wall);
-                Ok(())
-            }
-            Limit::CpuSeconds(most) => {
-                self.cpu_s = most;
-                channel.child.limit(libc::RLIMIT_CPU, most)
-            }
-            Limit::AddressSpace(most) => channel.child.limit(libc::RLIMIT_AS, most),
-            Limit::Memory(most) => channel.child.limit_memory(most),
-        };
+        let changed = self.intake.get_mut().set_limit(limit);
         changed.map_err(|source| CellFault::Host {
             doing: "changing a limit of a cell",
             source,
@@ -482,197 +652,5 @@ impl Sink for Nothing {
     }
     fn output_ends(&mut self) -> io::Result<()> {
         Err(io::Error::other(GaveUp("an output before the job".into())))
-    }
-}
-
-/// The control socket, watched together with the deadline, the stop request and the error output.
-#[derive(Debug)]
-struct Channel {
-    child: Child,
-    stop: StopSignal,
-    /// Whether the cell has said that it is ready. Before, a stop request ends it at once.
-    ready: bool,
-    told_to_stop: bool,
-    /// Whether the cell must still be told to stop: never within another message.
-    stop_owed: bool,
-    deadline: Option<Instant>,
-    interruption: Option<Interruption>,
-    errors: VecDeque<u8>,
-    errors_open: bool,
-    /// Its claim on cores, once it has begun where somebody gives them.
-    place: Option<Box<dyn Claim>>,
-    /// Time of waiting for cores that was added to the deadline.
-    granted: Duration,
-}
-
-impl Channel {
-    /// What stands against going on right now.
-    fn check(&mut self) -> io::Result<()> {
-        match self.stop.urgency() {
-            Urgency::None => {}
-            Urgency::Soon if self.told_to_stop => {}
-            Urgency::Soon if !self.ready => return Err(self.interrupt(Interruption::Stopped)),
-            Urgency::Soon => {
-                self.told_to_stop = true;
-                self.stop_owed = true;
-                let soon = Instant::now().checked_add(GRACE);
-                self.deadline = match (self.deadline, soon) {
-                    (Some(deadline), Some(soon)) => Some(deadline.min(soon)),
-                    (deadline, soon) => deadline.or(soon),
-                };
-            }
-            Urgency::Now => return Err(self.interrupt(Interruption::Stopped)),
-        }
-        self.grant_waiting();
-        match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(self.interrupt(match self.told_to_stop {
-                true => Interruption::Stopped,
-                false => Interruption::WallTime,
-            })),
-            _ => Ok(()),
-        }
-    }
-
-    /// Wall time in which the cell stood still because it was not its turn is not its own.
-    fn grant_waiting(&mut self) {
-        if let (Some(deadline), Some(place), false) = (self.deadline, &self.place, self.told_to_stop)
-            && Instant::now() >= deadline
-        {
-            let waited = place.waited();
-            let more = waited.saturating_sub(self.granted);
-            self.granted = waited;
-            self.deadline = deadline.checked_add(more);
-        }
-    }
-
-    /// Tells the cell to stop, where that is owed. Small enough for an empty socket buffer; if it is full, the deadline holds.
-    fn pass_stop_on(&mut self) {
-        let mut frame = Vec::new();
-        if std::mem::take(&mut self.stop_owed) && write_message(&mut frame, &ToCell::Stop).is_ok() {
-            let _ = (&self.child.socket).write(&frame);
-        }
-    }
-
-    fn interrupt(&mut self, why: Interruption) -> io::Error {
-        self.interruption = Some(why);
-        io::Error::from(io::ErrorKind::TimedOut)
-    }
-
-    /// Waits until the socket is ready for `wanted`, or something else is to be done.
-    fn wait(&mut self, wanted: PollFlags) -> io::Result<()> {
-        self.check()?;
-        let left = match self.deadline {
-            // One more, so that the deadline has passed when the time is up.
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now()).as_millis();
-                PollTimeout::try_from(left.saturating_add(1)).unwrap_or(PollTimeout::MAX)
-            }
-            None => PollTimeout::NONE,
-        };
-        let mut watched = vec![
-            PollFd::new(self.child.socket.as_fd(), wanted),
-            PollFd::new(self.stop.now(), PollFlags::POLLIN),
-        ];
-        if !self.told_to_stop {
-            watched.push(PollFd::new(self.stop.soon(), PollFlags::POLLIN));
-        }
-        if self.errors_open {
-            watched.push(PollFd::new(self.child.errors.as_fd(), PollFlags::POLLIN));
-        }
-        match poll(&mut watched, left) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        self.drain_errors();
-        self.check()
-    }
-
-    /// Keeps the tail of the error output.
-    fn drain_errors(&mut self) {
-        let mut chunk = [0; 4096];
-        // A bounded number of reads, so that a cell that floods its error output does not hold us here.
-        for _ in 0..16 {
-            if !self.errors_open {
-                return;
-            }
-            match self.child.errors.read(&mut chunk) {
-                Ok(0) => self.errors_open = false,
-                Ok(read) => {
-                    self.errors.extend(chunk.iter().take(read));
-                    let excess = self.errors.len().saturating_sub(ERROR_TAIL);
-                    self.errors.drain(..excess);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => self.errors_open = false,
-            }
-        }
-    }
-
-    fn error_text(&self) -> String {
-        let bytes: Vec<u8> = self.errors.iter().copied().collect();
-        hotcell_schema::guest::text(&bytes)
-    }
-
-    /// Ends the cell after it said its last word. One that takes turns is not given another only to exit.
-    fn dismiss(&mut self) {
-        match self.place {
-            Some(_) => self.child.kill(),
-            None => self.release(),
-        }
-    }
-
-    /// Lets go of the cell: it may exit now by itself; it is killed when it does not.
-    fn release(&mut self) {
-        let _ = self.child.socket.shutdown(std::net::Shutdown::Both);
-        let until = Instant::now().checked_add(LAST_BREATH);
-        // The error output closes when the process ends: that is waited for, without asking again and again.
-        while self.errors_open && until.is_some_and(|until| Instant::now() < until) {
-            let mut watched = [PollFd::new(self.child.errors.as_fd(), PollFlags::POLLIN)];
-            let left = until.map_or(0, |until| {
-                until.saturating_duration_since(Instant::now()).as_millis()
-            });
-            let timeout = PollTimeout::try_from(left.saturating_add(1)).unwrap_or(PollTimeout::MAX);
-            let _ = poll(&mut watched, timeout);
-            self.drain_errors();
-        }
-        if !self.child.has_ended() && self.errors_open {
-            self.child.kill();
-        }
-        if self.stop.urgency() == Urgency::Now {
-            self.child.kill();
-        }
-    }
-}
-
-impl Read for Channel {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            // Also for a cell that never leaves us waiting.
-            self.check()?;
-            self.pass_stop_on();
-            match (&self.child.socket).read(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::POLLIN)?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
-            }
-        }
-    }
-}
-
-impl Write for Channel {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            self.check()?;
-            match (&self.child.socket).write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::POLLOUT)?,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -7,14 +7,14 @@
 use std::io::{self, Read, Write};
 
 use hotcell_schema::event::Event;
-use hotcell_schema::job::{Job, JobResult};
+use hotcell_schema::job::{Blob, Job, JobResult};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Limit, Operation};
 
 /// Version of the protocol.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// Kind of a frame: the last part of a JSON message.
 pub const JSON: u8 = 0;
 /// Kind of a frame: raw bytes of an output.
@@ -37,6 +37,12 @@ pub enum ToCell {
     Start {
         /// The job.
         job: Box<Job>,
+        /// A memory file that both sides can write: where saved contexts go.
+        #[serde(default)]
+        area: Option<Blob>,
+        /// A context of this job to go on from.
+        #[serde(default)]
+        context: Option<Blob>,
     },
     /// Hold still at the next safe point.
     Pause,
@@ -120,6 +126,22 @@ pub enum FromCell {
     Did {
         /// Which.
         operation: Operation,
+    },
+    /// A context was saved.
+    Saved {
+        /// Where it begins in the area, in bytes.
+        start: u64,
+        /// How many bytes it has.
+        length: u64,
+        /// How many events were told before it.
+        events: u64,
+    },
+    /// An operation cannot be done now.
+    Refused {
+        /// Which.
+        operation: Operation,
+        /// Why.
+        reason: String,
     },
     /// The engine cannot do an operation.
     Unsupported {

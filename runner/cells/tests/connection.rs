@@ -34,6 +34,8 @@ fn heard(runner: &UnixStream) -> FromCell {
 fn start() -> ToCell {
     ToCell::Start {
         job: Box::new(common::job("x")),
+        area: None,
+        context: None,
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`diagnostics`] | what is wrong with a manifest, with the line it stands in |
 //! | [`progress`], [`log`] | what goes on while stages run; the same as JSON lines |
 //! | [`cores`], [`host`] | the cores of a run; the arbiter of the host |
+//! | [`doors`] | the sockets at which runs are asked about their cells |
 //! | [`choose`] | which part of an experiment runs |
 //! | [`outlook`] | what a run would do, and why |
 //! | [`runs`] | the runs of a state folder |
@@ -28,6 +29,7 @@ mod commands;
 mod contents;
 mod cores;
 mod diagnostics;
+mod doors;
 mod exit;
 mod history;
 mod host;

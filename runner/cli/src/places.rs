@@ -1,6 +1,8 @@
 //! Where things are: the state folder, the store, the cell executables. The only place that reads the environment.
 
 use std::env;
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use hotcell_cells::cores::service::{MANIFEST, SOCKET};
@@ -112,6 +114,27 @@ pub(crate) fn arbiter(global: &Global) -> Option<PathBuf> {
             .map(PathBuf::from)
     });
     named.or_else(|| Path::new(MANIFEST).exists().then(|| PathBuf::from(SOCKET)))
+}
+
+/// Folder for what lives as long as processes do, for its user alone.
+pub(crate) fn runtime() -> Result<PathBuf, Failure> {
+    let uid = nix::unistd::geteuid().as_raw();
+    let folder = match env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+    {
+        Some(folder) => folder.join("hotcell"),
+        None => env::temp_dir().join(format!("hotcell-{uid}")),
+    };
+    let made = DirBuilder::new().mode(0o700).recursive(true).create(&folder);
+    made.map_err(|error| Failure::host(format!("{}: {error}", folder.display())))?;
+    let facts = fs_err::symlink_metadata(&folder)?;
+    // Among temporary files somebody else may have been there before us.
+    if !facts.is_dir() || facts.uid() != uid || facts.mode() & 0o077 != 0 {
+        return Err(Failure::host(format!("{} is not only ours", folder.display()))
+            .help("set XDG_RUNTIME_DIR to a folder of your own"));
+    }
+    Ok(folder)
 }
 
 /// hotcell's own folder among the user's caches.

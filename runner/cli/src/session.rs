@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use hotcell_cells::roster::Roster;
 use hotcell_cells::stop::StopSignal;
 use hotcell_detect::{RuleError, RuleSet, TestFailure};
 use hotcell_plan::profiles::Profiles;
@@ -25,7 +26,7 @@ use crate::exit::{Exit, Failure};
 use crate::places::Places;
 use crate::progress::Progress;
 use crate::supplies::{Purpose, Supplies};
-use crate::{choose, contents, cores, diagnostics, pins, runs, ui};
+use crate::{choose, contents, cores, diagnostics, doors, pins, runs, ui};
 
 /// A plan that can be run.
 pub(crate) struct Planned {
@@ -309,10 +310,13 @@ impl Planned {
         let stop = self.supplies.stop.clone();
         listen(&stop)?;
         let progress = Progress::new(&self.plan, self.selection.as_ref(), args.progress, folder.path());
+        let roster = Roster::default();
+        let _door = doors::open(&roster);
         let outcome = execute(
             &self.plan,
             &Options {
                 cores: cores.as_ref(),
+                roster,
                 ..self.options(&store, &engines, stop, &how)
             },
             &folder,

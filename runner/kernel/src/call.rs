@@ -1,5 +1,6 @@
 //! A system call: from registers to a handler, and back to a result and events.
 
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 use hotcell_schema::event::{Arg, File, FileOp, Process as ProcessEvent, ProcessOp, Support, Syscall, What};
@@ -41,7 +42,7 @@ pub(crate) type Answer = Result<u64, Fail>;
 pub(crate) type Handler = fn(&mut Call<'_>) -> Answer;
 
 /// What a call wants done with the machines.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Deferred {
     Fork(Fork),
     Exec(Box<Image>),
@@ -50,7 +51,7 @@ pub(crate) enum Deferred {
 }
 
 /// What fork, vfork and clone ask for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Fork {
     pub(crate) flags: u64,
     pub(crate) stack: u64,

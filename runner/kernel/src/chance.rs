@@ -30,6 +30,11 @@ impl Stream {
     pub(crate) fn number(&mut self) -> u64 {
         self.0.next_u64()
     }
+
+    /// How many words were taken from it.
+    fn position(&self) -> u128 {
+        self.0.get_word_pos()
+    }
 }
 
 impl Chance {
@@ -39,5 +44,20 @@ impl Chance {
             guest: Stream::new(seed, "guest"),
             processor: Stream::new(seed, "processor"),
         }
+    }
+
+    /// How far each stream is.
+    pub(crate) fn positions(&self) -> [u128; 3] {
+        [&self.programs, &self.guest, &self.processor].map(Stream::position)
+    }
+
+    /// The streams of this seed, so far on.
+    pub(crate) fn at(seed: &Digest, positions: [u128; 3]) -> Self {
+        let mut new = Self::new(seed);
+        let streams = [&mut new.programs, &mut new.guest, &mut new.processor];
+        for (stream, position) in streams.into_iter().zip(positions) {
+            stream.0.set_word_pos(position);
+        }
+        new
     }
 }

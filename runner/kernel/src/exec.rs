@@ -1,8 +1,7 @@
 //! Starting programs: from a path to an image, from an image to a loaded address space.
 
-use std::sync::Arc;
-
 use crate::abi::errno::Errno;
+use crate::bytes::Bytes;
 use crate::fs::tree::{Data, Ino, Kind};
 use crate::fs::walk::{absolute, walk};
 use crate::kernel::{Kernel, LoadError};
@@ -11,16 +10,17 @@ use crate::load::stack::{self, at};
 use crate::machine::{Machine, MachineError, Machines, Protection, SpaceId};
 use crate::space::{AddressSpace, Backing, MapError};
 use crate::task::{Process, State, Task};
+use serde::{Deserialize, Serialize};
 
 /// A program ready to be loaded.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Image {
     /// Absolute path of the file that is loaded.
     pub(crate) path: Vec<u8>,
     /// The name that was executed, for AT_EXECFN and `comm`.
     pub(crate) executed: Vec<u8>,
     pub(crate) ino: Ino,
-    pub(crate) bytes: Arc<[u8]>,
+    pub(crate) bytes: Bytes,
     pub(crate) program: Program,
     pub(crate) argv: Vec<Vec<u8>>,
     pub(crate) env: Vec<Vec<u8>>,
@@ -43,7 +43,7 @@ impl Kernel {
         let ino = place
             .and_then(|place| place.inode())
             .map_err(|errno| LoadError::File(errno.name().to_owned()))?;
-        let bytes: Arc<[u8]> = self.file_bytes(ino).unwrap_or_default();
+        let bytes = self.file_bytes(ino).unwrap_or_default();
         let program = elf::parse(&bytes, &self.profile, &self.abi)?;
         let path = absolute(b"/", path);
         Ok(Image {
@@ -57,7 +57,7 @@ impl Kernel {
         })
     }
 
-    fn file_bytes(&self, ino: Ino) -> Option<Arc<[u8]>> {
+    fn file_bytes(&self, ino: Ino) -> Option<Bytes> {
         match &self.tree.get(ino)?.kind {
             Kind::File(Data::Shared(bytes)) => Some(bytes.clone()),
             Kind::File(Data::Own(bytes)) => Some(bytes.as_slice().into()),

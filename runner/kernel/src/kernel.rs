@@ -14,6 +14,7 @@ use hotcell_schema::persona::Persona;
 use crate::abi::signal::Sig;
 use crate::abi::{Abi, Registers};
 use crate::bounds::weight;
+use crate::bytes::Bytes;
 use crate::call::Deferred;
 use crate::chance::Chance;
 use crate::exec::Image;
@@ -76,12 +77,12 @@ pub(crate) const FIRST_PID: u32 = 1000;
 
 /// One emulated Linux with all its processes.
 pub struct Kernel {
-    sink: Box<dyn EventSink>,
-    sequence: u64,
+    pub(crate) sink: Box<dyn EventSink>,
+    pub(crate) sequence: u64,
     /// Bytes of closed files that were digested.
     pub(crate) digested: u64,
     /// Bytes of the events sent, as [`weight`] has it.
-    event_bytes: u64,
+    pub(crate) event_bytes: u64,
     pub(crate) profile: ArchProfile,
     pub(crate) abi: Abi,
     pub(crate) registers: Option<Registers>,
@@ -108,19 +109,19 @@ pub struct Kernel {
     pub(crate) doomed: BTreeSet<SpaceId>,
     /// Typed events of the call that is being made: told after it.
     pub(crate) later: Vec<(event::Task, What)>,
-    pub(crate) stdin: Option<Arc<[u8]>>,
+    pub(crate) stdin: Option<Bytes>,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
-    syscalls: u64,
-    instructions: u64,
+    pub(crate) syscalls: u64,
+    pub(crate) instructions: u64,
     pub(crate) tasks_ever: u32,
-    unsupported: BTreeMap<String, UnsupportedCall>,
+    pub(crate) unsupported: BTreeMap<String, UnsupportedCall>,
     /// The program to start with; taken by the first `next`.
-    boot: Option<Image>,
-    first: u32,
+    pub(crate) boot: Option<Image>,
+    pub(crate) first: u32,
     pub(crate) first_outcome: Option<Outcome>,
     /// Set when the run must end now.
-    end: Option<Outcome>,
+    pub(crate) end: Option<Outcome>,
     /// The emulator failed inside a callback; told by the next `next`.
     pub(crate) failure: Option<MachineError>,
 }
@@ -130,10 +131,13 @@ impl Kernel {
     /// mapped by the first [`Kernel::next`].
     pub fn new(
         job: &LinuxJob,
-        blobs: &dyn Fn(Blob) -> Option<Arc<[u8]>>,
+        blobs: &dyn Fn(Blob) -> Option<Bytes>,
         sink: Box<dyn EventSink>,
     ) -> Result<Self, LoadError> {
-        let blob = |blob: Blob| blobs(blob).ok_or(LoadError::MissingBlob(blob.index));
+        let blob = |blob: Blob| {
+            let bytes = blobs(blob).ok_or(LoadError::MissingBlob(blob.index))?;
+            Ok::<_, LoadError>(bytes.named(blob.index))
+        };
         let program = blob(job.program)?;
         let persona = &job.persona;
         let time = Time::new(
@@ -551,6 +555,11 @@ impl Kernel {
                 }),
             );
         }
+    }
+
+    /// How many events were told.
+    pub fn events(&self) -> u64 {
+        self.sequence
     }
 
     /// Whether a limit was met: the machine is to stop and [`Kernel::next`] to be called, which says `Finished`.

@@ -17,12 +17,14 @@
 //! | `space` | address spaces |
 //! | `task`, `life`, `deliver` | processes and tasks, fork and exit, signals |
 //! | `fs` | the file tree, paths, the built-in root, `/proc`, open files |
+//! | `state`, `bytes` | a run as bytes, and back; bytes that are shared |
 //! | `time`, `chance` | the virtual clock, seeded randomness |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod abi;
 mod bounds;
+mod bytes;
 mod call;
 mod chance;
 mod deliver;
@@ -34,6 +36,7 @@ mod life;
 mod load;
 pub mod machine;
 mod space;
+mod state;
 mod sys;
 mod table;
 mod task;
@@ -42,5 +45,7 @@ mod time;
 #[cfg(test)]
 mod tests;
 
+pub use bytes::Bytes;
 pub use kernel::{EventSink, Finished, Kernel, LoadError};
 pub use load::elf::ElfError;
+pub use state::StateError;

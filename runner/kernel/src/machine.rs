@@ -19,9 +19,10 @@
 //! and call `next` again, which may switch tasks, copy an address space (fork) or load a program (exec).
 
 use hotcell_schema::outcome::FaultKind;
+use serde::{Deserialize, Serialize};
 
 /// Names an address space, and so a machine. Never used twice in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SpaceId(pub u32);
 
 /// Handle of a register, resolved once from its name in the arch profile.
@@ -29,7 +30,7 @@ pub struct SpaceId(pub u32);
 pub struct Reg(pub u32);
 
 /// Page protection bits, with Linux's `PROT_*` values (asm-generic/mman-common.h).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Protection(pub u8);
 
 impl Protection {
@@ -67,12 +68,54 @@ pub struct AccessError {
 }
 
 /// The emulator itself failed. Not the guest's doing as far as we know; ends the run as an engine failure.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("the emulator failed: {0}")]
 pub struct MachineError(pub String);
 
+/// All registers of a machine at one moment, as its own type has them.
+pub trait Snapshot: std::any::Any {
+    /// The same as bytes, from which [`Machine::restore`] of a machine in another process can go on.
+    fn bytes(&self) -> Result<Vec<u8>, MachineError>;
+}
+
 /// All registers of a machine at one moment; only the machine's own type knows what is inside.
-pub type Context = Box<dyn std::any::Any>;
+pub enum Context {
+    /// As a machine of this process gave them.
+    Live(Box<dyn Snapshot>),
+    /// As they stood in a saved context.
+    Bytes(Vec<u8>),
+}
+
+impl Context {
+    /// What a machine of this process gave, if it is of this type.
+    pub fn live<T: Snapshot>(&self) -> Option<&T> {
+        match self {
+            Self::Live(snapshot) => {
+                let any: &dyn std::any::Any = snapshot.as_ref();
+                any.downcast_ref()
+            }
+            Self::Bytes(_) => None,
+        }
+    }
+}
+
+impl Serialize for Context {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Live(snapshot) => {
+                let bytes = snapshot.bytes().map_err(serde::ser::Error::custom)?;
+                serializer.serialize_bytes(&bytes)
+            }
+            Self::Bytes(bytes) => serializer.serialize_bytes(bytes),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Context {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        crate::state::raw::deserialize(deserializer).map(Self::Bytes)
+    }
+}
 
 /// One guest address space with one processor.
 pub trait Machine {

@@ -1,5 +1,6 @@
 //! Address spaces: mappings are the truth (also of `/proc/PID/maps`), and the machine is told of every change.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -7,7 +8,7 @@ use crate::abi::errno::Errno;
 use crate::machine::{Machine, MachineError, Protection};
 
 /// What a mapping is, for `/proc/PID/maps`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Backing {
     /// Nothing but memory.
     Anonymous,
@@ -27,7 +28,7 @@ pub(crate) enum Backing {
 }
 
 /// One mapping.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mapping {
     /// First address past it.
     pub(crate) end: u64,
@@ -72,7 +73,7 @@ const MAX_REGIONS: usize = 16_000;
 pub(crate) const LOWEST: u64 = 0x1_0000;
 
 /// One address space.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct AddressSpace {
     page: u64,
     top: u64,
@@ -113,6 +114,31 @@ impl AddressSpace {
             regions: backed.map(|(start, mapping)| (*start, mapping.end)).collect(),
             ..self.clone()
         }
+    }
+
+    /// Whether mappings and regions are ranges one behind the other, below the top. For what was read from outside; counts
+    /// what is backed anew.
+    pub(crate) fn is_sound(&mut self) -> bool {
+        let in_order = |mut ranges: &mut dyn Iterator<Item = (u64, u64)>, top: u64| {
+            let mut end = 0;
+            Iterator::all(&mut ranges, |(start, past)| {
+                let well = end <= start && start < past && past <= top;
+                end = past;
+                well
+            })
+        };
+        let backed = self.mappings.iter().filter(|(_, mapping)| mapping.backed);
+        let sizes = backed.map(|(start, mapping)| mapping.end.saturating_sub(*start));
+        self.backed = sizes.fold(0, u64::saturating_add);
+        self.page.is_power_of_two()
+            && in_order(
+                &mut self.mappings.iter().map(|(start, mapping)| (*start, mapping.end)),
+                self.top,
+            )
+            && in_order(
+                &mut self.regions.iter().map(|(start, end)| (*start, *end)),
+                self.top,
+            )
     }
 
     /// Bytes that the machine has memory for.

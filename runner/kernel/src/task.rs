@@ -1,5 +1,6 @@
 //! Processes and tasks (threads).
 
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 use hotcell_schema::event::Arg;
@@ -11,21 +12,21 @@ use crate::machine::{Context, SpaceId};
 use crate::table::Row;
 
 /// How a process ended, as `wait` tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Ended {
     Exited(u8),
     Killed(Sig),
 }
 
 /// What became of a process that has not ended, as `wait` tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Change {
     Stopped(Sig),
     Continued,
 }
 
 /// A thread group.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Process {
     pub(crate) pid: u32,
     pub(crate) parent: u32,
@@ -75,7 +76,7 @@ pub(crate) struct Process {
 }
 
 /// What to do on a signal.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Action {
     /// 0: default, 1: ignore, else the handler's address.
     pub(crate) handler: u64,
@@ -85,6 +86,7 @@ pub(crate) struct Action {
 }
 
 /// A thread.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Task {
     pub(crate) tid: u32,
     pub(crate) pid: u32,
@@ -109,6 +111,7 @@ pub(crate) struct Task {
 }
 
 /// What a signal handler interrupted.
+#[derive(Serialize, Deserialize)]
 pub(crate) struct Interrupted {
     pub(crate) context: Context,
     pub(crate) mask: u64,
@@ -117,7 +120,7 @@ pub(crate) struct Interrupted {
 }
 
 /// Whether a task can run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum State {
     Runnable,
     /// Its pending call is tried again when the kernel's wake count is past this, or at the deadline.
@@ -130,14 +133,16 @@ pub(crate) enum State {
 }
 
 /// A call that has not come back.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Pending {
+    #[serde(with = "crate::state::row")]
     pub(crate) row: &'static Row,
     /// Number as the guest gave it, for the event.
     pub(crate) number: u64,
     /// Words by the row's shape.
     pub(crate) words: [u64; 8],
     /// What the event will say of the arguments that were known before the call.
+    #[serde(with = "crate::state::json")]
     pub(crate) args: Vec<Arg>,
     /// How far a call that does its work in parts has come.
     pub(crate) progress: u64,

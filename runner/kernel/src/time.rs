@@ -1,5 +1,7 @@
 //! Virtual time. It moves by fixed steps, by sleeps, and by blocks once they are counted; never by the host's clock.
 
+use serde::{Deserialize, Serialize};
+
 /// Nanoseconds a system call takes.
 const SYSCALL: u64 = 1_000;
 /// Nanoseconds a clock instruction takes.
@@ -10,7 +12,7 @@ const BLOCK: u64 = 10;
 const CYCLES: u64 = 2;
 
 /// The clock.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Time {
     /// Nanoseconds since the first process started.
     pub(crate) now: u64,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use hotcell_cells::cores::arbiter::GiveCores;
+use hotcell_cells::roster::Roster;
 use hotcell_cells::stop::{StopSignal, Urgency};
 use hotcell_plan::{Instance, Plan};
 use hotcell_schema::arch::ArchProfile;
@@ -84,6 +85,8 @@ pub struct Options<'a> {
     pub host: &'a str,
     /// Who gives cores to cells; absent: they run where and when the kernel lets them.
     pub cores: Option<&'a Cores>,
+    /// Lists the cells while they run.
+    pub roster: Roster,
 }
 
 /// No stage at all, for [`Options::again`].
@@ -118,6 +121,7 @@ impl<'a> Options<'a> {
             started: "",
             host: "",
             cores: None,
+            roster: Roster::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ mod cell;
 pub(crate) mod command;
 mod inspect;
 mod linux;
+mod past;
 mod payload;
 pub(crate) mod rules;
 

@@ -7,13 +7,16 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    fs::File,
     rc::Rc,
-    sync::Arc,
 };
 
-use hotcell_cells::cell_side::{CellError, Connection, Control};
+use hotcell_cells::{
+    cell_side::{CellError, Connection},
+    protocol::ToCell,
+};
 use hotcell_kernel::{
-    Finished, Kernel,
+    Bytes, Finished, Kernel,
     machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step, Trap},
 };
 use hotcell_schema::{
@@ -26,7 +29,10 @@ use unicorn_engine::{Arch, RegisterS390X, Unicorn, X86Insn};
 
 use crate::{
     clocks_unsafe::{self, Source},
+    context::{Area, Run},
     machine::{Counts, Ended, Guest, Stop, UnicornMachine, failed},
+    nudge_unsafe,
+    operate::{Next, Outlet, Task},
     quirks::Quirk,
     shape::Shape,
     traps,
@@ -38,39 +44,68 @@ const EVENTS_WAITING: usize = 1024;
 const CALLS_BETWEEN_LOOKS: u32 = 4096;
 
 /// What hooks and driver share.
-struct Shared {
-    kernel: RefCell<Kernel>,
-    counts: Rc<Counts>,
+pub(crate) struct Shared {
+    pub(crate) kernel: RefCell<Kernel>,
+    pub(crate) counts: Rc<Counts>,
     /// Whether the running step counts blocks.
-    counting: Cell<bool>,
-    events: Rc<RefCell<Vec<Event>>>,
+    pub(crate) counting: Cell<bool>,
+    pub(crate) events: Rc<RefCell<Vec<Event>>>,
     calls: Cell<u32>,
     /// The machine that runs now: what reads a clock must be able to stop it.
     running: RefCell<Option<UnicornMachine<'static>>>,
     /// The space that ran last: a new one may be its copy.
-    last: Cell<Option<SpaceId>>,
+    pub(crate) last: Cell<Option<SpaceId>>,
+    /// The runner.
+    pub(crate) outlet: RefCell<Box<dyn Outlet>>,
+    /// What it asked for in the middle of a block.
+    pub(crate) pending: RefCell<Option<ToCell>>,
+    /// Why a hook gave up.
+    pub(crate) broken: RefCell<Option<CellError>>,
+    /// Where contexts go.
+    pub(crate) area: RefCell<Option<Area>>,
 }
 
 impl Shared {
-    /// Runs a machine until the kernel must be asked.
-    fn run(&self, outlet: &mut dyn Outlet, machine: &mut UnicornMachine<'static>) -> Result<(), Stopped> {
+    /// Runs a machine until the kernel must be asked, or the run is another.
+    fn run(self: &Rc<Self>, task: &Task<'_>, pool: &mut Pool, space: SpaceId) -> Result<Next, Stopped> {
+        let mut machine = pool
+            .machines
+            .get(&space)
+            .cloned()
+            .ok_or_else(|| MachineError(format!("there is no machine {}", space.0)))?;
         // Hooks hold this structure: a handle left in it would keep the instance alive for ever.
         self.running.replace(Some(machine.clone()));
-        let result = self.run_on(outlet, machine);
+        let result = self.run_on(task, pool, space, &mut machine);
         self.running.replace(None);
         result
     }
 
-    fn run_on(&self, outlet: &mut dyn Outlet, machine: &mut UnicornMachine<'static>) -> Result<(), Stopped> {
+    fn run_on(
+        self: &Rc<Self>,
+        task: &Task<'_>,
+        pool: &mut Pool,
+        space: SpaceId,
+        machine: &mut UnicornMachine<'static>,
+    ) -> Result<Next, Stopped> {
         loop {
+            self.attend(machine)?;
+            self.report_first(machine);
             match machine.run() {
-                Ended::Asked | Ended::Budget => return Ok(()),
-                Ended::Break => between(outlet, self)?,
+                Ended::Asked | Ended::Budget => return Ok(Next::GoOn),
+                Ended::Break => {
+                    if let Some(error) = self.broken.take() {
+                        return Err(error.into());
+                    }
+                    let next = self.between(task, pool, Some(space))?;
+                    if next != Next::GoOn {
+                        return Ok(next);
+                    }
+                }
                 Ended::Trap(trap) => {
                     let mut kernel = self.kernel.try_borrow_mut().map_err(|_| busy())?;
                     self.tell(&mut kernel);
                     if kernel.trap(machine, trap) == Flow::Stop {
-                        return Ok(());
+                        return Ok(Next::GoOn);
                     }
                 }
             }
@@ -78,13 +113,14 @@ impl Shared {
     }
 
     /// Tells the kernel what ran, where it wants to know.
-    fn tell(&self, kernel: &mut Kernel) {
+    pub(crate) fn tell(&self, kernel: &mut Kernel) {
         if self.counting.get() {
             kernel.counted(self.counts.blocks.take(), self.counts.instructions.take());
         }
     }
 
     fn syscall(&self, uc: &mut Unicorn<'_, Guest>) {
+        let _held = nudge_unsafe::held();
         let shape = Rc::clone(&uc.get_data().shape);
         let svc = shape.quirks.contains(&Quirk::S390xSvc);
         let at = uc.reg_read(shape.pc).unwrap_or(0);
@@ -112,7 +148,9 @@ impl Shared {
             .is_ok_and(|events| events.len() >= EVENTS_WAITING);
         let why = match flow {
             Flow::Stop => Some(Stop::Asked),
-            Flow::Continue if full || calls.is_multiple_of(CALLS_BETWEEN_LOOKS) => Some(Stop::Break),
+            Flow::Continue if full || nudge_unsafe::asked() || calls.is_multiple_of(CALLS_BETWEEN_LOOKS) => {
+                Some(Stop::Break)
+            }
             // The program counter stands at the instruction; only a new start moves it past.
             Flow::Continue if svc && uc.get_data().stop.is_none() => Some(Stop::Jump),
             Flow::Continue => None,
@@ -125,7 +163,8 @@ impl Shared {
     }
 
     /// A block was translated and is about to run for the first time.
-    fn block(&self, uc: &mut Unicorn<'_, Guest>, address: u64, size: u64) {
+    pub(crate) fn block(&self, uc: &mut Unicorn<'_, Guest>, address: u64, size: u64) {
+        uc.get_data_mut().lengths.forget(address);
         if !uc.get_data().written.borrow().asks(address, size) {
             return;
         }
@@ -145,6 +184,7 @@ impl Shared {
         if uc.get_data().shape.syscall == SyscallTrap::Interrupt(number) {
             return self.syscall(uc);
         }
+        let _held = nudge_unsafe::held();
         let trap = trap_of(uc, number);
         UnicornMachine::of(uc).stop(Stop::Trap(trap));
     }
@@ -227,14 +267,30 @@ fn lend_number(uc: &mut Unicorn<'_, Guest>, at: u64) -> Option<(u64, u64)> {
 }
 
 /// All machines of a run.
-struct Pool {
+pub(crate) struct Pool {
     shape: Rc<Shape>,
     shared: Rc<Shared>,
     machines: BTreeMap<SpaceId, UnicornMachine<'static>>,
 }
 
-impl Machines for Pool {
-    fn create(&mut self, space: SpaceId) -> Result<(), MachineError> {
+impl Pool {
+    /// All machines, in order.
+    pub(crate) fn machines(&self) -> impl Iterator<Item = (SpaceId, &UnicornMachine<'static>)> {
+        self.machines.iter().map(|(space, machine)| (*space, machine))
+    }
+
+    /// All machines, which are gone from the pool.
+    pub(crate) fn take_machines(&mut self) -> BTreeMap<SpaceId, UnicornMachine<'static>> {
+        std::mem::take(&mut self.machines)
+    }
+
+    /// Puts a machine in. Whether there was one.
+    pub(crate) fn put(&mut self, space: SpaceId, machine: UnicornMachine<'static>) -> bool {
+        self.machines.insert(space, machine).is_some()
+    }
+
+    /// A new machine with its hooks.
+    pub(crate) fn make(&self) -> Result<UnicornMachine<'static>, MachineError> {
         let mut machine = UnicornMachine::new(&self.shape, Rc::clone(&self.shared.counts))?;
         let uc = &mut machine.uc;
         if self.shape.syscall == SyscallTrap::Instruction {
@@ -263,7 +319,14 @@ impl Machines for Pool {
             shared.block(uc, block.pc, u64::from(block.size));
         })
         .map_err(failed("hooking new blocks"))?;
-        uc.get_data_mut().parent = self
+        Ok(machine)
+    }
+}
+
+impl Machines for Pool {
+    fn create(&mut self, space: SpaceId) -> Result<(), MachineError> {
+        let mut machine = self.make()?;
+        machine.uc.get_data_mut().parent = self
             .shared
             .last
             .get()
@@ -287,46 +350,29 @@ impl Machines for Pool {
     }
 }
 
-/// Where events go while a job runs, and what the runner wants meanwhile.
-pub(crate) trait Outlet {
-    /// Takes events, in order.
-    fn events(&mut self, events: Vec<Event>) -> Result<(), CellError>;
-    /// Hears the runner. An error ends the run.
-    fn look(&mut self) -> Result<(), CellError>;
-}
-
-impl Outlet for Connection {
-    fn events(&mut self, events: Vec<Event>) -> Result<(), CellError> {
-        self.send_events(&events)
-    }
-
-    fn look(&mut self) -> Result<(), CellError> {
-        loop {
-            match self.control()? {
-                Control::GoOn => return Ok(()),
-                Control::Stop => return Err(CellError::Stopped),
-                Control::Asked(message) => {
-                    if let Some(operation) = message.operation() {
-                        self.unsupported(operation)?;
-                    }
-                }
-            }
-        }
-    }
+/// Where a run begins.
+pub(crate) enum Beginning {
+    /// With the job's program.
+    Program,
+    /// With a context in a file of so many bytes, which does not change.
+    Context(File, u64),
 }
 
 /// Runs the job of a connection to its end.
 pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResult, CellError> {
-    let mut blobs: BTreeMap<u32, Arc<[u8]>> = BTreeMap::new();
-    let wanted = [Some(job.program), job.stdin]
-        .into_iter()
-        .flatten()
-        .chain(job.files.iter().map(|file| file.content));
-    for blob in wanted {
-        blobs.insert(blob.index, Arc::from(&*connection.blob(blob)?));
+    nudge_unsafe::listen().map_err(|error| CellError::Job(format!("hearing the runner: {error}")))?;
+    let mut blobs: BTreeMap<u32, Bytes> = BTreeMap::new();
+    for blob in job.blobs() {
+        blobs.insert(blob.index, Bytes::of(connection.blob(blob)?));
     }
     let find = |blob: Blob| blobs.get(&blob.index).cloned();
-    let finished = match execute(connection, job, &find)? {
+    let beginning = match connection.context() {
+        None => Beginning::Program,
+        Some(context) => Beginning::Context(connection.blob_file(context)?, context.length),
+    };
+    let area = connection.area()?.map(|(file, length)| Area::new(file, length));
+    let outlet = Box::new(connection.clone());
+    let finished = match execute(outlet, job, &find, beginning, area)? {
         Ok(finished) => finished,
         Err(reason) => return Ok(unsupported(job, reason)),
     };
@@ -340,9 +386,11 @@ pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResu
 
 /// Runs a job to its end. The inner error says why this engine cannot begin it.
 pub(crate) fn execute(
-    outlet: &mut dyn Outlet,
+    outlet: Box<dyn Outlet>,
     job: &LinuxJob,
-    find: &dyn Fn(Blob) -> Option<Arc<[u8]>>,
+    find: &dyn Fn(Blob) -> Option<Bytes>,
+    beginning: Beginning,
+    area: Option<Area>,
 ) -> Result<Result<Finished, String>, CellError> {
     let shape = match Shape::new(&job.arch) {
         Ok(shape) => Rc::new(shape),
@@ -359,10 +407,14 @@ pub(crate) fn execute(
         kernel: RefCell::new(kernel),
         counts: Rc::default(),
         counting: Cell::new(false),
-        events: Rc::clone(&events),
+        events,
         calls: Cell::new(0),
         running: RefCell::new(None),
         last: Cell::new(None),
+        outlet: RefCell::new(outlet),
+        pending: RefCell::new(None),
+        broken: RefCell::new(None),
+        area: RefCell::new(area),
     });
     let mut pool = Pool {
         shape,
@@ -371,15 +423,14 @@ pub(crate) fn execute(
     };
     {
         let _clocks = clocks_unsafe::activate(Rc::clone(&shared) as Rc<dyn Source>);
-        drive(outlet, &shared, &mut pool).map_err(Stopped::into_cell_error)?;
+        let task = Task { job, find };
+        drive(&task, &shared, &mut pool, beginning).map_err(Stopped::into_cell_error)?;
     }
     drop(pool);
-    let kernel = Rc::into_inner(shared)
-        .ok_or_else(|| CellError::Job("a machine outlived its run".to_owned()))?
-        .kernel
-        .into_inner();
-    let finished = kernel.finish();
-    outlet.events(events.take())?;
+    let shared =
+        Rc::into_inner(shared).ok_or_else(|| CellError::Job("a machine outlived its run".to_owned()))?;
+    let finished = shared.kernel.into_inner().finish();
+    shared.outlet.into_inner().events(shared.events.take())?;
     Ok(Ok(finished))
 }
 
@@ -398,7 +449,7 @@ fn unsupported(job: &LinuxJob, reason: String) -> JobResult {
 }
 
 /// Why a run did not come to its end.
-enum Stopped {
+pub(crate) enum Stopped {
     Machine(MachineError),
     Cell(CellError),
 }
@@ -424,40 +475,49 @@ impl From<CellError> for Stopped {
     }
 }
 
-fn drive(outlet: &mut dyn Outlet, shared: &Rc<Shared>, pool: &mut Pool) -> Result<(), Stopped> {
-    loop {
-        between(outlet, shared)?;
-        let step = {
-            let mut kernel = shared.kernel.try_borrow_mut().map_err(|_| busy())?;
-            shared.tell(&mut kernel);
-            kernel.next(pool)?
-        };
-        let Step::Run { space, blocks } = step else {
-            return Ok(());
-        };
-        let mut machine = pool
-            .machines
-            .get(&space)
-            .cloned()
-            .ok_or_else(|| MachineError(format!("there is no machine {}", space.0)))?;
-        shared.counting.set(blocks.is_some());
-        if blocks.is_some() {
-            machine.count_blocks()?;
+fn drive(task: &Task<'_>, shared: &Rc<Shared>, pool: &mut Pool, beginning: Beginning) -> Result<(), Stopped> {
+    let mut running = match beginning {
+        Beginning::Program => None,
+        Beginning::Context(file, length) => {
+            let run = Run::read(pool, &file, 0, length, task.job.limits.memory)?;
+            shared.take_over(task, pool, run)?
         }
-        // An instance that counts keeps its hook; without a budget it must not stop.
-        shared.counts.budget.set(blocks.unwrap_or(u64::MAX));
-        shared.last.set(Some(space));
-        shared.run(outlet, &mut machine)?;
+    };
+    loop {
+        let space = match running.take() {
+            // In the middle of a step.
+            Some(space) => space,
+            None => {
+                if let Next::Elsewhere(space) = shared.between(task, pool, None)? {
+                    running = space;
+                    if running.is_some() {
+                        continue;
+                    }
+                }
+                let step = {
+                    let mut kernel = shared.kernel.try_borrow_mut().map_err(|_| busy())?;
+                    shared.tell(&mut kernel);
+                    kernel.next(pool)?
+                };
+                let Step::Run { space, blocks } = step else {
+                    return Ok(());
+                };
+                shared.counting.set(blocks.is_some());
+                if blocks.is_some()
+                    && let Some(machine) = pool.machines.get_mut(&space)
+                {
+                    machine.count_blocks()?;
+                }
+                // An instance that counts keeps its hook; without a budget it must not stop.
+                shared.counts.budget.set(blocks.unwrap_or(u64::MAX));
+                shared.last.set(Some(space));
+                space
+            }
+        };
+        if let Next::Elsewhere(space) = shared.run(task, pool, space)? {
+            running = space;
+        }
     }
-}
-
-/// Between two guest instructions: sends what waits, and does what the runner wants.
-fn between(outlet: &mut dyn Outlet, shared: &Shared) -> Result<(), CellError> {
-    let waiting = shared.events.take();
-    if !waiting.is_empty() {
-        outlet.events(waiting)?;
-    }
-    outlet.look()
 }
 
 #[cfg(test)]

@@ -1,18 +1,22 @@
 //! One Unicorn instance as the kernel's [`Machine`].
 
 use std::{
-    any::Any,
     cell::{Cell, RefCell},
     rc::Rc,
 };
 
 use hotcell_kernel::machine::{AccessError, Context, Machine, MachineError, Protection, Reg, Trap};
-use unicorn_engine::{Arch, HookType, Prot, RegisterARM, TlbType, TranslationBlock, Unicorn, uc_error};
+use unicorn_engine::{Arch, HookType, Prot, RegisterARM, TlbType, UcHookId, Unicorn, uc_error};
 
 use crate::{
     identity,
+    image_unsafe::Image,
+    lengths::BlockLengths,
+    memory_unsafe::{self, Memory},
+    nudge_unsafe,
     quirks::{self, Quirk},
     registers,
+    saved::Saved,
     shape::Shape,
     traps,
     written::Written,
@@ -32,8 +36,22 @@ pub(crate) struct Guest {
     pub(crate) access: Option<Trap>,
     /// Ranges that are or were executable (start, end), so that translations of them may exist.
     pub(crate) executable: Vec<(u64, u64)>,
-    /// Whether the block hook is in place.
+    /// Whether blocks are counted: once begun, for good.
     pub(crate) counting: bool,
+    /// The hooks that look at every block, and at every instruction, while they are there.
+    pub(crate) hooks: (Option<UcHookId>, Option<UcHookId>),
+    /// How many instructions blocks have.
+    pub(crate) lengths: BlockLengths,
+    /// Its memory.
+    pub(crate) memory: Memory,
+    /// The processor's state when it was made, as bytes.
+    pub(crate) first: Rc<[u8]>,
+    /// The registers when it was made.
+    initial: Option<Rc<Saved>>,
+    /// Whether it ever ran.
+    pub(crate) ran: bool,
+    /// Whether its first block must be looked at: it ran before, in another process.
+    pub(crate) unreported: bool,
     /// What ran, shared with the driver.
     pub(crate) counts: Rc<Counts>,
     /// Which memory the guest wrote.
@@ -56,6 +74,22 @@ pub(crate) struct Counts {
     pub(crate) instructions: Cell<u64>,
     /// Blocks that may still run before the kernel is asked.
     pub(crate) budget: Cell<u64>,
+    /// What the runner wants to watch.
+    pub(crate) watch: Cell<Watch>,
+}
+
+/// How closely a run is watched because the runner asked for it. What the guest does is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Watch {
+    /// Not at all.
+    #[default]
+    Free,
+    /// Until the next block begins.
+    Block,
+    /// So many blocks.
+    Slice(u64),
+    /// One instruction; whether it has begun.
+    Instruction(bool),
 }
 
 /// Why the emulator was told to stop.
@@ -90,15 +124,6 @@ pub(crate) enum Ended {
 #[derive(Clone)]
 pub(crate) struct UnicornMachine<'a> {
     pub(crate) uc: Unicorn<'a, Guest>,
-    initial: Option<Rc<Saved>>,
-}
-
-/// Saved registers.
-enum Saved {
-    /// All of the processor's state, as Unicorn copies it; on 32-bit x86 with the thread's own descriptor.
-    Context(unicorn_engine::Context, Option<[u8; 8]>),
-    /// By number, where Unicorn's copy holds pointers of the instance it was made from.
-    Registers(Vec<(i32, u64)>),
 }
 
 /// The error for a call into the emulator that must not fail.
@@ -117,6 +142,13 @@ impl<'a> UnicornMachine<'a> {
             access: None,
             executable: Vec::new(),
             counting: false,
+            hooks: (None, None),
+            lengths: BlockLengths::new(shape),
+            memory: Memory::default(),
+            first: Rc::from([]),
+            initial: None,
+            ran: false,
+            unreported: false,
             counts,
             written: RefCell::default(),
             parent: None,
@@ -159,17 +191,17 @@ impl<'a> UnicornMachine<'a> {
             false
         })
         .map_err(failed("hooking invalid accesses"))?;
-        let mut machine = Self { uc, initial: None };
-        machine.initial = Some(Rc::new(machine.snapshot()?));
-        Ok(machine)
+        let first: Rc<[u8]> = Image::of(&uc)?.bytes().into();
+        let initial = Saved::of(&uc, &first)?;
+        let guest = uc.get_data_mut();
+        guest.initial = Some(Rc::new(initial));
+        guest.first = first;
+        Ok(Self { uc })
     }
 
     /// A handle of the instance whose hook is being called.
     pub(crate) fn of(uc: &Unicorn<'a, Guest>) -> Self {
-        Self {
-            uc: uc.clone(),
-            initial: None,
-        }
+        Self { uc: uc.clone() }
     }
 
     /// Stops the emulator at the next possible moment, which is before any further guest instruction when called
@@ -181,30 +213,53 @@ impl<'a> UnicornMachine<'a> {
 
     /// Counts blocks from now on; translated code without the count is dropped.
     pub(crate) fn count_blocks(&mut self) -> Result<(), MachineError> {
-        if self.uc.get_data().counting {
+        self.uc.get_data_mut().counting = true;
+        self.hook_blocks()
+    }
+
+    /// Looks at every block from now on.
+    pub(crate) fn hook_blocks(&mut self) -> Result<(), MachineError> {
+        if self.uc.get_data().hooks.0.is_some() {
             return Ok(());
         }
-        let mut lengths = BlockLengths::new(&self.uc.get_data().shape);
-        self.uc
-            .add_block_hook(1, 0, move |uc, address, size| {
-                let counts = Rc::clone(&uc.get_data().counts);
-                if let Some(left) = counts.budget.get().checked_sub(1) {
-                    counts.budget.set(left);
-                    counts.blocks.set(counts.blocks.get().saturating_add(1));
-                    let length = u64::from(lengths.of(uc, address, size));
-                    counts
-                        .instructions
-                        .set(counts.instructions.get().saturating_add(length));
-                } else if uc.get_data().stop.is_none() {
-                    uc.get_data_mut().resume = Some(address);
-                    uc.get_data_mut().stop = Some(Stop::Budget);
-                    let _ = uc.emu_stop();
-                }
-            })
+        let hook = self
+            .uc
+            .add_block_hook(1, 0, block)
             .map_err(failed("hooking blocks"))?;
         self.uc.ctl_flush_tb().map_err(failed("dropping translations"))?;
-        self.uc.get_data_mut().counting = true;
+        self.uc.get_data_mut().hooks.0 = Some(hook);
         Ok(())
+    }
+
+    /// Looks at every instruction from now on.
+    pub(crate) fn hook_instructions(
+        &mut self,
+        look: impl FnMut(&mut Unicorn<'_, Guest>, u64, u32) + 'a,
+    ) -> Result<(), MachineError> {
+        if self.uc.get_data().hooks.1.is_some() {
+            return Ok(());
+        }
+        let hook = self
+            .uc
+            .add_code_hook(1, 0, look)
+            .map_err(failed("hooking instructions"))?;
+        self.uc.ctl_flush_tb().map_err(failed("dropping translations"))?;
+        self.uc.get_data_mut().hooks.1 = Some(hook);
+        Ok(())
+    }
+
+    /// Looks no more at what need not be looked at.
+    pub(crate) fn unhook(&mut self) -> Result<(), MachineError> {
+        let guest = self.uc.get_data_mut();
+        let blocks = guest.hooks.0.take_if(|_| !guest.counting);
+        let gone = [blocks, guest.hooks.1.take()];
+        if gone.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        for hook in gone.into_iter().flatten() {
+            self.uc.remove_hook(hook).map_err(failed("removing a hook"))?;
+        }
+        self.uc.ctl_flush_tb().map_err(failed("dropping translations"))
     }
 
     /// Runs from the program counter until the kernel must be asked.
@@ -216,10 +271,26 @@ impl<'a> UnicornMachine<'a> {
             guest.access = None;
             guest.written.get_mut().guest_ran();
             guest.copying = false;
-            let result = self.uc.emu_start(begin, 0, 0, 0);
+            guest.ran = true;
+            let hooked = guest.hooks.0.is_some();
+            let result = {
+                // Where blocks are hooked, the hook hears the runner.
+                let _heard = if hooked {
+                    nudge_unsafe::held()
+                } else {
+                    nudge_unsafe::stops(&self.uc)
+                };
+                self.uc.emu_start(begin, 0, 0, 0)
+            };
             let guest = self.uc.get_data_mut();
             guest.after = None;
+            let nudged = !hooked && nudge_unsafe::asked();
             match (guest.stop.take(), result) {
+                // The runner's nudge stopped it between two blocks. MIPS then may tell of an access that never was.
+                (None, Ok(())) if nudged => return Ended::Break,
+                (None, Err(_)) if nudged && guest.shape.arch == Arch::MIPS && guest.access.is_none() => {
+                    return Ended::Break;
+                }
                 (Some(Stop::Jump), _) => {}
                 (Some(Stop::Asked), _) => {
                     self.settle();
@@ -285,51 +356,11 @@ impl<'a> UnicornMachine<'a> {
                 .is_ok_and(|value| value & 1 << 5 != 0)
     }
 
-    fn snapshot(&self) -> Result<Saved, MachineError> {
-        let shape = &self.uc.get_data().shape;
-        if shape.arch == Arch::PPC {
-            let mut names = registers::general(shape.arch, shape.bits);
-            names.extend((0..32).map(|n| format!("f{n}")));
-            names.push("fpscr".to_owned());
-            let mut values = Vec::new();
-            for number in names
-                .iter()
-                .filter_map(|name| registers::number(shape.arch, name))
-            {
-                values.push((
-                    number,
-                    self.uc.reg_read(number).map_err(failed("saving a register"))?,
-                ));
-            }
-            return Ok(Saved::Registers(values));
-        }
-        let gdt = shape.quirks.contains(&Quirk::X86Gdt);
-        let descriptor = gdt.then(|| quirks::thread_descriptor(&self.uc)).flatten();
-        let context = self.uc.context_init().map_err(failed("saving registers"))?;
-        Ok(Saved::Context(context, descriptor))
-    }
-
-    fn apply(&mut self, saved: &Saved) -> Result<(), MachineError> {
+    /// Puts saved registers in place.
+    pub(crate) fn apply(&mut self, saved: &Saved) -> Result<(), MachineError> {
         self.uc.get_data_mut().resume = None;
-        match saved {
-            Saved::Context(context, descriptor) => {
-                self.uc
-                    .context_restore(context)
-                    .map_err(failed("restoring registers"))?;
-                if let Some(descriptor) = descriptor {
-                    quirks::set_thread_descriptor(&mut self.uc, *descriptor);
-                }
-                Ok(())
-            }
-            Saved::Registers(values) => {
-                for (number, value) in values {
-                    self.uc
-                        .reg_write(*number, *value)
-                        .map_err(failed("restoring a register"))?;
-                }
-                Ok(())
-            }
-        }
+        let first = Rc::clone(&self.uc.get_data().first);
+        saved.apply(&mut self.uc, &first)
     }
 
     /// Remembers that code may stand in a range.
@@ -424,54 +455,38 @@ impl<'a> UnicornMachine<'a> {
     }
 }
 
-/// How many instructions a block has, remembered by address.
-struct BlockLengths {
-    /// Bytes of every instruction, where all have the same.
-    fixed: Option<u32>,
-    /// Address, size and count, at a place that the address decides.
-    known: Vec<(u64, u32, u32)>,
-}
-
-impl BlockLengths {
-    const PLACES: usize = 4096;
-
-    fn new(shape: &Shape) -> Self {
-        let fixed = match shape.arch {
-            Arch::ARM64 | Arch::MIPS | Arch::PPC => Some(4),
-            _ => None,
-        };
-        Self {
-            fixed,
-            known: vec![(0, 0, 0); Self::PLACES],
-        }
+/// In the hook of a block that is about to run.
+fn block(uc: &mut Unicorn<'_, Guest>, address: u64, size: u32) {
+    let guest = uc.get_data_mut();
+    if guest.stop.is_some() {
+        return;
     }
-
-    fn of(&mut self, uc: &mut Unicorn<'_, Guest>, address: u64, size: u32) -> u32 {
-        if let Some(bytes) = self.fixed {
-            return size / bytes;
+    let counts = Rc::clone(&guest.counts);
+    let wanted = match counts.watch.get() {
+        Watch::Block | Watch::Slice(0) => true,
+        Watch::Slice(left) => {
+            counts.watch.set(Watch::Slice(left - 1));
+            false
         }
-        let place = (address >> 1) as usize % Self::PLACES;
-        if let Some((known, known_size, count)) = self.known.get(place).copied()
-            && known == address
-            && known_size == size
-        {
-            return count;
-        }
-        let mut block = TranslationBlock {
-            pc: 0,
-            icount: 0,
-            size: 0,
-        };
-        let found = uc.ctl_request_cache(address, Some(&mut block));
-        let count = if found.is_ok() && block.icount > 0 {
-            u32::from(block.icount)
-        } else {
-            size.div_ceil(4)
-        };
-        if let Some(entry) = self.known.get_mut(place) {
-            *entry = (address, size, count);
-        }
-        count
+        Watch::Free | Watch::Instruction(_) => nudge_unsafe::asked(),
+    };
+    let spent = guest.counting && counts.budget.get() == 0;
+    if wanted || spent {
+        // Before it is counted: it will come here again.
+        guest.resume = Some(address);
+        guest.stop = Some(if spent { Stop::Budget } else { Stop::Break });
+        let _ = uc.emu_stop();
+        return;
+    }
+    if guest.counting {
+        counts.budget.set(counts.budget.get().saturating_sub(1));
+        counts.blocks.set(counts.blocks.get().saturating_add(1));
+        let mut lengths = std::mem::take(&mut guest.lengths);
+        let length = u64::from(lengths.of(uc, address, size));
+        uc.get_data_mut().lengths = lengths;
+        counts
+            .instructions
+            .set(counts.instructions.get().saturating_add(length));
     }
 }
 
@@ -588,18 +603,14 @@ impl Machine for UnicornMachine<'_> {
             .get_mut()
             .mapped(start, end, writable);
         let protection = unicorn_protection(self.uc.get_data().shape.arch, protection);
-        self.uc
-            .mem_map(start, length, protection)
-            .map_err(failed("mapping memory"))
+        memory_unsafe::map(&mut self.uc, start, length, protection)
     }
 
     fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError> {
         let end = range_end(start, length)?;
         self.drop_translations(start, end);
         self.uc.get_data_mut().written.get_mut().unmapped(start, end);
-        self.uc
-            .mem_unmap(start, length)
-            .map_err(failed("unmapping memory"))
+        memory_unsafe::unmap(&mut self.uc, start, length)
     }
 
     fn protect(&mut self, start: u64, length: u64, protection: Protection) -> Result<(), MachineError> {
@@ -619,22 +630,24 @@ impl Machine for UnicornMachine<'_> {
     }
 
     fn save(&self) -> Result<Context, MachineError> {
-        Ok(Box::new(self.snapshot()?))
+        let saved = Saved::of(&self.uc, &self.uc.get_data().first)?;
+        Ok(Context::Live(Box::new(saved)))
     }
 
     fn restore(&mut self, context: &Context) -> Result<(), MachineError> {
-        let context: &dyn Any = context.as_ref();
-        let saved = context
-            .downcast_ref::<Saved>()
-            .ok_or_else(|| MachineError("a context of another kind of machine".to_owned()))?;
-        self.apply(saved)
+        match context {
+            Context::Bytes(bytes) => self.apply(&Saved::from_bytes(bytes)?),
+            live => {
+                let other = || MachineError("a context of another kind of machine".to_owned());
+                self.apply(live.live::<Saved>().ok_or_else(other)?)
+            }
+        }
     }
 
     fn reset_registers(&mut self) -> Result<(), MachineError> {
-        let initial = self.initial.clone();
-        match initial {
+        match self.uc.get_data().initial.clone() {
             Some(saved) => self.apply(&saved),
-            None => Err(MachineError("registers cannot be reset inside a hook".to_owned())),
+            None => Err(MachineError("the machine is not ready".to_owned())),
         }
     }
 

@@ -14,6 +14,8 @@ use std::{
     rc::Rc,
 };
 
+use serde::{Deserialize, Serialize};
+
 const PAGE: u64 = 0x1000;
 /// Bytes kept to compare with, for one address space. Beyond them, what is filled is not asked about.
 const MAX_KEPT: usize = 64 << 20;
@@ -21,7 +23,7 @@ const MAX_KEPT: usize = 64 << 20;
 const MAX_PIECES: usize = 4096;
 
 /// Disjoint ranges of addresses: start and end.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Ranges(BTreeMap<u64, u64>);
 
 impl Ranges {
@@ -83,7 +85,7 @@ impl Ranges {
 }
 
 /// What is known of one address space.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Written {
     /// Mapped since the guest ran last.
     fresh: Ranges,

@@ -55,6 +55,12 @@ impl Deref for MappedBlob {
     }
 }
 
+impl AsRef<[u8]> for MappedBlob {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 impl Drop for MappedBlob {
     fn drop(&mut self) {
         if let Some(start) = self.start {

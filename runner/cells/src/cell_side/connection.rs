@@ -1,11 +1,14 @@
 //! A cell's connection to its runner.
 
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hotcell_schema::event::Event;
 use hotcell_schema::job::{Blob, Job, JobResult};
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -32,13 +35,20 @@ pub enum Control {
     Asked(ToCell),
 }
 
-/// The control socket of a cell.
+/// The control socket of a cell. Cloning gives another handle of the same.
+#[derive(Debug, Clone)]
+pub struct Connection(Arc<Mutex<Inner>>);
+
 #[derive(Debug)]
-pub struct Connection {
+struct Inner {
     reader: FrameReader<UnixStream>,
     engine: String,
     /// Events waiting to be sent: the inside of a JSON array.
     events: Vec<u8>,
+    /// Whether the runner wants nothing to run.
+    paused: bool,
+    area: Option<Blob>,
+    context: Option<Blob>,
 }
 
 impl Connection {
@@ -49,15 +59,176 @@ impl Connection {
 
     /// A connection over a socket that is at hand: for tests of cells within one process.
     pub fn over(socket: UnixStream) -> Self {
-        Self {
+        Self(Arc::new(Mutex::new(Inner {
             reader: FrameReader::new(socket, MAX_MESSAGE),
             engine: String::new(),
             events: Vec::new(),
-        }
+            paused: false,
+            area: None,
+            context: None,
+        })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // A job that panicked while it spoke is told as a failure over the same socket.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers the runner's greeting and waits for the job.
     pub fn handshake(&mut self, engine: &str, identity: &str, layers: Vec<String>) -> Result<Job, CellError> {
+        self.inner().handshake(engine, identity, layers)
+    }
+
+    /// The bytes that the job names, mapped read-only.
+    pub fn blob(&self, blob: Blob) -> Result<MappedBlob, CellError> {
+        let length = usize::try_from(blob.length).map_err(|error| wrong(blob, error))?;
+        let file = self.blob_file(blob)?;
+        MappedBlob::new(file.as_fd(), length).map_err(|error| wrong(blob, error))
+    }
+
+    /// The sealed memory file with the bytes that the job names.
+    pub fn blob_file(&self, blob: Blob) -> Result<File, CellError> {
+        let file = duplicate_blob(blob.index).ok_or_else(|| wrong(blob, "was not handed over"))?;
+        let seals = fcntl(&file, FcntlArg::F_GET_SEALS)
+            .map_err(|error| wrong(blob, format!("has no seals: {error}")))?;
+        let wanted = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK;
+        if !SealFlag::from_bits_truncate(seals).contains(wanted) {
+            return Err(wrong(blob, "is not sealed"));
+        }
+        // By seeking: a confined cell may not ask for a file's attributes.
+        let there = (&file)
+            .seek(SeekFrom::End(0))
+            .map_err(|error| wrong(blob, error))?;
+        if there < blob.length {
+            return Err(wrong(blob, format!("has {there} bytes, not {}", blob.length)));
+        }
+        Ok(file)
+    }
+
+    /// The saved context that the job goes on from, if it does.
+    pub fn context(&self) -> Option<Blob> {
+        self.inner().context
+    }
+
+    /// The memory file for saved contexts and its length, if the runner gave one.
+    pub fn area(&self) -> Result<Option<(File, u64)>, CellError> {
+        let Some(area) = self.inner().area else {
+            return Ok(None);
+        };
+        let file = duplicate_blob(area.index).ok_or_else(|| wrong(area, "was not handed over"))?;
+        Ok(Some((file, area.length)))
+    }
+
+    /// Sends events, in order. They are gathered and leave in batches; the rest leaves with [`Connection::flush`] or
+    /// [`Connection::done`].
+    pub fn send_events(&mut self, events: &[Event]) -> Result<(), CellError> {
+        let mut inner = self.inner();
+        for event in events {
+            if !inner.events.is_empty() {
+                inner.events.push(b',');
+            }
+            serde_json::to_writer(&mut inner.events, event).map_err(ProtocolError::Message)?;
+            if inner.events.len() >= EVENT_BATCH {
+                inner.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the events that still wait.
+    pub fn flush(&mut self) -> Result<(), CellError> {
+        self.inner().flush()
+    }
+
+    /// Sends the whole content of an output. `name` is empty, or for the port `files` the content's digest.
+    pub fn send_output(&mut self, port: &str, name: &str, bytes: &[u8]) -> Result<(), CellError> {
+        let mut inner = self.inner();
+        inner.send(&FromCell::Output {
+            port: port.into(),
+            name: name.into(),
+            length: bytes.len() as u64,
+        })?;
+        write_raw(inner.reader.get_mut(), bytes)?;
+        Ok(())
+    }
+
+    /// What the runner wants, without waiting; to be called between slices. A pause is held here, until the runner says
+    /// to go on or to stop, or asks for something that this connection cannot do by itself.
+    pub fn control(&mut self) -> Result<Control, CellError> {
+        let mut inner = self.inner();
+        loop {
+            if !inner.paused && !inner.has_message()? {
+                return Ok(Control::GoOn);
+            }
+            match inner.receive()? {
+                ToCell::Pause => {
+                    inner.paused = true;
+                    inner.did(Operation::Pause)?;
+                }
+                ToCell::Resume => {
+                    inner.paused = false;
+                    inner.did(Operation::Resume)?;
+                    return Ok(Control::GoOn);
+                }
+                ToCell::Stop => return Ok(Control::Stop),
+                ToCell::Hello { .. } | ToCell::Start { .. } => {
+                    return Err(CellError::Unexpected {
+                        expected: "an operation on the running job",
+                    });
+                }
+                other => return Ok(Control::Asked(other)),
+            }
+        }
+    }
+
+    /// Whether the runner wants nothing to run but what it asks for.
+    pub fn is_paused(&self) -> bool {
+        self.inner().paused
+    }
+
+    /// Answers an operation. Events that wait are sent before: they came first.
+    pub fn answer(&mut self, answer: &FromCell) -> Result<(), CellError> {
+        let mut inner = self.inner();
+        inner.flush()?;
+        inner.send(answer)
+    }
+
+    /// Answers that an operation was done.
+    pub fn did(&mut self, operation: Operation) -> Result<(), CellError> {
+        self.answer(&FromCell::Did { operation })
+    }
+
+    /// Answers that the engine cannot do an operation.
+    pub fn unsupported(&mut self, operation: Operation) -> Result<(), CellError> {
+        let engine = self.inner().engine.clone();
+        self.answer(&FromCell::Unsupported { engine, operation })
+    }
+
+    /// Sends the waiting events and the job's result, and waits until the runner has let go of the cell (it reads the
+    /// cell's usage first).
+    pub fn done(self, result: JobResult) -> Result<(), CellError> {
+        let mut inner = self.inner();
+        inner.flush()?;
+        inner.send(&FromCell::Done {
+            result: Box::new(result),
+        })?;
+        inner.until_released();
+        Ok(())
+    }
+
+    /// Says why the job cannot be done, and waits as [`Connection::done`] does.
+    pub fn failed(self, reason: &str) -> Result<(), CellError> {
+        let mut inner = self.inner();
+        inner.send(&FromCell::Failed {
+            reason: reason.into(),
+        })?;
+        inner.until_released();
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn handshake(&mut self, engine: &str, identity: &str, layers: Vec<String>) -> Result<Job, CellError> {
         engine.clone_into(&mut self.engine);
         match self.receive()? {
             ToCell::Hello { protocol: PROTOCOL } => {}
@@ -72,56 +243,25 @@ impl Connection {
         })?;
         loop {
             match self.receive()? {
-                ToCell::Start { job } => return Ok(*job),
+                ToCell::Start { job, area, context } => {
+                    self.area = area;
+                    self.context = context;
+                    return Ok(*job);
+                }
                 ToCell::Stop => return Err(CellError::Stopped),
                 ToCell::Hello { .. } => return Err(CellError::Unexpected { expected: "Start" }),
                 // Nothing runs yet: there is nothing to hold or to keep.
-                other => self.unsupported_message(&other)?,
+                other => {
+                    if let Some(operation) = other.operation() {
+                        let engine = self.engine.clone();
+                        self.send(&FromCell::Unsupported { engine, operation })?;
+                    }
+                }
             }
         }
     }
 
-    /// The bytes that the job names, mapped read-only.
-    pub fn blob(&self, blob: Blob) -> Result<MappedBlob, CellError> {
-        let wrong = |reason: String| CellError::Blob {
-            index: blob.index,
-            reason,
-        };
-        let file = duplicate_blob(blob.index).ok_or_else(|| wrong("was not handed over".into()))?;
-        let seals =
-            fcntl(&file, FcntlArg::F_GET_SEALS).map_err(|error| wrong(format!("has no seals: {error}")))?;
-        let wanted = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK;
-        if !SealFlag::from_bits_truncate(seals).contains(wanted) {
-            return Err(wrong("is not sealed".into()));
-        }
-        // By seeking: a confined cell may not ask for a file's attributes.
-        let there = (&file)
-            .seek(SeekFrom::End(0))
-            .map_err(|error| wrong(error.to_string()))?;
-        if there < blob.length {
-            return Err(wrong(format!("has {there} bytes, not {}", blob.length)));
-        }
-        let length = usize::try_from(blob.length).map_err(|error| wrong(error.to_string()))?;
-        MappedBlob::new(file.as_fd(), length).map_err(|error| wrong(error.to_string()))
-    }
-
-    /// Sends events, in order. They are gathered and leave in batches; the rest leaves with [`Connection::flush`] or
-    /// [`Connection::done`].
-    pub fn send_events(&mut self, events: &[Event]) -> Result<(), CellError> {
-        for event in events {
-            if !self.events.is_empty() {
-                self.events.push(b',');
-            }
-            serde_json::to_writer(&mut self.events, event).map_err(ProtocolError::Message)?;
-            if self.events.len() >= EVENT_BATCH {
-                self.flush()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends the events that still wait.
-    pub fn flush(&mut self) -> Result<(), CellError> {
+    fn flush(&mut self) -> Result<(), CellError> {
         if self.events.is_empty() {
             return Ok(());
         }
@@ -141,74 +281,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends the whole content of an output. `name` is empty, or for the port `files` the content's digest.
-    pub fn send_output(&mut self, port: &str, name: &str, bytes: &[u8]) -> Result<(), CellError> {
-        self.send(&FromCell::Output {
-            port: port.into(),
-            name: name.into(),
-            length: bytes.len() as u64,
-        })?;
-        write_raw(self.reader.get_mut(), bytes)?;
-        Ok(())
-    }
-
-    /// What the runner wants, without waiting; to be called between slices. A pause is held here, until the runner says
-    /// to go on or to stop.
-    pub fn control(&mut self) -> Result<Control, CellError> {
-        let mut paused = false;
-        loop {
-            if !paused && !self.has_message()? {
-                return Ok(Control::GoOn);
-            }
-            match self.receive()? {
-                ToCell::Pause => {
-                    self.did(Operation::Pause)?;
-                    paused = true;
-                }
-                ToCell::Resume => {
-                    self.did(Operation::Resume)?;
-                    return Ok(Control::GoOn);
-                }
-                ToCell::Stop => return Ok(Control::Stop),
-                ToCell::Hello { .. } | ToCell::Start { .. } => {
-                    return Err(CellError::Unexpected {
-                        expected: "an operation on the running job",
-                    });
-                }
-                other => return Ok(Control::Asked(other)),
-            }
-        }
-    }
-
-    /// Answers that an operation was done.
-    pub fn did(&mut self, operation: Operation) -> Result<(), CellError> {
-        self.send(&FromCell::Did { operation })
-    }
-
-    /// Answers that the engine cannot do an operation.
-    pub fn unsupported(&mut self, operation: Operation) -> Result<(), CellError> {
-        let engine = self.engine.clone();
-        self.send(&FromCell::Unsupported { engine, operation })
-    }
-
-    /// Sends the waiting events and the job's result, and waits until the runner has let go of the cell (it reads the
-    /// cell's usage first).
-    pub fn done(mut self, result: JobResult) -> Result<(), CellError> {
+    fn did(&mut self, operation: Operation) -> Result<(), CellError> {
         self.flush()?;
-        self.send(&FromCell::Done {
-            result: Box::new(result),
-        })?;
-        self.until_released();
-        Ok(())
-    }
-
-    /// Says why the job cannot be done, and waits as [`Connection::done`] does.
-    pub fn failed(mut self, reason: &str) -> Result<(), CellError> {
-        self.send(&FromCell::Failed {
-            reason: reason.into(),
-        })?;
-        self.until_released();
-        Ok(())
+        self.send(&FromCell::Did { operation })
     }
 
     fn until_released(&mut self) {
@@ -217,18 +292,16 @@ impl Connection {
         while matches!(self.reader.get_mut().read(&mut scratch), Ok(1..)) {}
     }
 
-    fn unsupported_message(&mut self, message: &ToCell) -> Result<(), CellError> {
-        match message.operation() {
-            Some(operation) => self.unsupported(operation),
-            None => Ok(()),
-        }
-    }
-
     fn has_message(&self) -> Result<bool, CellError> {
         let mut descriptors = [PollFd::new(self.reader.get_ref().as_fd(), PollFlags::POLLIN)];
-        let ready =
-            poll(&mut descriptors, PollTimeout::ZERO).map_err(|error| ProtocolError::Io(error.into()))?;
-        Ok(ready > 0)
+        loop {
+            match poll(&mut descriptors, PollTimeout::ZERO) {
+                Ok(ready) => return Ok(ready > 0),
+                // A nudge.
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(ProtocolError::Io(error.into()).into()),
+            }
+        }
     }
 
     fn send(&mut self, message: &FromCell) -> Result<(), CellError> {
@@ -241,5 +314,12 @@ impl Connection {
             Some(Item::Raw(_)) => Err(ProtocolError::Order("raw bytes from the runner").into()),
             None => Err(ProtocolError::Ended.into()),
         }
+    }
+}
+
+fn wrong(blob: Blob, reason: impl ToString) -> CellError {
+    CellError::Blob {
+        index: blob.index,
+        reason: reason.to_string(),
     }
 }

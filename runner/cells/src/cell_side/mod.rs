@@ -16,6 +16,7 @@
 mod blob_unsafe;
 pub mod confine;
 mod connection;
+mod nudge_unsafe;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ use hotcell_schema::job::{Job, JobResult};
 
 pub use blob_unsafe::MappedBlob;
 pub use connection::{Connection, Control};
+pub use nudge_unsafe::on_nudge;
 
 use crate::protocol::ProtocolError;
 

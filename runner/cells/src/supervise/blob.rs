@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -45,6 +46,84 @@ impl SealedBlob {
     /// How many bytes.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// The bytes, from the first on, for one reader at a time.
+    pub(crate) fn reader(&self) -> impl Read + '_ {
+        Reader {
+            file: &self.file,
+            at: 0,
+            end: self.length,
+        }
+    }
+
+    /// Another handle of the same bytes.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self {
+            file: self.file.try_clone()?,
+            length: self.length,
+        })
+    }
+}
+
+/// A memory file that a cell writes and the runner reads: where saved contexts go. Its length is fixed and takes no memory;
+/// what the cell writes into it counts as the cell's own.
+#[derive(Debug)]
+pub struct Area {
+    file: File,
+    length: u64,
+}
+
+impl Area {
+    /// An empty one.
+    pub(crate) fn new(length: u64) -> io::Result<Self> {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let file = File::from(memfd_create(c"hotcell-contexts", flags)?);
+        file.set_len(length)?;
+        // Neither side can take the other's pages away.
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        Ok(Self { file, length })
+    }
+
+    /// How many bytes it has room for.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The bytes of a range; `None` if it does not lie within.
+    pub(crate) fn range(&self, start: u64, length: u64) -> Option<impl Read + '_> {
+        let end = start.checked_add(length).filter(|end| *end <= self.length)?;
+        Some(Reader {
+            file: &self.file,
+            at: start,
+            end,
+        })
+    }
+}
+
+impl AsFd for Area {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Reads a range of a file without moving its offset, which others share.
+struct Reader<'a> {
+    file: &'a File,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Reader<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let length = into.len().min(left);
+        let read = self
+            .file
+            .read_at(into.get_mut(..length).unwrap_or_default(), self.at)?;
+        self.at = self.at.saturating_add(read as u64);
+        Ok(read)
     }
 }
 

@@ -15,13 +15,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid, pipe2};
 
-pub use blob::SealedBlob;
+pub use blob::{Area, SealedBlob};
 pub(crate) use cgroup::Group;
 use cgroup::Groups;
 use spawn_unsafe::{Birth, Reaped};
@@ -30,6 +30,8 @@ use spawn_unsafe::{Birth, Reaped};
 pub(crate) mod births {
     pub(crate) use super::spawn_unsafe::{become_user, clone_process, duplicate_above, wait};
 }
+
+use hotcell_schema::digest::Digest;
 
 use crate::contract::Usage;
 
@@ -66,12 +68,16 @@ impl Default for HostLimits {
     }
 }
 
-/// A cell executable that is there: opened once, so that every cell runs the same bytes.
+/// A cell executable that is there: opened once, so that every cell runs the same bytes. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Executable(Arc<Opened>);
+
 #[derive(Debug)]
-pub struct Executable {
+struct Opened {
     path: PathBuf,
     file: File,
     for_everyone: bool,
+    digest: OnceLock<Digest>,
 }
 
 impl Executable {
@@ -85,21 +91,36 @@ impl Executable {
                 "not an executable file",
             ));
         }
-        Ok(Self {
+        Ok(Self(Arc::new(Opened {
             path: path.to_owned(),
             for_everyone: facts.mode() & 0o005 == 0o005,
+            digest: OnceLock::new(),
             file,
-        })
+        })))
     }
 
     /// Where it stands.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
+    }
+
+    /// The digest of its bytes, read when it is first asked for.
+    pub(crate) fn digest(&self) -> io::Result<Digest> {
+        if let Some(digest) = self.0.digest.get() {
+            return Ok(*digest);
+        }
+        let digest = crate::context::stream_digest(&mut &self.reopened()?)?;
+        Ok(*self.0.digest.get_or_init(|| digest))
+    }
+
+    /// A description of its own: reading it moves nobody else's offset.
+    fn reopened(&self) -> io::Result<File> {
+        File::open(format!("/proc/self/fd/{}", self.0.file.as_raw_fd()))
     }
 
     /// Its bytes, for a digest.
     pub fn read(&self) -> io::Result<Vec<u8>> {
-        std::fs::read(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+        std::fs::read(format!("/proc/self/fd/{}", self.0.file.as_raw_fd()))
     }
 }
 
@@ -260,10 +281,11 @@ impl std::fmt::Display for Exit {
     }
 }
 
-/// Starts `executable` as a cell with these blobs.
+/// Starts `executable` as a cell with these blobs and, as the last descriptor, `area`.
 pub fn spawn(
     executable: &Executable,
     blobs: &[&SealedBlob],
+    area: &Area,
     limits: &HostLimits,
     sandbox: &Sandbox,
 ) -> io::Result<Child> {
@@ -276,7 +298,7 @@ pub fn spawn(
     // In the child, sources must not stand where a target goes: move them all above.
     let above = i32::try_from(blobs.len())
         .map_err(io::Error::other)?
-        .saturating_add(16);
+        .saturating_add(17);
     let lift = |fd: BorrowedFd<'_>| spawn_unsafe::duplicate_above(fd, above);
     let mut descriptors = vec![
         lift(null.as_fd())?,
@@ -287,6 +309,7 @@ pub fn spawn(
     for blob in blobs {
         descriptors.push(lift(blob.as_fd())?);
     }
+    descriptors.push(lift(area.as_fd())?);
     let group = match &sandbox.groups {
         Some(groups) => Some(groups.make(limits.memory, limits.tasks)?),
         None => None,
@@ -297,9 +320,9 @@ pub fn spawn(
             entrances.push(lift(entrance.as_fd())?);
         }
     }
-    let executable_file = lift(executable.file.as_fd())?;
-    let leave_root = sandbox.leave_root && executable.for_everyone;
-    let name = executable.path.file_name().unwrap_or_default();
+    let executable_file = lift(executable.0.file.as_fd())?;
+    let leave_root = sandbox.leave_root && executable.0.for_everyone;
+    let name = executable.0.path.file_name().unwrap_or_default();
     let birth = Birth {
         executable: executable_file.as_fd(),
         name: CString::new(std::os::unix::ffi::OsStrExt::as_bytes(name)).map_err(io::Error::other)?,
@@ -313,7 +336,7 @@ pub fn spawn(
             (libc::RLIMIT_CPU, limits.cpu_s),
             (
                 libc::RLIMIT_NOFILE,
-                limits.descriptors.saturating_add(blobs.len() as u64),
+                limits.descriptors.saturating_add(blobs.len() as u64 + 1),
             ),
             (libc::RLIMIT_NPROC, limits.tasks),
             (libc::RLIMIT_FSIZE, 0),
@@ -423,6 +446,13 @@ impl Child {
     /// Changes a resource limit of the running process.
     pub(crate) fn limit(&self, resource: libc::__rlimit_resource_t, most: u64) -> io::Result<()> {
         spawn_unsafe::limit_process(self.pid.as_raw(), resource, most)
+    }
+
+    /// Tells the process that something was said to it. Its own handler makes it listen; one without a handler ignores it.
+    pub(crate) fn nudge(&self) {
+        if self.reaped.is_none() {
+            let _ = kill(self.pid, Signal::SIGURG);
+        }
     }
 
     /// Ends the process now, with all it may have made.

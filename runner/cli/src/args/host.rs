@@ -103,15 +103,54 @@ pub(crate) enum CellsCommand {
     Pause(OneCellArgs),
     /// Let a paused cell go on
     Resume(OneCellArgs),
+    /// End a cell soon; its instance is interrupted
+    Stop(OneCellArgs),
     /// End cells now; their instances are interrupted
     Kill(KillArgs),
+    /// Keep what a cell is now (memory, registers, the emulated kernel), in a file
+    Save(CellFileArgs),
+    /// Let a cell go on from what was saved: in a new process from a file, or where it is from what was kept last
+    Restore(RestoreArgs),
+    /// Let a paused cell do one instruction, or more
+    Step(StepArgs),
 }
 
-/// A cell, and why.
+/// A cell.
 #[derive(Debug, Args)]
 pub(crate) struct OneCellArgs {
     /// Process id of the cell
     pub cell: u32,
+}
+
+/// A cell and a file.
+#[derive(Debug, Args)]
+pub(crate) struct CellFileArgs {
+    /// Process id of the cell
+    pub cell: u32,
+    /// Where the context goes
+    pub file: PathBuf,
+}
+
+/// `hotcell cells restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// Process id of the cell
+    pub cell: u32,
+    /// A context that was saved of the same job; absent: what was kept last, in the same process
+    pub file: Option<PathBuf>,
+}
+
+/// `hotcell cells step`.
+#[derive(Debug, Args)]
+pub(crate) struct StepArgs {
+    /// Process id of the cell
+    pub cell: u32,
+    /// How many
+    #[arg(short, long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub count: u32,
+    /// Whole slices of the emulated kernel instead of instructions
+    #[arg(long)]
+    pub slices: bool,
 }
 
 /// `hotcell cells kill`.

@@ -1,63 +1,190 @@
 //! `hotcell cells`: the cells that run on a host, and what people do with them.
+//!
+//! Two know of cells: the run that a cell is of, through its door ([`crate::doors`]), and the arbiter of the host, where it
+//! has one. A run can do everything with its cells; the arbiter pauses, resumes and kills those of all users.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 
 use hotcell_cells::cores::arbiter::Seen;
 use hotcell_cells::cores::schedule::{Doing, Hold, Priority};
+use hotcell_cells::cores::service::client::Connection;
 use hotcell_cells::cores::service::wire::{Act, Which};
+use hotcell_cells::door::{Answer, What};
+use hotcell_cells::roster::Running;
 use serde_json::json;
 
-use crate::args::{CellsArgs, CellsCommand, Global};
+use crate::args::{CellsArgs, CellsCommand, Global, KillArgs};
 use crate::exit::{Exit, Failure};
-use crate::{host, ui};
+use crate::{doors, host, places, ui};
 
 pub(crate) fn run(args: &CellsArgs, global: &Global) -> Result<Exit, Failure> {
-    let mut arbiter = host::must_connect(global)?;
     let Some(command) = &args.command else {
-        let cells = arbiter.cells().map_err(host::refused)?;
-        match args.json {
-            true => ui::out(&ui::json(
-                &json!({"format": "hotcell-cells", "version": 1, "cells": cells}),
-            )?),
-            false => list(&cells),
-        }
+        list(args, global)?;
         return Ok(Exit::Ok);
     };
-    let (act, done, reason) = match command {
-        CellsCommand::Pause(one) => (Act::Pause(Which::Process(one.cell)), "paused", None),
-        CellsCommand::Resume(one) => (Act::Resume(Which::Process(one.cell)), "resumed", None),
-        CellsCommand::Kill(kill) => {
-            let which = match (kill.id, &kill.user, kill.core) {
-                (Some(pid), ..) => Which::Process(pid),
-                (_, Some(user), _) => Which::User(host::uid(&mut arbiter, user)?),
-                (.., Some(core)) => Which::Core(core),
-                // Not without one of them: so says the reader of arguments.
-                (None, None, None) => return Err(Failure::usage("say which: --id, --user or --core")),
-            };
-            (Act::Kill(which), "killed", kill.reason.as_deref())
-        }
-    };
-    let cells = arbiter.act(act, reason).map_err(host::refused)?;
-    ui::say(&format!("{done} {}", ui::count(cells, "cell")));
+    match command {
+        CellsCommand::Pause(one) => either(one.cell, What::Pause, Act::Pause, "paused", global),
+        CellsCommand::Resume(one) => either(one.cell, What::Resume, Act::Resume, "resumed", global),
+        CellsCommand::Stop(one) => own(one.cell, What::Stop, None, "told to end"),
+        CellsCommand::Kill(kill) => end(kill, global),
+        CellsCommand::Save(save) => self::save(save.cell, &save.file),
+        CellsCommand::Restore(restore) => match &restore.file {
+            None => own(restore.cell, What::Load, None, "went back to what was kept last"),
+            Some(file) => {
+                let context = File::open(file).map_err(|error| named(file, &error))?;
+                own(
+                    restore.cell,
+                    What::Restore,
+                    Some(&context),
+                    "goes on in a new process",
+                )
+            }
+        },
+        CellsCommand::Step(step) => match step.slices {
+            true => own(step.cell, What::Slices(step.count), None, "did its slices"),
+            false => own(step.cell, What::Instructions(step.count), None, "did its steps"),
+        },
+    }?;
     Ok(Exit::Ok)
 }
 
-/// The cells, for people.
-pub(crate) fn list(cells: &[Seen]) {
-    if cells.is_empty() {
-        return ui::out("no cells");
+fn named(file: &Path, error: &std::io::Error) -> Failure {
+    Failure::usage(format!("{}: {error}", file.display()))
+}
+
+/// What only the run of a cell can do.
+fn own(cell: u32, what: What, file: Option<&File>, done: &str) -> Result<(), Failure> {
+    match doors::ask(cell, what, file)? {
+        Some(_) => {
+            ui::say(&format!("cell {cell} {done}"));
+            Ok(())
+        }
+        None => Err(none(cell)),
     }
-    ui::out("process   user        does                ran      waited   cell");
-    for cell in cells {
-        let doing = doing(cell);
-        let seconds = |nanos: u64| format!("{:.1}s", nanos as f64 / 1e9);
-        ui::out(&format!(
-            "{:<8}  {:<10}  {doing:<18}  {:<7}  {:<7}  {}",
-            cell.process.pid(),
-            cell.request.user,
-            seconds(cell.ran),
-            seconds(cell.waited),
-            ui::plain(&cell.name)
-        ));
+}
+
+fn none(cell: u32) -> Failure {
+    Failure::usage(format!("no run of yours has a cell {cell}")).help("`hotcell cells` lists them")
+}
+
+/// What the run of a cell can do, or else the arbiter of the host.
+fn either(cell: u32, what: What, act: fn(Which) -> Act, done: &str, global: &Global) -> Result<(), Failure> {
+    if doors::ask(cell, what, None)?.is_none() {
+        let socket = places::arbiter(global).ok_or_else(|| none(cell))?;
+        let mut arbiter = host::connect(&socket)?;
+        arbiter
+            .act(act(Which::Process(cell)), None)
+            .map_err(host::refused)?;
     }
+    ui::say(&format!("{done} cell {cell}"));
+    Ok(())
+}
+
+fn end(kill: &KillArgs, global: &Global) -> Result<(), Failure> {
+    if let Some(cell) = kill.id
+        && doors::ask(cell, What::Kill, None)?.is_some()
+    {
+        ui::say(&format!("killed cell {cell}"));
+        return Ok(());
+    }
+    let mut arbiter: Connection = match (kill.id, places::arbiter(global)) {
+        (Some(cell), None) => return Err(none(cell)),
+        _ => host::must_connect(global)?,
+    };
+    let which = match (kill.id, &kill.user, kill.core) {
+        (Some(cell), ..) => Which::Process(cell),
+        (_, Some(user), _) => Which::User(host::uid(&mut arbiter, user)?),
+        (.., Some(core)) => Which::Core(core),
+        // Not without one of them: so says the reader of arguments.
+        (None, None, None) => return Err(Failure::usage("say which: --id, --user or --core")),
+    };
+    let cells = arbiter
+        .act(Act::Kill(which), kill.reason.as_deref())
+        .map_err(host::refused)?;
+    ui::say(&format!("killed {}", ui::count(cells, "cell")));
+    Ok(())
+}
+
+fn save(cell: u32, file: &Path) -> Result<(), Failure> {
+    let made = File::create_new(file).map_err(|error| named(file, &error))?;
+    match doors::ask(cell, What::Save, Some(&made)) {
+        Ok(Some(Answer::Saved(facts))) => {
+            ui::say(&format!(
+                "saved cell {cell} after {} in {}",
+                ui::count(facts.events, "event"),
+                file.display()
+            ));
+            Ok(())
+        }
+        other => {
+            // What was begun is no context.
+            let _ = fs_err::remove_file(file);
+            Err(match other {
+                Err(failure) => failure,
+                Ok(_) => none(cell),
+            })
+        }
+    }
+}
+
+fn list(args: &CellsArgs, global: &Global) -> Result<(), Failure> {
+    let own: Vec<Running> = doors::all()?.into_iter().flat_map(|(_, cells)| cells).collect();
+    let arbiter = places::arbiter(global);
+    let all = match &arbiter {
+        Some(socket) => host::connect(socket)?.cells().map_err(host::refused)?,
+        None => Vec::new(),
+    };
+    if args.json {
+        ui::out(&ui::json(
+            &json!({"format": "hotcell-cells", "version": 1, "own": own, "cells": all}),
+        )?);
+        return Ok(());
+    }
+    let seen: BTreeMap<u32, &Seen> = all.iter().map(|cell| (cell.process.pid(), cell)).collect();
+    let mut lines = BTreeMap::new();
+    for cell in &own {
+        lines.insert(
+            cell.process,
+            row(cell.process, Some(cell), seen.get(&cell.process).copied()),
+        );
+    }
+    for (process, cell) in &seen {
+        lines
+            .entry(*process)
+            .or_insert_with(|| row(*process, None, Some(cell)));
+    }
+    if lines.is_empty() {
+        ui::out("no cells");
+        return Ok(());
+    }
+    ui::out("process   user        does                ran      waited   engine           cell");
+    for line in lines.values() {
+        ui::out(line);
+    }
+    Ok(())
+}
+
+/// What a run and an arbiter know of a cell, in a line.
+fn row(process: u32, own: Option<&Running>, seen: Option<&Seen>) -> String {
+    let seconds = |nanos: u64| format!("{:.1}s", nanos as f64 / 1e9);
+    let user = seen.map_or_else(|| "you".to_owned(), |seen| seen.request.user.to_string());
+    let does = match (own, seen) {
+        (Some(own), _) if own.paused => "paused".to_owned(),
+        (_, Some(seen)) => doing(seen),
+        _ => "runs".to_owned(),
+    };
+    let ran = match (own, seen) {
+        (_, Some(seen)) => seconds(seen.ran),
+        (Some(own), None) => seconds(own.age_ms.saturating_mul(1_000_000)),
+        (None, None) => String::new(),
+    };
+    let waited = seen.map_or_else(|| "-".to_owned(), |seen| seconds(seen.waited));
+    let engine = own.map_or("-", |own| own.engine.as_str());
+    let name = own.map(|own| &own.name).or(seen.map(|seen| &seen.name));
+    let name = name.map_or_else(String::new, |name| ui::plain(name));
+    format!("{process:<8}  {user:<10}  {does:<18}  {ran:<7}  {waited:<7}  {engine:<15}  {name}")
 }
 
 /// What a cell does, in words.

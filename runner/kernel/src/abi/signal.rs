@@ -1,9 +1,10 @@
 //! Signal numbers: asm-generic/signal.h, and mips' own (arch/mips/include/uapi/asm/signal.h).
 
 use hotcell_schema::arch::AbiFamily;
+use serde::{Deserialize, Serialize};
 
 /// A signal by its generic number, 1 to 64. 7 on mips (SIGEMT) is held as [`Sig::EMT`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Sig(pub(crate) u8);
 
 /// Name, generic number, number on mips (0: none).

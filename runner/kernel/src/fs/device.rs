@@ -1,7 +1,9 @@
 //! The devices of `/dev`.
 
+use serde::{Deserialize, Serialize};
+
 /// Devices of `/dev`, by what they do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Device {
     Null,
     Zero,

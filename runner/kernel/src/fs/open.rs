@@ -1,21 +1,23 @@
 //! Open files: descriptions shared by descriptors, and each process's table of descriptors.
 
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::abi::errno::Errno;
+use crate::bytes::Bytes;
 use crate::fs::tree::{Device, Ino};
 
 /// Names an open file description.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct FileId(pub(crate) u64);
 
 /// Names a pipe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct PipeId(pub(crate) u64);
 
 /// What an open file reads and writes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Target {
     /// A regular file.
     File(Ino),
@@ -27,7 +29,7 @@ pub(crate) enum Target {
     PipeRead(PipeId),
     PipeWrite(PipeId),
     /// What the job gives as standard input.
-    Input(Arc<[u8]>),
+    Input(Bytes),
     /// Standard output, or error.
     Output {
         error: bool,
@@ -37,7 +39,7 @@ pub(crate) enum Target {
 }
 
 /// One entry of a listed directory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Entry {
     pub(crate) name: Vec<u8>,
     pub(crate) ino: u64,
@@ -46,7 +48,7 @@ pub(crate) struct Entry {
 }
 
 /// An open file description.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct OpenFile {
     pub(crate) target: Target,
     /// Generic `O_*` flags.
@@ -85,14 +87,14 @@ impl OpenFile {
 }
 
 /// One descriptor.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Descriptor {
     pub(crate) file: FileId,
     pub(crate) close_on_exec: bool,
 }
 
 /// A process's descriptors.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct FileTable {
     descriptors: BTreeMap<u32, Descriptor>,
 }
@@ -135,7 +137,7 @@ impl FileTable {
 }
 
 /// A pipe's buffer.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Pipe {
     pub(crate) buffer: VecDeque<u8>,
     pub(crate) readers: u32,
@@ -147,7 +149,7 @@ pub(crate) const PIPE_CAPACITY: usize = 65_536;
 pub(crate) const PIPE_BUF: usize = 4096;
 
 /// All open file descriptions and pipes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct OpenFiles {
     files: BTreeMap<FileId, OpenFile>,
     pipes: BTreeMap<PipeId, Pipe>,

@@ -1,7 +1,9 @@
 //! What `/proc` holds: the files' names and contents.
 
+use serde::{Deserialize, Serialize};
+
 /// A file of `/proc` whose content is made when it is opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ProcFile {
     /// About the machine.
     Machine(MachineFile),
@@ -10,7 +12,7 @@ pub(crate) enum ProcFile {
 }
 
 /// Files about the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum MachineFile {
     CpuInfo,
     MemInfo,
@@ -21,7 +23,7 @@ pub(crate) enum MachineFile {
 }
 
 /// Files about a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ProcessFile {
     Maps,
     Status,
@@ -37,7 +39,7 @@ pub(crate) enum ProcessFile {
 }
 
 /// Links of `/proc`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ProcLink {
     SelfProcess,
     SelfThread,

@@ -1,10 +1,9 @@
 //! The built-in root: a believable small Debian, from the persona, with the job's own files over it.
 
-use std::sync::Arc;
-
 use hotcell_schema::persona::Persona;
 
 use crate::abi::errno::Errno;
+use crate::bytes::Bytes;
 use crate::fs::proc::{MACHINE_FILES, PROCESS_FILES, ProcFile, ProcLink, ProcessFile};
 use crate::fs::tree::{DEV_DEVICE, Data, Device, Ino, Kind, PROC_DEVICE, SYS_DEVICE, Tree};
 
@@ -121,7 +120,7 @@ pub(crate) fn directories(tree: &mut Tree, path: &str, mode: u32) -> Result<Ino,
 }
 
 /// Puts a file into the root, over what was there.
-pub(crate) fn file(tree: &mut Tree, path: &str, content: Arc<[u8]>, mode: u32) -> Result<Ino, Errno> {
+pub(crate) fn file(tree: &mut Tree, path: &str, content: Bytes, mode: u32) -> Result<Ino, Errno> {
     let (directory, name) = path.rsplit_once('/').ok_or(Errno::EINVAL)?;
     if name.is_empty() || name == "." || name == ".." {
         return Err(Errno::EINVAL);

@@ -1,24 +1,25 @@
 //! The tree of inodes.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::abi::errno::Errno;
 use crate::abi::layout::Stat;
+use crate::bytes::Bytes;
 pub(crate) use crate::fs::device::Device;
 use crate::fs::proc::{ProcFile, ProcLink};
 
 /// Names an inode; its number for the guest too. Never used twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Ino(pub(crate) u64);
 
 /// Bytes of a file: shared with the job until written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Data {
     /// As it was handed over.
-    Shared(Arc<[u8]>),
+    Shared(Bytes),
     /// The guest's own.
-    Own(Vec<u8>),
+    Own(#[serde(with = "crate::state::raw")] Vec<u8>),
 }
 
 impl Data {
@@ -42,7 +43,7 @@ impl Data {
 }
 
 /// What an inode is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Kind {
     File(Data),
     Directory {
@@ -70,7 +71,7 @@ pub(crate) enum Kind {
 }
 
 /// One inode.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Inode {
     pub(crate) kind: Kind,
     /// Permission bits, with set-id and sticky.
@@ -121,7 +122,7 @@ impl From<Errno> for StoreError {
 }
 
 /// All files.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Tree {
     inodes: BTreeMap<Ino, Inode>,
     next: u64,
@@ -164,6 +165,32 @@ impl Tree {
             },
         );
         tree
+    }
+
+    /// Whether directories lie in each other as in a tree, and no number is given twice. For what was read from outside.
+    pub(crate) fn is_sound(&self) -> bool {
+        let mut seen = BTreeSet::new();
+        let mut open = vec![(self.root, self.root)];
+        while let Some((directory, above)) = open.pop() {
+            let Some(Inode {
+                kind: Kind::Directory { entries, parent },
+                ..
+            }) = self.inodes.get(&directory)
+            else {
+                continue;
+            };
+            if *parent != above || !seen.insert(directory) {
+                return false;
+            }
+            open.extend(entries.values().map(|ino| (*ino, directory)));
+        }
+        seen.contains(&self.root)
+            && self.inodes.len() <= MAX_INODES.saturating_mul(2)
+            && self
+                .inodes
+                .keys()
+                .next_back()
+                .is_none_or(|last| last.0 < self.next)
     }
 
     pub(crate) fn get(&self, ino: Ino) -> Option<&Inode> {

@@ -3,6 +3,7 @@
 //! The file is hostile: every offset, size and sum is checked, counts are bounded, and overlaps are refused.
 
 use hotcell_schema::arch::{ArchProfile, ByteOrder};
+use serde::{Deserialize, Serialize};
 
 use crate::abi::Abi;
 use crate::machine::Protection;
@@ -42,7 +43,7 @@ pub enum ElfError {
 }
 
 /// One part to map.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Segment {
     /// Address, not yet relocated.
     pub(crate) address: u64,
@@ -53,7 +54,7 @@ pub(crate) struct Segment {
 }
 
 /// A program that can be loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Program {
     pub(crate) entry: u64,
     /// Position independent: all addresses count from a base to be chosen.

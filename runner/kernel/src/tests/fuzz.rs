@@ -1,10 +1,11 @@
 //! Calls with any arguments, on every architecture: no panic, no hang, and mappings and machine stay in step.
 
+use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::job::GuestLimits;
 use proptest::prelude::*;
 
 use super::{Bench, profiles, tiny_elf};
-use crate::machine::{Flow, Step, Trap};
+use crate::machine::{Flow, SpaceId, Step, Trap};
 use crate::table::table;
 
 /// Arguments that get past the first checks: small numbers, addresses of the program, ends of ranges.
@@ -37,8 +38,87 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
+/// The task that is next does one thing.
+fn perform(bench: &mut Bench, profile: &ArchProfile, space: SpaceId, act: &Act) {
+    let family = bench.kernel.abi.family;
+    let machine = bench.machines.machine(space);
+    match act {
+        Act::Call(row, args) => {
+            let rows = table().rows();
+            let row = &rows[row.index(rows.len())];
+            // The calls that only end the run teach nothing.
+            let ends = [
+                "exit",
+                "exit_group",
+                "pause",
+                "rt_sigsuspend",
+                "rt_sigreturn",
+                "sigreturn",
+            ];
+            if let Some(number) = row.number(family).filter(|_| !ends.contains(&row.name)) {
+                machine.set_call(profile, number, args);
+                bench.kernel.syscall(machine);
+            }
+        }
+        Act::Number(number, args) => {
+            machine.set_call(profile, *number, args);
+            bench.kernel.syscall(machine);
+        }
+        Act::Trap(address) => {
+            let kind = hotcell_schema::outcome::FaultKind::ReadUnmapped;
+            let flow = bench.kernel.trap(
+                machine,
+                Trap {
+                    kind,
+                    address: Some(*address),
+                },
+            );
+            assert_eq!(flow, Flow::Stop);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_kernel_that_is_read_from_bytes_again_and_again_goes_on_the_same(
+        architecture in any::<prop::sample::Index>(),
+        acts in prop::collection::vec(act(), 1..40),
+        change in any::<(prop::sample::Index, u8)>(),
+    ) {
+        let profiles = profiles();
+        let profile = &profiles[architecture.index(profiles.len())];
+        let program = tiny_elf(profile);
+        let limits = GuestLimits { memory: 64 << 20, tasks: 8, file_bytes: 1 << 20, ..GuestLimits::default() };
+        let run = |saving: bool| {
+            let mut bench = Bench::start(profile, &program, limits.clone()).expect("the program can be loaded");
+            let mut last = Vec::new();
+            for act in &acts {
+                if saving {
+                    last = bench.kernel.save().expect("it can be saved");
+                    bench.go_on_from(&last).expect("it can be read");
+                    assert_eq!(bench.kernel.save().expect("it can be saved"), last);
+                }
+                let Step::Run { space, .. } = bench.next() else { break };
+                perform(&mut bench, profile, space, act);
+            }
+            let events = bench.events.clone();
+            (bench.finish().result, events.take(), last)
+        };
+        let (straight, saved) = (run(false), run(true));
+        prop_assert_eq!(&straight.1, &saved.1);
+        prop_assert_eq!(straight.0, saved.0);
+
+        // Any other bytes are a state or an error.
+        let mut bytes = saved.2;
+        let at = change.0.index(bytes.len());
+        bytes[at] = bytes[at].wrapping_add(change.1);
+        let mut bench = Bench::start(profile, &program, limits.clone()).expect("the program can be loaded");
+        let _ = bench.go_on_from(&bytes);
+        bytes.truncate(at);
+        prop_assert!(bench.go_on_from(&bytes).is_err());
+    }
 
     #[test]
     fn no_call_breaks_the_kernel(
@@ -55,30 +135,7 @@ proptest! {
         let mut bench = Bench::start(profile, &program, limits).expect("the program can be loaded");
         for act in acts {
             let Step::Run { space, .. } = bench.next() else { break };
-            let family = bench.kernel.abi.family;
-            let machine = bench.machines.machine(space);
-            match act {
-                Act::Call(row, args) => {
-                    let rows = table().rows();
-                    let row = &rows[row.index(rows.len())];
-                    // The calls that only end the run teach nothing.
-                    if matches!(row.name, "exit" | "exit_group" | "pause" | "rt_sigsuspend" | "rt_sigreturn" | "sigreturn") {
-                        continue;
-                    }
-                    let Some(number) = row.number(family) else { continue };
-                    machine.set_call(profile, number, &args);
-                    bench.kernel.syscall(machine);
-                }
-                Act::Number(number, args) => {
-                    machine.set_call(profile, number, &args);
-                    bench.kernel.syscall(machine);
-                }
-                Act::Trap(address) => {
-                    let kind = hotcell_schema::outcome::FaultKind::ReadUnmapped;
-                    let flow = bench.kernel.trap(machine, Trap { kind, address: Some(address) });
-                    prop_assert_eq!(flow, Flow::Stop);
-                }
-            }
+            perform(&mut bench, profile, space, &act);
         }
         let events = bench.events.clone();
         let finished = bench.finish();

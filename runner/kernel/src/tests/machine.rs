@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use hotcell_schema::arch::{ArchProfile, ErrorStyle};
 
 use crate::abi::Abi;
-use crate::machine::{AccessError, Context, Machine, MachineError, Machines, Protection, Reg, SpaceId};
+use crate::machine::{
+    AccessError, Context, Machine, MachineError, Machines, Protection, Reg, Snapshot, SpaceId,
+};
 
 const PAGE: u64 = 4096;
 
@@ -106,6 +108,16 @@ impl FakeMachine {
     }
 }
 
+/// Saved registers.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct Kept(Vec<u64>, u64);
+
+impl Snapshot for Kept {
+    fn bytes(&self) -> Result<Vec<u8>, MachineError> {
+        postcard::to_stdvec(self).map_err(|error| MachineError(error.to_string()))
+    }
+}
+
 impl Machine for FakeMachine {
     fn register(&self, name: &str) -> Option<Reg> {
         self.names
@@ -185,14 +197,18 @@ impl Machine for FakeMachine {
     }
 
     fn save(&self) -> Result<Context, MachineError> {
-        Ok(Box::new((self.registers.clone(), self.pc)))
+        Ok(Context::Live(Box::new(Kept(self.registers.clone(), self.pc))))
     }
 
     fn restore(&mut self, context: &Context) -> Result<(), MachineError> {
-        if let Some((registers, pc)) = context.downcast_ref::<(Vec<u64>, u64)>() {
-            self.registers.clone_from(registers);
-            self.pc = *pc;
-        }
+        let Kept(registers, pc) = match context {
+            Context::Bytes(bytes) => {
+                postcard::from_bytes(bytes).map_err(|error| MachineError(error.to_string()))?
+            }
+            live => live.live::<Kept>().cloned().expect("a machine of this kind"),
+        };
+        self.registers = registers;
+        self.pc = pc;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ mod tree;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
@@ -18,7 +18,7 @@ use hotcell_schema::job::{Blob, GuestFile, GuestLimits, LinuxJob};
 use hotcell_schema::persona::Persona;
 
 use crate::machine::{Flow, Machines as _, Step};
-use crate::{Finished, Kernel, LoadError};
+use crate::{Bytes, Finished, Kernel, LoadError, StateError};
 use machine::FakeMachines;
 
 /// All profiles of the project.
@@ -111,6 +111,8 @@ pub(crate) struct Bench {
     pub(crate) kernel: Kernel,
     pub(crate) machines: FakeMachines,
     pub(crate) events: Rc<RefCell<Vec<Event>>>,
+    job: LinuxJob,
+    blobs: [Bytes; 2],
 }
 
 /// A job around a program.
@@ -146,9 +148,10 @@ impl Bench {
     ) -> Result<Self, LoadError> {
         let events: Rc<RefCell<Vec<Event>>> = Rc::default();
         let sink = Rc::clone(&events);
-        let blobs: [Arc<[u8]>; 2] = [program.into(), b"hello".as_slice().into()];
+        let blobs: [Bytes; 2] = [program.into(), b"hello".as_slice().into()];
+        let job = job(profile, program, limits);
         let kernel = Kernel::new(
-            &job(profile, program, limits),
+            &job,
             &|blob: Blob| blobs.get(blob.index as usize).cloned(),
             Box::new(move |event: Event| sink.borrow_mut().push(event)),
         )?;
@@ -156,7 +159,22 @@ impl Bench {
             kernel,
             machines: FakeMachines::new(profile),
             events,
+            job,
+            blobs,
         })
+    }
+
+    /// Goes on with a kernel read from these bytes.
+    pub(crate) fn go_on_from(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        let sink = Rc::clone(&self.events);
+        self.kernel = Kernel::restore(
+            &self.job,
+            &|blob: Blob| self.blobs.get(blob.index as usize).cloned(),
+            Box::new(move |event: Event| sink.borrow_mut().push(event)),
+            &mut self.machines,
+            bytes,
+        )?;
+        Ok(())
     }
 
     /// Runs until the task that is next wants the processor.

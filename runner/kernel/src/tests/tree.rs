@@ -90,7 +90,7 @@ fn what_is_stored_is_bounded_and_given_back() {
 fn shared_content_is_copied_when_written() {
     let mut tree = tree();
     let root = tree.root;
-    let given: std::sync::Arc<[u8]> = b"given".as_slice().into();
+    let given: crate::Bytes = b"given".as_slice().into();
     let file = tree
         .add(root, b"g", Kind::File(Data::Shared(given.clone())), 0o644, (0, 0))
         .unwrap();

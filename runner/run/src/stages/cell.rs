@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use hotcell_cells::contract::CellFault;
+use hotcell_cells::context::SavedContext;
+use hotcell_cells::contract::{CellFault, Usage};
 use hotcell_cells::cores::Seat;
 use hotcell_cells::cores::schedule::Request;
 use hotcell_cells::intake::Bounds;
@@ -13,6 +14,7 @@ use hotcell_schema::event::Header;
 use hotcell_schema::job::{Blob, Job, JobResult};
 use hotcell_schema::outcome::Status;
 
+use super::past::Past;
 use crate::keep::{Keeper, Kept};
 use crate::work::{Done, Shared, store_failed};
 
@@ -114,15 +116,9 @@ pub(super) fn run(
                 false => Seat::Bound(&cores.chores),
             }),
     };
-    let mut cell = ProcessCell::spawn(&spec).map_err(|fault| match fault {
-        CellFault::Interrupted(why) => Done::without_outputs(Status::Interrupted, why.to_string()),
-        other => Done::failed("the cell could not be started", other.to_string()),
-    })?;
     let mut keeper = Keeper::new(shared.options.store, allowed.ports, allowed.header)
         .map_err(|error| store_failed(error.into()))?;
-    let ending = cell.run(job, &mut keeper);
-    shared.note_confinement(cell.layers(), cell.fallbacks());
-    let usage = cell.finish();
+    let (ending, usage) = to_the_end(shared, instance, &spec, job, &mut keeper)?;
     let with_facts = |done: Done| Done {
         cpu_s: usage.cpu_s,
         peak_kib: usage.peak_kib,
@@ -157,6 +153,46 @@ pub(super) fn run(
         ..with_facts(Done::ok(indexmap::IndexMap::new(), Vec::new()))
     };
     Ok(Finished { result, kept, done })
+}
+
+/// Runs a job to its end: in one cell, or in several, one after the other, where a person moves it.
+fn to_the_end(
+    shared: &Shared<'_>,
+    instance: &Instance,
+    spec: &Spec<'_>,
+    job: &Job,
+    keeper: &mut Keeper<'_>,
+) -> Result<(Ending, Usage), Done> {
+    let mut context: Option<SavedContext> = None;
+    let mut told = 0;
+    let mut used = Usage::default();
+    loop {
+        let made = match &context {
+            None => ProcessCell::spawn(spec),
+            Some(context) => ProcessCell::restore(spec, context),
+        };
+        let mut cell = made.map_err(|fault| match fault {
+            CellFault::Interrupted(why) => Done::without_outputs(Status::Interrupted, why.to_string()),
+            other => Done::failed("the cell could not be started", other.to_string()),
+        })?;
+        let roster = &shared.options.roster;
+        let listed = roster.enter(cell.process(), &instance.name, cell.engine(), cell.remote());
+        let begins = context.map_or(0, |context| context.facts().events);
+        let mut sink = Past::new(keeper, begins, told);
+        let ending = cell.run(job, &mut sink);
+        told = sink.told();
+        shared.note_confinement(cell.layers(), cell.fallbacks());
+        let usage = cell.finish();
+        used.cpu_s += usage.cpu_s;
+        used.peak_kib = used.peak_kib.max(usage.peak_kib);
+        match (&ending, listed.next()) {
+            (Ending::Interrupted(_), Some(next)) => {
+                // One from further ahead than this run has come would leave a gap: it begins once more.
+                context = Some(next).filter(|next| next.facts().events <= told);
+            }
+            _ => return Ok((ending, used)),
+        }
+    }
 }
 
 /// The cell answered another question than it was asked.

@@ -1,9 +1,12 @@
 //! Real Linux programs over the emulated kernel: the project's guests and Debian's busybox, where they are at hand.
 
-use std::{collections::BTreeMap, path::Path, path::PathBuf, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, path::Path, path::PathBuf, rc::Rc};
 
-use hotcell_cells::cell_side::CellError;
-use hotcell_kernel::Finished;
+use hotcell_cells::{
+    cell_side::{CellError, Control},
+    protocol::FromCell,
+};
+use hotcell_kernel::{Bytes, Finished};
 use hotcell_schema::{
     digest::Digest,
     event::{Event, MemoryOp, What},
@@ -13,20 +16,31 @@ use hotcell_schema::{
 };
 
 use super::profile;
-use crate::driver::{Outlet, execute};
+use crate::{
+    driver::{Beginning, execute},
+    operate::Outlet,
+};
 
 /// Keeps what happened.
-#[derive(Default)]
-struct Record(Vec<Event>);
+#[derive(Default, Clone)]
+struct Record(Rc<RefCell<Vec<Event>>>);
 
 impl Outlet for Record {
     fn events(&mut self, events: Vec<Event>) -> Result<(), CellError> {
-        self.0.extend(events);
+        self.0.borrow_mut().extend(events);
         Ok(())
     }
 
-    fn look(&mut self) -> Result<(), CellError> {
-        Ok(())
+    fn control(&mut self) -> Result<Control, CellError> {
+        Ok(Control::GoOn)
+    }
+
+    fn is_paused(&self) -> bool {
+        false
+    }
+
+    fn answer(&mut self, answer: &FromCell) -> Result<(), CellError> {
+        panic!("nothing was asked: {answer:?}")
     }
 }
 
@@ -86,7 +100,7 @@ fn elf(arch: &str, code: &[u8], flags: u32) -> Vec<u8> {
 }
 
 fn linux_bytes(arch: &str, program: &[u8], argv: &[&str], stdin: &[u8], limits: GuestLimits) -> Run {
-    let blobs: BTreeMap<u32, Arc<[u8]>> = [(0, Arc::from(program)), (1, Arc::from(stdin))].into();
+    let blobs: BTreeMap<u32, Bytes> = [(0, Bytes::from(program)), (1, Bytes::from(stdin))].into();
     let blob = |index: u32| Blob {
         index,
         length: blobs.get(&index).map_or(0, |bytes| bytes.len() as u64),
@@ -105,13 +119,14 @@ fn linux_bytes(arch: &str, program: &[u8], argv: &[&str], stdin: &[u8], limits: 
         seed: Digest::of(b"test"),
         limits,
     };
-    let mut record = Record::default();
-    let finished = execute(&mut record, &job, &|blob| blobs.get(&blob.index).cloned())
+    let record = Record::default();
+    let find = |blob: Blob| blobs.get(&blob.index).cloned();
+    let finished = execute(Box::new(record.clone()), &job, &find, Beginning::Program, None)
         .expect("the engine holds")
         .expect("the job begins");
     Run {
         finished,
-        events: record.0,
+        events: record.0.take(),
     }
 }
 

@@ -219,7 +219,7 @@ pub enum WireError {
 }
 
 /// Sends one message, and a descriptor with it.
-pub(super) fn send(
+pub(crate) fn send(
     socket: impl AsFd,
     message: &impl Serialize,
     descriptor: Option<BorrowedFd<'_>>,
@@ -250,7 +250,7 @@ pub(super) fn send(
 }
 
 /// Waits for one message, and the descriptor that came with it. Descriptors beyond the first are closed.
-pub(super) fn receive<M: DeserializeOwned>(
+pub(crate) fn receive<M: DeserializeOwned>(
     socket: impl AsFd,
     buffer: &mut Vec<u8>,
 ) -> Result<(M, Option<OwnedFd>), WireError> {

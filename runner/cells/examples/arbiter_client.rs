@@ -1,0 +1,28 @@
+//! Hands a process in at the arbiter of a host, and says what it answers. For tests.
+//!
+//! `arbiter_client SOCKET PID`
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a helper of tests")]
+
+use std::path::PathBuf;
+
+use hotcell_cells::cores::arbiter::GiveCores as _;
+use hotcell_cells::cores::schedule::Request;
+use hotcell_cells::cores::service::client::{Connection, HostArbiter};
+
+fn main() {
+    let mut words = std::env::args_os().skip(1);
+    let socket = PathBuf::from(words.next().unwrap());
+    let pid: i32 = words.next().unwrap().to_str().unwrap().parse().unwrap();
+    let admitted = Connection::open(&socket)
+        .map_err(|error| error.to_string())
+        .and_then(|connection| HostArbiter::new(&socket, connection).map_err(|error| error.to_string()))
+        .and_then(|arbiter| {
+            let claim = arbiter.admit(Request::of(0), pid, "mine");
+            claim.map(|_| ()).map_err(|error| error.to_string())
+        });
+    match admitted {
+        Ok(()) => println!("admitted"),
+        Err(why) => println!("{why}"),
+    }
+}

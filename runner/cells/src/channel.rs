@@ -1,0 +1,374 @@
+//! A cell's control socket as the runner's thread sees it: read and written together with everything that may have to be done
+//! meanwhile (the deadline, a stop request, the error output, what other threads ask).
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::contract::{CellFault, Limit, Operation};
+use crate::cores::arbiter::Claim;
+use crate::process::Interruption;
+use crate::protocol::{ToCell, write_message};
+use crate::remote::{Answer, Remote, Reply, Request};
+use crate::stop::{StopSignal, Urgency};
+use crate::supervise::Child;
+
+/// How long a cell may take to end after it was asked to stop.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long a cell may take to exit by itself after its result came.
+const LAST_BREATH: Duration = Duration::from_secs(2);
+/// How much of a cell's error output is kept: the last bytes.
+const ERROR_TAIL: usize = 8 << 10;
+/// How long is waited before a cell that should listen is told so again: it may have begun to run just then.
+const NUDGE: Duration = Duration::from_millis(5);
+
+/// An operation that the cell was asked for and has not answered.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) operation: Operation,
+    /// Who asked from another thread, and where a context goes then.
+    pub(crate) by: Option<(Request, Reply)>,
+}
+
+/// The control socket, watched together with the deadline, the stop request and the error output.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) child: Child,
+    stop: StopSignal,
+    /// Whether the cell has said that it is ready. Before, a stop request ends it at once.
+    pub(crate) ready: bool,
+    pub(crate) told_to_stop: bool,
+    /// Whether the cell must still be told to stop: never within another message.
+    stop_owed: bool,
+    started: Instant,
+    wall: Duration,
+    pub(crate) cpu_s: u64,
+    deadline: Option<Instant>,
+    pub(crate) interruption: Option<Interruption>,
+    errors: VecDeque<u8>,
+    errors_open: bool,
+    /// Its claim on cores, once it has begun where somebody gives them.
+    pub(crate) place: Option<Box<dyn Claim>>,
+    /// Time of waiting for cores, and of pauses, that was added to the deadline.
+    granted: Duration,
+    /// How much of it was waiting for cores.
+    waited: Duration,
+    /// Since when it has been paused: no wall time passes.
+    paused: Option<Instant>,
+    /// What other threads ask; heard only while `serving`.
+    pub(crate) remote: Remote,
+    pub(crate) serving: bool,
+    pub(crate) asked: Option<Asked>,
+}
+
+impl Channel {
+    /// The channel of a process that was just made.
+    pub(crate) fn new(child: Child, stop: StopSignal, wall: Duration, cpu_s: u64) -> io::Result<Self> {
+        Ok(Self {
+            child,
+            stop,
+            ready: false,
+            told_to_stop: false,
+            stop_owed: false,
+            started: Instant::now(),
+            wall,
+            cpu_s,
+            deadline: None,
+            interruption: None,
+            errors: VecDeque::new(),
+            errors_open: true,
+            place: None,
+            granted: Duration::ZERO,
+            waited: Duration::ZERO,
+            paused: None,
+            remote: Remote::new()?,
+            serving: false,
+            asked: None,
+        })
+    }
+
+    /// The wall time that counts from now on; `at_most` for the first words.
+    pub(crate) fn set_deadline(&mut self, at_most: Duration) {
+        self.deadline = self
+            .started
+            .checked_add(self.wall.min(at_most).saturating_add(self.granted));
+    }
+
+    /// Changes a limit of the running process.
+    pub(crate) fn set_limit(&mut self, limit: Limit) -> io::Result<()> {
+        match limit {
+            Limit::WallMillis(wall) => {
+                self.wall = Duration::from_millis(wall);
+                self.set_deadline(Duration::MAX);
+                Ok(())
+            }
+            Limit::CpuSeconds(most) => {
+                self.cpu_s = most;
+                self.child.limit(libc::RLIMIT_CPU, most)
+            }
+            Limit::AddressSpace(most) => self.child.limit(libc::RLIMIT_AS, most),
+            Limit::Memory(most) => self.child.limit_memory(most),
+        }
+    }
+
+    /// The cell has done an operation: what of it concerns time.
+    pub(crate) fn did(&mut self, operation: Operation) {
+        match operation {
+            Operation::Pause if self.paused.is_none() => self.paused = Some(Instant::now()),
+            Operation::Resume => {
+                if let Some(since) = self.paused.take() {
+                    let more = since.elapsed();
+                    self.granted = self.granted.saturating_add(more);
+                    self.deadline = self.deadline.and_then(|deadline| deadline.checked_add(more));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Begins what other threads ask. Never within another message: only while the cell is listened to.
+    fn serve(&mut self) {
+        while self.serving
+            && let Some((request, reply)) = self.remote.next(self.asked.is_some())
+        {
+            let Some(message) = request.message() else {
+                self.do_alone(&request, &reply);
+                continue;
+            };
+            let operation = request.operation();
+            let mut frame = Vec::new();
+            let whole = write_message(&mut frame, &message).is_ok()
+                && matches!((&self.child.socket).write(&frame), Ok(written) if written == frame.len());
+            if !whole {
+                // The cell has not taken earlier messages: it would not hear this one either.
+                let reason = "the cell does not listen".to_owned();
+                let _ = reply.send(Err(CellFault::Refused { operation, reason }));
+                continue;
+            }
+            self.asked = Some(Asked {
+                operation,
+                by: Some((request, reply)),
+            });
+            self.child.nudge();
+        }
+    }
+
+    /// What needs no word of the cell.
+    fn do_alone(&mut self, request: &Request, reply: &Reply) {
+        let host = |doing| move |source| CellFault::Host { doing, source };
+        let answer = match request {
+            Request::Usage => Ok(Answer::Usage(self.child.usage())),
+            Request::SetLimit(limit) => self
+                .set_limit(*limit)
+                .map(|()| Answer::Done)
+                .map_err(host("changing a limit of a cell")),
+            Request::Stop => {
+                self.tell_to_stop();
+                Ok(Answer::Done)
+            }
+            _ => {
+                self.child.usage();
+                self.interruption.get_or_insert(Interruption::Stopped);
+                self.child.kill();
+                Ok(Answer::Done)
+            }
+        };
+        let _ = reply.send(answer);
+    }
+
+    fn tell_to_stop(&mut self) {
+        if self.told_to_stop {
+            return;
+        }
+        self.told_to_stop = true;
+        self.stop_owed = true;
+        self.did(Operation::Resume);
+        let soon = Instant::now().checked_add(GRACE);
+        self.deadline = match (self.deadline, soon) {
+            (Some(deadline), Some(soon)) => Some(deadline.min(soon)),
+            (deadline, soon) => deadline.or(soon),
+        };
+    }
+
+    /// What stands against going on right now.
+    fn check(&mut self) -> io::Result<()> {
+        match self.stop.urgency() {
+            Urgency::None => {}
+            Urgency::Soon if self.told_to_stop => {}
+            Urgency::Soon if !self.ready => return Err(self.interrupt(Interruption::Stopped)),
+            Urgency::Soon => self.tell_to_stop(),
+            Urgency::Now => return Err(self.interrupt(Interruption::Stopped)),
+        }
+        self.grant_waiting();
+        match self.deadline {
+            Some(deadline) if self.paused.is_none() && Instant::now() >= deadline => {
+                Err(self.interrupt(match self.told_to_stop {
+                    true => Interruption::Stopped,
+                    false => Interruption::WallTime,
+                }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Wall time in which the cell stood still because it was not its turn is not its own.
+    fn grant_waiting(&mut self) {
+        if let (Some(deadline), Some(place), false) = (self.deadline, &self.place, self.told_to_stop)
+            && Instant::now() >= deadline
+        {
+            let waited = place.waited();
+            let more = waited.saturating_sub(self.waited);
+            self.waited = waited;
+            self.granted = self.granted.saturating_add(more);
+            self.deadline = deadline.checked_add(more);
+        }
+    }
+
+    /// Tells the cell to stop, where that is owed. Small enough for an empty socket buffer; if it is full, the deadline holds.
+    fn pass_stop_on(&mut self) {
+        let mut frame = Vec::new();
+        if std::mem::take(&mut self.stop_owed) && write_message(&mut frame, &ToCell::Stop).is_ok() {
+            let _ = (&self.child.socket).write(&frame);
+            self.child.nudge();
+        }
+    }
+
+    fn interrupt(&mut self, why: Interruption) -> io::Error {
+        self.interruption = Some(why);
+        io::Error::from(io::ErrorKind::TimedOut)
+    }
+
+    /// Waits until the socket is ready for `wanted`, or something else is to be done.
+    fn wait(&mut self, wanted: PollFlags) -> io::Result<()> {
+        self.check()?;
+        let mut left = self
+            .deadline
+            .filter(|_| self.paused.is_none())
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let nudging = self.asked.is_some() || self.told_to_stop;
+        if nudging {
+            left = Some(left.unwrap_or(NUDGE).min(NUDGE));
+        }
+        let left = match left {
+            // One more, so that the deadline has passed when the time is up.
+            Some(left) => {
+                PollTimeout::try_from(left.as_millis().saturating_add(1)).unwrap_or(PollTimeout::MAX)
+            }
+            None => PollTimeout::NONE,
+        };
+        let mut watched = vec![
+            PollFd::new(self.child.socket.as_fd(), wanted),
+            PollFd::new(self.stop.now(), PollFlags::POLLIN),
+        ];
+        if self.serving {
+            watched.push(PollFd::new(self.remote.wake(), PollFlags::POLLIN));
+        }
+        if !self.told_to_stop {
+            watched.push(PollFd::new(self.stop.soon(), PollFlags::POLLIN));
+        }
+        if self.errors_open {
+            watched.push(PollFd::new(self.child.errors.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut watched, left) {
+            Ok(0) if nudging => self.child.nudge(),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.drain_errors();
+        self.check()
+    }
+
+    /// Keeps the tail of the error output.
+    pub(crate) fn drain_errors(&mut self) {
+        let mut chunk = [0; 4096];
+        // A bounded number of reads, so that a cell that floods its error output does not hold us here.
+        for _ in 0..16 {
+            if !self.errors_open {
+                return;
+            }
+            match self.child.errors.read(&mut chunk) {
+                Ok(0) => self.errors_open = false,
+                Ok(read) => {
+                    self.errors.extend(chunk.iter().take(read));
+                    let excess = self.errors.len().saturating_sub(ERROR_TAIL);
+                    self.errors.drain(..excess);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => self.errors_open = false,
+            }
+        }
+    }
+
+    pub(crate) fn error_text(&self) -> String {
+        let bytes: Vec<u8> = self.errors.iter().copied().collect();
+        hotcell_schema::guest::text(&bytes)
+    }
+
+    /// Ends the cell after it said its last word. One that takes turns is not given another only to exit.
+    pub(crate) fn dismiss(&mut self) {
+        match self.place {
+            Some(_) => self.child.kill(),
+            None => self.release(),
+        }
+    }
+
+    /// Lets go of the cell: it may exit now by itself; it is killed when it does not.
+    pub(crate) fn release(&mut self) {
+        let _ = self.child.socket.shutdown(std::net::Shutdown::Both);
+        let until = Instant::now().checked_add(LAST_BREATH);
+        // The error output closes when the process ends: that is waited for, without asking again and again.
+        while self.errors_open && until.is_some_and(|until| Instant::now() < until) {
+            let mut watched = [PollFd::new(self.child.errors.as_fd(), PollFlags::POLLIN)];
+            let left = until.map_or(0, |until| {
+                until.saturating_duration_since(Instant::now()).as_millis()
+            });
+            let timeout = PollTimeout::try_from(left.saturating_add(1)).unwrap_or(PollTimeout::MAX);
+            let _ = poll(&mut watched, timeout);
+            self.drain_errors();
+        }
+        if !self.child.has_ended() && self.errors_open {
+            self.child.kill();
+        }
+        if self.stop.urgency() == Urgency::Now {
+            self.child.kill();
+        }
+    }
+}
+
+impl Read for Channel {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // Also for a cell that never leaves us waiting.
+            self.check()?;
+            self.pass_stop_on();
+            self.serve();
+            match (&self.child.socket).read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::POLLIN)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Write for Channel {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            self.check()?;
+            match (&self.child.socket).write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::POLLOUT)?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

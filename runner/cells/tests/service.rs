@@ -1,0 +1,406 @@
+//! The arbiter of a host as a service: who does not speak its language, floods it, or hands in what is not theirs.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use hotcell_cells::cores::arbiter::{Claim as _, EndedBy, GiveCores as _};
+use hotcell_cells::cores::duties::Duties;
+use hotcell_cells::cores::schedule::{Doing, Request};
+use hotcell_cells::cores::service::client::{ClientError, Connection, HostArbiter};
+use hotcell_cells::cores::service::policy::{HostUser, Quota};
+use hotcell_cells::cores::service::wire::{Act, MAX_PACKET, Which};
+use hotcell_cells::cores::service::{By, Deed, Record, server};
+use hotcell_cells::cores::topology::Topology;
+use hotcell_cells::stop::StopSignal;
+use hotcell_schema::manifest::Cores;
+use hotcell_schema::manifest::later::OnSmallHost;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket};
+
+/// What was written down.
+type Deeds = Arc<Mutex<Vec<Deed>>>;
+
+struct Notes(Deeds);
+
+impl Record for Notes {
+    fn record(&mut self, _: &By, deed: &Deed, reason: Option<&str>) -> Result<(), String> {
+        if reason == Some("full") {
+            return Err("the disk is full".into());
+        }
+        self.0.lock().unwrap().push(deed.clone());
+        Ok(())
+    }
+}
+
+/// A service in this process, with the caller as one user beside root.
+struct Service {
+    folder: tempfile::TempDir,
+    stop: StopSignal,
+    thread: Option<JoinHandle<()>>,
+    deeds: Deeds,
+}
+
+impl Service {
+    fn start(quota: Quota) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let topology = Topology::of_this_host().unwrap();
+        let wanted = Cores {
+            on_small_host: Some(OnSmallHost::Share),
+            ..Cores::default()
+        };
+        let duties = Duties::plan(&wanted, &topology).unwrap();
+        let own = nix::unistd::getuid().as_raw();
+        let user = |name: &str, admin, quota| HostUser {
+            name: name.into(),
+            admin,
+            quota,
+        };
+        let users = BTreeMap::from([
+            (own, user("own", true, quota)),
+            (1501, user("ci", false, Quota::default())),
+        ]);
+        let deeds = Deeds::default();
+        let stop = StopSignal::new().unwrap();
+        let host = server::Host {
+            duties,
+            topology,
+            cells: NonZeroUsize::new(100).unwrap(),
+            users,
+            fallbacks: Vec::new(),
+            socket: folder.path().join("socket"),
+            kept: folder.path().join("kept.json"),
+            record: Box::new(Notes(Arc::clone(&deeds))),
+        };
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let theirs = stop.clone();
+        let thread = std::thread::spawn(move || {
+            server::serve(host, &theirs, || ready.send(()).unwrap()).unwrap();
+        });
+        is_ready.recv_timeout(Duration::from_secs(60)).unwrap();
+        Self {
+            folder,
+            stop,
+            thread: Some(thread),
+            deeds,
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::open(&self.socket()).unwrap()
+    }
+
+    fn arbiter(&self) -> HostArbiter {
+        HostArbiter::new(&self.socket(), self.connect()).unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.stop.request();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+/// A process that computes until it is killed.
+struct Spinner(Child);
+
+impl Spinner {
+    fn new() -> Self {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A socket on which anything can be said.
+fn raw(path: &Path) -> std::os::fd::OwnedFd {
+    let made = socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .unwrap();
+    connect(
+        std::os::fd::AsRawFd::as_raw_fd(&made),
+        &UnixAddr::new(path).unwrap(),
+    )
+    .unwrap();
+    made
+}
+
+fn say(to: &std::os::fd::OwnedFd, bytes: &[u8]) -> String {
+    use std::os::fd::AsRawFd as _;
+    let mut answer = vec![0; MAX_PACKET];
+    if send(to.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL).is_err() {
+        return "closed".into();
+    }
+    match recv(to.as_raw_fd(), &mut answer, MsgFlags::empty()) {
+        Ok(0) | Err(_) => "closed".into(),
+        Ok(length) => String::from_utf8(answer[..length].to_vec()).unwrap(),
+    }
+}
+
+const HELLO: &[u8] = br#"{"hello":{"protocol":1}}"#;
+
+#[test]
+fn who_does_not_speak_its_language_is_told_and_shown_out() {
+    let service = Service::start(Quota::default());
+    for (said, told) in [
+        (&b"{"[..], "unreadable"),
+        (b"[]", "unreadable"),
+        (b"{\"hello\":{\"protocol\":1,\"more\":1}}", "unreadable"),
+        (b"{\"hello\":{\"protocol\":2}}", "speaks version 1"),
+        (b"\"locks\"", "say `hello` first"),
+        (b"{\"cells\":{\"from\":0}}", "say `hello` first"),
+        (b"\xff\xfe", "unreadable"),
+    ] {
+        let visitor = raw(&service.socket());
+        let answer = say(&visitor, said);
+        assert!(answer.contains("refused") && answer.contains(told), "{answer}");
+        assert_eq!(say(&visitor, HELLO), "closed");
+    }
+    let visitor = raw(&service.socket());
+    assert!(say(&visitor, HELLO).starts_with(r#"{"welcome""#));
+    // After that, what is refused is refused, and the next question is answered.
+    for (said, told) in [
+        (&br#"{"admit":{"request":{"user":0,"cores":1,"hold":"turns","priority":"normal","weight":100,"memory":0},"name":"x"}}"#[..], "no pidfd"),
+        (br#"{"look":{"cell":7}}"#, "no cell 7"),
+        (br#"{"leave":{"cell":7}}"#, "no cell 7"),
+        (br#"{"act":{"act":{"kill":{"process":1}},"reason":null}}"#, "no such cell"),
+        (br#"{"act":{"act":{"reclaim":4000},"reason":null}}"#, "not in the pool"),
+        (br#"{"act":{"act":{"slice":1},"reason":null}}"#, "at least 100us"),
+        (br#"{"act":{"act":{"unban":1501},"reason":null}}"#, "not banned"),
+    ] {
+        let answer = say(&visitor, said);
+        assert!(answer.contains("refused") && answer.contains(told), "{answer}");
+    }
+    let long = vec![b' '; MAX_PACKET + 1];
+    assert!(say(&visitor, &long).contains("more than"));
+    assert_eq!(say(&visitor, HELLO), "closed");
+    assert!(service.connect().cells().unwrap().is_empty());
+}
+
+#[test]
+fn who_floods_it_is_held_back_and_others_are_served() {
+    let service = Service::start(Quota::default());
+    let visitor = raw(&service.socket());
+    say(&visitor, HELLO);
+    let begun = Instant::now();
+    let mut asked = 0;
+    while begun.elapsed() < Duration::from_secs(3) {
+        assert!(say(&visitor, br#"{"cells":{"from":0}}"#).starts_with(r#"{"cells""#));
+        asked += 1;
+    }
+    assert!(asked <= 4 * 2_000 + 4, "{asked} in three seconds");
+    let others = Instant::now();
+    assert!(service.connect().cells().unwrap().is_empty());
+    assert!(others.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_cell_ends_with_its_connection_and_a_process_is_one_cell_only() {
+    let service = Service::start(Quota::default());
+    let mut spinner = Spinner::new();
+    let arbiter = service.arbiter();
+    let claim = arbiter.admit(Request::of(0), spinner.pid(), "spinner").unwrap();
+    let twice = arbiter.admit(Request::of(0), spinner.pid(), "again").unwrap_err();
+    assert!(twice.to_string().contains("is a cell already"), "{twice}");
+    let gone = arbiter.admit(Request::of(0), i32::MAX, "nobody").unwrap_err();
+    assert!(gone.to_string().contains("opening"), "{gone}");
+    until("it runs", || {
+        let cells = service.connect().cells().unwrap();
+        matches!(cells[0].doing, Doing::Running(_)) && cells[0].name == "spinner"
+    });
+    let mut locks = service.connect();
+    let held = locks.locks().unwrap().holders();
+    assert!(held.iter().any(|(_, holder)| holder.pid() == spinner.0.id()));
+    assert!(
+        !arbiter
+            .turns()
+            .unwrap()
+            .0
+            .iter()
+            .any(|turn| turn.cell != claim.cell())
+    );
+    // A runner that dies has no time to say so.
+    std::mem::forget(claim);
+    drop(arbiter);
+    until("it is ended", || spinner.has_ended());
+    until("it is forgotten", || {
+        service.connect().cells().unwrap().is_empty()
+    });
+    assert!(service.connect().locks().unwrap().holders().is_empty());
+}
+
+#[test]
+fn what_cannot_be_written_down_is_not_done() {
+    let service = Service::start(Quota::default());
+    let spinner = Spinner::new();
+    let arbiter = service.arbiter();
+    let claim = arbiter.admit(Request::of(0), spinner.pid(), "spinner").unwrap();
+    let mut admin = service.connect();
+    let refused = admin.act(Act::Ban(1501), Some("full")).unwrap_err();
+    assert!(refused.to_string().contains("the disk is full"), "{refused}");
+    assert!(admin.users().unwrap().iter().all(|user| user.banned.is_none()));
+    admin.act(Act::Ban(1501), Some("spam")).unwrap();
+    assert_eq!(
+        admin
+            .users()
+            .unwrap()
+            .iter()
+            .find(|user| user.uid == 1501)
+            .unwrap()
+            .banned
+            .as_deref(),
+        Some("spam")
+    );
+    // One's own cells are one's own affair: nothing is written down of them.
+    let before = service.deeds.lock().unwrap().len();
+    assert_eq!(
+        admin
+            .act(Act::Kill(Which::Process(spinner.0.id())), None)
+            .unwrap(),
+        1
+    );
+    assert_eq!(service.deeds.lock().unwrap().len(), before);
+    until(
+        "it is told",
+        || matches!(claim.ended_by(), Some(EndedBy::Order(why)) if why == "killed by `own`"),
+    );
+}
+
+#[test]
+fn quotas_hold_while_cells_run() {
+    let service = Service::start(Quota {
+        wall_time: Some(200_000_000),
+        memory: Some(1 << 30),
+        ..Quota::default()
+    });
+    let spinner = Spinner::new();
+    let arbiter = service.arbiter();
+    let unsaid = arbiter
+        .admit(Request::of(0), spinner.pid(), "spinner")
+        .unwrap_err();
+    assert!(unsaid.to_string().contains("say how much memory"), "{unsaid}");
+    let much = Request {
+        memory: 2 << 30,
+        ..Request::of(0)
+    };
+    let refused = arbiter.admit(much, spinner.pid(), "spinner").unwrap_err();
+    assert!(refused.to_string().contains("may use 1073741824"), "{refused}");
+    let some = Request {
+        memory: 1 << 29,
+        ..Request::of(0)
+    };
+    let claim = arbiter.admit(some, spinner.pid(), "spinner").unwrap();
+    until("it ran for too long", || claim.ended_by().is_some());
+    assert_eq!(
+        claim.ended_by(),
+        Some(EndedBy::Order("a cell of user `own` may run for 0 s".into()))
+    );
+    // One that says it needs little, and takes more.
+    let greedy = Spinner::new();
+    let little = Request {
+        memory: 4096,
+        ..Request::of(0)
+    };
+    let claim = arbiter.admit(little, greedy.pid(), "greedy").unwrap();
+    until("it took too much", || claim.ended_by().is_some());
+    let Some(EndedBy::Order(why)) = claim.ended_by() else {
+        unreachable!()
+    };
+    assert!(why.contains("asked for 4096 bytes of memory"), "{why}");
+    let deeds = service.deeds.lock().unwrap();
+    assert_eq!(
+        deeds
+            .iter()
+            .filter(|deed| matches!(deed, Deed::Exceeded { .. }))
+            .count(),
+        2,
+        "{deeds:?}"
+    );
+}
+
+#[test]
+fn nobody_hands_in_what_belongs_to_others() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can be two users");
+        return;
+    }
+    let service = Service::start(Quota::default());
+    let mut spinner = Spinner::new();
+    let mut own = std::env::current_exe().unwrap();
+    own.pop();
+    own.pop();
+    // The test's folder may be closed to others: they get a copy.
+    let client = service.folder.path().join("arbiter_client");
+    std::fs::copy(own.join("examples/arbiter_client"), &client).unwrap();
+    let visit = |uid: u32| {
+        let mut command = Command::new(&client);
+        command.arg(service.socket()).arg(spinner.0.id().to_string());
+        String::from_utf8(command.uid(uid).output().unwrap().stdout).unwrap()
+    };
+    assert!(visit(1501).contains("is not of uid 1501"), "{}", visit(1501));
+    assert!(visit(1502).contains("is no user of this host"), "{}", visit(1502));
+    assert!(!spinner.has_ended());
+    let state = std::fs::read_to_string(format!("/proc/{}/stat", spinner.pid())).unwrap();
+    assert!(!state.contains(") T "), "it was never made to stand still");
+}
+
+#[test]
+fn too_many_connections_of_one_user_are_closed() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: root alone has no bound of its own, and is needed here");
+        return;
+    }
+    let service = Service::start(Quota::default());
+    // Root's are bounded by those of all.
+    let mut open = Vec::new();
+    let mut closed = 0;
+    for _ in 0..600 {
+        match Connection::open(&service.socket()) {
+            Ok(connection) => open.push(connection),
+            Err(ClientError::Wire(_)) => closed += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(closed >= 600 - 512, "{closed}");
+    drop(open);
+    until("room again", || Connection::open(&service.socket()).is_ok());
+}

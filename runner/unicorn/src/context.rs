@@ -1,0 +1,358 @@
+//! A run as one piece of bytes: the kernel, every machine's registers, and the pages of memory that are not zero.
+//!
+//! The bytes lie in a memory file: a head, the state (postcard), and behind it, from a page's beginning on, pages of guest
+//! memory in the order in which the state names them. Going on maps long runs of pages privately from the file, so that they
+//! cost nothing until they are written; short ones are copied. Everything in the bytes is hostile: they may come from a
+//! file that somebody wrote, and are read in a confined process only.
+
+use std::{cell::RefCell, fs::File, os::unix::fs::FileExt, rc::Rc};
+
+use hotcell_kernel::machine::{MachineError, SpaceId};
+use serde::{Deserialize, Serialize};
+use unicorn_engine::Prot;
+
+use crate::{
+    driver::Pool,
+    machine::{Guest, Mapped, UnicornMachine, failed},
+    memory_unsafe::{self, PAGE, Window},
+    saved::{Foreign, Saved},
+    written::Written,
+};
+
+/// First bytes of the head.
+const MARK: [u8; 8] = *b"hcuctx01";
+/// Bytes of the head: the mark, and three numbers (little-endian u64): bytes of the state, where pages begin, how many.
+const HEAD: u64 = 32;
+/// Runs of fewer pages are copied: a mapping of its own costs about as much as copying so many.
+const MAPPED_FROM: u64 = 16;
+/// Greatest number of regions of one machine (the kernel allows fewer).
+const MAX_REGIONS: usize = 20_000;
+/// Greatest number of machines.
+const MAX_MACHINES: usize = 4096;
+
+/// All of a run but its pages.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// The kernel's own bytes.
+    pub(crate) kernel: Vec<u8>,
+    /// The machine that is in the middle of a step, and the one that ran last.
+    pub(crate) running: Option<u32>,
+    pub(crate) last: Option<u32>,
+    /// Whether the step counts, and what was counted since the kernel was told.
+    pub(crate) counting: bool,
+    pub(crate) blocks: u64,
+    pub(crate) instructions: u64,
+    pub(crate) budget: u64,
+    machines: Vec<State>,
+}
+
+/// One machine but its pages.
+#[derive(Serialize, Deserialize)]
+struct State {
+    space: u32,
+    registers: Foreign,
+    resume: Option<u64>,
+    executable: Vec<(u64, u64)>,
+    counting: bool,
+    written: Written,
+    parent: Option<(Vec<Mapped>, Written)>,
+    copying: bool,
+    ran: bool,
+    /// Start, length, protection.
+    regions: Vec<(u64, u64, u32)>,
+    /// Runs of pages that are not zero: start, how many.
+    pages: Vec<(u64, u64)>,
+}
+
+fn wrong(what: &str) -> MachineError {
+    MachineError(format!("the saved context: {what}"))
+}
+
+impl Run {
+    /// What is to be said of a run apart from its machines.
+    pub(crate) fn new(kernel: Vec<u8>) -> Self {
+        Self {
+            kernel,
+            running: None,
+            last: None,
+            counting: false,
+            blocks: 0,
+            instructions: 0,
+            budget: 0,
+            machines: Vec::new(),
+        }
+    }
+
+    /// Writes it, with all machines, into a file at `start`, where there is `room`. Gives how many bytes.
+    pub(crate) fn write(
+        mut self,
+        pool: &Pool,
+        file: &File,
+        start: u64,
+        room: u64,
+    ) -> Result<u64, MachineError> {
+        for (space, machine) in pool.machines() {
+            self.machines.push(state(space, machine)?);
+        }
+        let bytes = postcard::to_stdvec(&self).map_err(|error| wrong(&error.to_string()))?;
+        let pages_at = HEAD.saturating_add(bytes.len() as u64).next_multiple_of(PAGE);
+        let pages = self.machines.iter().flat_map(|state| &state.pages);
+        let count = pages.map(|(_, count)| *count).fold(0u64, u64::saturating_add);
+        let length = pages_at.saturating_add(count.saturating_mul(PAGE));
+        if length > room {
+            return Err(MachineError(format!(
+                "a context of {length} bytes; there is room for {room}"
+            )));
+        }
+        let full = || wrong("it does not fit");
+        let mut window = Window::new(file, start, length)?;
+        let mut head = MARK.to_vec();
+        for number in [bytes.len() as u64, pages_at, count] {
+            head.extend(number.to_le_bytes());
+        }
+        window.put(0, &head).ok_or_else(full)?;
+        window.put(HEAD, &bytes).ok_or_else(full)?;
+        let filled = HEAD.saturating_add(bytes.len() as u64);
+        let rest = vec![0; (pages_at - filled) as usize];
+        window.put(filled, &rest).ok_or_else(full)?;
+        let mut at = pages_at;
+        for (state, (_, machine)) in self.machines.iter().zip(pool.machines()) {
+            let memory = &machine.uc.get_data().memory;
+            for (start, count) in &state.pages {
+                let bytes = memory.bytes(*start, count * PAGE).ok_or_else(full)?;
+                window.put(at, bytes).ok_or_else(full)?;
+                at = at.saturating_add(bytes.len() as u64);
+            }
+        }
+        Ok(length)
+    }
+
+    /// Reads it from a file at `start`, where `length` bytes are its own, and makes the pool's machines as they were. They
+    /// may have `room` bytes of memory together. The file must not change as long as they live.
+    pub(crate) fn read(
+        pool: &mut Pool,
+        file: &File,
+        start: u64,
+        length: u64,
+        room: u64,
+    ) -> Result<Self, MachineError> {
+        let read = |at: u64, into: &mut [u8]| {
+            file.read_exact_at(into, start.saturating_add(at))
+                .map_err(|error| wrong(&error.to_string()))
+        };
+        let mut head = [0; HEAD as usize];
+        if length < HEAD {
+            return Err(wrong("it is too short"));
+        }
+        read(0, &mut head)?;
+        let (mark, numbers) = head.split_at(MARK.len());
+        let mut numbers = numbers
+            .chunks_exact(8)
+            .filter_map(|number| Some(u64::from_le_bytes(number.try_into().ok()?)));
+        let (Some(size), Some(pages_at), Some(count)) = (numbers.next(), numbers.next(), numbers.next())
+        else {
+            return Err(wrong("it is too short"));
+        };
+        let end = count
+            .checked_mul(PAGE)
+            .and_then(|pages| pages.checked_add(pages_at));
+        if mark != MARK
+            || HEAD.checked_add(size).is_none_or(|end| end > pages_at)
+            || !pages_at.is_multiple_of(PAGE)
+            || end != Some(length)
+        {
+            return Err(wrong("its head does not fit its length"));
+        }
+        let mut bytes = vec![0; usize::try_from(size).map_err(|_| wrong("it is too long"))?];
+        read(HEAD, &mut bytes)?;
+        let mut run: Self = postcard::from_bytes(&bytes).map_err(|error| wrong(&error.to_string()))?;
+        drop(bytes);
+        if run.machines.len() > MAX_MACHINES {
+            return Err(wrong("too many machines"));
+        }
+        let mut before = pool.take_machines();
+        let mut pages = Pages {
+            file,
+            at: start.saturating_add(pages_at),
+            left: count,
+        };
+        let mut room = room;
+        for state in std::mem::take(&mut run.machines) {
+            let space = SpaceId(state.space);
+            // One that is there already is used again: making one costs more than all else here.
+            let machine = match before.remove(&space) {
+                Some(machine) if machine.uc.get_data().counting == state.counting => machine,
+                _ => pool.make()?,
+            };
+            let machine = state.give(machine, &mut pages, &mut room)?;
+            if pool.put(space, machine) {
+                return Err(wrong("two machines of one number"));
+            }
+        }
+        Ok(run)
+    }
+}
+
+/// What a machine is, and which of its pages are not zero.
+fn state(space: SpaceId, machine: &UnicornMachine<'static>) -> Result<State, MachineError> {
+    const ZERO: [u8; PAGE as usize] = [0; PAGE as usize];
+    let guest = machine.uc.get_data();
+    let blocks: Vec<(u64, u64)> = guest.memory.blocks().collect();
+    let ours = |begin: u64| {
+        let before = blocks.partition_point(|(start, _)| *start <= begin);
+        let block = before.checked_sub(1).and_then(|at| blocks.get(at));
+        block.is_some_and(|(start, length)| begin - start < *length)
+    };
+    let mut regions = Vec::new();
+    let mut pages: Vec<(u64, u64)> = Vec::new();
+    let mut all = machine.uc.mem_regions().map_err(failed("listing memory"))?;
+    all.sort_by_key(|region| region.begin);
+    for region in all.into_iter().filter(|region| ours(region.begin)) {
+        let length = (region.end - region.begin).saturating_add(1);
+        regions.push((region.begin, length, region.perms));
+        let bytes = guest
+            .memory
+            .bytes(region.begin, length)
+            .ok_or_else(|| wrong("a region that is not in one piece"))?;
+        for (at, page) in (region.begin..)
+            .step_by(PAGE as usize)
+            .zip(bytes.chunks(PAGE as usize))
+        {
+            if page == ZERO {
+                continue;
+            }
+            match pages.last_mut() {
+                // A run lies within one region.
+                Some((start, count)) if *start + *count * PAGE == at && *start >= region.begin => *count += 1,
+                _ => pages.push((at, 1)),
+            }
+        }
+    }
+    Ok(State {
+        space: space.0,
+        registers: Saved::whole(&machine.uc, &guest.first)?.foreign(),
+        resume: guest.resume,
+        executable: guest.executable.clone(),
+        counting: guest.counting,
+        written: guest.written.borrow().clone(),
+        parent: guest.parent.clone(),
+        copying: guest.copying,
+        ran: guest.ran,
+        regions,
+        pages,
+    })
+}
+
+/// The pages of a file, one after the other.
+struct Pages<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl Pages<'_> {
+    fn give(&mut self, guest: &mut Guest, start: u64, count: u64) -> Result<(), MachineError> {
+        self.left = self
+            .left
+            .checked_sub(count)
+            .ok_or_else(|| wrong("more pages than it has"))?;
+        let length = count.saturating_mul(PAGE);
+        if count >= MAPPED_FROM {
+            guest.memory.share(start, length, self.file, self.at)?;
+        } else {
+            guest.memory.fill(start, length, self.file, self.at)?;
+        }
+        self.at = self.at.saturating_add(length);
+        Ok(())
+    }
+}
+
+impl State {
+    /// Makes a machine be like this.
+    fn give(
+        self,
+        mut machine: UnicornMachine<'static>,
+        pages: &mut Pages<'_>,
+        room: &mut u64,
+    ) -> Result<UnicornMachine<'static>, MachineError> {
+        let uc = &mut machine.uc;
+        memory_unsafe::unmap_all(uc)?;
+        uc.ctl_flush_tb().map_err(failed("dropping translations"))?;
+        uc.ctl_flush_tlb().map_err(failed("dropping addresses"))?;
+        if self.regions.len() > MAX_REGIONS {
+            return Err(wrong("too many regions"));
+        }
+        for (start, length, protection) in &self.regions {
+            *room = room
+                .checked_sub(*length)
+                .ok_or_else(|| wrong("more memory than the job may have"))?;
+            memory_unsafe::map(uc, *start, *length, Prot(*protection & Prot::ALL.0))?;
+        }
+        for (start, count) in &self.pages {
+            pages.give(uc.get_data_mut(), *start, *count)?;
+        }
+        machine.apply(&Saved::Foreign(self.registers))?;
+        if self.counting {
+            machine.count_blocks()?;
+        }
+        let guest = machine.uc.get_data_mut();
+        guest.resume = self.resume;
+        guest.executable = self.executable;
+        guest.written = RefCell::new(self.written);
+        guest.parent = self.parent;
+        guest.copying = self.copying;
+        guest.ran = self.ran;
+        // Unicorn reports no block that an instance runs first.
+        guest.unreported = self.ran;
+        guest.stop = None;
+        guest.access = None;
+        Ok(machine)
+    }
+}
+
+/// The file with room for contexts, used by halves: what memory is still mapped from is never written over.
+pub(crate) struct Area {
+    file: Rc<File>,
+    half: u64,
+    /// The context that was kept last: where it begins, and its length.
+    kept: Option<(u64, u64)>,
+    /// Where memory may be mapped from now.
+    mapped: Option<u64>,
+}
+
+impl Area {
+    /// An area of so many bytes in all.
+    pub(crate) fn new(file: File, length: u64) -> Self {
+        Self {
+            file: Rc::new(file),
+            half: (length / 2) & !(PAGE - 1),
+            kept: None,
+            mapped: None,
+        }
+    }
+
+    /// Whether a context was kept.
+    pub(crate) fn has_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Keeps a run. Gives where it begins and its length.
+    pub(crate) fn keep(&mut self, run: Run, pool: &Pool) -> Result<(u64, u64), MachineError> {
+        let start = match self.mapped {
+            Some(0) => self.half,
+            _ => 0,
+        };
+        // What was kept in this half is gone from here on.
+        self.kept = self.kept.filter(|(kept, _)| *kept != start);
+        let length = run.write(pool, &self.file, start, self.half)?;
+        self.kept = Some((start, length));
+        Ok((start, length))
+    }
+
+    /// The run that was kept last, with its machines in the pool.
+    pub(crate) fn load(&mut self, pool: &mut Pool, room: u64) -> Option<Result<Run, MachineError>> {
+        let (start, length) = self.kept?;
+        self.mapped = Some(start);
+        Some(Run::read(pool, &Rc::clone(&self.file), start, length, room))
+    }
+}

@@ -1,0 +1,252 @@
+//! Guest memory: mappings of this process that the emulator is lent.
+//!
+//! So memory can come from a file without a copy: pages of a saved context or of a payload are mapped privately, shared by
+//! every cell until the guest writes them. What the guest maps otherwise is anonymous. The mappings belong to an instance's
+//! [`Memory`] and go after the instance.
+#![allow(unsafe_code)]
+
+use std::{collections::BTreeMap, fs::File, io, os::fd::AsRawFd, ptr::NonNull};
+
+use hotcell_kernel::machine::MachineError;
+use unicorn_engine::{Prot, Unicorn};
+
+use crate::machine::{Guest, failed};
+
+/// Bytes of a page of the host and, here, of every guest.
+pub(crate) const PAGE: u64 = 0x1000;
+
+/// One mapping: its length and where it stands in this process.
+struct Block {
+    length: u64,
+    host: NonNull<u8>,
+}
+
+/// All of an instance's memory, by guest address.
+#[derive(Default)]
+pub(crate) struct Memory(BTreeMap<u64, Block>);
+
+fn cannot(what: &str) -> MachineError {
+    MachineError(format!("{what}: {}", io::Error::last_os_error()))
+}
+
+fn size(length: u64) -> Result<usize, MachineError> {
+    usize::try_from(length).map_err(|_| MachineError("memory beyond this host's".to_owned()))
+}
+
+/// Maps zeroed memory into an instance.
+pub(crate) fn map(
+    uc: &mut Unicorn<'_, Guest>,
+    start: u64,
+    length: u64,
+    protection: Prot,
+) -> Result<(), MachineError> {
+    // SAFETY: a new anonymous mapping at a place that the kernel chooses.
+    let host = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size(length)?,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        )
+    };
+    if host == libc::MAP_FAILED {
+        return Err(cannot("memory for the guest"));
+    }
+    let host = NonNull::new(host.cast::<u8>()).ok_or_else(|| cannot("memory for the guest"))?;
+    let memory = &mut uc.get_data_mut().memory;
+    // The blocks own the mapping from here on, also when the emulator refuses it.
+    memory.0.insert(start, Block { length, host });
+    // SAFETY: the mapping is `length` bytes long, and stays until the emulator has been told to unmap it or is gone.
+    let mapped = unsafe { uc.mem_map_ptr(start, length, protection, host.as_ptr().cast()) };
+    if mapped.is_err() {
+        uc.get_data_mut().memory.remove(start, length);
+    }
+    mapped.map_err(failed("mapping memory"))
+}
+
+/// Unmaps a range of an instance.
+pub(crate) fn unmap(uc: &mut Unicorn<'_, Guest>, start: u64, length: u64) -> Result<(), MachineError> {
+    uc.mem_unmap(start, length).map_err(failed("unmapping memory"))?;
+    uc.get_data_mut().memory.remove(start, length);
+    Ok(())
+}
+
+/// Unmaps everything that [`map`] mapped.
+pub(crate) fn unmap_all(uc: &mut Unicorn<'_, Guest>) -> Result<(), MachineError> {
+    let all: Vec<(u64, u64)> = uc.get_data().memory.blocks().collect();
+    for (start, length) in all {
+        unmap(uc, start, length)?;
+    }
+    Ok(())
+}
+
+impl Memory {
+    /// All blocks: start and length.
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.0.iter().map(|(start, block)| (*start, block.length))
+    }
+
+    fn remove(&mut self, start: u64, length: u64) {
+        let end = start.saturating_add(length);
+        let touched: Vec<u64> = self
+            .0
+            .range(..end)
+            .rev()
+            .take_while(|(at, block)| at.saturating_add(block.length) > start)
+            .map(|(at, _)| *at)
+            .collect();
+        for at in touched {
+            let Some(block) = self.0.remove(&at) else { continue };
+            let block_end = at.saturating_add(block.length);
+            let (first, last) = (at.max(start), block_end.min(end));
+            // SAFETY: the part lies within the block, which nothing uses any more: the emulator has unmapped the range.
+            unsafe {
+                let part = block.host.as_ptr().add((first - at) as usize);
+                libc::munmap(part.cast(), (last - first) as usize);
+            }
+            if at < first {
+                let length = first - at;
+                self.0.insert(
+                    at,
+                    Block {
+                        length,
+                        host: block.host,
+                    },
+                );
+            }
+            if last < block_end {
+                // SAFETY: the rest begins within the same mapping.
+                let host = unsafe { block.host.add((last - at) as usize) };
+                let length = block_end - last;
+                self.0.insert(last, Block { length, host });
+            }
+        }
+    }
+
+    /// Where a range stands, if one block holds all of it.
+    fn place(&self, start: u64, length: u64) -> Option<NonNull<u8>> {
+        let (at, block) = self.0.range(..=start).next_back()?;
+        let inside = start.checked_sub(*at)?;
+        let end = inside.checked_add(length)?;
+        // SAFETY: checked to lie within the block.
+        (end <= block.length).then(|| unsafe { block.host.add(inside as usize) })
+    }
+
+    /// The bytes of a range that one block holds. The guest must not run meanwhile.
+    pub(crate) fn bytes(&self, start: u64, length: u64) -> Option<&[u8]> {
+        let place = self.place(start, length)?;
+        // SAFETY: mapped readable for as long as the block is there; only the emulator writes it, and it does not run while
+        // its data is borrowed.
+        Some(unsafe { std::slice::from_raw_parts(place.as_ptr(), usize::try_from(length).ok()?) })
+    }
+
+    /// Makes pages of one block be those of a file, until they are written. The file must not change or shrink.
+    pub(crate) fn share(
+        &mut self,
+        start: u64,
+        length: u64,
+        file: &File,
+        offset: u64,
+    ) -> Result<(), MachineError> {
+        let outside = || MachineError("pages outside of the guest's memory".to_owned());
+        let place = self.place(start, length).ok_or_else(outside)?;
+        if !(place.as_ptr() as u64 | length | offset).is_multiple_of(PAGE) {
+            return Err(outside());
+        }
+        let offset = libc::off_t::try_from(offset).map_err(|_| outside())?;
+        // SAFETY: replaces pages of a block of our own by as many others of the same access; the emulator knows them by
+        // their address alone.
+        let mapped = unsafe {
+            libc::mmap(
+                place.as_ptr().cast(),
+                size(length)?,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_FIXED | libc::MAP_NORESERVE,
+                file.as_raw_fd(),
+                offset,
+            )
+        };
+        match mapped {
+            libc::MAP_FAILED => Err(cannot("mapping pages of a file")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fills a range of one block from a file.
+    pub(crate) fn fill(
+        &mut self,
+        start: u64,
+        length: u64,
+        file: &File,
+        offset: u64,
+    ) -> Result<(), MachineError> {
+        let place = self
+            .place(start, length)
+            .ok_or_else(|| MachineError("bytes outside of the guest's memory".to_owned()))?;
+        // SAFETY: `length` writable bytes of a block of our own; the borrow of `self` is unique.
+        let into = unsafe { std::slice::from_raw_parts_mut(place.as_ptr(), size(length)?) };
+        std::os::unix::fs::FileExt::read_exact_at(file, into, offset)
+            .map_err(|error| MachineError(format!("reading pages: {error}")))
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        for block in self.0.values() {
+            // SAFETY: the instance went before its data (`UnicornInner::drop`); the blocks are our own mappings.
+            unsafe { libc::munmap(block.host.as_ptr().cast(), block.length as usize) };
+        }
+    }
+}
+
+/// A part of a file, mapped to be written where all who have the file see it.
+pub(crate) struct Window {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+impl Window {
+    /// Maps a part that begins at a page.
+    pub(crate) fn new(file: &File, offset: u64, length: u64) -> Result<Self, MachineError> {
+        let offset = libc::off_t::try_from(offset).map_err(|_| cannot("a window"))?;
+        // SAFETY: a new mapping at a place that the kernel chooses.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size(length)?,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                offset,
+            )
+        };
+        match NonNull::new(start.cast::<u8>()) {
+            Some(place) if start != libc::MAP_FAILED => Ok(Self {
+                start: place,
+                length: size(length)?,
+            }),
+            _ => Err(cannot("mapping room for a context")),
+        }
+    }
+
+    /// Writes bytes at an offset within; `None` if they do not fit.
+    pub(crate) fn put(&mut self, at: u64, bytes: &[u8]) -> Option<()> {
+        let at = usize::try_from(at).ok()?;
+        let end = at.checked_add(bytes.len())?;
+        if end > self.length {
+            return None;
+        }
+        // SAFETY: checked to lie within the mapping; raw writes, because the other side may read meanwhile.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.as_ptr().add(at), bytes.len()) };
+        Some(())
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // SAFETY: made by `new` with this length; no reference to it is ever given out.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+    }
+}

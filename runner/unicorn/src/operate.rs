@@ -1,0 +1,339 @@
+//! What the runner asks of a running job: done between two blocks, or between two instructions while one steps.
+//!
+//! Nothing of it changes what the guest does. A pause is a wait for the runner's next word. Stepping waits inside a hook, so
+//! that blocks stay what they are and are counted once. A context is saved where a block begins: asked for in the middle of
+//! one, it is saved at that block's end.
+
+use std::rc::Rc;
+
+use hotcell_cells::{
+    cell_side::{CellError, Connection, Control},
+    contract::Operation,
+    protocol::{FromCell, ToCell},
+};
+use hotcell_kernel::{Kernel, machine::MachineError, machine::SpaceId};
+use hotcell_schema::{
+    event::Event,
+    job::{Blob, LinuxJob},
+};
+use unicorn_engine::Unicorn;
+
+use crate::{
+    context::Run,
+    driver::{Pool, Shared, Stopped},
+    machine::{Guest, Stop, UnicornMachine, Watch},
+    nudge_unsafe,
+};
+
+/// Blocks in a slice that the runner asks for: as many as the kernel gives a task.
+const SLICE: u64 = 20_000;
+
+/// Where events go while a job runs, and what the runner wants meanwhile.
+pub(crate) trait Outlet {
+    /// Takes events, in order.
+    fn events(&mut self, events: Vec<Event>) -> Result<(), CellError>;
+    /// Hears the runner; waits while it wants nothing to run.
+    fn control(&mut self) -> Result<Control, CellError>;
+    /// Whether the runner wants nothing to run.
+    fn is_paused(&self) -> bool;
+    /// Answers the runner.
+    fn answer(&mut self, answer: &FromCell) -> Result<(), CellError>;
+}
+
+impl Outlet for Connection {
+    fn events(&mut self, events: Vec<Event>) -> Result<(), CellError> {
+        self.send_events(&events)
+    }
+
+    fn control(&mut self) -> Result<Control, CellError> {
+        Connection::control(self)
+    }
+
+    fn is_paused(&self) -> bool {
+        Connection::is_paused(self)
+    }
+
+    fn answer(&mut self, answer: &FromCell) -> Result<(), CellError> {
+        Connection::answer(self, answer)
+    }
+}
+
+/// How a run goes on after the runner was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// As it was.
+    GoOn,
+    /// It is another now: in the middle of a step of this machine, or between two steps.
+    Elsewhere(Option<SpaceId>),
+}
+
+/// What a job is, as long as it runs.
+pub(crate) struct Task<'a> {
+    pub(crate) job: &'a LinuxJob,
+    pub(crate) find: &'a dyn Fn(Blob) -> Option<hotcell_kernel::Bytes>,
+}
+
+fn busy(what: &str) -> MachineError {
+    MachineError(format!("{what} was asked for while it was at work"))
+}
+
+impl Shared {
+    fn answer(&self, answer: &FromCell) -> Result<(), CellError> {
+        self.send_events()?;
+        self.outlet()?.answer(answer)
+    }
+
+    fn outlet(&self) -> Result<std::cell::RefMut<'_, Box<dyn Outlet>>, CellError> {
+        self.outlet
+            .try_borrow_mut()
+            .map_err(|_| CellError::Job("the connection was asked for while it was at work".to_owned()))
+    }
+
+    /// Sends what waits.
+    pub(crate) fn send_events(&self) -> Result<(), CellError> {
+        let waiting = self.events.take();
+        match waiting.is_empty() {
+            true => Ok(()),
+            false => self.outlet()?.events(waiting),
+        }
+    }
+
+    fn control(&self) -> Result<Control, CellError> {
+        nudge_unsafe::heard();
+        self.outlet()?.control()
+    }
+
+    /// Between two blocks: sends what waits, and does what the runner wants. `running`: the machine that is in the middle of
+    /// a step.
+    pub(crate) fn between(
+        &self,
+        task: &Task<'_>,
+        pool: &mut Pool,
+        running: Option<SpaceId>,
+    ) -> Result<Next, Stopped> {
+        self.send_events()?;
+        if self.counts.watch.get() == Watch::Slice(0) {
+            self.counts.watch.set(Watch::Free);
+            let operation = Operation::RunOneSlice;
+            self.answer(&FromCell::Did { operation })?;
+        }
+        // Between two steps of the kernel nothing has to be waited for: the next block is about to begin.
+        if let Watch::Instruction(_) | Watch::Slice(_) = self.counts.watch.get() {
+            return Ok(Next::GoOn);
+        }
+        self.counts.watch.set(Watch::Free);
+        let mut next = Next::GoOn;
+        loop {
+            let asked = match self.pending.take() {
+                Some(asked) => asked,
+                None => match self.control()? {
+                    Control::GoOn => return Ok(next),
+                    Control::Stop => return Err(CellError::Stopped.into()),
+                    Control::Asked(asked) => asked,
+                },
+            };
+            let position = match next {
+                Next::GoOn => running,
+                Next::Elsewhere(running) => running,
+            };
+            match asked {
+                ToCell::SaveContext => self.save(pool, position)?,
+                ToCell::LoadContext => {
+                    if let Some(elsewhere) = self.load(task, pool)? {
+                        next = elsewhere;
+                    }
+                }
+                ToCell::RunOneInstruction | ToCell::RunOneSlice if self.begin_step(&asked)? => {
+                    return Ok(next);
+                }
+                ToCell::RunOneInstruction | ToCell::RunOneSlice => {}
+                other => {
+                    if let Some(operation) = other.operation() {
+                        let engine = "hotcell-unicorn".to_owned();
+                        self.answer(&FromCell::Unsupported { engine, operation })?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sets out to step, if the job is paused.
+    fn begin_step(&self, asked: &ToCell) -> Result<bool, CellError> {
+        if !self.outlet()?.is_paused() {
+            let operation = asked.operation().unwrap_or(Operation::RunOneInstruction);
+            let reason = "the cell runs; pause it first".to_owned();
+            self.answer(&FromCell::Refused { operation, reason })?;
+            return Ok(false);
+        }
+        self.counts.watch.set(match asked {
+            ToCell::RunOneSlice => Watch::Slice(SLICE),
+            _ => Watch::Instruction(false),
+        });
+        Ok(true)
+    }
+
+    /// Makes a machine that is about to run be watched as closely as is wanted, and no closer.
+    pub(crate) fn attend(self: &Rc<Self>, machine: &mut UnicornMachine<'static>) -> Result<(), MachineError> {
+        match self.counts.watch.get() {
+            Watch::Free => machine.unhook(),
+            Watch::Block | Watch::Slice(_) => machine.hook_blocks(),
+            Watch::Instruction(_) => {
+                machine.hook_blocks()?;
+                let shared = Rc::clone(self);
+                machine.hook_instructions(move |uc, address, _| shared.instruction(uc, address))
+            }
+        }
+    }
+
+    /// An instruction is about to run.
+    fn instruction(&self, uc: &mut Unicorn<'_, Guest>, address: u64) {
+        match self.counts.watch.get() {
+            Watch::Instruction(false) => return self.counts.watch.set(Watch::Instruction(true)),
+            Watch::Instruction(true) => {}
+            Watch::Free | Watch::Block | Watch::Slice(_) => return,
+        }
+        if uc.get_data().stop.is_some() {
+            return;
+        }
+        let stop = match self.step_done() {
+            Ok(stop) => stop,
+            Err(error) => {
+                self.broken.replace(Some(error));
+                true
+            }
+        };
+        if stop {
+            // What stands in the middle of a block is given up.
+            uc.get_data_mut().resume = Some(address);
+            UnicornMachine::of(uc).stop(Stop::Break);
+        }
+    }
+
+    /// One instruction was run: tells so, and waits for what is next. Whether the run stops here.
+    fn step_done(&self) -> Result<bool, CellError> {
+        let operation = Operation::RunOneInstruction;
+        self.answer(&FromCell::Did { operation })?;
+        loop {
+            match self.control()? {
+                Control::GoOn => {
+                    self.counts.watch.set(Watch::Block);
+                    return Ok(false);
+                }
+                Control::Stop => return Err(CellError::Stopped),
+                // This instruction is the one to run.
+                Control::Asked(ToCell::RunOneInstruction) => return Ok(false),
+                Control::Asked(ToCell::RunOneSlice) => {
+                    self.counts.watch.set(Watch::Slice(SLICE));
+                    return Ok(false);
+                }
+                Control::Asked(asked @ ToCell::LoadContext) => {
+                    self.counts.watch.set(Watch::Block);
+                    let kept = self.area.borrow().as_ref().is_some_and(|area| area.has_kept());
+                    self.pending.replace(Some(asked));
+                    // With nothing to go back to it is refused, and the block must be run to its end.
+                    return Ok(kept);
+                }
+                Control::Asked(asked) => {
+                    self.counts.watch.set(Watch::Block);
+                    self.pending.replace(Some(asked));
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    fn refuse(&self, operation: Operation, reason: impl ToString) -> Result<(), Stopped> {
+        let reason = reason.to_string();
+        Ok(self.answer(&FromCell::Refused { operation, reason })?)
+    }
+
+    fn save(&self, pool: &Pool, running: Option<SpaceId>) -> Result<(), Stopped> {
+        let operation = Operation::SaveContext;
+        self.send_events()?;
+        let (kernel, events) = {
+            let kernel = self.kernel.try_borrow().map_err(|_| busy("the kernel"))?;
+            (kernel.save(), kernel.events())
+        };
+        let kernel = match kernel {
+            Ok(kernel) => kernel,
+            Err(error) => return self.refuse(operation, error),
+        };
+        let mut run = Run::new(kernel);
+        run.running = running.map(|space| space.0);
+        run.last = self.last.get().map(|space| space.0);
+        run.counting = self.counting.get();
+        run.blocks = self.counts.blocks.get();
+        run.instructions = self.counts.instructions.get();
+        run.budget = self.counts.budget.get();
+        let mut area = self.area.try_borrow_mut().map_err(|_| busy("the area"))?;
+        let Some(area) = area.as_mut() else {
+            return self.refuse(operation, "the runner gave no room for contexts");
+        };
+        match area.keep(run, pool) {
+            Ok((start, length)) => Ok(self.answer(&FromCell::Saved {
+                start,
+                length,
+                events,
+            })?),
+            Err(error) => self.refuse(operation, error.0),
+        }
+    }
+
+    /// Goes back to what was kept last.
+    fn load(&self, task: &Task<'_>, pool: &mut Pool) -> Result<Option<Next>, Stopped> {
+        let operation = Operation::LoadContext;
+        let mut area = self.area.try_borrow_mut().map_err(|_| busy("the area"))?;
+        let Some(run) = area
+            .as_mut()
+            .and_then(|area| area.load(pool, task.job.limits.memory))
+        else {
+            drop(area);
+            self.refuse(operation, "no context was kept")?;
+            return Ok(None);
+        };
+        drop(area);
+        let running = self.take_over(task, pool, run?)?;
+        self.answer(&FromCell::Did { operation })?;
+        Ok(Some(Next::Elsewhere(running)))
+    }
+
+    /// Becomes a run whose machines are in the pool. Gives the machine that is in the middle of a step.
+    pub(crate) fn take_over(
+        &self,
+        task: &Task<'_>,
+        pool: &mut Pool,
+        run: Run,
+    ) -> Result<Option<SpaceId>, Stopped> {
+        let sink = Rc::clone(&self.events);
+        let sink = Box::new(move |event: Event| sink.borrow_mut().push(event));
+        let kernel = Kernel::restore(task.job, task.find, sink, pool, &run.kernel)
+            .map_err(|error| CellError::Job(error.to_string()))?;
+        *self.kernel.try_borrow_mut().map_err(|_| busy("the kernel"))? = kernel;
+        self.last.set(run.last.map(SpaceId));
+        self.counting.set(run.counting);
+        self.counts.blocks.set(run.blocks);
+        self.counts.instructions.set(run.instructions);
+        self.counts.budget.set(run.budget);
+        self.counts.watch.set(Watch::Free);
+        Ok(run.running.map(SpaceId))
+    }
+
+    /// The first block of a machine that ran in another process: Unicorn does not report what an instance runs first.
+    pub(crate) fn report_first(&self, machine: &mut UnicornMachine<'static>) {
+        if !std::mem::take(&mut machine.uc.get_data_mut().unreported) {
+            return;
+        }
+        let at = hotcell_kernel::machine::Machine::program_counter(machine);
+        if !machine.uc.get_data().written.borrow().asks(at, 1) {
+            return;
+        }
+        let mut block = unicorn_engine::TranslationBlock {
+            pc: 0,
+            icount: 0,
+            size: 0,
+        };
+        if machine.uc.ctl_request_cache(at, Some(&mut block)).is_ok() {
+            self.block(&mut machine.uc, at, u64::from(block.size));
+        }
+    }
+}
