@@ -1,5 +1,5 @@
 //! The arbiter of a host as a service: who does not speak its language, floods it, or hands in what is not theirs.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use hotcell_cells::cores::arbiter::{Claim as _, EndedBy, GiveCores as _};
+use hotcell_cells::cores::arbiter::{EndedBy, GiveCores as _};
 use hotcell_cells::cores::duties::Duties;
 use hotcell_cells::cores::schedule::{Doing, Request};
 use hotcell_cells::cores::service::client::{ClientError, Connection, HostArbiter};
@@ -176,6 +176,21 @@ fn say(to: &std::os::fd::OwnedFd, bytes: &[u8]) -> String {
     }
 }
 
+/// A runner of its own, which hands in the process that is named next, and then dies.
+fn client(service: &Service) -> Command {
+    let mut own = std::env::current_exe().unwrap();
+    own.pop();
+    own.pop();
+    // The folder of the tests may be closed to others: they get a copy.
+    let client = service.folder.path().join("arbiter_client");
+    if !client.exists() {
+        std::fs::copy(own.join("examples/arbiter_client"), &client).unwrap();
+    }
+    let mut command = Command::new(client);
+    command.arg(service.socket());
+    command
+}
+
 const HELLO: &[u8] = br#"{"hello":{"protocol":1}}"#;
 
 #[test]
@@ -258,10 +273,13 @@ fn a_cell_ends_with_its_connection_and_a_process_is_one_cell_only() {
             .iter()
             .any(|turn| turn.cell != claim.cell())
     );
-    // A runner that dies has no time to say so.
-    std::mem::forget(claim);
-    drop(arbiter);
+    drop(claim);
     until("it is ended", || spinner.has_ended());
+    // A runner that dies has no time to say so.
+    let mut orphan = Spinner::new();
+    let visit = client(&service).arg(orphan.0.id().to_string()).output().unwrap();
+    assert_eq!(String::from_utf8(visit.stdout).unwrap(), "admitted\n");
+    until("it is ended too", || orphan.has_ended());
     until("it is forgotten", || {
         service.connect().cells().unwrap().is_empty()
     });
@@ -309,6 +327,19 @@ fn what_cannot_be_written_down_is_not_done() {
 fn quotas_hold_while_cells_run() {
     let service = Service::start(Quota {
         wall_time: Some(200_000_000),
+        ..Quota::default()
+    });
+    let spinner = Spinner::new();
+    let arbiter = service.arbiter();
+    let claim = arbiter.admit(Request::of(0), spinner.pid(), "spinner").unwrap();
+    until("it ran for too long", || claim.ended_by().is_some());
+    assert_eq!(
+        claim.ended_by(),
+        Some(EndedBy::Order("a cell of user `own` may run for 0 s".into()))
+    );
+    drop((claim, arbiter, service));
+
+    let service = Service::start(Quota {
         memory: Some(1 << 30),
         ..Quota::default()
     });
@@ -324,16 +355,6 @@ fn quotas_hold_while_cells_run() {
     };
     let refused = arbiter.admit(much, spinner.pid(), "spinner").unwrap_err();
     assert!(refused.to_string().contains("may use 1073741824"), "{refused}");
-    let some = Request {
-        memory: 1 << 29,
-        ..Request::of(0)
-    };
-    let claim = arbiter.admit(some, spinner.pid(), "spinner").unwrap();
-    until("it ran for too long", || claim.ended_by().is_some());
-    assert_eq!(
-        claim.ended_by(),
-        Some(EndedBy::Order("a cell of user `own` may run for 0 s".into()))
-    );
     // One that says it needs little, and takes more.
     let greedy = Spinner::new();
     let little = Request {
@@ -365,15 +386,9 @@ fn nobody_hands_in_what_belongs_to_others() {
     }
     let service = Service::start(Quota::default());
     let mut spinner = Spinner::new();
-    let mut own = std::env::current_exe().unwrap();
-    own.pop();
-    own.pop();
-    // The test's folder may be closed to others: they get a copy.
-    let client = service.folder.path().join("arbiter_client");
-    std::fs::copy(own.join("examples/arbiter_client"), &client).unwrap();
     let visit = |uid: u32| {
-        let mut command = Command::new(&client);
-        command.arg(service.socket()).arg(spinner.0.id().to_string());
+        let mut command = client(&service);
+        command.arg(spinner.0.id().to_string());
         String::from_utf8(command.uid(uid).output().unwrap().stdout).unwrap()
     };
     assert!(visit(1501).contains("is not of uid 1501"), "{}", visit(1501));
