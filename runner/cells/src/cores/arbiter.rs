@@ -116,6 +116,8 @@ pub struct Seen {
     pub ran: Nanos,
     /// How long it has waited since it was admitted, in nanoseconds.
     pub waited: Nanos,
+    /// Whether it was ended, and its runner has not noticed yet.
+    pub ended: bool,
 }
 
 /// Gives cores to cells.
@@ -266,6 +268,7 @@ impl Arbiter {
                 doing: state.schedule.doing(*cell)?,
                 ran,
                 waited: now.saturating_sub(held.admitted).saturating_sub(ran),
+                ended: held.ended_by.is_some(),
             })
         });
         cells.collect()

@@ -245,7 +245,7 @@ impl Service {
         state
             .counted
             .retain(|cell, _| cells.iter().any(|seen| seen.cell == *cell));
-        for cell in &cells {
+        for cell in cells.iter().filter(|cell| !cell.ended) {
             let uid = cell.request.user;
             let Some((what, limit, asked, why)) = state.exceeds(today, cell) else {
                 continue;
