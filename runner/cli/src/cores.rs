@@ -8,10 +8,11 @@ use hotcell_cells::cores::arbiter::Arbiter;
 use hotcell_cells::cores::duties::Duties;
 use hotcell_cells::cores::process::bind_this_thread;
 use hotcell_cells::cores::schedule::Rules;
+use hotcell_cells::cores::seats::Seats;
 use hotcell_cells::cores::topology::Topology;
 use hotcell_plan::Plan;
 use hotcell_run::Cores;
-use hotcell_schema::manifest::later::Isolation;
+use hotcell_schema::manifest::later::{Isolation, OnSmallHost};
 
 use crate::exit::Failure;
 
@@ -39,6 +40,17 @@ pub(crate) fn duties(plan: &Plan) -> Result<Option<(Duties, Topology)>, Failure>
     Ok(Some((duties, topology)))
 }
 
+/// What the stages of a plan ask for, as this host can give it.
+pub(crate) fn seats(plan: &Plan, duties: &Duties, topology: &Topology) -> Result<Seats, Failure> {
+    let shares = plan.cores.as_ref().and_then(|cores| cores.on_small_host) == Some(OnSmallHost::Share);
+    let user = nix::unistd::getuid().as_raw();
+    Seats::plan(&plan.stage_cores, duties, topology, user, shares).map_err(|error| {
+        Failure::host(error.to_string()).help(
+            "change `cores` of the stage, or say `cores.on-small-host = \"share\"`: it takes turns then",
+        )
+    })
+}
+
 /// Takes the cores that a plan asks for. The calling thread, and so everything it starts, moves to those for control and
 /// chores; guests get the pool's, from the arbiter that is started here.
 pub(crate) fn take(plan: &Plan, jobs: usize) -> Result<Option<Cores>, Failure> {
@@ -46,6 +58,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize) -> Result<Option<Cores>, Failure> {
         return Ok(None);
     };
     let refused = |error: std::io::Error| Failure::host(format!("cores cannot be taken: {error}"));
+    let seats = seats(plan, &duties, &topology)?;
     let (control, chores) = (topology.usable(duties.control), topology.usable(duties.chores));
     bind_this_thread(&control.or(&chores)).map_err(refused)?;
     let rules = Rules {
@@ -63,6 +76,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize) -> Result<Option<Cores>, Failure> {
             duties.control, duties.chores, duties.pool
         ));
     }
+    fallbacks.extend(seats.fallbacks);
     for core in duties.pool.iter() {
         let others = topology.siblings(core).without(&topology.usable(core));
         if !others.is_empty() {
@@ -75,6 +89,8 @@ pub(crate) fn take(plan: &Plan, jobs: usize) -> Result<Option<Cores>, Failure> {
         arbiter: Arc::new(Arbiter::start(rules, topology, Some(control)).map_err(refused)?),
         chores,
         user: nix::unistd::getuid().as_raw(),
+        duties,
+        requests: seats.requests,
         fallbacks,
     }))
 }

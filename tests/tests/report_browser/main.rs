@@ -49,7 +49,13 @@ fn run(executable: &Path, check: Check) -> Result<(), Failed> {
 /// Writes a run's pages and answers the path of one of them; `None`: of the summary.
 fn write(fixture: &Fixture, folder: &Path, sample: Option<usize>) -> Fallible<PathBuf> {
     let target = Utf8Path::from_path(folder).ok_or("a folder whose path is no UTF-8")?;
-    hotcell_report::html::write(&fixture.report, Some(&fixture.facts), &fixture.outputs, target)?;
+    hotcell_report::html::write(
+        &fixture.report,
+        Some(&fixture.facts),
+        &fixture.turns,
+        &fixture.outputs,
+        target,
+    )?;
     Ok(match sample {
         None => folder.join("report.html"),
         Some(place) => {

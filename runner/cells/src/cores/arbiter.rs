@@ -3,7 +3,7 @@
 //! One thread decides and acts. A cell hands itself in when it is ready to begin ([`Arbiter::admit`]): it stands still from
 //! then on, but when it is its turn. Its [`Place`] ends its claim when it is dropped.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use hotcell_schema::cores::CoreSet;
 
+pub use super::history::Turn;
+
+use super::history::History;
 use super::locks::{CoreIndex, Grant, Holder, LockTable, LockView, Processes};
 use super::process::{Process, Still, bind_this_thread};
 use super::schedule::{Action, CellId, Doing, Nanos, Refusal, Request, Rules, Schedule};
@@ -19,8 +22,6 @@ use super::topology::Topology;
 
 /// How often is looked whether those who have cores are still there.
 const LOOK: Duration = Duration::from_millis(500);
-/// Turns that are kept for those who look; of more, the oldest go.
-const TURNS_KEPT: usize = 100_000;
 
 /// Why a cell was not admitted.
 #[derive(Debug, thiserror::Error)]
@@ -36,19 +37,6 @@ pub enum AdmitError {
         /// What the host said.
         source: io::Error,
     },
-}
-
-/// One turn of one cell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
-    /// The cell.
-    pub cell: CellId,
-    /// The cores that it had.
-    pub cores: CoreSet,
-    /// When it began, in nanoseconds since the arbiter did.
-    pub from: Nanos,
-    /// When it ended.
-    pub until: Nanos,
 }
 
 /// What one cell is doing, for those who look.
@@ -95,9 +83,7 @@ struct State {
     processes: Processes,
     cells: BTreeMap<CellId, Held>,
     next: u64,
-    turns: VecDeque<Turn>,
-    /// How many turns were not kept.
-    forgotten: u64,
+    history: History,
     closing: bool,
 }
 
@@ -139,8 +125,7 @@ impl Arbiter {
                 processes,
                 cells: BTreeMap::new(),
                 next: 0,
-                turns: VecDeque::new(),
-                forgotten: 0,
+                history: History::default(),
                 closing: false,
             }),
             changed: Condvar::new(),
@@ -228,7 +213,16 @@ impl Arbiter {
     /// The turns that have ended, and how many more there were before them.
     pub fn turns(&self) -> (Vec<Turn>, u64) {
         let state = self.shared.lock();
-        (state.turns.iter().cloned().collect(), state.forgotten)
+        (state.history.turns.iter().cloned().collect(), state.history.forgotten)
+    }
+
+    /// Everything that is known of the turns that have ended; and now, in the same time as theirs.
+    pub fn history(&self) -> (History, Nanos) {
+        let state = self.shared.lock();
+        let mut history = state.history.clone();
+        history.longest_wait = state.schedule.waited();
+        history.promised_wait = state.schedule.promised(history.slowest_stop);
+        (history, self.shared.now())
     }
 
     /// Lets a person hold a cell, or let it go.
@@ -379,6 +373,7 @@ impl State {
         let Some(held) = self.cells.get_mut(&cell) else {
             return;
         };
+        let told = now();
         let ended = match held.process.stop() {
             Ok(still) => still == Still::Ended,
             Err(error) => {
@@ -386,7 +381,10 @@ impl State {
                 true
             }
         };
-        self.end_turn(cell, now(), ended);
+        let still = now();
+        let slowest = &mut self.history.slowest_stop;
+        *slowest = still.saturating_sub(told).max(*slowest);
+        self.end_turn(cell, still, ended);
     }
 
     fn end_turn(&mut self, cell: CellId, at: Nanos, ended: bool) {
@@ -414,11 +412,7 @@ impl State {
     fn keep(&mut self, cell: CellId, turn: Running, until: Nanos) {
         let Running { cores, from, grant } = turn;
         self.locks.release(grant);
-        if self.turns.len() >= TURNS_KEPT {
-            self.turns.pop_front();
-            self.forgotten = self.forgotten.saturating_add(1);
-        }
-        self.turns.push_back(Turn {
+        self.history.keep(Turn {
             cell,
             cores,
             from,

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use hotcell_cells::contract::CellFault;
 use hotcell_cells::cores::Seat;
-use hotcell_cells::cores::schedule::Request;
 use hotcell_cells::intake::Bounds;
 use hotcell_cells::process::{Ending, ProcessCell, Spec};
 use hotcell_cells::supervise::{HostLimits, Sandbox, SealedBlob};
 use hotcell_plan::Instance;
+use hotcell_schema::arch::Weight;
 use hotcell_schema::event::Header;
 use hotcell_schema::job::{Blob, Job, JobResult};
 use hotcell_schema::outcome::Status;
@@ -103,7 +103,10 @@ pub(super) fn run(
             .options
             .cores
             .map(|cores| match shared.plan.runs_code(instance) {
-                true => Seat::Turns(&cores.arbiter, Request::of(cores.user)),
+                true => Seat::Turns(
+                    &cores.arbiter,
+                    cores.request(&instance.stage, weight(shared, instance)),
+                ),
                 false => Seat::Bound(&cores.chores),
             }),
     };
@@ -114,6 +117,7 @@ pub(super) fn run(
     let mut keeper = Keeper::new(shared.options.store, allowed.ports, allowed.header)
         .map_err(|error| store_failed(error.into()))?;
     let ending = cell.run(job, &mut keeper);
+    shared.seated(cell.seat(), instance);
     shared.note_confinement(cell.layers(), cell.fallbacks());
     let usage = cell.finish();
     let with_facts = |done: Done| Done {
@@ -150,6 +154,13 @@ pub(super) fn run(
         ..with_facts(Done::ok(indexmap::IndexMap::new(), Vec::new()))
     };
     Ok(Finished { result, kept, done })
+}
+
+/// The weight of an instance's architecture among those who take turns.
+fn weight(shared: &Shared<'_>, instance: &Instance) -> Weight {
+    let profile = super::profile(shared, instance).ok();
+    let engine = profile.and_then(|profile| profile.unicorn.as_ref());
+    engine.map(|engine| engine.weight).unwrap_or_default()
 }
 
 /// The cell answered another question than it was asked.
