@@ -249,7 +249,13 @@ impl TryFrom<u32> for Weight {
 
     fn try_from(percent: u32) -> Result<Self, String> {
         let within = NonZeroU32::new(percent).filter(|_| (Self::LEAST..=Self::MOST).contains(&percent));
-        let wanted = || format!("a weight is {} to {} percent, not {percent}", Self::LEAST, Self::MOST);
+        let wanted = || {
+            format!(
+                "a weight is {} to {} percent, not {percent}",
+                Self::LEAST,
+                Self::MOST
+            )
+        };
         within.map(Self).ok_or_else(wanted)
     }
 }

@@ -103,7 +103,10 @@ mod tests {
             turns: vec![turn(4, 0), turn(9, 10), turn(4, 20)],
             left_out: 0,
         };
-        let lines: Vec<String> = turns.lines().map(|line| serde_json::to_string(&line).unwrap()).collect();
+        let lines: Vec<String> = turns
+            .lines()
+            .map(|line| serde_json::to_string(&line).unwrap())
+            .collect();
         assert_eq!(
             lines,
             [
@@ -114,7 +117,10 @@ mod tests {
                 r#"{"turn":{"cell":4,"cores":"2-3","from":20,"until":30}}"#,
             ]
         );
-        let back: Vec<Line> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let back: Vec<Line> = lines
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
         assert!(turns.lines().eq(back));
     }
 }

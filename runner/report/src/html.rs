@@ -80,7 +80,10 @@ pub fn pages(
             source,
         })
     };
-    put("report.html", &summary::page(report, facts, turns, &subjects, left_out)?)?;
+    put(
+        "report.html",
+        &summary::page(report, facts, turns, &subjects, left_out)?,
+    )?;
     for subject in &subjects {
         put(&subject.path, &subject::page(report, subject, outputs)?)?;
     }

@@ -15,7 +15,10 @@ pub(crate) fn told(cores: &Cores, mut names: BTreeMap<CellId, String>) -> (Cores
     let (history, now) = cores.arbiter.history();
     let facts = facts(cores, &history, now);
     let count = history.count();
-    let known = history.turns.into_iter().filter(|turn| names.contains_key(&turn.cell));
+    let known = history
+        .turns
+        .into_iter()
+        .filter(|turn| names.contains_key(&turn.cell));
     let turns: Vec<Turn> = known
         .map(|turn| Turn {
             cell: turn.cell.0,
@@ -37,7 +40,11 @@ pub(crate) fn told(cores: &Cores, mut names: BTreeMap<CellId, String>) -> (Cores
 
 fn facts(cores: &Cores, history: &History, now: Nanos) -> CoresFacts {
     let duties = &cores.duties;
-    let mut all: Vec<u32> = duties.pool.iter().chain([duties.control, duties.chores]).collect();
+    let mut all: Vec<u32> = duties
+        .pool
+        .iter()
+        .chain([duties.control, duties.chores])
+        .collect();
     all.sort_unstable();
     all.dedup();
     let each = all.into_iter().map(|core| CoreFacts {

@@ -96,7 +96,9 @@ impl StageCores {
             false => "in turns",
         };
         let core = self.core.map(|core| format!("core {core}"));
-        let priority = self.priority.map(|priority| format!("{} priority", priority.word()));
+        let priority = self
+            .priority
+            .map(|priority| format!("{} priority", priority.word()));
         let words = [Some(count), Some(hold.to_owned()), core, priority];
         words.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }

@@ -213,7 +213,10 @@ impl Arbiter {
     /// The turns that have ended, and how many more there were before them.
     pub fn turns(&self) -> (Vec<Turn>, u64) {
         let state = self.shared.lock();
-        (state.history.turns.iter().cloned().collect(), state.history.forgotten)
+        (
+            state.history.turns.iter().cloned().collect(),
+            state.history.forgotten,
+        )
     }
 
     /// Everything that is known of the turns that have ended; and now, in the same time as theirs.

@@ -109,7 +109,9 @@ fn instead(schedule: &Schedule, asked: Request, duties: &Duties) -> Request {
     let shared = duties.pool.len().saturating_sub(duties.exclusive);
     Request {
         hold: Hold::Turns,
-        cores: asked.cores.min(NonZeroUsize::new(shared).unwrap_or(NonZeroUsize::MIN)),
+        cores: asked
+            .cores
+            .min(NonZeroUsize::new(shared).unwrap_or(NonZeroUsize::MIN)),
         ..asked
     }
 }
@@ -122,7 +124,12 @@ mod tests {
     use hotcell_schema::manifest::later::OnSmallHost;
 
     /// What a stage gets on a host of so many processors.
-    fn seat(cpus: u32, smt: bool, cores: StageCores, shares: bool) -> Result<(Request, Vec<String>), SeatError> {
+    fn seat(
+        cpus: u32,
+        smt: bool,
+        cores: StageCores,
+        shares: bool,
+    ) -> Result<(Request, Vec<String>), SeatError> {
         let topology = plain(cpus, smt);
         let wanted = Cores {
             on_small_host: shares.then_some(OnSmallHost::Share),
@@ -147,7 +154,10 @@ mod tests {
     fn what_a_host_has_is_given_as_it_is_wanted() {
         let (request, fallbacks) = seat(8, false, exclusive(2, Some(4)), false).unwrap();
         assert_eq!(request.hold, Hold::Exclusive { core: Some(4) });
-        assert_eq!((request.cores.get(), request.priority, request.user), (2, Priority::High, 7));
+        assert_eq!(
+            (request.cores.get(), request.priority, request.user),
+            (2, Priority::High, 7)
+        );
         assert_eq!(fallbacks, Vec::<String>::new());
         // With siblings, a processor is its core.
         let topology = plain(16, true);
@@ -188,10 +198,20 @@ mod tests {
         assert_eq!((request.hold, request.cores.get()), (Hold::Turns, 1));
         assert_eq!(request.priority, Priority::High, "what can be kept is kept");
         assert_eq!(fallbacks.len(), 1);
-        assert!(fallbacks.iter().all(|text| text.contains("`run` has turns on 1 core(s)")), "{fallbacks:?}");
+        assert!(
+            fallbacks
+                .iter()
+                .all(|text| text.contains("`run` has turns on 1 core(s)")),
+            "{fallbacks:?}"
+        );
         // Four: two for the pool, and one of them exclusive, wherever.
         let (request, fallbacks) = seat(4, false, exclusive(1, Some(9)), true).unwrap();
         assert_eq!(request.hold, Hold::Exclusive { core: None });
-        assert!(fallbacks.iter().all(|text| text.contains("another core exclusively")), "{fallbacks:?}");
+        assert!(
+            fallbacks
+                .iter()
+                .all(|text| text.contains("another core exclusively")),
+            "{fallbacks:?}"
+        );
     }
 }

@@ -102,7 +102,9 @@ impl<'a> Groups<'a> {
         let mut ran: BTreeMap<String, u64> = BTreeMap::new();
         let mut order = Vec::new();
         for turn in &turns.turns {
-            let Some(name) = turns.cells.get(&turn.cell) else { continue };
+            let Some(name) = turns.cells.get(&turn.cell) else {
+                continue;
+            };
             let said = say(name);
             let took = turn.until.saturating_sub(turn.from);
             if !ran.contains_key(&said) {
@@ -114,7 +116,11 @@ impl<'a> Groups<'a> {
         if order.len() > MAX_GROUPS {
             let mut large: Vec<(&String, &u64)> = ran.iter().collect();
             large.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-            let large: BTreeSet<String> = large.iter().take(MAX_GROUPS - 1).map(|(name, _)| (*name).clone()).collect();
+            let large: BTreeSet<String> = large
+                .iter()
+                .take(MAX_GROUPS - 1)
+                .map(|(name, _)| (*name).clone())
+                .collect();
             order.retain(|name| large.contains(name));
             order.push("all others".into());
         }
@@ -152,7 +158,9 @@ impl<'a> Groups<'a> {
     fn on(&self, turns: &Turns, cores: &BTreeSet<u32>) -> BTreeMap<u32, BTreeSet<usize>> {
         let mut on: BTreeMap<u32, BTreeSet<usize>> = BTreeMap::new();
         for turn in &turns.turns {
-            let Some(group) = self.of.get(&turn.cell) else { continue };
+            let Some(group) = self.of.get(&turn.cell) else {
+                continue;
+            };
             for core in turn.cores.iter().filter(|core| cores.contains(core)) {
                 on.entry(core).or_default().insert(*group);
             }
@@ -340,8 +348,14 @@ impl Drawing<'_> {
     fn exact(&self, turns: &Turns) -> Option<Vec<Bar>> {
         let mut bars = Vec::new();
         for turn in &turns.turns {
-            let Some(group) = self.groups.of.get(&turn.cell) else { continue };
-            let name = self.groups.cells.get(&turn.cell).map(|name| self.report.shorten(name));
+            let Some(group) = self.groups.of.get(&turn.cell) else {
+                continue;
+            };
+            let name = self
+                .groups
+                .cells
+                .get(&turn.cell)
+                .map(|name| self.report.shorten(name));
             let name = name.unwrap_or_default();
             let [from, until] = [turn.from, turn.until].map(|at| at.saturating_sub(self.span.from));
             let (from, until) = (words::duration(from), words::duration(until));
@@ -362,7 +376,9 @@ impl Drawing<'_> {
         let piece = self.span.length.div_ceil(count as u64).max(1);
         let mut used: BTreeMap<(u32, usize), Vec<(u64, u32)>> = BTreeMap::new();
         for turn in &turns.turns {
-            let Some(group) = self.groups.of.get(&turn.cell) else { continue };
+            let Some(group) = self.groups.of.get(&turn.cell) else {
+                continue;
+            };
             let [from, until] = [turn.from, turn.until].map(|at| at.saturating_sub(self.span.from));
             for core in turn.cores.iter() {
                 if !self.places.contains_key(&(core, *group)) {
@@ -371,7 +387,9 @@ impl Drawing<'_> {
                 let lane = used.entry((core, *group)).or_insert_with(|| vec![(0, 0); count]);
                 for index in from / piece..=until / piece {
                     let begins = index.saturating_mul(piece);
-                    let within = until.min(begins.saturating_add(piece)).saturating_sub(from.max(begins));
+                    let within = until
+                        .min(begins.saturating_add(piece))
+                        .saturating_sub(from.max(begins));
                     if let Some(part) = lane.get_mut(usize::try_from(index).unwrap_or(usize::MAX))
                         && within > 0
                     {
@@ -403,7 +421,10 @@ impl Drawing<'_> {
                     words::duration(begins),
                     words::duration(ends),
                 );
-                let (from, until) = (begins.saturating_add(self.span.from), ends.saturating_add(self.span.from));
+                let (from, until) = (
+                    begins.saturating_add(self.span.from),
+                    ends.saturating_add(self.span.from),
+                );
                 bars.extend(self.bar(core, group, from, until, percent as f64 / 100.0, text));
             }
         }

@@ -549,7 +549,10 @@ fn run_facts<'a>(report: &Report, facts: &'a RunFacts, turns: &Turns) -> Facts<'
         confinement: facts.confinement.join(", "),
         fallbacks: &facts.fallbacks,
         turns: facts.cores.as_ref().map(cores::in_words),
-        cores: facts.cores.as_ref().and_then(|facts| cores::picture(report, facts, turns)),
+        cores: facts
+            .cores
+            .as_ref()
+            .and_then(|facts| cores::picture(report, facts, turns)),
         cached: facts
             .instances
             .values()

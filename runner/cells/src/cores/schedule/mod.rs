@@ -330,7 +330,11 @@ impl Schedule {
     /// Another length of slices, in nanoseconds. What runs ends its slice as it began it.
     pub fn set_slice(&mut self, slice: NonZeroU64) {
         self.rules.slice = slice;
-        let longest = self.cells.values().map(|entry| self.slice_of(&entry.request)).max();
+        let longest = self
+            .cells
+            .values()
+            .map(|entry| self.slice_of(&entry.request))
+            .max();
         self.waits.met(self.cells.len(), longest.unwrap_or(0));
     }
 
