@@ -445,3 +445,117 @@ impl Drawing<'_> {
         })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use hotcell_schema::report::CoreFacts;
+
+    fn report() -> Report {
+        let report = serde_json::json!({
+            "format": "hotcell-report", "version": 1, "name": "x", "manifest": "0".repeat(64), "seed": 0, "hotcell": "",
+            "engines": {}, "samples": {}, "instances": [],
+        });
+        serde_json::from_value(report).unwrap()
+    }
+
+    fn facts(cores: u32) -> CoresFacts {
+        let each = (0..cores).map(|core| CoreFacts {
+            core,
+            duties: vec!["pool".into()],
+            busy: Some(0.5),
+        });
+        CoresFacts {
+            slice_s: 0.01,
+            turns: 1,
+            switches: 1,
+            longest_wait_s: 0.1,
+            promised_wait_s: 1.0,
+            each: each.collect(),
+        }
+    }
+
+    /// A picture of so many instances of so many stages, each with turns on each of so many cores.
+    fn drawn(instances: u64, stages: u64, cores: u32, rounds: u64) -> Picture {
+        let mut turns = Turns::default();
+        for cell in 0..instances {
+            turns
+                .cells
+                .insert(cell, format!("s{:02}[n={cell}]", cell % stages));
+        }
+        for round in 0..rounds {
+            for cell in 0..instances {
+                turns.turns.extend((0..cores).map(|core| Turn {
+                    cell,
+                    cores: [core].into_iter().collect(),
+                    from: (round * instances + cell) * 100,
+                    // The first stages have more.
+                    until: (round * instances + cell) * 100 + 90 - cell % stages,
+                }));
+            }
+        }
+        let picture = picture(&report(), &facts(cores), &turns).unwrap();
+        assert!(picture.bars.len() <= MAX_BARS, "{} bars", picture.bars.len());
+        for bar in &picture.bars {
+            let [x, y, width, height] =
+                [&bar.x, &bar.y, &bar.width, &bar.height].map(|n| n.parse::<f64>().unwrap());
+            assert!(x >= LEFT && x + width <= picture.width, "{bar:?}");
+            assert!(y >= TOP && y + height <= picture.bottom, "{bar:?}");
+        }
+        picture
+    }
+
+    fn names(picture: &Picture) -> Vec<&str> {
+        picture.legend.iter().map(|key| key.name.as_str()).collect()
+    }
+
+    #[test]
+    fn few_are_drawn_one_by_one_and_many_together() {
+        let few = drawn(3, 1, 2, 5);
+        assert_eq!(names(&few), ["s00[n=0]", "s00[n=1]", "s00[n=2]"]);
+        assert_eq!((few.bars.len(), &few.parts), (30, &None));
+        // Of one instance too many to have a colour each, stages.
+        assert_eq!(names(&drawn(9, 2, 1, 1)), ["stage s00", "stage s01"]);
+        let many = drawn(30, 10, 1, 1);
+        assert_eq!(many.legend.len(), MAX_GROUPS);
+        assert_eq!(names(&many).last(), Some(&"all others"));
+        assert!(!names(&many).contains(&"stage s09"), "the smallest");
+        // On many cores each has one lane, and what is beyond is counted.
+        let wide = drawn(8, 8, 70, 1);
+        assert_eq!((names(&wide), wide.more_cores), (vec!["guests"], 6));
+        assert_eq!(wide.rows.len(), MAX_CORES);
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_is_drawn_in_parts() {
+        let picture = drawn(4, 1, 2, 2_000);
+        assert!(picture.parts.is_some());
+        let whole = picture.bars.iter().all(|bar| bar.text.contains("% of core"));
+        assert!(whole && picture.bars.len() > 8);
+        // Each had a fifth of the time or more, and none all of it.
+        let heights = picture.bars.iter().map(|bar| bar.height.parse::<f64>().unwrap());
+        assert!(heights.into_iter().all(|height| height < 6.0));
+    }
+
+    #[test]
+    fn nothing_is_drawn_of_nothing() {
+        assert!(picture(&report(), &facts(2), &Turns::default()).is_none());
+    }
+
+    #[test]
+    fn times_are_round() {
+        let texts = |length| -> Vec<String> {
+            let span = Span { from: 5, length };
+            span.ticks().into_iter().map(|tick| tick.text).collect()
+        };
+        assert_eq!(
+            texts(3_300_000_000),
+            ["0.0 s", "0.5 s", "1.0 s", "1.5 s", "2.0 s", "2.5 s", "3.0 s"]
+        );
+        assert_eq!(texts(90_000_000), ["0 ms", "20 ms", "40 ms", "60 ms", "80 ms"]);
+        for length in [1, 999, 12_345, 60_000_000_000, u64::MAX] {
+            assert!((1..=9).contains(&texts(length).len()), "{length}");
+        }
+    }
+}
