@@ -47,7 +47,7 @@ fn summary_of_hostile_text_in_colour() {
 fn pages(run: &fixture::Fixture, facts: bool) -> BTreeMap<String, String> {
     let mut pages = BTreeMap::new();
     let facts = facts.then_some(&run.facts);
-    html::pages(&run.report, facts, &run.outputs, &mut |path, page| {
+    html::pages(&run.report, facts, &run.turns, &run.outputs, &mut |path, page| {
         pages.insert(path.to_owned(), page.to_owned());
         Ok(())
     })

@@ -5,6 +5,7 @@
 //! cannot say is a named quirk.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -211,6 +212,52 @@ pub struct UnicornProfile {
     /// Named exceptions that are code in `hotcell-unicorn`, for instance `x86-gdt`, `mips64-tlb`, `arm-kuser`.
     #[serde(default)]
     pub quirks: Vec<String>,
+    /// Length of a cell's slices in percent of the common one: a slow architecture gets longer ones. Never written: it changes
+    /// no result, so that no cache key, lock file or job holds it.
+    #[serde(default, skip_serializing)]
+    #[schemars(with = "u32", range(min = 10, max = 1000))]
+    pub weight: Weight,
+}
+
+/// A part of the common length of slices, in percent: 10 to 1000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct Weight(NonZeroU32);
+
+impl Weight {
+    /// The smallest: a tenth of the common slice.
+    pub const LEAST: u32 = 10;
+    /// The greatest: ten common slices.
+    pub const MOST: u32 = 1_000;
+
+    /// The percent.
+    pub fn percent(self) -> NonZeroU32 {
+        self.0
+    }
+}
+
+impl Default for Weight {
+    /// The common slice.
+    fn default() -> Self {
+        const WHOLE: NonZeroU32 = NonZeroU32::new(100).unwrap();
+        Self(WHOLE)
+    }
+}
+
+impl TryFrom<u32> for Weight {
+    type Error = String;
+
+    fn try_from(percent: u32) -> Result<Self, String> {
+        let within = NonZeroU32::new(percent).filter(|_| (Self::LEAST..=Self::MOST).contains(&percent));
+        let wanted = || {
+            format!(
+                "a weight is {} to {} percent, not {percent}",
+                Self::LEAST,
+                Self::MOST
+            )
+        };
+        within.map(Self).ok_or_else(wanted)
+    }
 }
 
 /// How a system call arrives from Unicorn.
@@ -286,4 +333,24 @@ pub struct QemuProfile {
     /// Template of the firmware's variables.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nvram: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_are_bounded_and_never_written() {
+        let profile = |weight: &str| {
+            let text = format!(r#"{{"arch":"x86","mode":[],"syscall":"instruction"{weight}}}"#);
+            serde_json::from_str::<UnicornProfile>(&text)
+        };
+        assert_eq!(profile("").unwrap().weight.percent().get(), 100);
+        let heavy = profile(r#","weight":1000"#).unwrap();
+        assert_eq!(heavy.weight.percent().get(), 1000);
+        assert!(!serde_json::to_string(&heavy).unwrap().contains("weight"));
+        for wrong in ["0", "9", "1001", "-1", "1.5"] {
+            assert!(profile(&format!(r#","weight":{wrong}"#)).is_err(), "{wrong}");
+        }
+    }
 }

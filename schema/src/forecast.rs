@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::manifest::StageCores;
 use crate::outcome::Status;
 use crate::report::Selection;
 
@@ -59,6 +60,9 @@ pub struct StageForecast {
     pub expand: u64,
     /// How many end at once.
     pub end: u64,
+    /// What each instance wants of the pool's cores, where the manifest says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<StageCores>,
 }
 
 /// What goes from one stage, or set of samples, to another stage.

@@ -17,6 +17,7 @@
 //! | [`finding`] | what a rule or an inspection concluded, with its evidence |
 //! | [`outcome`] | a stage's status (our machinery) and a sample's outcome (data) |
 //! | [`report`] | the result of a run, without anything of the host; and the host's facts apart |
+//! | [`turns`] | who ran when on which core, facts of the host too |
 //! | [`forecast`] | what a run would do |
 //! | [`log`] | what goes on while it does, line by line |
 //! | [`lock`] | what a manifest was made of when it was locked |
@@ -48,5 +49,6 @@ pub mod outcome;
 pub mod persona;
 pub mod report;
 pub mod stage;
+pub mod turns;
 pub mod unpack;
 pub mod verdict;

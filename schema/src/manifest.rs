@@ -31,7 +31,9 @@ pub use later::{Cores, Engines, Image, Network, Quota, Template, User};
 pub use samples::{SampleSet, Source, SourceKind};
 pub use secrets::{Secret, SecretRef};
 pub use span::{Span, Spanned};
-pub use stages::{Expectation, Golden, GoldenPart, Hits, Limits, Presence, Stage, TextExpectation};
+pub use stages::{
+    Expectation, Golden, GoldenPart, Hits, Limits, Presence, Priority, Stage, StageCores, TextExpectation,
+};
 pub use units::{Size, Time};
 pub use wiring::{Axis, OneOrMany};
 

@@ -242,12 +242,44 @@ pub struct RunFacts {
     /// How far processor cores were kept free of other work for it: `none`, or for instance `affinity`. What holds cells and
     /// commands is in `confinement`.
     pub isolation: String,
+    /// What its cores did, where it had cores (`[cores]`); each turn is in `turns.jsonl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<CoresFacts>,
     /// Confinement layers of cells that hold on this host.
     pub confinement: Vec<String>,
     /// What could not be had here, and what was done instead.
     pub fallbacks: Vec<String>,
     /// Instances by name.
     pub instances: IndexMap<String, InstanceFacts>,
+}
+
+/// Facts about the cores of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CoresFacts {
+    /// Seconds of the common slice.
+    pub slice_s: f64,
+    /// Turns that cells had.
+    pub turns: u64,
+    /// How often a core went from one cell to another.
+    pub switches: u64,
+    /// Seconds that a cell that shares its core was ready and had to wait, at the longest.
+    pub longest_wait_s: f64,
+    /// Seconds that it could have had to wait at the longest, by the rules of turns.
+    pub promised_wait_s: f64,
+    /// Each core that had a duty.
+    pub each: Vec<CoreFacts>,
+}
+
+/// Facts about one core.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CoreFacts {
+    /// Its number.
+    pub core: u32,
+    /// What it was for: `control`, `chores`, `pool`.
+    pub duties: Vec<String>,
+    /// The part of the run in which a guest had it; absent: it was not for guests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busy: Option<f64>,
 }
 
 /// Facts of the host about one instance.

@@ -183,6 +183,11 @@ impl StageType {
         self.limits.contains(&"instructions")
     }
 
+    /// Whether it runs a guest: code of some architecture, in a cell on a core of the pool.
+    pub fn runs_guest(&self) -> bool {
+        self.is_limited()
+    }
+
     /// The output of that name.
     pub fn output(&self, name: &str) -> Option<&'static Output> {
         self.outputs.iter().find(|output| output.name == name)

@@ -13,7 +13,7 @@ use crate::contract::{Cell, CellFault, Limit, Operation, Usage};
 use crate::cores::Seat;
 use crate::cores::arbiter::{AdmitError, EndedBy, GiveCores};
 use crate::cores::process::Process;
-use crate::cores::schedule::Request;
+use crate::cores::schedule::{CellId, Request};
 use crate::intake::{Bounds, Held, Intake, IntakeError, Said, Sink};
 use crate::protocol::{PROTOCOL, ProtocolError, ToCell, write_message};
 use crate::remote::{self, Answer, Remote};
@@ -192,6 +192,11 @@ impl ProcessCell {
                 Ending::Done(_) => CellFault::Ended,
             }),
         }
+    }
+
+    /// Its number among those who take turns on cores, once its job has begun; `None`: it runs where the kernel lets it.
+    pub fn seat(&self) -> Option<CellId> {
+        self.intake.get_ref().place.as_ref().map(|place| place.cell())
     }
 
     fn greet(&mut self) -> Result<(), IntakeError> {

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use hotcell_cells::cores::arbiter::{Arbiter, GiveCores};
 use hotcell_cells::cores::duties::Duties;
 use hotcell_cells::cores::process::bind_this_thread;
+use hotcell_cells::cores::seats::Seats;
 use hotcell_cells::cores::service::client::{Connection, HostArbiter};
 use hotcell_cells::cores::topology::Topology;
 use hotcell_plan::Plan;
 use hotcell_run::Cores;
-use hotcell_schema::manifest::later::Isolation;
+use hotcell_schema::manifest::later::{Isolation, OnSmallHost};
 
 use crate::exit::Failure;
 use crate::host;
@@ -56,6 +57,17 @@ pub(crate) fn duties(
     Ok(Some((duties, topology, Giver::Own)))
 }
 
+/// What the stages of a plan ask for, as this host can give it.
+pub(crate) fn seats(plan: &Plan, duties: &Duties, topology: &Topology) -> Result<Seats, Failure> {
+    let shares = plan.cores.as_ref().and_then(|cores| cores.on_small_host) == Some(OnSmallHost::Share);
+    let user = nix::unistd::getuid().as_raw();
+    Seats::plan(&plan.stage_cores, duties, topology, user, shares).map_err(|error| {
+        Failure::host(error.to_string()).help(
+            "change `cores` of the stage, or say `cores.on-small-host = \"share\"`: it takes turns then",
+        )
+    })
+}
+
 /// Takes the cores for a plan. The calling thread, and so everything it starts, moves to those for control and chores;
 /// guests get the pool's, from the host's arbiter or from one that is started here.
 pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<Option<Cores>, Failure> {
@@ -63,6 +75,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
         return Ok(None);
     };
     let refused = |error: std::io::Error| Failure::host(format!("cores cannot be taken: {error}"));
+    let seats = seats(plan, &duties, &topology)?;
     let (control, chores) = (topology.usable(duties.control), topology.usable(duties.chores));
     let mut fallbacks = Vec::new();
     if let Err(error) = bind_this_thread(&control.or(&chores)) {
@@ -77,6 +90,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
             duties.control, duties.chores, duties.pool
         ));
     }
+    fallbacks.extend(seats.fallbacks);
     let gives: Arc<dyn GiveCores> = match giver {
         Giver::Own => {
             fallbacks.push("no arbiter on this host: other runs do not know of these cores".to_owned());
@@ -104,6 +118,8 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
         arbiter: gives,
         chores,
         user: nix::unistd::getuid().as_raw(),
+        duties,
+        requests: seats.requests,
         fallbacks,
     }))
 }

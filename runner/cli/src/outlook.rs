@@ -32,6 +32,8 @@ pub(crate) struct Outlook<'a> {
     jobs: usize,
     /// Which core does what, where the plan asks for cores.
     duties: Option<Duties>,
+    /// What a small host gives stages instead of the cores that they want.
+    pub instead: Vec<String>,
     /// Where each instance is in `foreseen`, made when it is first asked for.
     places: OnceCell<HashMap<String, usize>>,
 }
@@ -43,14 +45,22 @@ impl<'a> Outlook<'a> {
         let runs = foreseen
             .iter()
             .any(|foreseen| matches!(foreseen.forecast, Forecast::Runs { .. }));
+        let plan = &planned.plan;
+        let (duties, instead) = match cores::duties(plan, planned.places.arbiter.as_deref())? {
+            None => (None, Vec::new()),
+            Some((duties, topology, _)) => {
+                let seats = cores::seats(plan, &duties, &topology)?;
+                (Some(duties), seats.fallbacks)
+            }
+        };
         Ok(Self {
             planned,
             names: Names::new(&planned.plan),
             foreseen,
             past: runs.then(|| Past::of(planned)),
             jobs,
-            duties: cores::duties(&planned.plan, planned.places.arbiter.as_deref())?
-                .map(|(duties, ..)| duties),
+            duties,
+            instead,
             places: OnceCell::new(),
         })
     }
@@ -119,6 +129,7 @@ impl<'a> Outlook<'a> {
                 name.clone(),
                 StageForecast {
                     uses: stage.uses.clone(),
+                    cores: self.planned.plan.stage_cores.get(name).copied(),
                     ..StageForecast::default()
                 },
             );

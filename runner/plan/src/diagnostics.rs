@@ -376,6 +376,7 @@ codes! {
     UnknownPart = "E0604": "A host names an image, network, engine or kind of machine that there is not.",
     Template = "E0605": "A template is outside of what its arch profile or its image allows.",
     Network = "E0606": "The addresses of a network cannot be used.",
+    StageCores = "E0607": "A stage wants cores that it cannot have.",
     NotYet = "E0901": "Something that the language has a place for, and this version does not do.",
     WrongKind = "E0902": "A document of the other kind: an experiment is needed, or a host.",
 }

@@ -96,6 +96,6 @@ impl Plan {
 
     /// Whether an instance runs code of some architecture, so that it needs an arch profile.
     pub fn runs_code(&self, instance: &Instance) -> bool {
-        StageType::find(&instance.uses).is_some_and(StageType::is_limited)
+        StageType::find(&instance.uses).is_some_and(StageType::runs_guest)
     }
 }

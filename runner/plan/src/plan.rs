@@ -7,7 +7,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::job::GuestLimits;
-use hotcell_schema::manifest::{Cores, Expectation, Golden};
+use hotcell_schema::manifest::{Cores, Expectation, Golden, StageCores};
 use hotcell_schema::persona::Persona;
 use hotcell_schema::stage::PortType;
 use indexmap::IndexMap;
@@ -66,6 +66,9 @@ pub struct Plan {
     /// Which cores are asked for; absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cores: Option<Cores>,
+    /// What the instances of stages want of them, by the stage's name. Apart from the stages: it is no part of what they do.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stage_cores: BTreeMap<String, StageCores>,
 }
 
 /// Bytes that are a sample.

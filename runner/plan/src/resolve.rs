@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`refusals`] | what the language has a place for and this version does not do |
+//! | [`seats`] | what stages want of the cores |
 //! | [`origins`] | sources and secrets: their keys, and what they name |
 //! | [`graph`] | references, ports |
 //! | [`order`] | order of stages, circles |
@@ -22,6 +23,7 @@ mod names;
 mod order;
 mod origins;
 mod refusals;
+mod seats;
 mod settings;
 
 pub use filters::unknown;
@@ -122,7 +124,8 @@ fn build(
     let mut samples = samples::find(manifest, loaded, profiles, supply, sources, problems);
     samples.once_each(loaded, problems);
     let graph = graph::build(&shared, problems);
-    host::cores::check(manifest.cores.as_ref(), &loaded.tree, problems);
+    let pool = host::cores::check(manifest.cores.as_ref(), &loaded.tree, problems);
+    seats::check(&shared, pool.as_ref(), problems);
     expectations(&shared, problems);
     let mut plan = Plan {
         format: plan::FORMAT.into(),
@@ -143,6 +146,7 @@ fn build(
         expect: manifest.expect.clone(),
         golden: manifest.golden.clone(),
         cores: manifest.cores.clone(),
+        stage_cores: seats::wanted(manifest),
     };
     instances::all(&shared, &graph, &samples.sets, &mut plan, sources, problems);
     filters::check(&shared, &plan, problems);
@@ -157,6 +161,12 @@ fn merged(tree: &Node) -> Digest {
         table.shift_remove("include");
         // Where and when something runs changes nothing of its result.
         table.shift_remove("cores");
+        let stages = table.get_mut("stages").and_then(Json::as_object_mut);
+        for stage in stages.into_iter().flat_map(Map::values_mut) {
+            if let Some(stage) = stage.as_object_mut() {
+                stage.shift_remove("cores");
+            }
+        }
     }
     Digest::of(json.to_string().as_bytes())
 }

@@ -460,3 +460,26 @@ fn ten_thousand_wrong_references_are_told_soon() {
             .is_some_and(|help| help.contains("w00000"))
     );
 }
+
+#[test]
+fn what_a_stage_wants_of_the_cores_is_no_part_of_the_manifest() {
+    let document = |cores: &str, of_stage: &str| {
+        format!(
+            "hotcell = 1\n{cores}\n[stages.run]\nuses = \"unicorn/payload\"\nwith = {{ arch = \"x86_64\", code = \"90\" }}\n{of_stage}\n"
+        )
+    };
+    let plan = |text: &str| Folder::new(&[("m.toml", text.as_bytes())]).plan("m.toml", &Options::default());
+    let plain = plan(&document("", ""));
+    let wanting = plan(&document(
+        "cores = { pool = \"2-7\" }",
+        "cores = { exclusive = true, core = 3, priority = \"high\" }",
+    ));
+    assert_eq!(plain.manifest, wanting.manifest);
+    assert_eq!(plain.stages, wanting.stages);
+    assert_eq!(plain.instances, wanting.instances);
+    assert!(plain.stage_cores.is_empty());
+    assert_eq!(
+        wanting.stage_cores["run"].words(),
+        "1 core, exclusive, core 3, high priority"
+    );
+}

@@ -26,7 +26,8 @@ pub struct RenderError {
 const STYLE: &str = concat!(
     include_str!("../templates/base.css"),
     include_str!("../templates/parts.css"),
-    include_str!("../templates/diff.css")
+    include_str!("../templates/diff.css"),
+    include_str!("../templates/cores.css")
 );
 const SCRIPTS: [(&str, &str); 2] = [
     (
@@ -80,6 +81,7 @@ fn environment() -> Result<Environment<'static>, Error> {
     environment.add_template("report.html", include_str!("../templates/report.html"))?;
     environment.add_template("subject.html", include_str!("../templates/subject.html"))?;
     environment.add_template("diff.html", include_str!("../templates/diff.html"))?;
+    environment.add_template("cores.html", include_str!("../templates/cores.html"))?;
     environment.add_template("inspection.html", include_str!("../templates/inspection.html"))?;
     Ok(environment)
 }

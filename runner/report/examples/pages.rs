@@ -9,10 +9,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("dropper", fixture::dropper()),
         ("hostile", fixture::hostile()),
         ("long", fixture::long(100_000)),
+        ("cores", fixture::on_cores(12)),
+        ("many-turns", fixture::on_cores(5_000)),
     ];
     for (name, run) in runs {
         let target = Utf8Path::new(&folder).join(name);
-        hotcell_report::html::write(&run.report, Some(&run.facts), &run.outputs, &target)?;
+        hotcell_report::html::write(&run.report, Some(&run.facts), &run.turns, &run.outputs, &target)?;
     }
     Ok(())
 }

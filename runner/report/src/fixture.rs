@@ -2,6 +2,7 @@
 //!
 //! The samples never existed; names, addresses (RFC 5737) and digests are made up here.
 
+mod cores;
 mod file;
 mod stream;
 
@@ -15,10 +16,12 @@ use hotcell_schema::guest::Address;
 use hotcell_schema::job::{LeftFile, LinuxResult, PayloadResult, TracedInstruction, UnsupportedCall};
 use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_schema::report::{InstanceFacts, InstanceReport, OutputReport, Report, RunFacts, SampleReport};
+use hotcell_schema::turns::Turns;
 use indexmap::IndexMap;
 
 use crate::assemble::{Assembly, assemble};
 use crate::outputs::Outputs;
+pub use cores::on_cores;
 pub use stream::Stream;
 
 /// Text that tries to break out of a page, a terminal and a line: markup, an attribute's end, ANSI, right-to-left override.
@@ -48,6 +51,8 @@ pub struct Fixture {
     pub report: Report,
     /// Its host facts.
     pub facts: RunFacts,
+    /// Who ran when on which core.
+    pub turns: Turns,
     /// What its instances gave.
     pub outputs: Kept,
 }
@@ -184,6 +189,7 @@ impl Builder {
             selection: None,
             jobs: 2,
             isolation: "affinity".into(),
+            cores: None,
             confinement: ["no_new_privs", "landlock", "seccomp", "rlimits"]
                 .map(String::from)
                 .into(),
@@ -193,6 +199,7 @@ impl Builder {
         Fixture {
             report,
             facts,
+            turns: Turns::default(),
             outputs: self.outputs,
         }
     }

@@ -4,6 +4,7 @@
 //! host's facts only in its last section. Bytes that a sample chose are never linked to, only shown as text: a browser that
 //! opened them might take them for a page.
 
+mod cores;
 mod events;
 mod inspection;
 mod matrix;
@@ -20,6 +21,7 @@ use hotcell_schema::finding::{Finding, Severity};
 use hotcell_schema::names::file_digits;
 use hotcell_schema::outcome::Outcome;
 use hotcell_schema::report::{InstanceReport, Report, RunFacts, SampleReport, Technique};
+use hotcell_schema::turns::Turns;
 use indexmap::IndexMap;
 use serde::Serialize;
 
@@ -62,10 +64,12 @@ impl Subject<'_> {
     }
 }
 
-/// Renders every page and hands it to `sink` with its path relative to the run's folder.
+/// Renders every page and hands it to `sink` with its path relative to the run's folder. `turns` are drawn where `facts` tell
+/// of cores.
 pub fn pages(
     report: &Report,
     facts: Option<&RunFacts>,
+    turns: &Turns,
     outputs: &dyn Outputs,
     sink: &mut dyn FnMut(&str, &str) -> io::Result<()>,
 ) -> Result<(), ReportError> {
@@ -76,7 +80,10 @@ pub fn pages(
             source,
         })
     };
-    put("report.html", &summary::page(report, facts, &subjects, left_out)?)?;
+    put(
+        "report.html",
+        &summary::page(report, facts, turns, &subjects, left_out)?,
+    )?;
     for subject in &subjects {
         put(&subject.path, &subject::page(report, subject, outputs)?)?;
     }
@@ -87,10 +94,11 @@ pub fn pages(
 pub fn write(
     report: &Report,
     facts: Option<&RunFacts>,
+    turns: &Turns,
     outputs: &dyn Outputs,
     folder: &Utf8Path,
 ) -> Result<(), ReportError> {
-    pages(report, facts, outputs, &mut |path, page| {
+    pages(report, facts, turns, outputs, &mut |path, page| {
         let target = folder.join(path);
         if let Some(parent) = target.parent() {
             fs_err::create_dir_all(parent)?;

@@ -1,6 +1,6 @@
 //! A plan's instances on worker threads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -8,10 +8,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use hotcell_cells::cores::arbiter::GiveCores;
+use hotcell_cells::cores::duties::Duties;
+use hotcell_cells::cores::schedule::Request;
 use hotcell_cells::roster::Roster;
 use hotcell_cells::stop::{StopSignal, Urgency};
 use hotcell_plan::{Instance, Plan};
-use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::arch::{ArchProfile, Weight};
 use hotcell_schema::cores::CoreSet;
 use hotcell_schema::outcome::Status;
 use hotcell_schema::report::{Report, RunFacts};
@@ -38,8 +40,23 @@ pub struct Cores {
     pub chores: CoreSet,
     /// Whose run it is: a user id of the host.
     pub user: u32,
+    /// What each core is for.
+    pub duties: Duties,
+    /// What stages ask for that want other than one core in turns, by their names.
+    pub requests: BTreeMap<String, Request>,
     /// What else must be told of them, for instance that a core has two duties.
     pub fallbacks: Vec<String>,
+}
+
+impl Cores {
+    /// What an instance of a stage asks for.
+    pub(crate) fn request(&self, stage: &str, weight: Weight) -> Request {
+        let asked = self.requests.get(stage).copied();
+        Request {
+            weight: weight.percent(),
+            ..asked.unwrap_or(Request::of(self.user))
+        }
+    }
 }
 
 /// How a plan is run. Whatever a library must not find out by itself (clock, folders, host) is given here.

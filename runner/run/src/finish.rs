@@ -11,6 +11,7 @@ use hotcell_schema::outcome::Status;
 use hotcell_schema::report::{
     InstanceFacts, InstanceReport, OutputReport, Report, RunFacts, SampleReport, Selection,
 };
+use hotcell_schema::turns::{FILE, Turns};
 use hotcell_store::runs::ResultWriter;
 use hotcell_store::{RunFolder, Store, StoreError, Stored, keys};
 use indexmap::IndexMap;
@@ -18,6 +19,7 @@ use indexmap::IndexMap;
 use crate::RunError;
 use crate::current;
 use crate::execute::NOT_BEGUN;
+use crate::turns;
 use crate::work::{Done, Shared};
 
 /// Writes everything a run leaves.
@@ -57,12 +59,23 @@ pub(crate) fn finish(
     // Of a large run each of these is megabytes: none is held as text.
     writer.write_with("report.json", |file| Ok(write_json(&report, file)?))?;
     writer.publish()?;
-    let facts = facts(shared, folder, wall_s, workers);
+    let mut facts = facts(shared, folder, wall_s, workers);
+    let mut turns = Turns::default();
+    if let Some(cores) = shared.options.cores {
+        match turns::told(cores, shared.seats()) {
+            Ok((told, each)) => (facts.cores, turns) = (Some(told), each),
+            Err(error) => facts
+                .fallbacks
+                .push(format!("what the cores did is not known: {error}")),
+        }
+        folder.write_with(FILE, |file| Ok(turns::write(&turns, folder.id(), file)?))?;
+    }
+    let facts = facts;
     folder.write_with("run.json", |file| {
         serde_json::to_writer_pretty(&mut *file, &facts)?;
         Ok(file.write_all(b"\n")?)
     })?;
-    html::pages(&report, Some(&facts), &objects, &mut |path, page| {
+    html::pages(&report, Some(&facts), &turns, &objects, &mut |path, page| {
         folder.write(path, page.as_bytes()).map_err(|error| match error {
             StoreError::Io(error) => error,
             other => io::Error::other(other),
@@ -334,6 +347,7 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
             Some(_) => "affinity".into(),
             None => "none".into(),
         },
+        cores: None,
         confinement: confinement.layers.into_iter().collect(),
         fallbacks: {
             let of_cores = shared.options.cores.map_or(&[][..], |cores| &cores.fallbacks);

@@ -31,6 +31,7 @@
 //! | `keep` | what a cell says, into the store |
 //! | `documents` | results that are read as documents, each parsed once |
 //! | `condition` | `when`, with the results it reads |
+//! | `turns` | what the cores of a run did |
 //! | `finish` | the result and the run's other files |
 
 #![allow(
@@ -59,6 +60,7 @@ pub mod select;
 pub mod sources;
 mod stages;
 mod table;
+mod turns;
 pub mod work;
 
 pub use current::{Current, current};

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use hotcell_cells::cores::history::TURNS_KEPT;
+use hotcell_cells::cores::schedule::CellId;
 use hotcell_cells::stop::Urgency;
 use hotcell_plan::{
     After, AxisValue, Instance, MAX_SAMPLE, Origin, Plan, PlannedLimits, Sample, SourceError, Wire,
@@ -154,6 +156,8 @@ pub(crate) struct Shared<'a> {
     pub left: Option<Left<'a>>,
     /// Nothing more begins, and nothing is tried again.
     pub closed: AtomicBool,
+    /// Instances by their cells that took turns on cores: the latest.
+    seats: Mutex<BTreeMap<CellId, String>>,
 }
 
 impl<'a> Shared<'a> {
@@ -171,6 +175,7 @@ impl<'a> Shared<'a> {
             rules: stages::rules::Compiled::default(),
             left: None,
             closed: AtomicBool::new(false),
+            seats: Mutex::default(),
         }
     }
 
@@ -198,6 +203,23 @@ impl<'a> Shared<'a> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Notes which instance a cell on cores was. As many are kept as turns are: whoever is older has none among them but
+    /// by running longer than all others.
+    pub(crate) fn seated(&self, cell: Option<CellId>, instance: &Instance) {
+        let Some(cell) = cell else { return };
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.insert(cell, instance.name.clone());
+        if seats.len() > TURNS_KEPT {
+            seats.pop_first();
+        }
+    }
+
+    /// Instances by their cells.
+    pub(crate) fn seats(&self) -> BTreeMap<CellId, String> {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *seats)
     }
 
     fn is_sound(&self, stage: &str) -> bool {

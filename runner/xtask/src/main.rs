@@ -5,6 +5,7 @@
 //! | `unicorn-library` | builds the patched Unicorn C library into the cache, prints the folder for `PKG_CONFIG_PATH` |
 //! | `guests` | builds `tests/guests/*` for every target into the cache, each tried under qemu-user, prints the folder |
 //! | `tidy` | checks the project's own rules over the source tree |
+//! | `weights FOLDER` | measures how slow each architecture is under Unicorn, for the arch profiles |
 //! | `bench FOLDER` | compares the executables in FOLDER with other emulators, prints ratios (with `--features bench`) |
 //! | `schemas [--check]` | writes the JSON schemas, or says which are out of date (with `--features schemas`) |
 //! | `reference [--check]` | writes the reference of the manifest language, or says that it is stale (with `--features schemas`) |
@@ -26,6 +27,7 @@ mod schemas;
 mod tidy;
 mod udiff;
 mod unicorn_library;
+mod weights;
 
 /// The top folder of the project: two above this crate.
 fn project_folder() -> PathBuf {
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         "unicorn-library" => unicorn_library::run(&project).map(print_folder),
         "guests" => guests::run(&project).map(print_folder),
         "tidy" => tidy::run(&project),
+        "weights" => weights::run(&project, &rest),
         #[cfg(feature = "bench")]
         "bench" => bench::run(&project, &rest),
         #[cfg(not(feature = "bench"))]
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "schemas")]
         "reference" => reference::run(&project, &rest),
         _ => Err(format!(
-            "unknown task `{task}` {rest:?}; tasks: unicorn-library, guests, tidy, bench, schemas, reference"
+            "unknown task `{task}` {rest:?}; tasks: unicorn-library, guests, tidy, weights, bench, schemas, reference"
         )
         .into()),
     };

@@ -1,5 +1,7 @@
 //! Stages, their limits, and what is expected of them.
 
+use std::num::NonZeroU32;
+
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,6 +39,10 @@ pub struct Stage {
     /// Limits of each instance.
     #[serde(default)]
     pub limits: Limits,
+    /// What each instance wants of the pool's cores, in a stage that runs samples; the manifest has `[cores]` then. Absent:
+    /// one core, in turns with others. Changes nothing of a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<StageCores>,
     /// How often an instance that the host interrupted is tried again.
     #[serde(default)]
     #[schemars(range(max = 10))]
@@ -50,6 +56,80 @@ pub struct Stage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub max_depth: Option<u8>,
+}
+
+/// What an instance wants of the pool's cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct StageCores {
+    /// How many cores it has at once, all or none; 1 unless said otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 4096))]
+    pub count: Option<u32>,
+    /// It keeps its cores until it ends, and takes no turns. Exclusive cells hold at most `cores.exclusive-max` of the pool
+    /// together, at most half. On a small host that shares its cores it takes turns where it cannot be had.
+    #[serde(skip_serializing_if = "is_false")]
+    pub exclusive: bool,
+    /// The core that it wants, of several the first; only where it is exclusive. Absent: any of the pool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 4095))]
+    pub core: Option<u32>,
+    /// Who is served first. Who waits rises, so nobody waits for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+}
+
+impl StageCores {
+    /// How many cores it wants at once.
+    pub fn wanted(&self) -> NonZeroU32 {
+        self.count.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// It in words: `2 cores, exclusive, core 3, high priority`.
+    pub fn words(&self) -> String {
+        let count = match self.wanted().get() {
+            1 => "1 core".to_owned(),
+            many => format!("{many} cores"),
+        };
+        let hold = match self.exclusive {
+            true => "exclusive",
+            false => "in turns",
+        };
+        let core = self.core.map(|core| format!("core {core}"));
+        let priority = self
+            .priority
+            .map(|priority| format!("{} priority", priority.word()));
+        let words = [Some(count), Some(hold.to_owned()), core, priority];
+        words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Who is served first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Priority {
+    /// When nobody else wants to run.
+    Low,
+    /// As most.
+    #[default]
+    Normal,
+    /// Before the others.
+    High,
+}
+
+impl Priority {
+    /// The word of the document.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+        }
+    }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Limits of one instance. Reaching a limit of the guest is an outcome of the sample, the same on every machine; reaching

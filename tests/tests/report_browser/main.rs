@@ -15,12 +15,13 @@ type Check = fn(&mut Page, &Path) -> Fallible<()>;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let checks: [(&str, Check); 7] = [
+    let checks: [(&str, Check); 8] = [
         ("summary_page_filters_and_groups", summary),
         ("sample_page_shows_filters_and_proves", sample),
         ("a_long_stream_draws_only_what_is_seen", long),
         ("hostile_text_stays_text", hostile),
         ("changes_need_no_script_and_hostile_ones_stay_text", changes),
+        ("turns_are_drawn_and_can_be_read", turns),
         ("pages_fit_a_phone", phone),
         ("dark_where_dark_is_preferred", dark),
     ];
@@ -49,7 +50,13 @@ fn run(executable: &Path, check: Check) -> Result<(), Failed> {
 /// Writes a run's pages and answers the path of one of them; `None`: of the summary.
 fn write(fixture: &Fixture, folder: &Path, sample: Option<usize>) -> Fallible<PathBuf> {
     let target = Utf8Path::from_path(folder).ok_or("a folder whose path is no UTF-8")?;
-    hotcell_report::html::write(&fixture.report, Some(&fixture.facts), &fixture.outputs, target)?;
+    hotcell_report::html::write(
+        &fixture.report,
+        Some(&fixture.facts),
+        &fixture.turns,
+        &fixture.outputs,
+        target,
+    )?;
     Ok(match sample {
         None => folder.join("report.html"),
         Some(place) => {
@@ -311,12 +318,68 @@ fn changes(page: &mut Page, folder: &Path) -> Fallible<()> {
     Ok(())
 }
 
+fn turns(page: &mut Page, folder: &Path) -> Fallible<()> {
+    let bars = "document.querySelectorAll('.cores .scroll rect[class^=g]').length";
+    for (name, rounds) in [("few", 12), ("many", 5_000)] {
+        let fixture = fixture::on_cores(rounds);
+        let file = write(&fixture, &folder.join(name), None)?;
+        page.open(&file)?;
+        // Each turn where they can be told apart, and never more than can be drawn.
+        match rounds {
+            12 => equal(page, bars, json!(fixture.turns.turns.len()))?,
+            _ => holds(page, &format!("{bars} > 50 && {bars} <= 2000"))?,
+        }
+        for text in [
+            "core 0",
+            "control",
+            "core 1",
+            "chores",
+            "core 2",
+            "pool, 66% busy",
+            "core 3",
+        ] {
+            holds(
+                page,
+                &format!(
+                    "[...document.querySelectorAll('.cores text')].some(node => node.textContent === '{text}')"
+                ),
+            )?;
+        }
+        equal(
+            page,
+            "document.querySelectorAll('.legend li').length",
+            json!(fixture.turns.cells.len()),
+        )?;
+        // Every bar lies in its core's row, within the times that are shown, says what it is, and has a colour.
+        holds(
+            page,
+            "[...document.querySelectorAll('.cores .scroll rect[class^=g]')].every(bar => {
+                const box = bar.getBoundingClientRect();
+                const rail = [...document.querySelectorAll('.cores .rail')].map(rail => rail.getBoundingClientRect())
+                    .find(rail => rail.top <= box.top + 1 && rail.bottom >= box.bottom - 1);
+                return rail && rail.left <= box.left + 1 && rail.right >= box.right - 1
+                    && /\\d.* core [23]/.test(bar.querySelector('title').textContent)
+                    && getComputedStyle(bar).fill !== 'rgb(0, 0, 0)';
+            })",
+        )?;
+        alone(page, &file)?;
+    }
+    // Where nobody reserved cores there is nothing of it.
+    let file = write(&fixture::dropper(), &folder.join("none"), None)?;
+    page.open(&file)?;
+    equal(page, "document.querySelectorAll('.cores').length", json!(0))
+}
+
 fn phone(page: &mut Page, folder: &Path) -> Fallible<()> {
     page.call(
         "Emulation.setDeviceMetricsOverride",
         json!({"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": true}),
     )?;
-    for (name, fixture) in [("dropper", fixture::dropper()), ("hostile", fixture::hostile())] {
+    for (name, fixture) in [
+        ("dropper", fixture::dropper()),
+        ("hostile", fixture::hostile()),
+        ("cores", fixture::on_cores(12)),
+    ] {
         let folder = folder.join(name);
         for sample in [None, Some(0)] {
             let file = write(&fixture, &folder, sample)?;

@@ -3,7 +3,7 @@
 //! One thread decides and acts. A cell hands itself in when it is ready to begin ([`Arbiter::admit`]): it stands still from
 //! then on, but when it is its turn. Its [`Place`] ends its claim when it is dropped.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 use hotcell_schema::cores::CoreSet;
 use serde::{Deserialize, Serialize};
 
+pub use super::history::Turn;
+
+use super::history::History;
 use super::locks::{CoreIndex, Grant, Holder, LockTable, LockView, Processes};
 use super::process::{Process, Still, bind_this_thread};
 use super::schedule::{Action, CellId, Doing, Nanos, Refusal, Request, Rules, Schedule};
@@ -22,8 +25,6 @@ use super::topology::Topology;
 
 /// How often is looked whether those who have cores are still there.
 const LOOK: Duration = Duration::from_millis(500);
-/// Turns that are kept for those who look; of more, the oldest go.
-const TURNS_KEPT: usize = 100_000;
 /// Longest name of a cell in characters.
 pub(super) const MOST_NAME: usize = 200;
 
@@ -36,12 +37,12 @@ pub trait GiveCores: std::fmt::Debug + Send + Sync {
     /// If it could never run here, or does not stand still.
     fn admit(&self, request: Request, pid: i32, name: &str) -> Result<Box<dyn Claim>, AdmitError>;
 
-    /// The turns of this runner's cells that have ended, and how many more there were before them.
+    /// What is known of the turns of this runner's cells that have ended; and now, in the same time as theirs.
     ///
     /// # Errors
     ///
-    /// If they cannot be asked for.
-    fn turns(&self) -> io::Result<(Vec<Turn>, u64)>;
+    /// If it cannot be asked for.
+    fn history(&self) -> io::Result<(History, Nanos)>;
 }
 
 /// The claim of one cell on cores. When it is dropped the cell is ended.
@@ -83,19 +84,6 @@ pub enum AdmitError {
         /// What the host said.
         source: io::Error,
     },
-}
-
-/// One turn of one cell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Turn {
-    /// The cell.
-    pub cell: CellId,
-    /// The cores that it had.
-    pub cores: CoreSet,
-    /// When it began, in nanoseconds since the arbiter did.
-    pub from: Nanos,
-    /// When it ended.
-    pub until: Nanos,
 }
 
 /// What one cell is doing, for those who look.
@@ -150,9 +138,7 @@ struct State {
     processes: Processes,
     cells: BTreeMap<CellId, Held>,
     next: u64,
-    turns: VecDeque<Turn>,
-    /// How many turns were not kept.
-    forgotten: u64,
+    history: History,
     closing: bool,
 }
 
@@ -195,8 +181,7 @@ impl Arbiter {
                 processes,
                 cells: BTreeMap::new(),
                 next: 0,
-                turns: VecDeque::new(),
-                forgotten: 0,
+                history: History::default(),
                 closing: false,
             }),
             changed: Condvar::new(),
@@ -309,6 +294,11 @@ impl Arbiter {
         was
     }
 
+    /// Nanoseconds since the arbiter began.
+    pub fn now(&self) -> Nanos {
+        self.shared.now()
+    }
+
     /// The rules, as they are now.
     pub fn rules(&self) -> Rules {
         self.shared.lock().schedule.rules().clone()
@@ -340,7 +330,19 @@ impl Arbiter {
     /// The turns that have ended, and how many more there were before them.
     pub fn turns(&self) -> (Vec<Turn>, u64) {
         let state = self.shared.lock();
-        (state.turns.iter().cloned().collect(), state.forgotten)
+        (
+            state.history.turns.iter().cloned().collect(),
+            state.history.forgotten,
+        )
+    }
+
+    /// Everything that is known of the turns that have ended; and now, in the same time as theirs.
+    pub fn history(&self) -> (History, Nanos) {
+        let state = self.shared.lock();
+        let mut history = state.history.clone();
+        history.longest_wait = state.schedule.waited();
+        history.promised_wait = state.schedule.promised(history.slowest_stop);
+        (history, self.shared.now())
     }
 
     /// Lets a person hold a cell, or let it go.
@@ -374,8 +376,8 @@ impl GiveCores for Arbiter {
         Ok(Box::new(self.take(request, process, name)?))
     }
 
-    fn turns(&self) -> io::Result<(Vec<Turn>, u64)> {
-        Ok(Self::turns(self))
+    fn history(&self) -> io::Result<(History, Nanos)> {
+        Ok(Self::history(self))
     }
 }
 
@@ -507,6 +509,7 @@ impl State {
         let Some(held) = self.cells.get_mut(&cell) else {
             return;
         };
+        let told = now();
         let ended = match held.process.stop() {
             Ok(still) => still == Still::Ended,
             Err(error) => {
@@ -516,7 +519,10 @@ impl State {
                 true
             }
         };
-        self.end_turn(cell, now(), ended);
+        let still = now();
+        let slowest = &mut self.history.slowest_stop;
+        *slowest = still.saturating_sub(told).max(*slowest);
+        self.end_turn(cell, still, ended);
     }
 
     fn end_turn(&mut self, cell: CellId, at: Nanos, ended: bool) {
@@ -544,11 +550,7 @@ impl State {
     fn keep(&mut self, cell: CellId, turn: Running, until: Nanos) {
         let Running { cores, from, grant } = turn;
         self.locks.release(grant);
-        if self.turns.len() >= TURNS_KEPT {
-            self.turns.pop_front();
-            self.forgotten = self.forgotten.saturating_add(1);
-        }
-        self.turns.push_back(Turn {
+        self.history.keep(Turn {
             cell,
             cores,
             from,

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`topology`] | physical cores, their siblings, what was isolated at boot |
 //! | [`duties`] | which core does what, from `[cores]` of a manifest |
+//! | [`seats`] | what stages want of the cores, as the host can give it |
 //! | [`schedule`] | whose turn it is: a state machine that knows no clock and no process |
+//! | [`history`] | who had which core when, and how long others waited |
 //! | [`locks`] | one lock for each core, in memory that the arbiter writes and everybody may read |
 //! | [`arbiter`], [`process`] | who lets cell processes run and stand still by that schedule |
 //! | [`service`] | the arbiter of a host, for the runners of several users |
@@ -15,9 +17,11 @@ use hotcell_schema::cores::CoreSet;
 
 pub mod arbiter;
 pub mod duties;
+pub mod history;
 pub mod locks;
 pub mod process;
 pub mod schedule;
+pub mod seats;
 pub mod service;
 mod stat;
 pub mod topology;

@@ -65,6 +65,9 @@ pub(crate) fn print(outlook: &Outlook<'_>, all: bool) {
         picture::counted(total, "instance"),
         outlook.cores()
     ));
+    for text in &outlook.instead {
+        ui::out(&ui::styled(ui::YELLOW, ui::plain(text)));
+    }
     let stages_shown = if all { usize::MAX } else { SHOWN };
     let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0).min(40);
     let shown = || stages.iter().take(stages_shown);
@@ -72,10 +75,14 @@ pub(crate) fn print(outlook: &Outlook<'_>, all: bool) {
     let uses_width = width(&mut shown().map(|(_, stage)| stage.uses.chars().count()));
     for (name, stage) in shown() {
         ui::out(&format!(
-            "  {}  {}  {}",
+            "  {}  {}  {}{}",
             ui::styled(ui::BOLD, format!("{:name_width$}", ui::plain(name))),
             ui::styled(ui::DIM, format!("{:uses_width$}", stage.uses)),
-            picture::counts(stage)
+            picture::counts(stage),
+            stage
+                .cores
+                .map(|cores| format!("; each on {}", cores.words()))
+                .unwrap_or_default()
         ));
     }
     hidden(stages.len().saturating_sub(stages_shown), "  …  ", "stages");

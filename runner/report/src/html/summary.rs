@@ -7,8 +7,10 @@ use hotcell_schema::finding::Severity;
 use hotcell_schema::job::UnsupportedCall;
 use hotcell_schema::outcome::Status;
 use hotcell_schema::report::{InstanceReport, Report, RunFacts, SampleReport};
+use hotcell_schema::turns::Turns;
 use serde::Serialize;
 
+use super::cores::{self, Picture};
 use super::matrix::Matrix;
 use super::{AttackMark, Badge, SeverityCount, Subject, attack_marks, outcome_badge, severity_counts};
 use crate::summary::{endings, runs_samples};
@@ -130,6 +132,8 @@ struct Facts<'a> {
     isolation: &'a str,
     confinement: String,
     fallbacks: &'a [String],
+    turns: Option<String>,
+    cores: Option<Picture>,
     cached: usize,
     instances: Vec<FactRow<'a>>,
     more: usize,
@@ -152,6 +156,7 @@ const MAX_ROWS: usize = 2_000;
 pub(super) fn page(
     report: &Report,
     facts: Option<&RunFacts>,
+    turns: &Turns,
     subjects: &[Subject<'_>],
     left_out: usize,
 ) -> Result<String, ReportError> {
@@ -181,7 +186,7 @@ pub(super) fn page(
         runs_samples: runs_samples(report),
         has_samples: !report.samples.is_empty(),
         provenance: provenance(report),
-        facts: facts.map(|facts| run_facts(report, facts)),
+        facts: facts.map(|facts| run_facts(report, facts, turns)),
     };
     Ok(hotcell_render::html("report.html", &page, &matrix)?)
 }
@@ -529,7 +534,7 @@ fn provenance(report: &Report) -> Provenance<'_> {
     }
 }
 
-fn run_facts<'a>(report: &Report, facts: &'a RunFacts) -> Facts<'a> {
+fn run_facts<'a>(report: &Report, facts: &'a RunFacts, turns: &Turns) -> Facts<'a> {
     Facts {
         run: &facts.run,
         started: &facts.started,
@@ -543,6 +548,11 @@ fn run_facts<'a>(report: &Report, facts: &'a RunFacts) -> Facts<'a> {
         isolation: &facts.isolation,
         confinement: facts.confinement.join(", "),
         fallbacks: &facts.fallbacks,
+        turns: facts.cores.as_ref().map(cores::in_words),
+        cores: facts
+            .cores
+            .as_ref()
+            .and_then(|facts| cores::picture(report, facts, turns)),
         cached: facts
             .instances
             .values()

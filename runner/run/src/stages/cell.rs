@@ -10,6 +10,7 @@ use hotcell_cells::intake::Bounds;
 use hotcell_cells::process::{Ending, ProcessCell, Spec};
 use hotcell_cells::supervise::{HostLimits, Sandbox, SealedBlob};
 use hotcell_plan::Instance;
+use hotcell_schema::arch::Weight;
 use hotcell_schema::event::Header;
 use hotcell_schema::job::{Blob, Job, JobResult};
 use hotcell_schema::outcome::Status;
@@ -109,7 +110,7 @@ pub(super) fn run(
                     cores: &cores.arbiter,
                     request: Request {
                         memory: limits.memory,
-                        ..Request::of(cores.user)
+                        ..cores.request(&instance.stage, weight(shared, instance))
                     },
                     name: &instance.name,
                 },
@@ -181,6 +182,7 @@ fn to_the_end(
         let mut sink = Past::new(keeper, begins, told);
         let ending = cell.run(job, &mut sink);
         told = sink.told();
+        shared.seated(cell.seat(), instance);
         shared.note_confinement(cell.layers(), cell.fallbacks());
         let usage = cell.finish();
         used.cpu_s += usage.cpu_s;
@@ -193,6 +195,13 @@ fn to_the_end(
             _ => return Ok((ending, used)),
         }
     }
+}
+
+/// The weight of an instance's architecture among those who take turns.
+fn weight(shared: &Shared<'_>, instance: &Instance) -> Weight {
+    let profile = super::profile(shared, instance).ok();
+    let engine = profile.and_then(|profile| profile.unicorn.as_ref());
+    engine.map(|engine| engine.weight).unwrap_or_default()
 }
 
 /// The cell answered another question than it was asked.

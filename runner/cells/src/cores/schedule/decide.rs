@@ -169,6 +169,9 @@ impl Schedule {
             self.held.insert(core, cell);
         }
         if let Some(entry) = self.cells.get_mut(&cell) {
+            if is_shared(&entry.request) {
+                self.waits.ended(now.saturating_sub(entry.since));
+            }
             entry.run(now, cores.clone(), slice);
         }
         actions.push(Action::Run { cell, cores });

@@ -22,6 +22,7 @@ mod decide;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
@@ -30,6 +31,7 @@ use hotcell_schema::cores::CoreSet;
 use serde::{Deserialize, Serialize};
 
 use cell::{Entry, State};
+use waits::Waits;
 
 /// Nanoseconds since some moment that stays the same.
 pub type Nanos = u64;
@@ -235,6 +237,7 @@ pub struct Schedule {
     reclaimed: BTreeSet<u32>,
     /// Number of the next place in the line.
     place: u64,
+    waits: Waits,
 }
 
 impl Schedule {
@@ -247,6 +250,7 @@ impl Schedule {
             held: BTreeMap::new(),
             reclaimed: BTreeSet::new(),
             place: 0,
+            waits: Waits::default(),
         }
     }
 
@@ -267,6 +271,7 @@ impl Schedule {
         }
         let place = self.next_place();
         self.cells.insert(cell, Entry::new(request, now, place));
+        self.waits.met(self.cells.len(), self.slice_of(&request));
         Ok(())
     }
 
@@ -354,6 +359,12 @@ impl Schedule {
     /// Another length of slices, in nanoseconds. What runs ends its slice as it began it.
     pub fn set_slice(&mut self, slice: NonZeroU64) {
         self.rules.slice = slice;
+        let longest = self
+            .cells
+            .values()
+            .map(|entry| self.slice_of(&entry.request))
+            .max();
+        self.waits.met(self.cells.len(), longest.unwrap_or(0));
     }
 
     /// Takes a core out of exclusive use. Who holds it exclusively is told to stop with the next [`Schedule::decide`], and
@@ -401,11 +412,19 @@ impl Schedule {
     /// stands still `stop` nanoseconds after it was told at the latest: until it has risen to the top, and then for everyone
     /// before it once, who may have to wait until cores are free and then has a turn.
     pub fn longest_wait(&self, stop: Nanos) -> Nanos {
-        let turns = self.cells.values().map(|entry| self.slice_of(&entry.request));
-        let longest = turns.max().unwrap_or(0).saturating_add(stop);
-        let everyone = u64::try_from(self.cells.len()).unwrap_or(u64::MAX);
-        let risen = Priority::TOP.saturating_mul(self.rules.ageing.get());
-        risen.saturating_add(everyone.saturating_mul(2).saturating_mul(longest))
+        let slices = self.cells.values().map(|entry| self.slice_of(&entry.request));
+        let longest = slices.max().unwrap_or(0);
+        waits::bound(self.cells.len(), longest, self.rules.ageing.get(), stop)
+    }
+
+    /// The longest time in nanoseconds that a ready cell that shares did wait; of waits that have ended.
+    pub fn waited(&self) -> Nanos {
+        self.waits.longest
+    }
+
+    /// The greatest of all bounds that there were: [`Schedule::longest_wait`] with most cells and the longest slices.
+    pub fn promised(&self, stop: Nanos) -> Nanos {
+        self.waits.promised(self.rules.ageing.get(), stop)
     }
 
     fn allowance(&self, user: u32) -> Allowance {

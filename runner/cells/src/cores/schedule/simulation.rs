@@ -258,6 +258,9 @@ fn play(seed: u64) -> (Nanos, Nanos, u64) {
         host.longest,
         host.bound
     );
+    // What is told of it afterwards is the same.
+    assert_eq!(host.schedule.waited(), host.longest, "seed {seed}");
+    assert!(host.schedule.promised(STOP) >= host.bound, "seed {seed}");
     (host.longest, host.bound, host.switches)
 }
 

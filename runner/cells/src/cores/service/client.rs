@@ -16,7 +16,8 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::wire::{Act, Answer, Ask, PROTOCOL, Person, Welcome, WireError, receive, send};
-use crate::cores::arbiter::{AdmitError, Claim, EndedBy, GiveCores, Seen, Turn};
+use crate::cores::arbiter::{AdmitError, Claim, EndedBy, GiveCores, Seen};
+use crate::cores::history::{History, Turn};
 use crate::cores::locks::LockView;
 use crate::cores::process::Process;
 use crate::cores::schedule::{CellId, Nanos, Request};
@@ -296,24 +297,41 @@ impl GiveCores for HostArbiter {
         }))
     }
 
-    fn turns(&self) -> io::Result<(Vec<Turn>, u64)> {
-        let mut all = Vec::new();
+    fn history(&self) -> io::Result<(History, Nanos)> {
+        // An arbiter that began anew knows nothing of what was before it.
+        let began = match &self.inner.lock().link {
+            Link::Up(connection) => connection.welcome.now,
+            Link::Down(_) | Link::Lost(_) => 0,
+        };
+        let mut history = History::default();
         let mut from = 0;
         loop {
-            match self.inner.ask(&Ask::Turns { from }, None).1 {
+            let (turns, now, more) = match self.inner.ask(&Ask::Turns { from }, None).1 {
                 Ok(Answer::Turns {
                     turns,
-                    forgotten,
+                    forgotten: _,
+                    now,
+                    longest_wait,
+                    promised_wait,
                     more,
                 }) => {
-                    from = turns.last().map_or(from, |(number, _)| number.saturating_add(1));
-                    all.extend(turns.into_iter().map(|(_, turn)| turn));
-                    if !more {
-                        return Ok((all, forgotten));
-                    }
+                    history.longest_wait = longest_wait;
+                    history.promised_wait = promised_wait;
+                    (turns, now, more)
                 }
                 Ok(_) => return Err(io::Error::other(ClientError::Answer.to_string())),
                 Err(why) => return Err(io::Error::other(why)),
+            };
+            from = turns.last().map_or(from, |(number, _)| number.saturating_add(1));
+            for (_, turn) in turns {
+                history.keep(Turn {
+                    from: turn.from.saturating_sub(began),
+                    until: turn.until.saturating_sub(began),
+                    ..turn
+                });
+            }
+            if !more {
+                return Ok((history, now.saturating_sub(began)));
             }
         }
     }

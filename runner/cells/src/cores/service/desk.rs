@@ -176,6 +176,7 @@ impl Desk<'_> {
             user: user.name.clone(),
             admin: user.admin,
             quota: user.quota,
+            now: self.service.arbiter.now(),
             duties,
             reclaimed: self.service.arbiter.reclaimed(),
             fallbacks: self.service.fallbacks.clone(),
@@ -264,13 +265,16 @@ impl Desk<'_> {
     }
 
     fn turns(&self, from: u64) -> Answer {
-        let (turns, forgotten) = self.service.arbiter.turns();
-        let own = (forgotten..).zip(turns);
+        let (history, now) = self.service.arbiter.history();
+        let own = (history.forgotten..).zip(history.turns);
         let own = own.filter(|(number, turn)| *number >= from && self.had.contains(&turn.cell));
         let (turns, more) = page(own);
         Answer::Turns {
             turns,
-            forgotten,
+            forgotten: history.forgotten,
+            now,
+            longest_wait: history.longest_wait,
+            promised_wait: history.promised_wait,
             more,
         }
     }

@@ -16,8 +16,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Quota;
-use crate::cores::arbiter::{EndedBy, Seen, Turn};
+use crate::cores::arbiter::{EndedBy, Seen};
 use crate::cores::duties::Duties;
+use crate::cores::history::Turn;
 use crate::cores::schedule::{CellId, Nanos, Request};
 
 /// Version of the protocol.
@@ -143,6 +144,12 @@ pub enum Answer {
         turns: Vec<(u64, Turn)>,
         /// How many of all cells were not kept: the first ones.
         forgotten: u64,
+        /// Now, in the same time as theirs.
+        now: Nanos,
+        /// The longest time that a ready cell that shares waited, of all users.
+        longest_wait: Nanos,
+        /// The longest time that one could have had to wait, by the rules.
+        promised_wait: Nanos,
         /// Whether there are more.
         more: bool,
     },
@@ -173,6 +180,8 @@ pub struct Welcome {
     pub admin: bool,
     /// What this user may take.
     pub quota: Quota,
+    /// Now, in nanoseconds since the arbiter began.
+    pub now: Nanos,
     /// Which core does what.
     pub duties: Duties,
     /// Cores that were taken out of exclusive use.
