@@ -126,6 +126,11 @@ impl<R: Read> Intake<R> {
         self.reader.get_ref()
     }
 
+    /// How many events came until now.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
     /// The next thing said that is not for the sink.
     pub fn take(&mut self, sink: &mut dyn Sink) -> Result<Said, IntakeError> {
         loop {

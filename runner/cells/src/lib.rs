@@ -18,6 +18,7 @@
 //! | [`supervise`] | blobs, namespaces, limits, usage and end of a cell process |
 //! | [`process`] | [`ProcessCell`](process::ProcessCell): a cell that is a process speaking the protocol |
 //! | [`command`] | programs of the user's own: confined like cells, without a protocol |
+//! | [`janitor`] | clears what runners left that are no more |
 //! | [`stop`] | one stop request that all cells obey |
 //! | [`cell_side`] | what a cell executable uses: connection, blobs, confinement of itself |
 
@@ -28,6 +29,7 @@ pub mod command;
 pub mod contract;
 pub mod cores;
 pub mod intake;
+pub mod janitor;
 pub mod process;
 pub mod protocol;
 pub mod stop;

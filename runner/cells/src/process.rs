@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hotcell_schema::fault::FaultKind;
 use hotcell_schema::job::{Job, JobResult};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,6 +20,10 @@ use crate::intake::{Bounds, Intake, IntakeError, Said, Sink};
 use crate::protocol::{PROTOCOL, ProtocolError, ToCell, write_message};
 use crate::stop::{StopSignal, Urgency};
 use crate::supervise::{Child, Executable, Exit, HostLimits, Sandbox, SealedBlob, spawn};
+
+mod post_mortem;
+
+pub use post_mortem::PostMortem;
 
 /// How long a cell may take to end after it was asked to stop.
 const GRACE: Duration = Duration::from_secs(2);
@@ -106,6 +111,8 @@ pub struct ProcessCell {
     cpu_s: u64,
     started: Instant,
     cores: Option<(Arc<Arbiter>, Request)>,
+    /// What kind of fault ended it.
+    fault: Option<FaultKind>,
 }
 
 impl ProcessCell {
@@ -129,6 +136,7 @@ impl ProcessCell {
             interruption: None,
             errors: VecDeque::new(),
             errors_open: true,
+            outstayed: false,
             place: None,
             granted: Duration::ZERO,
         };
@@ -145,6 +153,7 @@ impl ProcessCell {
                 Some(Seat::Turns(arbiter, request)) => Some((Arc::clone(arbiter), request)),
                 Some(Seat::Bound(_)) | None => None,
             },
+            fault: None,
         };
         if let Some(Seat::Bound(cpus)) = spec.cores {
             let id = cell.intake.get_ref().child.id();
@@ -228,7 +237,7 @@ impl ProcessCell {
         if let Err(fault) = self.start(job) {
             return match fault {
                 CellFault::Protocol(error) => self.after_error(error.into()),
-                other => Ending::Failed(other.to_string()),
+                other => self.failed(FaultKind::Cores, other.to_string()),
             };
         }
         loop {
@@ -257,7 +266,7 @@ impl ProcessCell {
                         return self.interrupted();
                     }
                     channel.dismiss();
-                    return Ending::Failed(reason);
+                    return self.failed(FaultKind::GaveUp, reason);
                 }
                 Ok(Said::Ready { .. }) => {
                     return self.after_error(ProtocolError::Order("Ready twice").into());
@@ -281,7 +290,8 @@ impl ProcessCell {
         channel.child.usage();
         channel.child.kill();
         let _ = channel.child.wait();
-        Ending::Interrupted(channel.interruption.unwrap_or(Interruption::Killed))
+        let why = channel.interruption.unwrap_or(Interruption::Killed);
+        self.ended_by(why)
     }
 
     /// Puts an error on the stream and the end of the process together into one story.
@@ -299,7 +309,7 @@ impl ProcessCell {
                 channel.child.kill();
                 let _ = channel.child.wait();
                 return match source.downcast::<GaveUp>() {
-                    Ok(GaveUp(reason)) => Ending::Failed(reason),
+                    Ok(GaveUp(reason)) => self.failed(FaultKind::GaveUp, reason),
                     Err(source) => Ending::Host(source),
                 };
             }
@@ -319,37 +329,45 @@ impl ProcessCell {
         let errors = channel.error_text();
         let used = channel.child.usage();
         if !gone {
-            return Ending::Failed(format!("the cell broke the protocol: {error}"));
+            let why = format!("the cell broke the protocol: {error}");
+            return self.failed(FaultKind::Protocol, why);
         }
         let exit = match exit {
             Ok(exit) => exit,
             Err(error) => {
-                return Ending::Failed(format!("the cell ended, and the host cannot tell how: {error}"));
+                let why = format!("the cell ended, and the host cannot tell how: {error}");
+                return self.failed(FaultKind::NoResult, why);
             }
         };
         // Who gives cores had to end it, and knows why.
         if let Some(why) = channel.place.as_ref().and_then(Place::fault) {
-            return Ending::Failed(format!("the cell was ended: {why}"));
+            return self.failed(FaultKind::Cores, format!("the cell was ended: {why}"));
         }
         match exit {
-            Exit::Signal(libc::SIGXCPU) => Ending::Interrupted(Interruption::CpuTime),
+            Exit::Signal(libc::SIGXCPU) => self.ended_by(Interruption::CpuTime),
             // The kernel ends a process above its hard CPU limit, and one that takes the host's last memory, like this.
             Exit::Signal(libc::SIGKILL) if channel.child.ran_out_of_memory() => {
-                Ending::Interrupted(Interruption::Memory)
+                self.ended_by(Interruption::Memory)
             }
             Exit::Signal(libc::SIGKILL) if used.cpu_s + 1.0 >= self.cpu_s as f64 => {
-                Ending::Interrupted(Interruption::CpuTime)
+                self.ended_by(Interruption::CpuTime)
             }
-            Exit::Signal(libc::SIGKILL) => Ending::Interrupted(Interruption::Killed),
+            Exit::Signal(libc::SIGKILL) if channel.outstayed => {
+                let why =
+                    "the cell broke the protocol: it closed its connection without a result, and went on";
+                self.failed(FaultKind::Protocol, why.into())
+            }
+            Exit::Signal(libc::SIGKILL) => self.ended_by(Interruption::Killed),
             Exit::Signal(_) if errors.contains("memory allocation of ") => {
-                Ending::Interrupted(Interruption::Memory)
+                self.ended_by(Interruption::Memory)
             }
             exit => {
                 let said = match errors.trim() {
                     "" => String::new(),
                     text => format!("; it said: {text}"),
                 };
-                Ending::Failed(format!("the cell ended without a result: {exit}{said}"))
+                let why = format!("the cell ended without a result: {exit}{said}");
+                self.failed(post_mortem::kind_of(exit), why)
             }
         }
     }
@@ -492,6 +510,8 @@ struct Channel {
     interruption: Option<Interruption>,
     errors: VecDeque<u8>,
     errors_open: bool,
+    /// Whether it closed its socket and lived on, until it was ended for that.
+    outstayed: bool,
     /// Its claim on cores, once it has begun where somebody gives them.
     place: Option<Place>,
     /// Time of waiting for cores that was added to the deadline.
@@ -630,6 +650,7 @@ impl Channel {
             self.drain_errors();
         }
         if !self.child.has_ended() && self.errors_open {
+            self.outstayed = true;
             self.child.kill();
         }
         if self.stop.urgency() == Urgency::Now {

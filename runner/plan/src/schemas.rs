@@ -58,6 +58,7 @@ pub fn all() -> Vec<PublishedSchema> {
         of::<hotcell_schema::command::InputList>("inputs", "hotcell inputs of a command"),
         of::<hotcell_schema::report::Report>("report", "hotcell report"),
         of::<hotcell_schema::report::RunFacts>("run", "hotcell run facts"),
+        of::<hotcell_schema::fault::FaultRecord>("fault", "hotcell fault"),
         of::<hotcell_schema::forecast::Forecast>("forecast", "hotcell forecast"),
         of::<hotcell_schema::log::LogLine>("log", "hotcell log line"),
         of::<hotcell_schema::lock::LockFile>("lock", "hotcell lock file"),

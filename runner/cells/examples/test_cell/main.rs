@@ -147,6 +147,53 @@ fn act(connection: &mut Connection, job: &LinuxJob) -> Result<JobResult, CellErr
         "panic" => panic!("as asked"),
         "give-up" => return Err(CellError::Job("no wish to go on".into())),
         "abort" => std::process::abort(),
+        "segfault" => attacks_unsafe::fault(),
+        "take-descriptors" => {
+            let taken = attacks_unsafe::take_descriptors();
+            connection.send_output("stdout", "", taken.to_string().as_bytes())?;
+        }
+        "take-tables" => {
+            let read = attacks_unsafe::take_tables();
+            connection.send_output("stdout", "", read.to_string().as_bytes())?;
+        }
+        // Computes for a while, then gives what only depends on the program.
+        "steady" => {
+            let program = connection.blob(job.program)?;
+            let mut digest = Digest::of(&program);
+            for seq in 0..200 {
+                for _ in 0..20 {
+                    digest = Digest::of(digest.to_string().as_bytes());
+                }
+                connection.send_events(&[event(seq)])?;
+            }
+            sent = 200;
+            connection.send_output("stdout", "", digest.to_string().as_bytes())?;
+        }
+        "some-events-and-abort" => {
+            for seq in 0..7 {
+                connection.send_events(&[event(seq)])?;
+            }
+            connection.flush()?;
+            let _ = std::io::stderr().write_all(b"the engine met a bug");
+            std::process::abort()
+        }
+        "hang-up" => {
+            attacks_unsafe::hang_up();
+            loop {
+                std::thread::park_timeout(std::time::Duration::from_secs(3600));
+            }
+        }
+        // A frame of every kind that says nothing, for ever.
+        endless @ ("endless-messages" | "endless-part" | "endless-silence") => {
+            let frame: &[u8] = match endless {
+                "endless-messages" => b"\x1f\0\0\0\0{\"did\":{\"operation\":\"resume\"}}",
+                "endless-part" => b"\x05\0\0\0\x02    ",
+                _ => b"",
+            };
+            loop {
+                raw(frame);
+            }
+        }
         "exit" => std::process::exit(3),
         "hang" => loop {
             std::hint::spin_loop();
@@ -184,7 +231,8 @@ fn act(connection: &mut Connection, job: &LinuxJob) -> Result<JobResult, CellErr
         }
         attack => {
             let program = connection.blob(job.program)?;
-            let told = attacks_unsafe::attack(attack, &program)?;
+            let target = job.argv.get(2).and_then(|pid| pid.parse().ok()).unwrap_or(1);
+            let told = attacks_unsafe::attack(attack, target, &program)?;
             connection.send_output("stdout", "", told.as_bytes())?;
         }
     }
