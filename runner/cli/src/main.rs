@@ -29,6 +29,7 @@ mod cores;
 mod diagnostics;
 mod exit;
 mod history;
+mod janitor;
 mod log;
 mod names;
 mod outlook;
