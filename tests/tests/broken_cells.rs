@@ -246,7 +246,34 @@ fn a_guest_that_hangs_is_ended_and_told() {
 
     lab.manifest("long.yaml", &manifest(json!({"hang": hang})));
     let mut runner = start(&lab, &["run", "long.yaml", "--progress", "none"]);
-    let cell = until("a cell that is at work", &mut runner, || {
+    kill_a_cell(&lab, &mut runner);
+    assert_eq!(runner.wait().unwrap().code(), Some(3));
+    let run = lab.latest();
+    assert_eq!(status(&run, "hang"), Status::Interrupted);
+    let (found, _) = record(&run, &run.stage("hang").next().unwrap().name);
+    assert_eq!(found.kind, FaultKind::Killed);
+    assert_eq!(lab.processes(), []);
+
+    // mov $0x2000000,%ecx; 1: dec %ecx; jnz 1b. What is tried again ends well, and what broke before is told all the same.
+    let long = json!({
+        "uses": "unicorn/payload", "with": {"arch": "x86_64", "code": "b900000002ffc975fc"},
+        "limits": {"instructions": 1_000_000_000_u64}, "retries": 1,
+    });
+    lab.manifest("twice.yaml", &manifest(json!({"long": long})));
+    let mut runner = start(&lab, &["run", "twice.yaml", "--progress", "none"]);
+    kill_a_cell(&lab, &mut runner);
+    assert_eq!(runner.wait().unwrap().code(), Some(0));
+    let run = lab.latest();
+    assert_eq!(status(&run, "long"), Status::Ok);
+    let (found, _) = record(&run, &run.stage("long").next().unwrap().name);
+    assert_eq!((found.kind, found.attempt), (FaultKind::Killed, 1));
+    let (shown, _) = lab.expect(0, ["runs", "show", &run.facts.run]);
+    assert!(shown.contains("its cell broke in an attempt before: "), "{shown}");
+}
+
+/// Kills a cell of the real emulator that computes.
+fn kill_a_cell(lab: &Lab, runner: &mut Child) {
+    let cell = until("a cell that is at work", runner, || {
         let cells = lab.processes().into_iter();
         let computes = |pid: i32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -258,12 +285,6 @@ fn a_guest_that_hangs_is_ended_and_told() {
         found.next().map(|(pid, _)| pid)
     });
     kill(Pid::from_raw(cell), Signal::SIGKILL).unwrap();
-    assert_eq!(runner.wait().unwrap().code(), Some(3));
-    let run = lab.latest();
-    assert_eq!(status(&run, "hang"), Status::Interrupted);
-    let (found, _) = record(&run, &run.stage("hang").next().unwrap().name);
-    assert_eq!(found.kind, FaultKind::Killed);
-    assert_eq!(lab.processes(), []);
 }
 
 /// A group in which the number of processes can be bounded, made for one test.

@@ -449,6 +449,95 @@ fn a_cell_owns_nothing_and_is_the_first_to_end_for_memory() {
     }
 }
 
+/// What holds if the filter of system calls did not: an id that owns nothing, namespaces, groups, limits, seals. The cell attacks
+/// before it confines itself.
+#[test]
+fn the_walls_around_a_cell_hold_by_themselves() {
+    let sandbox = Sandbox::of_this_host();
+    let needed = ["own-user", "pid-namespace", "network-namespace"];
+    if let Some(missing) = needed
+        .iter()
+        .find(|name| !sandbox.layers.iter().any(|layer| layer == *name))
+    {
+        let why = format!("skipped: no {missing} here: {:?}\n", sandbox.fallbacks);
+        std::io::stderr().write_all(why.as_bytes()).unwrap();
+        return;
+    }
+    const BEHIND: &[&str] = &[
+        "process:kill",
+        "process:kill-all",
+        "process:tgkill",
+        "process:tkill",
+        "process:queue",
+        "process:pidfd",
+        "process:trace",
+        "process:read-memory",
+        "process:write-memory",
+        "process:compare",
+        "process:fork",
+        "process:clone",
+        "process:real-time",
+        "process:nice",
+        "process:limits",
+        "process:root",
+        "file:write",
+        "file:device",
+        "file:group",
+        "file:unlink",
+        "file:chmod",
+        "file:handle",
+        "socket:packet",
+        "payload:write",
+        "payload:write-at",
+        "payload:map-writable",
+        "payload:unprotect",
+        "payload:punch",
+        "payload:poison",
+        "payload:take-offline",
+        "payload:truncate",
+        "payload:allocate",
+        "payload:copy",
+        "payload:unseal",
+        "payload:mode",
+        "kernel:mount",
+        "kernel:enter",
+        "kernel:root",
+        "kernel:module",
+        "kernel:clock",
+        "kernel:lock-memory",
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let bare = folder.path().join("bare-cell");
+    fs::copy(common::executable().path(), &bare).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let blob = SealedBlob::of(PAYLOAD).unwrap();
+    let mut target = behind(sandbox, LIMITS, &blob);
+    target.start(&job("answer")).unwrap();
+    let script = format!("{} {port}\n{}", target.process_id(), BEHIND.join("\n"));
+    let payload = SealedBlob::of(script.as_bytes()).unwrap();
+    let made = ProcessCell::spawn(&Spec {
+        executable: &Executable::open(&bare).unwrap(),
+        blobs: &[&payload],
+        limits: LIMITS,
+        bounds: Bounds::default(),
+        sandbox,
+        stop: &StopSignal::new().unwrap(),
+        cores: None,
+    });
+    let Err(CellFault::Failed(told)) = made else {
+        panic!("{made:?}");
+    };
+    let told: Vec<&str> = told.lines().collect();
+    assert_eq!(told.len(), BEHIND.len() + 1, "{told:?}");
+    let through: Vec<&&str> = told.iter().filter(|line| !line.contains("=refused: ")).collect();
+    assert_eq!(through, Vec::<&&str>::new());
+    target.pause().unwrap();
+    target.resume().unwrap();
+    let seen = fs::read(format!("/proc/self/fd/{}", payload.as_fd().as_raw_fd())).unwrap();
+    assert_eq!(seen, script.as_bytes());
+}
+
 /// An executable that only root may run does not make a cell root.
 #[test]
 fn a_private_executable_runs_as_nobody_too() {

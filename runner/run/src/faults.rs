@@ -154,4 +154,22 @@ mod tests {
         assert_eq!(record.what.len(), MAX_WHAT);
         assert!(!log.exists());
     }
+
+    #[test]
+    fn secrets_are_in_no_record_and_no_log() {
+        let runs = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(runs.path(), "x").unwrap();
+        let secrets = Secrets::one("vault-pw", "correct horse");
+        let said = broke("it said correct horse", "the password is correct horse");
+        let path = Faults::new(&run)
+            .keep(&instance("a"), 1, said, Some(&secrets))
+            .unwrap();
+        for file in [run.path().join(&path), run.path().join("faults/run/a/log")] {
+            let text = fs_err::read_to_string(&file).unwrap();
+            assert!(
+                !text.contains("correct horse") && text.contains("vault-pw"),
+                "{text}"
+            );
+        }
+    }
 }
