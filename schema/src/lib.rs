@@ -18,6 +18,7 @@
 //! | [`outcome`] | a stage's status (our machinery) and a sample's outcome (data) |
 //! | [`report`] | the result of a run, without anything of the host; and the host's facts apart |
 //! | [`turns`] | who ran when on which core, facts of the host too |
+//! | [`fault`] | what is known of a cell that broke, for people |
 //! | [`forecast`] | what a run would do |
 //! | [`log`] | what goes on while it does, line by line |
 //! | [`lock`] | what a manifest was made of when it was locked |
@@ -36,6 +37,7 @@ pub mod diff;
 pub mod digest;
 pub mod elf;
 pub mod event;
+pub mod fault;
 pub mod finding;
 pub mod forecast;
 pub mod golden;

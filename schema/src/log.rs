@@ -42,6 +42,9 @@ pub struct LogLine {
     /// `ended`: where it lies what a program left that did not end well: a path from the run's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<String>,
+    /// `ended`: where it stands what is known of its cell that broke: a path from the run's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     /// `ended`: wall seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall_s: Option<f64>,

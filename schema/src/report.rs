@@ -311,6 +311,10 @@ pub struct InstanceFacts {
     /// Where it lies what a program left that did not end well: a path from the run's folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<String>,
+    /// Where it stands what is known of its cell that broke, the latest of several: a path from the run's folder. The
+    /// instance can have ended well all the same, in a later attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 fn is_few(attempts: &u32) -> bool {

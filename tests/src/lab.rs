@@ -69,6 +69,18 @@ impl Lab {
         lab
     }
 
+    /// The same, with a cell that breaks as its first argument says in the place of the emulator.
+    pub fn with_breaking_cells() -> Self {
+        let lab = Self::with_own_executables();
+        // target/<profile>/deps/<a test> -> target/<profile>/examples/tests-test-cell
+        let test = std::env::current_exe().unwrap();
+        let profile = test.parent().and_then(Path::parent).unwrap();
+        let cell = profile.join("examples/tests-test-cell");
+        fs::copy(&cell, lab.bin.join("hotcell-unicorn"))
+            .unwrap_or_else(|error| panic!("{}: {error}; `cargo test` builds it", cell.display()));
+        lab
+    }
+
     /// A path in its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -44,7 +44,7 @@ pub(crate) struct Channel {
     pub(crate) told_to_stop: bool,
     /// Whether the cell must still be told to stop: never within another message.
     stop_owed: bool,
-    started: Instant,
+    pub(crate) started: Instant,
     wall: Duration,
     pub(crate) cpu_s: u64,
     deadline: Option<Instant>,
@@ -53,6 +53,8 @@ pub(crate) struct Channel {
     errors_open: bool,
     /// Its claim on cores, once it has begun where somebody gives them.
     pub(crate) place: Option<Box<dyn Claim>>,
+    /// Whether it closed its socket and lived on, until it was ended for that.
+    pub(crate) outstayed: bool,
     /// Time of waiting for cores, and of pauses, that was added to the deadline.
     granted: Duration,
     /// How much of it was waiting for cores.
@@ -82,6 +84,7 @@ impl Channel {
             errors: VecDeque::new(),
             errors_open: true,
             place: None,
+            outstayed: false,
             granted: Duration::ZERO,
             waited: Duration::ZERO,
             paused: None,
@@ -332,6 +335,7 @@ impl Channel {
             self.drain_errors();
         }
         if !self.child.has_ended() && self.errors_open {
+            self.outstayed = true;
             self.child.kill();
         }
         if self.stop.urgency() == Urgency::Now {

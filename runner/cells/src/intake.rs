@@ -183,11 +183,6 @@ impl<R: Read> Intake<R> {
         self.told = event;
     }
 
-    /// The number of the event that comes next.
-    pub(crate) fn next_event(&self) -> u64 {
-        self.events
-    }
-
     /// A cell went back to where this event came next. What it tells again is not told the sink again: the same job does
     /// the same once more.
     pub(crate) fn back_to(&mut self, event: u64) {
@@ -202,6 +197,11 @@ impl<R: Read> Intake<R> {
     /// The stream beneath.
     pub fn get_ref(&self) -> &R {
         self.reader.get_ref()
+    }
+
+    /// How many events came until now.
+    pub fn events(&self) -> u64 {
+        self.events
     }
 
     /// The next thing said that is not for the sink.

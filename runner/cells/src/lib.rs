@@ -21,6 +21,7 @@
 //! | [`roster`], [`door`] | the cells of a run, and the socket at which its user asks about them |
 //! | [`context`] | saved contexts as files |
 //! | [`command`] | programs of the user's own: confined like cells, without a protocol |
+//! | [`janitor`] | clears what runners left that are no more |
 //! | [`stop`] | one stop request that all cells obey |
 //! | [`cell_side`] | what a cell executable uses: connection, blobs, confinement of itself |
 
@@ -34,6 +35,7 @@ pub mod contract;
 pub mod cores;
 pub mod door;
 pub mod intake;
+pub mod janitor;
 pub mod process;
 pub mod protocol;
 pub mod remote;

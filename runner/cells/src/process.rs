@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_schema::digest::Digest;
+use hotcell_schema::fault::FaultKind;
 use hotcell_schema::job::{Blob, Job, JobResult};
 
 use crate::channel::{Asked, Channel};
@@ -19,6 +20,10 @@ use crate::protocol::{PROTOCOL, ProtocolError, ToCell, write_message};
 use crate::remote::{self, Answer, Remote};
 use crate::stop::StopSignal;
 use crate::supervise::{Area, Executable, Exit, HostLimits, Sandbox, SealedBlob, spawn};
+
+mod post_mortem;
+
+pub use post_mortem::PostMortem;
 
 /// How long a cell may take until it is ready.
 const GREETING: Duration = Duration::from_secs(60);
@@ -118,6 +123,8 @@ pub struct ProcessCell {
     held: Held,
     /// How it ended, if that came while an answer was waited for.
     last: Option<Result<Said, IntakeError>>,
+    /// What kind of fault ended it.
+    fault: Option<FaultKind>,
 }
 
 /// A context in the area.
@@ -174,6 +181,7 @@ impl ProcessCell {
             kept: None,
             held: Held::default(),
             last: None,
+            fault: None,
         };
         if let Some(Seat::Bound(cpus)) = spec.cores {
             let id = cell.intake.get_ref().child.id();
@@ -254,11 +262,6 @@ impl ProcessCell {
         &self.fallbacks
     }
 
-    /// Its process id.
-    pub fn process(&self) -> u32 {
-        self.intake.get_ref().child.id().unsigned_abs()
-    }
-
     /// A queue through which other threads can ask operations of this cell while [`ProcessCell::collect`] runs.
     pub fn remote(&self) -> Remote {
         self.intake.get_ref().remote.clone()
@@ -269,7 +272,7 @@ impl ProcessCell {
         if let Err(fault) = self.start(job) {
             return match fault {
                 CellFault::Protocol(error) => self.after_error(error.into()),
-                other => Ending::Failed(other.to_string()),
+                other => self.failed(FaultKind::Cores, other.to_string()),
             };
         }
         self.collect(sink)
@@ -321,7 +324,7 @@ impl ProcessCell {
                         return self.interrupted();
                     }
                     channel.dismiss();
-                    return Ending::Failed(reason);
+                    return self.failed(FaultKind::GaveUp, reason);
                 }
                 Ok(Said::Ready { .. }) => {
                     return self.after_error(ProtocolError::Order("Ready twice").into());
@@ -369,7 +372,7 @@ impl ProcessCell {
                 Ok(())
             }
             Said::Saved { start, length } if operation == Operation::SaveContext => {
-                let events = self.intake.next_event();
+                let events = self.intake.events();
                 self.kept = Some(Kept {
                     start,
                     length,
@@ -443,7 +446,8 @@ impl ProcessCell {
         channel.child.usage();
         channel.child.kill();
         let _ = channel.child.wait();
-        Ending::Interrupted(channel.interruption.clone().unwrap_or(Interruption::Killed))
+        let why = channel.interruption.clone().unwrap_or(Interruption::Killed);
+        self.ended_by(why)
     }
 
     /// Puts an error on the stream and the end of the process together into one story.
@@ -461,7 +465,7 @@ impl ProcessCell {
                 channel.child.kill();
                 let _ = channel.child.wait();
                 return match source.downcast::<GaveUp>() {
-                    Ok(GaveUp(reason)) => Ending::Failed(reason),
+                    Ok(GaveUp(reason)) => self.failed(FaultKind::GaveUp, reason),
                     Err(source) => Ending::Host(source),
                 };
             }
@@ -481,39 +485,49 @@ impl ProcessCell {
         let errors = channel.error_text();
         let used = channel.child.usage();
         if !gone {
-            return Ending::Failed(format!("the cell broke the protocol: {error}"));
+            let why = format!("the cell broke the protocol: {error}");
+            return self.failed(FaultKind::Protocol, why);
         }
         let exit = match exit {
             Ok(exit) => exit,
             Err(error) => {
-                return Ending::Failed(format!("the cell ended, and the host cannot tell how: {error}"));
+                let why = format!("the cell ended, and the host cannot tell how: {error}");
+                return self.failed(FaultKind::NoResult, why);
             }
         };
         // Who gives cores had to end it, and knows why.
         match channel.place.as_ref().and_then(|place| place.ended_by()) {
-            Some(EndedBy::Fault(why)) => return Ending::Failed(format!("the cell was ended: {why}")),
-            Some(EndedBy::Order(why)) => return Ending::Interrupted(Interruption::Ordered(why)),
+            Some(EndedBy::Fault(why)) => {
+                return self.failed(FaultKind::Cores, format!("the cell was ended: {why}"));
+            }
+            Some(EndedBy::Order(why)) => return self.ended_by(Interruption::Ordered(why)),
             None => {}
         }
         match exit {
-            Exit::Signal(libc::SIGXCPU) => Ending::Interrupted(Interruption::CpuTime),
+            Exit::Signal(libc::SIGXCPU) => self.ended_by(Interruption::CpuTime),
             // The kernel ends a process above its hard CPU limit, and one that takes the host's last memory, like this.
             Exit::Signal(libc::SIGKILL) if channel.child.ran_out_of_memory() => {
-                Ending::Interrupted(Interruption::Memory)
+                self.ended_by(Interruption::Memory)
             }
             Exit::Signal(libc::SIGKILL) if used.cpu_s + 1.0 >= channel.cpu_s as f64 => {
-                Ending::Interrupted(Interruption::CpuTime)
+                self.ended_by(Interruption::CpuTime)
             }
-            Exit::Signal(libc::SIGKILL) => Ending::Interrupted(Interruption::Killed),
+            Exit::Signal(libc::SIGKILL) if channel.outstayed => {
+                let why =
+                    "the cell broke the protocol: it closed its connection without a result, and went on";
+                self.failed(FaultKind::Protocol, why.into())
+            }
+            Exit::Signal(libc::SIGKILL) => self.ended_by(Interruption::Killed),
             Exit::Signal(_) if errors.contains("memory allocation of ") => {
-                Ending::Interrupted(Interruption::Memory)
+                self.ended_by(Interruption::Memory)
             }
             exit => {
                 let said = match errors.trim() {
                     "" => String::new(),
                     text => format!("; it said: {text}"),
                 };
-                Ending::Failed(format!("the cell ended without a result: {exit}{said}"))
+                let why = format!("the cell ended without a result: {exit}{said}");
+                self.failed(post_mortem::kind_of(exit), why)
             }
         }
     }

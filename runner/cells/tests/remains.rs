@@ -20,12 +20,29 @@ fn nothing_of_a_cell_remains() {
     // The first cell finds out what this host allows.
     drop(run("well"));
     let before = descriptors();
-    for what in ["well", "abort", "garbage", "flood-events", "exit"] {
+    for what in [
+        "well",
+        "abort",
+        "segfault",
+        "garbage",
+        "flood-events",
+        "exit",
+        "hang-up",
+        "process:fork",
+        "take-descriptors",
+        "eat-memory",
+        "hang",
+    ] {
         let bounds = Bounds {
             events: 1000,
             ..Bounds::default()
         };
-        let mut cell = spawn(HostLimits::default(), bounds, &StopSignal::new().unwrap());
+        let limits = HostLimits {
+            wall_ms: if what == "hang" { 400 } else { 60_000 },
+            address_space: 512 << 20,
+            ..HostLimits::default()
+        };
+        let mut cell = spawn(limits, bounds, &StopSignal::new().unwrap());
         let _ = cell.run(&job(what), &mut Kept::default());
     }
     // One that was never asked to do anything.

@@ -208,6 +208,7 @@ fn facts(status: Status, key: Option<hotcell_schema::digest::Digest>) -> Instanc
         error: None,
         attempts: 0,
         left: None,
+        fault: None,
     }
 }
 

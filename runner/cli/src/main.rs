@@ -33,6 +33,7 @@ mod doors;
 mod exit;
 mod history;
 mod host;
+mod janitor;
 mod log;
 mod names;
 mod outlook;

@@ -138,6 +138,7 @@ impl Observer for Progress<'_> {
                 message: done.error.clone(),
                 attempts: Some(done.attempts).filter(|attempts| *attempts > 1),
                 left: done.left.clone(),
+                fault: done.fault.clone(),
                 wall_s: Some(done.wall_s),
                 ..self.about(LogKind::Ended, instance)
             });
@@ -160,6 +161,10 @@ impl Observer for Progress<'_> {
                 Some(left) => format!("\n    what it left: {}", self.run.join(left).display()),
                 None => String::new(),
             };
+            let fault = match &done.fault {
+                Some(fault) => format!("\n    what is known of it: {}", self.run.join(fault).display()),
+                None => String::new(),
+            };
             let tried = match done.attempts {
                 0 | 1 => String::new(),
                 many => format!("  after {many} attempts"),
@@ -170,7 +175,7 @@ impl Observer for Progress<'_> {
                 String::new()
             };
             self.line(&format!(
-                "{} {}{outcome}{}{tried}{}{error}{left}",
+                "{} {}{outcome}{}{tried}{}{error}{left}{fault}",
                 ui::styled(style, format!("{word:11}")),
                 self.names.plain(instance),
                 reason.unwrap_or_default(),

@@ -26,7 +26,7 @@ use crate::exit::{Exit, Failure};
 use crate::places::Places;
 use crate::progress::Progress;
 use crate::supplies::{Purpose, Supplies};
-use crate::{choose, contents, cores, diagnostics, doors, pins, runs, ui};
+use crate::{choose, contents, cores, diagnostics, doors, janitor, pins, runs, ui};
 
 /// A plan that can be run.
 pub(crate) struct Planned {
@@ -295,6 +295,7 @@ impl Planned {
             started: now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             host: host(),
         };
+        janitor::clear(&how.runs);
         let cores = cores::take(&self.plan, how.jobs, self.places.arbiter.as_deref())?;
         let id = format!("{}-{}", now.strftime("%Y%m%dT%H%M%S"), self.plan.name);
         let folder = RunFolder::create(&self.places.runs(), &id).map_err(|error| {

@@ -60,6 +60,7 @@ pub fn all() -> Vec<PublishedSchema> {
         of::<hotcell_schema::report::RunFacts>("run", "hotcell run facts"),
         of::<hotcell_schema::turns::Header>("turns-header", "hotcell turns header"),
         of::<hotcell_schema::turns::Line>("turns", "hotcell turns line"),
+        of::<hotcell_schema::fault::FaultRecord>("fault", "hotcell fault"),
         of::<hotcell_schema::forecast::Forecast>("forecast", "hotcell forecast"),
         of::<hotcell_schema::log::LogLine>("log", "hotcell log line"),
         of::<hotcell_schema::lock::LockFile>("lock", "hotcell lock file"),

@@ -171,6 +171,7 @@ impl Builder {
                     error: None,
                     attempts: 1,
                     left: None,
+                    fault: None,
                 };
                 (instance.name.clone(), facts)
             })

@@ -163,18 +163,21 @@ fn alike(report: &Report, facts: Option<&RunFacts>, is_of: fn(&InstanceReport) -
                 )
             }
         };
-        let said = alike.first().and_then(|first| {
-            let facts = facts?.instances.get(&first.name)?;
-            facts.error.as_deref()
-        });
+        let known = alike.first().and_then(|first| facts?.instances.get(&first.name));
+        let said = known.and_then(|facts| facts.error.as_deref());
         let lines: Vec<&str> = said.unwrap_or_default().lines().collect();
         let last = lines.iter().skip(lines.len().saturating_sub(SAID));
+        let fault = known.and_then(|facts| facts.fault.as_deref());
+        let fault = fault.map(|fault| visible(&format!("what is known of it: {fault}")).into_owned());
         Alike {
             status,
             which,
             reason: words::cut(&visible(&report.shorten(reason)), 200),
             names,
-            said: last.map(|line| words::cut(&visible(line), 200)).collect(),
+            said: last
+                .map(|line| words::cut(&visible(line), 200))
+                .chain(fault)
+                .collect(),
         }
     }))
 }

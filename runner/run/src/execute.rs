@@ -22,6 +22,7 @@ use hotcell_store::{Entry, Journal, RunFolder, Store};
 use crate::RunError;
 use crate::engines::Engines;
 use crate::expand::{self, Level};
+use crate::faults::Faults;
 use crate::finish;
 use crate::flush;
 use crate::left::Left;
@@ -205,6 +206,7 @@ pub fn execute(
     folder.write_with("plan.json", |file| Ok(serde_json::to_writer(file, plan)?))?;
     let mut shared = Shared::new(plan, options);
     shared.left = Some(Left::new(folder));
+    shared.faults = Some(Faults::new(folder));
     let shared = shared;
     let mut journal = Journal::begin(&folder.journal(), &folder.id(), plan.manifest)?;
     if let Some(selection) = options.selection {

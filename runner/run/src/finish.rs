@@ -321,6 +321,7 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
             error: done.error.clone(),
             attempts: done.attempts,
             left: done.left.clone(),
+            fault: done.fault.clone(),
         };
         instances.insert(instance.name.clone(), facts);
     }

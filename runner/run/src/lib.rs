@@ -18,6 +18,7 @@
 //! | `expand` | what a point becomes when its files are there |
 //! | [`current`](mod@current) | whether the latest run still says what a new one would |
 //! | `left` | what programs left that did not end well |
+//! | `faults` | what is known of cells that broke |
 //! | `late` | what is known of an instance only when all before it has ended |
 //! | [`forecast`](mod@forecast) | what a run would do |
 //! | `flush` | what is written, onto the disk once a second |
@@ -46,6 +47,7 @@ mod documents;
 pub mod engines;
 pub mod execute;
 mod expand;
+mod faults;
 mod finish;
 mod flights;
 mod flush;

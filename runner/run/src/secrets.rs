@@ -298,6 +298,22 @@ enum Told {
 }
 
 #[cfg(test)]
+impl Secrets {
+    /// One secret, which was read.
+    pub(crate) fn one(name: &str, value: &'static str) -> Self {
+        let secrets = Self {
+            places: [(name.to_owned(), Place::Env(name.to_owned()))]
+                .into_iter()
+                .collect(),
+            environment: Box::new(|_| Some(value.as_bytes().to_vec())),
+            asked: Mutex::default(),
+        };
+        secrets.get(name).expect("a secret");
+        secrets
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

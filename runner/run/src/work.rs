@@ -20,6 +20,7 @@ use indexmap::IndexMap;
 
 use crate::documents::Documents;
 use crate::execute::Options;
+use crate::faults::{Broke, Faults};
 use crate::flights::Flights;
 use crate::key;
 use crate::left::Left;
@@ -59,6 +60,10 @@ pub struct Done {
     pub attempts: u32,
     /// Where it lies what a program left that did not end well: a path from the run's folder.
     pub left: Option<String>,
+    /// Where it stands what is known of a cell that broke: a path from the run's folder.
+    pub fault: Option<String>,
+    /// What is known of a cell that broke, until it is kept.
+    pub(crate) broke: Option<Box<Broke>>,
     /// The store cannot be used: nothing after this can end well either.
     pub host_refuses: bool,
 }
@@ -80,6 +85,8 @@ impl Done {
             peak_kib: 0,
             attempts: 0,
             left: None,
+            fault: None,
+            broke: None,
             host_refuses: false,
         }
     }
@@ -154,6 +161,8 @@ pub(crate) struct Shared<'a> {
     pub rules: stages::rules::Compiled,
     /// Where programs that did not end well leave what they made; absent: nowhere.
     pub left: Option<Left<'a>>,
+    /// Where it is kept what is known of cells that broke; absent: nowhere.
+    pub faults: Option<Faults<'a>>,
     /// Nothing more begins, and nothing is tried again.
     pub closed: AtomicBool,
     /// Instances by their cells that took turns on cores: the latest.
@@ -174,6 +183,7 @@ impl<'a> Shared<'a> {
             sound: Mutex::default(),
             rules: stages::rules::Compiled::default(),
             left: None,
+            faults: None,
             closed: AtomicBool::new(false),
             seats: Mutex::default(),
         }
@@ -297,6 +307,13 @@ impl Shared<'_> {
         })
     }
 
+    /// Keeps what is known of a cell that broke; gives its place.
+    fn keep_fault(&self, instance: &Instance, done: &mut Done, attempt: u32) -> Option<String> {
+        let broke = done.broke.take()?;
+        let faults = self.faults.as_ref()?;
+        faults.keep(instance, attempt, *broke, self.options.secrets)
+    }
+
     /// Takes the values of secrets out of what is told of an instance.
     fn redacted(&self, mut done: Done) -> Done {
         if let Some(secrets) = self.options.secrets {
@@ -316,6 +333,7 @@ pub(crate) fn work(shared: &Shared<'_>, index: usize, instance: &Instance) -> Op
     let began = Instant::now();
     let attempt = || attempt(shared, index, instance).unwrap_or_else(Some);
     let mut done = attempt()?;
+    let mut fault = shared.keep_fault(instance, &mut done, 1);
     let mut retries = shared.plan.stage_of(instance).map_or(0, |stage| stage.retries);
     let mut attempts = 1;
     let may_go_on =
@@ -324,7 +342,9 @@ pub(crate) fn work(shared: &Shared<'_>, index: usize, instance: &Instance) -> Op
         retries -= 1;
         attempts += 1;
         done = attempt()?;
+        fault = shared.keep_fault(instance, &mut done, attempts).or(fault);
     }
+    done.fault = fault;
     if !matches!(done.status, Status::Cached | Status::Skipped | Status::Refused) {
         done.attempts = attempts;
     }

@@ -8,7 +8,12 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::StoreError;
+use crate::{Journal, StoreError};
+
+/// A result that is being written.
+const PARTIAL: &str = "result.partial";
+/// How files are named that are being written.
+const PART: &str = ".part-";
 
 /// The folder of one run.
 #[derive(Debug, Clone)]
@@ -68,9 +73,31 @@ impl RunFolder {
         self.folder.join("result")
     }
 
+    /// Removes what a run that is no more had begun to write. Gives how many files and folders; what a run that goes on
+    /// writes, or one that has not begun its journal, stays.
+    pub fn clear_abandoned(&self) -> u64 {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let begun = |entry: &std::fs::DirEntry| {
+            let name = entry.file_name();
+            name == PARTIAL || name.to_string_lossy().starts_with(PART)
+        };
+        let begun: Vec<PathBuf> = entries.filter(begun).map(|entry| entry.path()).collect();
+        let journal = self.journal();
+        if begun.is_empty() || !journal.is_file() || Journal::is_live(&journal) {
+            return 0;
+        }
+        let removed = begun
+            .iter()
+            .filter(|path| match path.is_dir() && !path.is_symlink() {
+                true => std::fs::remove_dir_all(path).is_ok(),
+                false => std::fs::remove_file(path).is_ok(),
+            });
+        removed.count() as u64
+    }
+
     /// Begins the result.
     pub fn begin_result(&self) -> Result<ResultWriter, StoreError> {
-        let partial = self.folder.join("result.partial");
+        let partial = self.folder.join(PARTIAL);
         if partial.exists() {
             fs_err::remove_dir_all(&partial)?;
         }
@@ -101,9 +128,7 @@ impl RunFolder {
 
     fn part(&self, name: &str) -> Result<NamedTempFile, StoreError> {
         within(&self.folder, name)?;
-        Ok(tempfile::Builder::new()
-            .prefix(".part-")
-            .tempfile_in(&self.folder)?)
+        Ok(tempfile::Builder::new().prefix(PART).tempfile_in(&self.folder)?)
     }
 
     fn put(&self, file: NamedTempFile, name: &str) -> Result<(), StoreError> {
@@ -177,6 +202,23 @@ mod tests {
             fs_err::read(run.result().join("stages/a/b/out.json")).unwrap(),
             b"{}"
         );
+    }
+
+    #[test]
+    fn pieces_of_the_dead_go_and_those_of_the_living_stay() {
+        let runs = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(runs.path(), "x").unwrap();
+        let _result = run.begin_result().unwrap();
+        let pieces = [run.path().join("result.partial"), run.path().join(".part-1")];
+        fs_err::write(&pieces[1], "half").unwrap();
+        // Before its journal nothing tells whether it lives.
+        assert_eq!(run.clear_abandoned(), 0);
+        let journal = Journal::begin(&run.journal(), "x", hotcell_schema::digest::Digest::of(b"")).unwrap();
+        assert_eq!(run.clear_abandoned(), 0);
+        assert!(pieces.iter().all(|piece| piece.exists()));
+        drop(journal);
+        assert_eq!(run.clear_abandoned(), 2);
+        assert!(!pieces.iter().any(|piece| piece.exists()) && run.journal().exists());
     }
 
     #[test]

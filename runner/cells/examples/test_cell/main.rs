@@ -12,7 +12,7 @@ use hotcell_cells::cell_side::{CellError, Connection, Control, confine::Profile,
 use hotcell_cells::protocol;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::event::{Event, Process, ProcessOp, Task, What, Witness};
-use hotcell_schema::job::{Job, JobResult, LeftFile, LinuxJob, LinuxResult};
+use hotcell_schema::job::{Blob, Job, JobResult, LeftFile, LinuxJob, LinuxResult};
 use hotcell_schema::outcome::Outcome;
 
 #[allow(clippy::print_stdout, reason = "an executable says who it is")]
@@ -24,6 +24,9 @@ fn main() -> ExitCode {
         println!("test-cell 1");
         return ExitCode::SUCCESS;
     }
+    if std::env::args_os().next().is_some_and(|name| name == "bare-cell") {
+        return bare();
+    }
     serve(
         "test-cell",
         "test-cell 1",
@@ -33,6 +36,39 @@ fn main() -> ExitCode {
             _ => Err(CellError::Job("this cell only takes Linux jobs".into())),
         },
     )
+}
+
+/// Attacks before it has confined itself: what holds is what the runner put around it. The payload says what to do: a line
+/// with a process and a port of the host, then an attack in each line. What came of them is told as why it gives up.
+fn bare() -> ExitCode {
+    let told = || -> Result<(), CellError> {
+        let connection = Connection::inherit()?;
+        let script = std::fs::read_to_string("/proc/self/fd/4").unwrap_or_default();
+        let length = script.len() as u64;
+        let payload = connection.blob(Blob { index: 0, length })?;
+        let mut lines = script.lines();
+        let (target, port) = lines
+            .next()
+            .and_then(|line| line.split_once(' '))
+            .unwrap_or_default();
+        let (target, port) = (target.parse().unwrap_or(0), port.parse().unwrap_or(0));
+        let connected = match std::net::TcpStream::connect(("127.0.0.1", port)) {
+            Ok(_) => "done".to_owned(),
+            Err(error) => format!("refused: {error}"),
+        };
+        let mut told = vec![format!("connect={connected}")];
+        for attack in lines {
+            told.push(format!(
+                "{attack}={}",
+                attacks_unsafe::attack(attack, target, &payload)?
+            ));
+        }
+        connection.failed(&told.join("\n"))
+    };
+    match told() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 fn act(connection: &mut Connection, job: &LinuxJob) -> Result<JobResult, CellError> {
@@ -147,6 +183,53 @@ fn act(connection: &mut Connection, job: &LinuxJob) -> Result<JobResult, CellErr
         "panic" => panic!("as asked"),
         "give-up" => return Err(CellError::Job("no wish to go on".into())),
         "abort" => std::process::abort(),
+        "segfault" => attacks_unsafe::fault(),
+        "take-descriptors" => {
+            let taken = attacks_unsafe::take_descriptors();
+            connection.send_output("stdout", "", taken.to_string().as_bytes())?;
+        }
+        "take-tables" => {
+            let read = attacks_unsafe::take_tables();
+            connection.send_output("stdout", "", read.to_string().as_bytes())?;
+        }
+        // Computes for a while, then gives what only depends on the program.
+        "steady" => {
+            let program = connection.blob(job.program)?;
+            let mut digest = Digest::of(&program);
+            for seq in 0..200 {
+                for _ in 0..20 {
+                    digest = Digest::of(digest.to_string().as_bytes());
+                }
+                connection.send_events(&[event(seq)])?;
+            }
+            sent = 200;
+            connection.send_output("stdout", "", digest.to_string().as_bytes())?;
+        }
+        "some-events-and-abort" => {
+            for seq in 0..7 {
+                connection.send_events(&[event(seq)])?;
+            }
+            connection.flush()?;
+            let _ = std::io::stderr().write_all(b"the engine met a bug");
+            std::process::abort()
+        }
+        "hang-up" => {
+            attacks_unsafe::hang_up();
+            loop {
+                std::thread::park_timeout(std::time::Duration::from_secs(3600));
+            }
+        }
+        // A frame of every kind that says nothing, for ever.
+        endless @ ("endless-messages" | "endless-part" | "endless-silence") => {
+            let frame: &[u8] = match endless {
+                "endless-messages" => b"\x1f\0\0\0\0{\"did\":{\"operation\":\"resume\"}}",
+                "endless-part" => b"\x05\0\0\0\x02    ",
+                _ => b"",
+            };
+            loop {
+                raw(frame);
+            }
+        }
         "exit" => std::process::exit(3),
         "hang" => loop {
             std::hint::spin_loop();
@@ -184,7 +267,8 @@ fn act(connection: &mut Connection, job: &LinuxJob) -> Result<JobResult, CellErr
         }
         attack => {
             let program = connection.blob(job.program)?;
-            let told = attacks_unsafe::attack(attack, &program)?;
+            let target = job.argv.get(2).and_then(|pid| pid.parse().ok()).unwrap_or(1);
+            let told = attacks_unsafe::attack(attack, target, &program)?;
             connection.send_output("stdout", "", told.as_bytes())?;
         }
     }

@@ -43,6 +43,11 @@ impl SealedBlob {
         Ok(Self { file, length })
     }
 
+    /// Another open file of the same bytes, with an offset of its own.
+    pub(super) fn opened_again(&self) -> io::Result<File> {
+        File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
     /// How many bytes.
     pub fn length(&self) -> u64 {
         self.length
@@ -125,6 +130,24 @@ impl Read for Reader<'_> {
         self.at = self.at.saturating_add(read as u64);
         Ok(read)
     }
+}
+
+/// A sealed copy of an executable that every user may run.
+pub(super) fn runnable_copy(mut executable: &File) -> io::Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    // Kernels before 6.3 do not know the flag, and need it not (memfd_create(2)).
+    let made = memfd_create(
+        c"hotcell-cell",
+        flags | MFdFlags::from_bits_retain(libc::MFD_EXEC),
+    );
+    let mut copy = File::from(made.or_else(|_| memfd_create(c"hotcell-cell", flags))?);
+    io::copy(&mut executable, &mut copy)?;
+    fchmod(&copy, Mode::from_bits_truncate(0o555))?;
+    let seals =
+        SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
+    // What is open for writing cannot be executed.
+    File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))
 }
 
 impl AsFd for SealedBlob {

@@ -4,6 +4,7 @@
 //! controllers in v1. Which one this is comes from `/proc/self/mountinfo` and `cgroup.controllers`; whether we may make
 //! groups is found by making one.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use super::owner::{self, Owners};
 
 /// Where groups for cells can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,20 +38,14 @@ pub(crate) struct Group {
     unified: bool,
 }
 
-const PREFIX: &str = "hotcell-";
 /// How often a group is looked at for processes that live on.
 const MOST_LOOKS: u32 = 10_000;
 
 impl Groups {
     /// Finds where this process may make groups. The error says why it may not.
     pub(crate) fn find() -> Result<Self, String> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
-        let own = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
-        let candidate = Self::from_texts(&mounts, &own, |path| {
-            fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default()
-        })
-        .ok_or("no hierarchy with a memory controller is mounted")?;
-        candidate.remove_abandoned();
+        let candidate = Self::candidate()?;
+        candidate.clear_abandoned();
         if let Self::Unified(path) = &candidate {
             enable_controllers(path)?;
         }
@@ -56,6 +53,16 @@ impl Groups {
         let trial = candidate.make(1 << 30, 16).map_err(|error| error.to_string())?;
         trial.entrances().map_err(|error| error.to_string())?;
         Ok(candidate)
+    }
+
+    /// Where groups could be made, if this process may.
+    pub(super) fn candidate() -> Result<Self, String> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|error| error.to_string())?;
+        let own = fs::read_to_string("/proc/self/cgroup").map_err(|error| error.to_string())?;
+        Self::from_texts(&mounts, &own, |path| {
+            fs::read_to_string(path.join("cgroup.controllers")).unwrap_or_default()
+        })
+        .ok_or_else(|| "no hierarchy with a memory controller is mounted".into())
     }
 
     /// The parents, told from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`; `controllers` reads a v2 group's list.
@@ -106,7 +113,8 @@ impl Groups {
     pub(crate) fn make(&self, memory_bytes: u64, tasks: u64) -> io::Result<Group> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{PREFIX}{}-{number}", std::process::id());
+        let owned = Owners::of_this_host().and_then(|owners| owners.name(number));
+        let name = owned.unwrap_or_else(|| owner::plain_name(number));
         let memory_bytes = memory_bytes.to_string();
         match self {
             Self::Unified(parent) => {
@@ -144,28 +152,54 @@ impl Groups {
         }
     }
 
-    /// Removes groups that runners left which are no more. A group with a process in it stays.
-    fn remove_abandoned(&self) {
+    /// Removes groups that runners left which are no more, with the processes that still are in them. Gives their number.
+    pub(super) fn clear_abandoned(&self) -> usize {
+        let Some(owners) = Owners::of_this_host() else {
+            return 0;
+        };
         let parents = match self {
             Self::Unified(parent) => [Some(parent), None],
             Self::Split { memory, pids } => [Some(memory), pids.as_ref()],
         };
+        let mut cleared = BTreeSet::new();
         for parent in parents.into_iter().flatten() {
-            let Ok(entries) = fs::read_dir(parent) else {
-                continue;
-            };
-            for entry in entries.flatten() {
+            for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
                 let name = entry.file_name();
-                let Some(runner) = name
-                    .to_str()
-                    .and_then(|name| name.strip_prefix(PREFIX)?.split_once('-'))
-                else {
-                    continue;
-                };
-                if runner.0.parse::<u32>().is_ok() && !Path::new("/proc").join(runner.0).exists() {
-                    let _ = fs::remove_dir(entry.path());
+                let abandoned = name.to_str().is_some_and(|name| owners.is_abandoned(name));
+                if abandoned && end_and_remove(&entry.path()) {
+                    cleared.insert(name);
                 }
             }
+        }
+        cleared.len()
+    }
+}
+
+/// Ends what is in a group, and removes it; `false`: something in it does not end.
+fn end_and_remove(path: &Path) -> bool {
+    for _ in 0..MOST_LOOKS {
+        match fs::remove_dir(path) {
+            Ok(()) => return true,
+            // Another runner was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
+            Err(_) => {}
+        }
+        end_all_in(path);
+        std::thread::yield_now();
+    }
+    false
+}
+
+/// Tells everything in a group to end.
+fn end_all_in(path: &Path) {
+    if fs::write(path.join("cgroup.kill"), "1").is_ok() {
+        return;
+    }
+    let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+    for pid in text.lines().filter_map(|line| line.parse().ok()) {
+        // 0 stands for a process that is not of this namespace, and would mean the own group to kill(2).
+        if pid > 0 {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod blob;
 mod cgroup;
+mod owner;
 mod spawn_unsafe;
 
 use std::ffi::CString;
@@ -37,6 +38,12 @@ use crate::contract::Usage;
 
 /// User and group that cells run as when the runner is root: the kernel's overflow ids, which own nothing.
 pub(crate) const NOBODY: u32 = 65534;
+
+/// Removes control groups that runners left which are no more, and ends what is still in them. Gives their number; 0 where
+/// there is nowhere to look.
+pub(crate) fn clear_groups() -> usize {
+    Groups::candidate().map_or(0, |groups| groups.clear_abandoned())
+}
 
 /// Limits of the host on one cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +83,6 @@ pub struct Executable(Arc<Opened>);
 struct Opened {
     path: PathBuf,
     file: File,
-    for_everyone: bool,
     digest: OnceLock<Digest>,
 }
 
@@ -91,9 +97,14 @@ impl Executable {
                 "not an executable file",
             ));
         }
+        // Cells of root's runner leave root before they begin. Where others may not run the file, they run a copy of it:
+        // a cell that stayed root for it would have one wall less.
+        let file = match geteuid().is_root() && facts.mode() & 0o005 != 0o005 {
+            true => blob::runnable_copy(&file)?,
+            false => file,
+        };
         Ok(Self(Arc::new(Opened {
             path: path.to_owned(),
-            for_everyone: facts.mode() & 0o005 == 0o005,
             digest: OnceLock::new(),
             file,
         })))
@@ -175,6 +186,32 @@ impl Sandbox {
     /// Where control groups can be made.
     pub(crate) fn groups(&self) -> Option<&Groups> {
         self.groups.as_ref()
+    }
+
+    /// The same walls without namespaces, as on hosts that allow none: to see what the others hold by themselves.
+    pub fn without_namespaces(mut self) -> Self {
+        let is_one =
+            |layer: &String| layer == "user-namespace" || NAMESPACES.iter().any(|(_, name)| layer == name);
+        self.layers.retain(|layer| !is_one(layer));
+        self.namespaces = 0;
+        self.own_users = false;
+        self.fallbacks
+            .push("no namespaces were asked for: seccomp and Landlock hold instead".into());
+        self
+    }
+
+    /// The same walls without control groups, as on hosts where none can be made.
+    pub fn without_groups(mut self) -> Self {
+        let given = self
+            .groups
+            .take()
+            .map(|groups| groups.layers())
+            .unwrap_or_default();
+        self.layers.retain(|layer| !given.contains(layer));
+        self.fallbacks.push(
+            "no control groups were asked for: the limit of address space bounds memory instead".into(),
+        );
+        self
     }
 
     fn probe() -> Self {
@@ -307,7 +344,8 @@ pub fn spawn(
         lift(theirs.as_fd())?,
     ];
     for blob in blobs {
-        descriptors.push(lift(blob.as_fd())?);
+        // Opened once more for each cell: what shares an open file shares its offset, and could talk by it.
+        descriptors.push(lift(blob.opened_again()?.as_fd())?);
     }
     descriptors.push(lift(area.as_fd())?);
     let group = match &sandbox.groups {
@@ -321,7 +359,6 @@ pub fn spawn(
         }
     }
     let executable_file = lift(executable.0.file.as_fd())?;
-    let leave_root = sandbox.leave_root && executable.0.for_everyone;
     let name = executable.0.path.file_name().unwrap_or_default();
     let birth = Birth {
         executable: executable_file.as_fd(),
@@ -329,8 +366,8 @@ pub fn spawn(
         descriptors: &descriptors,
         entrances: &entrances,
         namespaces: sandbox.namespaces,
-        user: leave_root.then_some(NOBODY),
-        own_users: sandbox.own_users && leave_root,
+        user: sandbox.leave_root.then_some(NOBODY),
+        own_users: sandbox.own_users,
         limits: &[
             (libc::RLIMIT_AS, limits.address_space),
             (libc::RLIMIT_CPU, limits.cpu_s),
@@ -474,6 +511,11 @@ impl Child {
             }
         };
         Ok(reaped.exit)
+    }
+
+    /// How it ended, once it was waited for.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        self.reaped.map(|reaped| reaped.exit)
     }
 
     /// Whether the process has ended.

@@ -53,6 +53,11 @@ pub(crate) fn executable() -> Executable {
 }
 
 pub(crate) fn job(what: &str) -> Job {
+    job_about(what, 1)
+}
+
+/// A job about another process.
+pub(crate) fn job_about(what: &str, target: i32) -> Job {
     let arch = json!({
         "name": "x86_64", "title": "x86_64",
         "elf": {"machine": [62], "class": 64, "byte-order": "little"},
@@ -70,7 +75,7 @@ pub(crate) fn job(what: &str) -> Job {
             length: PAYLOAD.len() as u64,
         },
         path: "/tmp/sample".into(),
-        argv: vec!["sample".into(), what.into()],
+        argv: vec!["sample".into(), what.into(), target.to_string()],
         env: None,
         cwd: None,
         files: Vec::new(),
@@ -78,6 +83,20 @@ pub(crate) fn job(what: &str) -> Job {
         seed: hotcell_schema::digest::Digest::of(b"seed"),
         limits: GuestLimits::default(),
     }))
+}
+
+/// A cell behind these walls, which is given this payload.
+pub(crate) fn behind(sandbox: &Sandbox, limits: HostLimits, blob: &SealedBlob) -> ProcessCell {
+    ProcessCell::spawn(&Spec {
+        executable: &executable(),
+        blobs: &[blob],
+        limits,
+        bounds: Bounds::default(),
+        sandbox,
+        stop: &StopSignal::new().unwrap(),
+        cores: None,
+    })
+    .unwrap()
 }
 
 pub(crate) fn spawn(limits: HostLimits, bounds: Bounds, stop: &StopSignal) -> ProcessCell {

@@ -187,7 +187,7 @@ fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
             object.insert("format".into(), "hotcell-run-shown".into());
             object.insert("version".into(), 1.into());
             object.insert("facts".into(), json!(facts));
-            let troubles = troubles.iter().map(|trouble| json!({"instance": trouble.name, "short": trouble.short, "status": trouble.status, "reason": trouble.reason, "error": trouble.error, "attempts": trouble.attempts, "left": trouble.left}));
+            let troubles = troubles.iter().map(|trouble| json!({"instance": trouble.name, "short": trouble.short, "status": trouble.status, "reason": trouble.reason, "error": trouble.error, "attempts": trouble.attempts, "left": trouble.left, "fault": trouble.fault}));
             object.insert("troubles".into(), troubles.collect());
         }
         ui::out(&ui::json(&json)?);
@@ -262,6 +262,10 @@ fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
                 let left = run.folder.join(left).display().to_string();
                 ui::out(&format!("            what it left: {}", ui::plain(&left)));
             }
+            if let Some(fault) = &trouble.fault {
+                let fault = run.folder.join(fault).display().to_string();
+                ui::out(&format!("            what is known of it: {}", ui::plain(&fault)));
+            }
         }
         if troubles.len() > SHOWN {
             ui::out(&format!(
@@ -269,6 +273,15 @@ fn show(args: &RunsShowArgs, global: &Global) -> Result<Exit, Failure> {
                 troubles.len() - SHOWN
             ));
         }
+    }
+    for (name, fault) in facts.iter().flat_map(overcome).take(SHOWN) {
+        let fault = run.folder.join(fault).display().to_string();
+        ui::out(&format!(
+            "{} {}  its cell broke in an attempt before: {}",
+            ui::styled(ui::YELLOW, format!("{:11}", "well after")),
+            ui::plain(name),
+            ui::plain(&fault)
+        ));
     }
     Ok(Exit::Ok)
 }
@@ -282,6 +295,13 @@ struct Trouble {
     error: Option<String>,
     attempts: u32,
     left: Option<String>,
+    fault: Option<String>,
+}
+
+/// Instances that ended well after an attempt in which their cell broke, and where it is told.
+fn overcome(facts: &RunFacts) -> impl Iterator<Item = (&str, &str)> {
+    let well = facts.instances.iter().filter(|(_, facts)| !facts.status.is_bad());
+    well.filter_map(|(name, facts)| Some((name.as_str(), facts.fault.as_deref()?)))
 }
 
 fn troubles(facts: &RunFacts, report: &Report) -> Vec<Trouble> {
@@ -299,6 +319,7 @@ fn troubles(facts: &RunFacts, report: &Report) -> Vec<Trouble> {
             error: facts.and_then(|facts| facts.error.clone()),
             attempts: facts.map_or(0, |facts| facts.attempts),
             left: facts.and_then(|facts| facts.left.clone()),
+            fault: facts.and_then(|facts| facts.fault.clone()),
         }
     })
     .collect()

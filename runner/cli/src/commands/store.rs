@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::args::{ExportArgs, GcArgs, Global, ImportArgs, StoreArgs, StoreCommand, VerifyArgs};
 use crate::exit::{Exit, Failure};
 use crate::places::Places;
-use crate::ui;
+use crate::{janitor, ui};
 
 pub(crate) fn run(args: &StoreArgs, global: &Global) -> Result<Exit, Failure> {
     let places = Places::find(global, None)?;
@@ -79,6 +79,9 @@ fn gc(args: &GcArgs, folder: &Path) -> Result<Exit, Failure> {
     };
     bar.finish();
     let collected = collected.map_err(|error| unusable(&error))?;
+    if !args.dry_run {
+        janitor::clear_host();
+    }
     if args.json {
         ui::out(&ui::json(&json!({
             "format": "hotcell-store-gc", "version": 1, "dry-run": args.dry_run, "collected": collected

@@ -108,6 +108,7 @@ struct Trouble<'a> {
     error: &'a str,
     attempts: u32,
     left: &'a str,
+    fault: &'a str,
 }
 
 #[derive(Serialize)]
@@ -207,6 +208,7 @@ fn told<'a>(
                 error: facts.and_then(|facts| facts.error.as_deref()).unwrap_or_default(),
                 attempts: facts.map_or(0, |facts| facts.attempts),
                 left: facts.and_then(|facts| facts.left.as_deref()).unwrap_or_default(),
+                fault: facts.and_then(|facts| facts.fault.as_deref()).unwrap_or_default(),
             }
         })
         .collect()

@@ -7,15 +7,18 @@ use hotcell_cells::contract::{CellFault, Usage};
 use hotcell_cells::cores::Seat;
 use hotcell_cells::cores::schedule::Request;
 use hotcell_cells::intake::Bounds;
-use hotcell_cells::process::{Ending, ProcessCell, Spec};
-use hotcell_cells::supervise::{HostLimits, Sandbox, SealedBlob};
+use hotcell_cells::process::{Ending, PostMortem, ProcessCell, Spec};
+use hotcell_cells::supervise::{Exit, HostLimits, Sandbox, SealedBlob};
 use hotcell_plan::Instance;
 use hotcell_schema::arch::Weight;
 use hotcell_schema::event::Header;
+use hotcell_schema::fault::{self, FaultKind, FaultLimits, FaultRecord, ProcessEnd};
 use hotcell_schema::job::{Blob, Job, JobResult};
 use hotcell_schema::outcome::Status;
 
 use super::past::Past;
+use crate::engines::Engine;
+use crate::faults::Broke;
 use crate::keep::{Keeper, Kept};
 use crate::work::{Done, Shared, store_failed};
 
@@ -54,6 +57,8 @@ pub(super) struct Finished {
     pub kept: Kept,
     /// Carries usage; its outputs are filled in by the stage type.
     pub done: Done,
+    /// What is known of its cell, should what it gave turn out to be wrong.
+    pub known: Known,
 }
 
 /// Runs a job in a cell of its own.
@@ -117,9 +122,10 @@ pub(super) fn run(
                 false => Seat::Bound(&cores.chores),
             }),
     };
+    let known = Known::new(instance, engine, &limits, spec.sandbox);
     let mut keeper = Keeper::new(shared.options.store, allowed.ports, allowed.header)
         .map_err(|error| store_failed(error.into()))?;
-    let (ending, usage) = to_the_end(shared, instance, &spec, job, &mut keeper)?;
+    let (ending, usage, known) = to_the_end(shared, instance, &spec, job, &mut keeper, known)?;
     let with_facts = |done: Done| Done {
         cpu_s: usage.cpu_s,
         peak_kib: usage.peak_kib,
@@ -128,12 +134,16 @@ pub(super) fn run(
     let result = match ending {
         Ending::Done(result) => *result,
         Ending::Interrupted(why) => {
-            return Err(with_facts(Done::without_outputs(
-                Status::Interrupted,
-                why.to_string(),
-            )));
+            let done = with_facts(Done::without_outputs(Status::Interrupted, why.to_string()));
+            return Err(match why.fault() {
+                Some(kind) => known.broke(done, kind),
+                None => done,
+            });
         }
-        Ending::Failed(why) => return Err(with_facts(Done::failed("the cell failed", why))),
+        Ending::Failed(why) => {
+            let kind = known.kind.unwrap_or(FaultKind::Protocol);
+            return Err(known.broke(with_facts(Done::failed(FAILED, why)), kind));
+        }
         Ending::Host(error) => {
             return Err(with_facts(Done {
                 host_refuses: true,
@@ -143,7 +153,10 @@ pub(super) fn run(
     };
     let kept = match keeper.finish().map_err(|error| with_facts(store_failed(error)))? {
         Ok(kept) => kept,
-        Err(violation) => return Err(with_facts(Done::failed("the cell failed", violation))),
+        Err(violation) => {
+            let done = with_facts(Done::failed(FAILED, violation));
+            return Err(known.broke(done, FaultKind::Protocol));
+        }
     };
     let done = Done {
         outcome: match &result {
@@ -153,7 +166,12 @@ pub(super) fn run(
         },
         ..with_facts(Done::ok(indexmap::IndexMap::new(), Vec::new()))
     };
-    Ok(Finished { result, kept, done })
+    Ok(Finished {
+        result,
+        kept,
+        done,
+        known,
+    })
 }
 
 /// Runs a job to its end: in one cell, or in several, one after the other, where a person moves it.
@@ -163,7 +181,8 @@ fn to_the_end(
     spec: &Spec<'_>,
     job: &Job,
     keeper: &mut Keeper<'_>,
-) -> Result<(Ending, Usage), Done> {
+    known: Known,
+) -> Result<(Ending, Usage, Known), Done> {
     let mut context: Option<SavedContext> = None;
     let mut told = 0;
     let mut used = Usage::default();
@@ -172,18 +191,20 @@ fn to_the_end(
             None => ProcessCell::spawn(spec),
             Some(context) => ProcessCell::restore(spec, context),
         };
-        let mut cell = made.map_err(|fault| match fault {
-            CellFault::Interrupted(why) => Done::without_outputs(Status::Interrupted, why.to_string()),
-            other => Done::failed("the cell could not be started", other.to_string()),
-        })?;
+        let mut cell = match made {
+            Ok(cell) => cell,
+            Err(fault) => return Err(known.not_started(&fault)),
+        };
         let roster = &shared.options.roster;
-        let listed = roster.enter(cell.process(), &instance.name, cell.engine(), cell.remote());
+        let listed = roster.enter(cell.process_id().unsigned_abs(), &instance.name, cell.engine(), cell.remote());
         let begins = context.map_or(0, |context| context.facts().events);
         let mut sink = Past::new(keeper, begins, told);
         let ending = cell.run(job, &mut sink);
         told = sink.told();
         shared.seated(cell.seat(), instance);
         shared.note_confinement(cell.layers(), cell.fallbacks());
+        let post_mortem = cell.post_mortem();
+        let walls = (cell.layers().to_vec(), cell.fallbacks().to_vec());
         let usage = cell.finish();
         used.cpu_s += usage.cpu_s;
         used.peak_kib = used.peak_kib.max(usage.peak_kib);
@@ -192,7 +213,7 @@ fn to_the_end(
                 // One from further ahead than this run has come would leave a gap: it begins once more.
                 context = Some(next).filter(|next| next.facts().events <= told);
             }
-            _ => return Ok((ending, used)),
+            _ => return Ok((ending, used, known.of(walls, post_mortem).and_used(&used))),
         }
     }
 }
@@ -204,12 +225,131 @@ fn weight(shared: &Shared<'_>, instance: &Instance) -> Weight {
     engine.map(|engine| engine.weight).unwrap_or_default()
 }
 
-/// The cell answered another question than it was asked.
-pub(super) fn wrong_result(done: Done) -> Done {
-    Done {
-        status: Status::Failed,
-        reason: Some("the cell failed".into()),
-        error: Some("it answered with the result of another kind of job".into()),
-        ..done
+/// The reason of every fault of a cell: the same on every machine. What happened is the host's to tell.
+const FAILED: &str = "the cell failed";
+
+/// What is known of a cell, should it turn out to be broken.
+pub(super) struct Known {
+    record: FaultRecord,
+    log: String,
+    kind: Option<FaultKind>,
+}
+
+impl Known {
+    fn new(instance: &Instance, engine: &Engine, limits: &HostLimits, sandbox: &Sandbox) -> Self {
+        let record = FaultRecord {
+            format: fault::FORMAT.into(),
+            version: fault::VERSION,
+            run: String::new(),
+            instance: instance.name.clone(),
+            uses: instance.uses.clone(),
+            attempt: 0,
+            kind: FaultKind::NotStarted,
+            what: String::new(),
+            ended: None,
+            engine: engine.identity.clone(),
+            last_event: None,
+            cpu_s: 0.0,
+            peak_kib: 0,
+            wall_s: 0.0,
+            limits: FaultLimits {
+                wall_ms: limits.wall_ms,
+                cpu_s: limits.cpu_s,
+                address_space: limits.address_space,
+                memory: limits.memory,
+                descriptors: limits.descriptors,
+                tasks: limits.tasks,
+            },
+            confinement: sandbox.layers.clone(),
+            fallbacks: sandbox.fallbacks.clone(),
+            log: None,
+            context: None,
+        };
+        Self {
+            record,
+            log: String::new(),
+            kind: None,
+        }
+    }
+
+    /// The same of a cell that was there.
+    fn of(mut self, walls: (Vec<String>, Vec<String>), found: Option<PostMortem>) -> Self {
+        (self.record.confinement, self.record.fallbacks) = walls;
+        if let Some(found) = found {
+            self.record.ended = found.exit.map(|exit| match exit {
+                Exit::Code(code) => ProcessEnd::Code(code),
+                Exit::Signal(number) => ProcessEnd::Signal(number),
+            });
+            self.record.last_event = found.events.checked_sub(1);
+            self.record.wall_s = found.lived.as_secs_f64();
+            self.log = found.errors;
+            self.kind = Some(found.kind);
+        }
+        self
+    }
+
+    fn and_used(mut self, usage: &Usage) -> Self {
+        self.record.cpu_s = usage.cpu_s;
+        self.record.peak_kib = usage.peak_kib;
+        self
+    }
+
+    /// How an instance ends whose cell could not be made. What a host lacks now it may have later: that is no failure of ours.
+    fn not_started(self, fault: &CellFault) -> Done {
+        let (done, kind) = match fault {
+            CellFault::Interrupted(why) => {
+                let done = Done::without_outputs(Status::Interrupted, why.to_string());
+                match why.fault() {
+                    Some(kind) => (done, kind),
+                    None => return done,
+                }
+            }
+            other => {
+                let error = Some(other.to_string());
+                let done = match other.lacks_room() {
+                    true => Done::without_outputs(
+                        Status::Interrupted,
+                        "the host had no room for one more process",
+                    ),
+                    false => Done::without_outputs(Status::Failed, "the cell could not be started"),
+                };
+                (Done { error, ..done }, FaultKind::NotStarted)
+            }
+        };
+        self.broke(done, kind)
+    }
+
+    /// Puts what is known to how an instance ended.
+    fn broke(mut self, done: Done, kind: FaultKind) -> Done {
+        let why = done.error.as_ref().or(done.reason.as_ref());
+        self.record.kind = kind;
+        self.record.what = match why {
+            Some(why) => format!("the cell {}: {why}", kind.words()),
+            None => format!("the cell {}", kind.words()),
+        };
+        let broke = Broke {
+            record: self.record,
+            log: self.log,
+        };
+        Done {
+            broke: Some(Box::new(broke)),
+            ..done
+        }
+    }
+
+    /// How an instance ends when what its cell gave is not what was asked for.
+    pub(super) fn lied(self, done: Done, why: String) -> Done {
+        let done = Done {
+            status: Status::Failed,
+            reason: Some(FAILED.into()),
+            error: Some(why),
+            ..done
+        };
+        self.broke(done, FaultKind::Protocol)
+    }
+
+    /// It answered another question than it was asked.
+    pub(super) fn wrong_result(self, done: Done) -> Done {
+        self.lied(done, "it answered with the result of another kind of job".into())
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     };
     let finished = cell::run(shared, instance, &job, &blobs, &allowed)?;
     let JobResult::Inspect(result) = finished.result else {
-        return Err(cell::wrong_result(finished.done));
+        return Err(finished.known.wrong_result(finished.done));
     };
     let mut outputs = IndexMap::new();
     outputs.insert("info".to_owned(), super::put_json(shared, &result.info)?);

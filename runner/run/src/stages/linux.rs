@@ -79,7 +79,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     };
     let finished = cell::run(shared, instance, &job, &blobs, &allowed)?;
     let JobResult::Linux(result) = finished.result else {
-        return Err(cell::wrong_result(finished.done));
+        return Err(finished.known.wrong_result(finished.done));
     };
 
     let given: HashMap<_, Stored> = finished
@@ -94,15 +94,8 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         match given.get(&file.digest) {
             Some(stored) if stored.length == file.length => objects.push(*stored),
             _ => {
-                return Err(Done {
-                    status: Status::Failed,
-                    reason: Some("the cell failed".into()),
-                    error: Some(format!(
-                        "it names a left file {} that it did not hand over",
-                        file.digest
-                    )),
-                    ..finished.done
-                });
+                let why = format!("it names a left file {} that it did not hand over", file.digest);
+                return Err(finished.known.lied(finished.done, why));
             }
         }
     }

@@ -61,7 +61,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     };
     let finished = cell::run(shared, instance, &job, &blobs, &allowed)?;
     let JobResult::Payload(result) = finished.result else {
-        return Err(cell::wrong_result(finished.done));
+        return Err(finished.known.wrong_result(finished.done));
     };
     let outputs = [("result".to_owned(), put_json(shared, &result)?)]
         .into_iter()
