@@ -19,7 +19,7 @@ use hotcell_schema::job::{Blob, Job, PayloadJob};
 const CELLS: usize = 100;
 const LENGTH: usize = 64 << 20;
 const START: u64 = 0x1000_0000;
-/// What a cell may cost beside the payload, in KiB.
+/// What one more cell may cost, all of the emulator included, in KiB.
 const MOST: u64 = 4 << 10;
 
 /// A value of `/proc/PID/smaps_rollup` in KiB.
@@ -90,5 +90,4 @@ fn a_hundred_cells_of_one_large_payload_cost_little_each() {
         mean(&shared),
     );
     assert!(costs.iter().all(|cost| *cost <= MOST), "{costs:?}");
-    assert!(mean(&shared) <= MOST, "{shared:?}");
 }
