@@ -35,18 +35,26 @@ fn program() -> Vec<u8> {
     code.extend(data.to_le_bytes());
     code.push(0xb9);
     code.extend((TOUCHED / 8).to_le_bytes());
-    code.extend([0x48, 0x89, 0xf8, 0x48, 0x89, 0x07, 0x48, 0x83, 0xc7, 8, 0xff, 0xc9, 0x75, 0xf5, 0xeb, 0xfe]);
+    code.extend([
+        0x48, 0x89, 0xf8, 0x48, 0x89, 0x07, 0x48, 0x83, 0xc7, 8, 0xff, 0xc9, 0x75, 0xf5, 0xeb, 0xfe,
+    ]);
     let start = 64 + 2 * 56u64;
     let mut elf = vec![0x7f, b'E', b'L', b'F', 2, 1, 1];
     elf.resize(16, 0);
     [2u16, 62].iter().for_each(|half| elf.extend(half.to_le_bytes()));
     elf.extend(1u32.to_le_bytes());
-    [base + start, 64, 0].iter().for_each(|word| elf.extend(word.to_le_bytes()));
+    [base + start, 64, 0]
+        .iter()
+        .for_each(|word| elf.extend(word.to_le_bytes()));
     elf.extend(0u32.to_le_bytes());
-    [64u16, 56, 2, 0, 0, 0].iter().for_each(|half| elf.extend(half.to_le_bytes()));
+    [64u16, 56, 2, 0, 0, 0]
+        .iter()
+        .for_each(|half| elf.extend(half.to_le_bytes()));
     let all = start + code.len() as u64;
     let mut segment = |flags: u32, words: [u64; 6]| {
-        [1, flags].iter().for_each(|half: &u32| elf.extend(half.to_le_bytes()));
+        [1, flags]
+            .iter()
+            .for_each(|half: &u32| elf.extend(half.to_le_bytes()));
         words.iter().for_each(|word| elf.extend(word.to_le_bytes()));
     };
     segment(5, [0, base, base, all, all, 0x1000]);
@@ -138,6 +146,12 @@ fn main() {
     println!("the same, to the first instruction{:8.2} ms", median(first));
     println!("saved                             {:8.2} ms", median(saved));
     println!("back to it in the same process    {back:8.2} ms");
-    println!("on from it in a process that is ready, to the next instruction {:.2} ms", median(elsewhere));
-    println!("running to the same place         {ran:8.2} ms: {:.0} times as long as going back", ran / back);
+    println!(
+        "on from it in a process that is ready, to the next instruction {:.2} ms",
+        median(elsewhere)
+    );
+    println!(
+        "running to the same place         {ran:8.2} ms: {:.0} times as long as going back",
+        ran / back
+    );
 }

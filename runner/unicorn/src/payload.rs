@@ -178,11 +178,7 @@ fn plan_pages(
 
 /// Runs the code to its end, whatever that is. `file`: where the code stands, sealed, from its first byte on; its pages are
 /// then shared until they are written.
-pub(crate) fn run(
-    job: &PayloadJob,
-    code: &[u8],
-    file: Option<&File>,
-) -> Result<PayloadResult, PayloadError> {
+pub(crate) fn run(job: &PayloadJob, code: &[u8], file: Option<&File>) -> Result<PayloadResult, PayloadError> {
     let mut shape = Shape::new(&job.arch)?;
     let thumb = shape.arch == Arch::ARM && job.address.0 & 1 == 1;
     let start = if shape.arch == Arch::ARM {
@@ -229,7 +225,9 @@ pub(crate) fn run(
         None => 0,
     };
     let rest = code.get(whole as usize..).unwrap_or_default();
-    machine.write(start.wrapping_add(whole), rest).map_err(unwritable)?;
+    machine
+        .write(start.wrapping_add(whole), rest)
+        .map_err(unwritable)?;
     for (name, value) in &job.registers {
         let register = machine
             .register(name)

@@ -6,8 +6,9 @@ mod common;
 
 use common::{Kept, Work, busybox, done, guests};
 use hotcell_cells::context::SavedContext;
-use hotcell_cells::contract::{Cell, CellFault};
+use hotcell_cells::contract::{Cell, CellFault, Limit};
 use hotcell_cells::process::{Ending, ProcessCell};
+use hotcell_schema::digest::Digest;
 use hotcell_schema::job::GuestLimits;
 
 /// How far a cell goes before its context is saved.
@@ -108,7 +109,12 @@ fn code_that_was_written_is_told_once() {
     for name in ["written-then-run", "dropper"] {
         for (arch, program) in guests(name) {
             let work = Work::new(arch, &program, &[name], b"", GuestLimits::default());
-            let ways = [Way::Instructions(0), Way::Instructions(20), Way::Instructions(60), Way::Instructions(150)];
+            let ways = [
+                Way::Instructions(0),
+                Way::Instructions(20),
+                Way::Instructions(60),
+                Way::Instructions(150),
+            ];
             assert!(goes_on_the_same(&work, &ways) >= 1, "{arch}");
         }
     }
@@ -119,10 +125,21 @@ fn processes_pipes_and_signals_go_on_in_another_process() {
     let script = "trap 'echo caught' USR1; (sleep 1; kill -USR1 $$) & \
         for i in 1 2 3; do echo $i > file$i; done; cat file* given | sort -r | head -n 3; wait; wait; \
         (read x; echo \"read $x\") < given; exec 3<>fifo3 2>/dev/null; echo end";
-    for (arch, debian) in [("x86_64", "amd64"), ("aarch64", "arm64"), ("arm", "armhf"), ("mipsel", "mipsel")] {
+    for (arch, debian) in [
+        ("x86_64", "amd64"),
+        ("aarch64", "arm64"),
+        ("arm", "armhf"),
+        ("mipsel", "mipsel"),
+    ] {
         let Some(program) = busybox(debian) else { continue };
         let work = Work::new(arch, &program, &["sh", "-c", script], b"", GuestLimits::default());
-        let ways = [Way::Instructions(300), Way::Slices(1), Way::Slices(2), Way::Slices(5), Way::Slices(8)];
+        let ways = [
+            Way::Instructions(300),
+            Way::Slices(1),
+            Way::Slices(2),
+            Way::Slices(5),
+            Way::Slices(8),
+        ];
         let saved = goes_on_the_same(&work, &ways);
         assert!(saved >= 3, "{arch}: {saved}");
     }
@@ -147,16 +164,27 @@ fn the_same_place_gives_the_same_bytes_in_every_process() {
 #[test]
 fn contexts_of_another_job_or_program_are_refused() {
     let programs = guests("files");
-    let Some((arch, program)) = programs.first() else { return };
+    let Some((arch, program)) = programs.first() else {
+        return;
+    };
     let work = Work::new(arch, program, &["files"], b"", GuestLimits::default());
     let (bytes, _) = save(&work, work.cell(), Way::Instructions(10)).unwrap();
     let context = SavedContext::read(&bytes[..]).unwrap();
     let mut longer = program.clone();
     longer.push(0);
     for (other, what) in [
-        (Work::new(arch, program, &["files", "x"], b"", GuestLimits::default()), "of another job"),
-        (Work::new(arch, program, &["files"], b"y", GuestLimits::default()), "of another job"),
-        (Work::new(arch, &longer, &["files"], b"", GuestLimits::default()), "of another job"),
+        (
+            Work::new(arch, program, &["files", "x"], b"", GuestLimits::default()),
+            "of another job",
+        ),
+        (
+            Work::new(arch, program, &["files"], b"y", GuestLimits::default()),
+            "of another job",
+        ),
+        (
+            Work::new(arch, &longer, &["files"], b"", GuestLimits::default()),
+            "of another job",
+        ),
     ] {
         let refused = other.cell_from(&context).start(&other.job).unwrap_err();
         assert!(refused.to_string().contains(what), "{refused}");
@@ -172,12 +200,18 @@ fn contexts_of_another_job_or_program_are_refused() {
 fn a_cell_goes_back_to_what_it_kept_and_tells_the_same() {
     let mut all = Vec::new();
     for (arch, program) in guests("files") {
-        all.push((Work::new(arch, &program, &["files"], b"", GuestLimits::default()), 30));
+        all.push((
+            Work::new(arch, &program, &["files"], b"", GuestLimits::default()),
+            30,
+        ));
     }
     for (arch, debian) in [("x86_64", "amd64"), ("mipsel", "mipsel")] {
         if let Some(program) = busybox(debian) {
             let script = "for i in 1 2 3; do echo $i | cat > file$i; done; cat file*; sha256sum given";
-            all.push((Work::new(arch, &program, &["sh", "-c", script], b"", GuestLimits::default()), 500));
+            all.push((
+                Work::new(arch, &program, &["sh", "-c", script], b"", GuestLimits::default()),
+                500,
+            ));
         }
     }
     for (work, instructions) in all {
@@ -185,7 +219,10 @@ fn a_cell_goes_back_to_what_it_kept_and_tells_the_same() {
         let mut cell = work.cell();
         cell.pause().unwrap();
         cell.start(&work.job).unwrap();
-        assert!(matches!(cell.load_context(), Err(CellFault::Refused { .. })), "nothing was kept");
+        assert!(
+            matches!(cell.load_context(), Err(CellFault::Refused { .. })),
+            "nothing was kept"
+        );
         for _ in 0..3 {
             (0..instructions).for_each(|_| cell.run_one_instruction().unwrap());
             cell.save_context().unwrap();
@@ -200,4 +237,46 @@ fn a_cell_goes_back_to_what_it_kept_and_tells_the_same() {
         assert_eq!(kept, straight, "{}", work.name);
         assert_eq!(again, result, "{}", work.name);
     }
+}
+
+/// The same file with other bytes in its body, and a digest that fits.
+fn forged(bytes: &[u8], at: usize, change: u8) -> Vec<u8> {
+    let lines: Vec<usize> = (0..bytes.len())
+        .filter(|at| bytes[*at] == b'\n')
+        .take(2)
+        .collect();
+    let (head, body) = (
+        &bytes[lines[0] + 1..lines[1]],
+        &bytes[lines[1] + 1..bytes.len() - 65],
+    );
+    let mut body = body.to_vec();
+    let at = at % body.len();
+    body[at] = body[at].wrapping_add(change);
+    let mut digests = vec![Digest::of(head)];
+    digests.extend(body.chunks(1 << 20).map(Digest::of));
+    let digest = Digest::of_parts(digests.iter().map(|digest| digest.as_bytes().as_slice()));
+    [&bytes[..lines[1] + 1], &body, format!("{digest}\n").as_bytes()].concat()
+}
+
+#[test]
+fn a_forged_context_harms_its_own_cell_only() {
+    let programs = guests("files");
+    let Some((arch, program)) = programs.first() else {
+        return;
+    };
+    let work = Work::new(arch, program, &["files"], b"", GuestLimits::default());
+    let (bytes, _) = save(&work, work.cell(), Way::Instructions(300)).unwrap();
+    let mut refused = 0;
+    for (round, at) in (0..40).chain((40..4000).step_by(97)).enumerate() {
+        let forged = forged(&bytes, at, 1 << (round % 8));
+        let context = SavedContext::read(&forged[..]).unwrap();
+        let mut cell = work.cell_from(&context);
+        cell.set_limit(Limit::WallMillis(5_000)).unwrap();
+        match cell.run(&work.job, &mut Kept::default()) {
+            Ending::Failed(_) | Ending::Interrupted(_) => refused += 1,
+            Ending::Done(_) => {}
+            Ending::Host(error) => panic!("byte {at}: {error}"),
+        }
+    }
+    assert!(refused >= 30, "of the head nothing may change: {refused}");
 }

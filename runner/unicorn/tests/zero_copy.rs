@@ -26,7 +26,11 @@ const MOST: u64 = 4 << 10;
 fn rolled_up(pid: i32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-    line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
+    line.trim_start_matches(':')
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -36,7 +40,9 @@ fn a_hundred_cells_of_one_large_payload_cost_little_each() {
     code.extend(START.to_le_bytes());
     code.push(0xb9);
     code.extend(((LENGTH >> 12) as u32).to_le_bytes());
-    code.extend([0x8a, 0x06, 0x48, 0x81, 0xc6, 0, 0x10, 0, 0, 0xff, 0xc9, 0x75, 0xf3, 0xeb, 0xfe]);
+    code.extend([
+        0x8a, 0x06, 0x48, 0x81, 0xc6, 0, 0x10, 0, 0, 0xff, 0xc9, 0x75, 0xf3, 0xeb, 0xfe,
+    ]);
     code.resize(LENGTH, 0x90);
     let blob = SealedBlob::of(&code).unwrap();
     let job = Job::Payload(Box::new(PayloadJob {
@@ -75,7 +81,11 @@ fn a_hundred_cells_of_one_large_payload_cost_little_each() {
             assert!(Instant::now() < until, "the payload was not read in a minute");
             std::thread::yield_now();
         }
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(cell.id()), nix::sys::signal::Signal::SIGSTOP).unwrap();
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(cell.id()),
+            nix::sys::signal::Signal::SIGSTOP,
+        )
+        .unwrap();
         cells.push(cell);
     }
     let private = |pid| rolled_up(pid, "Private_Dirty") + rolled_up(pid, "Private_Clean");

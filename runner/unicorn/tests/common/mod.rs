@@ -2,7 +2,12 @@
 //!
 //! What this host lacks (guests, busybox) is skipped with a line on standard error.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, dead_code, reason = "each test file uses a part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    dead_code,
+    reason = "each test file uses a part"
+)]
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,7 +51,9 @@ impl Sink for Kept {
 impl Kept {
     pub(crate) fn stdout(&self) -> String {
         let output = self.outputs.iter().find(|(port, ..)| port == "stdout");
-        output.map_or(String::new(), |(.., bytes)| String::from_utf8_lossy(bytes).into_owned())
+        output.map_or(String::new(), |(.., bytes)| {
+            String::from_utf8_lossy(bytes).into_owned()
+        })
     }
 }
 
@@ -118,7 +125,8 @@ impl Work {
 
     /// The same, going on from a context.
     pub(crate) fn cell_from(&self, context: &SavedContext) -> ProcessCell {
-        self.with_spec(|spec| ProcessCell::restore(spec, context)).unwrap()
+        self.with_spec(|spec| ProcessCell::restore(spec, context))
+            .unwrap()
     }
 
     /// From the beginning to the end without a stop.
@@ -175,7 +183,11 @@ pub(crate) fn guests(name: &str) -> Vec<(&'static str, Vec<u8>)> {
 
 /// Debian's busybox, where it was fetched.
 pub(crate) fn busybox(debian: &str) -> Option<Vec<u8>> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
     let cache = set("HOTCELL_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|folder| folder.join("hotcell")))
         .or_else(|| set("HOME").map(|folder| folder.join(".cache/hotcell")))?;
