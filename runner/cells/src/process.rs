@@ -242,6 +242,11 @@ impl ProcessCell {
         }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> i32 {
+        self.intake.get_ref().child.id()
+    }
+
     /// The engine, as the cell says.
     pub fn engine(&self) -> &str {
         &self.engine

@@ -484,16 +484,14 @@ fn drive(task: &Task<'_>, shared: &Rc<Shared>, pool: &mut Pool, beginning: Begin
         }
     };
     loop {
+        // Also where a run goes on: a pause may wait for it.
+        if let Next::Elsewhere(elsewhere) = shared.between(task, pool, running)? {
+            running = elsewhere;
+        }
         let space = match running.take() {
             // In the middle of a step.
             Some(space) => space,
             None => {
-                if let Next::Elsewhere(space) = shared.between(task, pool, None)? {
-                    running = space;
-                    if running.is_some() {
-                        continue;
-                    }
-                }
                 let step = {
                     let mut kernel = shared.kernel.try_borrow_mut().map_err(|_| busy())?;
                     shared.tell(&mut kernel);

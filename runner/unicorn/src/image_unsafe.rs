@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 
 use hotcell_kernel::machine::MachineError;
 use unicorn_engine::{
-    Unicorn,
+    Arch, Unicorn,
     hook::{sys, uc_context},
 };
 
@@ -18,6 +18,9 @@ use crate::machine::{Guest, failed};
 /// Bytes of `struct uc_context` before the copy (`include/uc_priv.h` of the pinned release): size, mode, architecture,
 /// level of snapshots, a flag, two pointers.
 const HEAD: usize = 40;
+
+/// Bytes of `retaddr`, the last field that is copied of x86's structure (`qemu/target/i386/cpu.h`).
+const RETURN_ADDRESS: usize = 8;
 
 /// One copy.
 pub(crate) struct Image {
@@ -50,6 +53,13 @@ impl Image {
         // SAFETY: the context was made for this instance just now.
         let saved = unsafe { sys::uc_context_save(handle, context.as_ptr()) };
         Result::from(saved).map_err(failed("saving registers"))?;
+        let mut image = image;
+        // The last field is where in its own translated code the library was: of no meaning to the next run.
+        if uc.get_arch() == Arch::X86
+            && let Some(field) = image.bytes_mut().last_chunk_mut::<RETURN_ADDRESS>()
+        {
+            field.fill(0);
+        }
         Ok(image)
     }
 

@@ -468,7 +468,9 @@ fn block(uc: &mut Unicorn<'_, Guest>, address: u64, size: u32) {
             counts.watch.set(Watch::Slice(left - 1));
             false
         }
-        Watch::Free | Watch::Instruction(_) => nudge_unsafe::asked(),
+        Watch::Free => nudge_unsafe::asked(),
+        // The runner is heard after the instruction.
+        Watch::Instruction(_) => false,
     };
     let spent = guest.counting && counts.budget.get() == 0;
     if wanted || spent {

@@ -8,6 +8,11 @@
 //! |---|---|
 //! | `driver` | Linux programs: the loop between the emulated kernel and its machines |
 //! | `payload` | raw code: registers and memory in and out, trace |
+//! | `operate` | what the runner asks of a running job: pause, step, save, load |
+//! | `context`, `saved`, `image_unsafe` | a run as bytes; saved registers; a processor's state |
+//! | `memory_unsafe` | guest memory: mappings of this process, of files where that saves a copy |
+//! | `nudge_unsafe` | the runner's nudge to listen |
+//! | `lengths` | how many instructions a block has |
 //! | `machine` | one Unicorn instance as the kernel's `Machine` |
 //! | `written` | which bytes the guest wrote before it runs them |
 //! | `shape` | the `[unicorn]` part of an arch profile, read |
@@ -69,7 +74,9 @@ fn main() -> ExitCode {
             Job::Linux(job) => driver::run(connection, &job),
             Job::Payload(job) => {
                 let code = connection.blob(job.code)?;
-                let result = payload::run(&job, &code).map_err(|error| CellError::Job(error.to_string()))?;
+                let file = connection.blob_file(job.code)?;
+                let result = payload::run(&job, &code, Some(&file))
+                    .map_err(|error| CellError::Job(error.to_string()))?;
                 Ok(JobResult::Payload(result))
             }
             Job::Inspect(_) | Job::Unpack(_) => {

@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    fs::File,
     rc::Rc,
 };
 
@@ -175,8 +176,9 @@ fn plan_pages(
         .collect())
 }
 
-/// Runs the code to its end, whatever that is.
-pub(crate) fn run(job: &PayloadJob, code: &[u8]) -> Result<PayloadResult, PayloadError> {
+/// Runs the code to its end, whatever that is. `file`: where the code stands, sealed, from its first byte on; its pages are
+/// then shared until they are written.
+pub(crate) fn run(job: &PayloadJob, code: &[u8], file: Option<&File>) -> Result<PayloadResult, PayloadError> {
     let mut shape = Shape::new(&job.arch)?;
     let thumb = shape.arch == Arch::ARM && job.address.0 & 1 == 1;
     let start = if shape.arch == Arch::ARM {
@@ -211,7 +213,21 @@ pub(crate) fn run(job: &PayloadJob, code: &[u8]) -> Result<PayloadResult, Payloa
         machine.write(area.address.0, &area.bytes.0).map_err(unwritable)?;
     }
     let unwritable = |_| PayloadError::Job(format!("the code at {} cannot be written", job.address));
-    machine.write(start, code).map_err(unwritable)?;
+    let whole = match file {
+        Some(file) => {
+            let whole = length & !(PAGE - 1);
+            let memory = &mut machine.uc.get_data_mut().memory;
+            if whole > 0 {
+                memory.share(start, whole, file, 0)?;
+            }
+            whole
+        }
+        None => 0,
+    };
+    let rest = code.get(whole as usize..).unwrap_or_default();
+    machine
+        .write(start.wrapping_add(whole), rest)
+        .map_err(unwritable)?;
     for (name, value) in &job.registers {
         let register = machine
             .register(name)

@@ -250,7 +250,12 @@ impl Inner {
                 }
                 ToCell::Stop => return Err(CellError::Stopped),
                 ToCell::Hello { .. } => return Err(CellError::Unexpected { expected: "Start" }),
-                // Nothing runs yet: there is nothing to hold or to keep.
+                // Held by the first look at what the runner wants.
+                pause @ (ToCell::Pause | ToCell::Resume) => {
+                    self.paused = pause == ToCell::Pause;
+                    self.did(pause.operation().unwrap_or(Operation::Pause))?;
+                }
+                // Nothing runs yet: there is nothing to keep.
                 other => {
                     if let Some(operation) = other.operation() {
                         let engine = self.engine.clone();

@@ -219,6 +219,8 @@ unsafe fn child(
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) != 0 {
             return fail(5);
         }
+        // Huge pages would be private and mostly empty: hundreds of cells share one host. Not every kernel has them.
+        libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);
         for (resource, most) in birth.limits {
             let mut now = MaybeUninit::<libc::rlimit>::uninit();
             if libc::getrlimit(*resource, now.as_mut_ptr()) != 0 {

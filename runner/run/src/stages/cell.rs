@@ -196,7 +196,12 @@ fn to_the_end(
             Err(fault) => return Err(known.not_started(&fault)),
         };
         let roster = &shared.options.roster;
-        let listed = roster.enter(cell.process_id().unsigned_abs(), &instance.name, cell.engine(), cell.remote());
+        let listed = roster.enter(
+            cell.process_id().unsigned_abs(),
+            &instance.name,
+            cell.engine(),
+            cell.remote(),
+        );
         let begins = context.map_or(0, |context| context.facts().events);
         let mut sink = Past::new(keeper, begins, told);
         let ending = cell.run(job, &mut sink);

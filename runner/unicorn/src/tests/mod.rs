@@ -66,7 +66,7 @@ fn run(
         trace: 0,
     };
     change(&mut job);
-    crate::payload::run(&job, code).expect("the job begins")
+    crate::payload::run(&job, code, None).expect("the job begins")
 }
 
 /// The bytes of a `.hex` file below `tests/guests/payload`.
