@@ -1,5 +1,5 @@
 //! What stages want of the cores, and what is told of it: turns, priorities, cores of their own, weights.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::print_stderr, clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fs;
