@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use common::{Kept, PAYLOAD, job};
 use hotcell_cells::contract::CellFault;
 use hotcell_cells::cores::Seat;
-use hotcell_cells::cores::arbiter::Arbiter;
+use hotcell_cells::cores::arbiter::{Arbiter, GiveCores};
 use hotcell_cells::cores::schedule::{Request, Rules};
 use hotcell_cells::cores::topology::{SYSTEM, Topology};
 use hotcell_cells::intake::Bounds;
@@ -181,11 +181,21 @@ fn steady(cores: Option<Seat<'_>>) -> String {
     format!("{ending:?} {kept:?}")
 }
 
+/// A seat in turns.
+fn seat(cores: &Arc<dyn GiveCores>) -> Seat<'_> {
+    Seat::Turns {
+        cores,
+        request: Request::of(0),
+        name: "cell",
+    }
+}
+
 /// All faults one after another on one core, which two neighbours share.
 #[test]
 fn every_fault_has_a_word_gives_all_back_and_no_neighbour_notices() {
     let calm = steady(None);
     let arbiter = arbiter();
+    let gives: Arc<dyn GiveCores> = Arc::clone(&arbiter) as _;
     let locks = arbiter.locks().unwrap();
     let over = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -194,14 +204,14 @@ fn every_fault_has_a_word_gives_all_back_and_no_neighbour_notices() {
                 scope.spawn(|| {
                     let mut runs = 0;
                     while !over.load(std::sync::atomic::Ordering::Relaxed) || runs == 0 {
-                        assert_eq!(steady(Some(Seat::Turns(&arbiter, Request::of(0)))), calm);
+                        assert_eq!(steady(Some(seat(&gives))), calm);
                         runs += 1;
                     }
                 })
             })
             .collect();
         for case in cases() {
-            let (cell, found) = broken(&case, Some(Seat::Turns(&arbiter, Request::of(0))));
+            let (cell, found) = broken(&case, Some(seat(&gives)));
             let pid = cell.process_id();
             let usage = cell.finish();
             assert!(
@@ -212,7 +222,10 @@ fn every_fault_has_a_word_gives_all_back_and_no_neighbour_notices() {
             // Its process is gone, and has given its place and its core back.
             assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{}", case.what);
             assert!(
-                arbiter.cells().iter().all(|seen| seen.pid != pid),
+                arbiter
+                    .cells()
+                    .iter()
+                    .all(|seen| seen.process.pid() != pid.unsigned_abs()),
                 "{}",
                 case.what
             );
