@@ -74,7 +74,10 @@ impl LinuxJob {
     /// All blobs that the job names.
     pub fn blobs(&self) -> impl Iterator<Item = Blob> {
         let files = self.files.iter().map(|file| file.content);
-        [Some(self.program), self.stdin].into_iter().flatten().chain(files)
+        [Some(self.program), self.stdin]
+            .into_iter()
+            .flatten()
+            .chain(files)
     }
 }
 

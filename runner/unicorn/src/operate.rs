@@ -213,31 +213,29 @@ impl Shared {
     fn step_done(&self) -> Result<bool, CellError> {
         let operation = Operation::RunOneInstruction;
         self.answer(&FromCell::Did { operation })?;
-        loop {
-            match self.control()? {
-                Control::GoOn => {
-                    self.counts.watch.set(Watch::Block);
-                    return Ok(false);
-                }
-                Control::Stop => return Err(CellError::Stopped),
-                // This instruction is the one to run.
-                Control::Asked(ToCell::RunOneInstruction) => return Ok(false),
-                Control::Asked(ToCell::RunOneSlice) => {
-                    self.counts.watch.set(Watch::Slice(SLICE));
-                    return Ok(false);
-                }
-                Control::Asked(asked @ ToCell::LoadContext) => {
-                    self.counts.watch.set(Watch::Block);
-                    let kept = self.area.borrow().as_ref().is_some_and(|area| area.has_kept());
-                    self.pending.replace(Some(asked));
-                    // With nothing to go back to it is refused, and the block must be run to its end.
-                    return Ok(kept);
-                }
-                Control::Asked(asked) => {
-                    self.counts.watch.set(Watch::Block);
-                    self.pending.replace(Some(asked));
-                    return Ok(false);
-                }
+        match self.control()? {
+            Control::GoOn => {
+                self.counts.watch.set(Watch::Block);
+                Ok(false)
+            }
+            Control::Stop => Err(CellError::Stopped),
+            // This instruction is the one to run.
+            Control::Asked(ToCell::RunOneInstruction) => Ok(false),
+            Control::Asked(ToCell::RunOneSlice) => {
+                self.counts.watch.set(Watch::Slice(SLICE));
+                Ok(false)
+            }
+            Control::Asked(asked @ ToCell::LoadContext) => {
+                self.counts.watch.set(Watch::Block);
+                let kept = self.area.borrow().as_ref().is_some_and(|area| area.has_kept());
+                self.pending.replace(Some(asked));
+                // With nothing to go back to it is refused, and the block must be run to its end.
+                Ok(kept)
+            }
+            Control::Asked(asked) => {
+                self.counts.watch.set(Watch::Block);
+                self.pending.replace(Some(asked));
+                Ok(false)
             }
         }
     }
