@@ -1,5 +1,5 @@
 //! The arbiter of a host: real users, real runs, and what happens when it is killed.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -1,10 +1,10 @@
 //! A system call: from registers to a handler, and back to a result and events.
 
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 use hotcell_schema::event::{Arg, File, FileOp, Process as ProcessEvent, ProcessOp, Support, Syscall, What};
 use hotcell_schema::guest::text;
+use serde::{Deserialize, Serialize};
 
 use crate::abi::errno::Errno;
 use crate::exec::Image;

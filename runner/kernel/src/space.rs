@@ -1,8 +1,9 @@
 //! Address spaces: mappings are the truth (also of `/proc/PID/maps`), and the machine is told of every change.
 
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
 
 use crate::abi::errno::Errno;
 use crate::machine::{Machine, MachineError, Protection};

@@ -1,9 +1,9 @@
 //! Processes and tasks (threads).
 
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 use hotcell_schema::event::Arg;
+use serde::{Deserialize, Serialize};
 
 use crate::abi::signal::Sig;
 use crate::fs::open::FileTable;

@@ -1,8 +1,9 @@
 //! Open files: descriptions shared by descriptors, and each process's table of descriptors.
 
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::abi::errno::Errno;
 use crate::bytes::Bytes;
