@@ -242,12 +242,30 @@ pub struct RunFacts {
     /// How far processor cores were kept free of other work for it: `none`, or for instance `affinity`. What holds cells and
     /// commands is in `confinement`.
     pub isolation: String,
+    /// What was seen of those cores while cells ran; absent: nothing was kept free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<CoreChecks>,
     /// Confinement layers of cells that hold on this host.
     pub confinement: Vec<String>,
     /// What could not be had here, and what was done instead.
     pub fallbacks: Vec<String>,
     /// Instances by name.
     pub instances: IndexMap<String, InstanceFacts>,
+}
+
+/// What was seen on the cores of a pool while cells ran, twice a second.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CoreChecks {
+    /// How often was looked.
+    pub looks: u64,
+    /// Threads of cells that were found on a processor that is not of their turn, or running without one.
+    pub strays: u64,
+    /// Other threads that ran on the pool's processors, each counted once; kernel threads that are bound to one processor apart.
+    /// Processors that have another duty too are not looked at.
+    pub foreign: u64,
+    /// What some of these call themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign_names: Vec<String>,
 }
 
 /// Facts of the host about one instance.

@@ -380,6 +380,10 @@ impl Cell for ProcessCell {
         let channel = self.intake.get_mut();
         channel.deadline = self.started.checked_add(self.wall);
         if let Some((arbiter, request)) = self.cores.take() {
+            channel.child.enter_pool().map_err(|source| CellFault::Host {
+                doing: "moving a cell into the pool's control group",
+                source,
+            })?;
             let place = arbiter.admit(request, channel.child.id());
             channel.place = Some(place.map_err(|error| match error {
                 AdmitError::Host { doing, source } => CellFault::Host { doing, source },

@@ -6,12 +6,16 @@ use std::sync::Arc;
 
 use hotcell_cells::cores::arbiter::Arbiter;
 use hotcell_cells::cores::duties::Duties;
+use hotcell_cells::cores::isolation::Isolation;
 use hotcell_cells::cores::process::bind_this_thread;
 use hotcell_cells::cores::schedule::Rules;
 use hotcell_cells::cores::topology::Topology;
+use hotcell_cells::cores::verify::Verifier;
+use hotcell_cells::supervise::Sandbox;
 use hotcell_plan::Plan;
 use hotcell_run::Cores;
-use hotcell_schema::manifest::later::Isolation;
+use hotcell_schema::cores::CoreSet;
+use hotcell_schema::manifest::later::RealTime;
 
 use crate::exit::Failure;
 
@@ -23,19 +27,9 @@ pub(crate) fn duties(plan: &Plan) -> Result<Option<(Duties, Topology)>, Failure>
     let Some(wanted) = &plan.cores else {
         return Ok(None);
     };
-    let asked = match wanted.isolation {
-        Some(Isolation::Cpuset) => Some("cpuset"),
-        Some(Isolation::Isolated) => Some("isolated"),
-        Some(Isolation::Affinity) | None => None,
-    };
-    if let Some(asked) = asked {
-        let title = format!(
-            "`cores.isolation` asks for `{asked}`, and this version keeps cells on their cores by affinity only"
-        );
-        return Err(Failure::host(title).help("leave `isolation` out, or say `isolation = \"affinity\"`"));
-    }
     let topology = Topology::of_this_host().map_err(|error| Failure::host(error.to_string()))?;
     let duties = Duties::plan(wanted, &topology).map_err(|error| Failure::host(error.to_string()))?;
+    Isolation::check(&duties, &topology).map_err(|error| Failure::host(error.to_string()))?;
     Ok(Some((duties, topology)))
 }
 
@@ -47,6 +41,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize) -> Result<Option<Cores>, Failure> {
     };
     let refused = |error: std::io::Error| Failure::host(format!("cores cannot be taken: {error}"));
     let (control, chores) = (topology.usable(duties.control), topology.usable(duties.chores));
+    let isolation = Isolation::reach(&duties, &topology).map_err(|error| Failure::host(error.to_string()))?;
     bind_this_thread(&control.or(&chores)).map_err(refused)?;
     let rules = Rules {
         pool: duties.pool.clone(),
@@ -71,10 +66,29 @@ pub(crate) fn take(plan: &Plan, jobs: usize) -> Result<Option<Cores>, Failure> {
             ));
         }
     }
+    let pool = duties.pool.iter().filter(|core| duties.of(*core).len() == 1);
+    let alone = pool.fold(CoreSet::default(), |all, core| all.or(&topology.usable(core)));
+    let arbiter = Arc::new(Arbiter::start(rules, topology, Some(control.clone())).map_err(refused)?);
+    if duties.real_time != RealTime::Off
+        && let Err(error) = arbiter.make_real_time()
+    {
+        let title = format!("the arbiter cannot be real-time ({error})");
+        if duties.real_time == RealTime::Require {
+            return Err(Failure::host(title).help(
+                "it needs CAP_SYS_NICE, and in a control group of version 1 with `cpu` some `cpu.rt_runtime_us`; \
+                 or say `cores.real-time = \"try\"`",
+            ));
+        }
+        fallbacks.push(format!("{title}: busy cores for control may delay turns"));
+    }
+    let watched = Arc::clone(&arbiter);
     Ok(Some(Cores {
-        arbiter: Arc::new(Arbiter::start(rules, topology, Some(control)).map_err(refused)?),
+        verifier: Verifier::start(move || watched.watched(), alone, control).map_err(refused)?,
+        arbiter,
         chores,
         user: nix::unistd::getuid().as_raw(),
         fallbacks,
+        sandbox: isolation.sandbox(Sandbox::of_this_host()),
+        isolation,
     }))
 }

@@ -8,7 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
 use hotcell_cells::cores::arbiter::Arbiter;
+use hotcell_cells::cores::isolation::Isolation;
+use hotcell_cells::cores::verify::Verifier;
 use hotcell_cells::stop::{StopSignal, Urgency};
+use hotcell_cells::supervise::Sandbox;
 use hotcell_plan::{Instance, Plan};
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::cores::CoreSet;
@@ -39,6 +42,12 @@ pub struct Cores {
     pub user: u32,
     /// What else must be told of them, for instance that a core has two duties.
     pub fallbacks: Vec<String>,
+    /// Walls for cells of the pool.
+    pub sandbox: Sandbox,
+    /// Looks whether cells are where they should be.
+    pub verifier: Verifier,
+    /// How far cores are kept apart. Last, because groups go when all who are in them have.
+    pub isolation: Isolation,
 }
 
 /// How a plan is run. Whatever a library must not find out by itself (clock, folders, host) is given here.
