@@ -30,7 +30,9 @@ fn groups(pid: u32) -> String {
 
 fn allowed(pid: u32) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     line.unwrap().trim().to_owned()
 }
 
@@ -72,7 +74,10 @@ fn cells_are_in_the_pools_group_from_their_job_on_and_the_groups_go_with_it() {
         cells: NonZeroUsize::new(100).unwrap(),
         users: BTreeMap::new(),
     };
-    let pool = duties.pool.iter().fold(String::new(), |_, core| topology.usable(core).to_string());
+    let pool = duties
+        .pool
+        .iter()
+        .fold(String::new(), |_, core| topology.usable(core).to_string());
     let arbiter = Arc::new(Arbiter::start(rules, topology, None).unwrap());
     let sandbox = isolation.sandbox(Sandbox::of_this_host());
     let blob = SealedBlob::of(common::PAYLOAD).unwrap();
@@ -97,8 +102,13 @@ fn cells_are_in_the_pools_group_from_their_job_on_and_the_groups_go_with_it() {
     assert!(here(&groups(pid)), "{}", groups(pid));
     assert_eq!(allowed(pid), pool);
     // Memory is bounded in the group it is in now.
-    if Sandbox::of_this_host().layers.iter().any(|layer| layer == "memory-cgroup") {
-        cell.set_limit(hotcell_cells::contract::Limit::Memory(1 << 30)).unwrap();
+    if Sandbox::of_this_host()
+        .layers
+        .iter()
+        .any(|layer| layer == "memory-cgroup")
+    {
+        cell.set_limit(hotcell_cells::contract::Limit::Memory(1 << 30))
+            .unwrap();
     }
     cell.force_stop().unwrap();
     cell.finish();
@@ -115,7 +125,10 @@ fn cells_are_in_the_pools_group_from_their_job_on_and_the_groups_go_with_it() {
     assert_eq!(groups(this), before, "the runner is where it was");
     assert_eq!(allowed(this), all);
     let left = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let points = left.lines().filter(|line| line.contains(" - cgroup")).filter_map(|line| line.split(' ').nth(4));
+    let points = left
+        .lines()
+        .filter(|line| line.contains(" - cgroup"))
+        .filter_map(|line| line.split(' ').nth(4));
     for point in points {
         for own in before.lines().filter_map(|line| line.rsplit(':').next()) {
             let folder = std::path::Path::new(point).join(own.trim_start_matches('/'));

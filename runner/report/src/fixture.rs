@@ -184,6 +184,7 @@ impl Builder {
             selection: None,
             jobs: 2,
             isolation: "affinity".into(),
+            cores: None,
             confinement: ["no_new_privs", "landlock", "seccomp", "rlimits"]
                 .map(String::from)
                 .into(),

@@ -340,7 +340,12 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
             let of_cores = shared.options.cores.map_or(&[][..], |cores| &cores.fallbacks);
             let mut all: Vec<String> = confinement.fallbacks.into_iter().collect();
             all.extend_from_slice(of_cores);
-            all.extend_from_slice(shared.options.cores.map_or(&[][..], |cores| cores.isolation.fallbacks()));
+            all.extend_from_slice(
+                shared
+                    .options
+                    .cores
+                    .map_or(&[][..], |cores| cores.isolation.fallbacks()),
+            );
             all
         },
         instances,

@@ -58,7 +58,7 @@ const BOOTS: &[Boot] = &[
 /// What goes into the machine from FOLDER.
 const EXECUTABLES: &[&str] = &["hotcell", "hotcell-unicorn", "hotcell-inspect", "hotcell-lab"];
 /// How long a machine may take from power on to power off. It takes about a minute where nothing else runs.
-const DEADLINE: Duration = Duration::from_secs(600);
+const DEADLINE: Duration = Duration::from_secs(1800);
 
 /// Boots every machine, or those that are named.
 pub(crate) fn run(args: &[String]) -> Result<(), Failure> {
@@ -106,20 +106,27 @@ fn boot_all(
     for boot in boots {
         println!("lab: {}: {}", boot.name, boot.told);
         let began = Instant::now();
-        let ended = machine::boot(&packages.kernel, &disk, boot.name, boot.kernel, DEADLINE, |said| {
-            let name = said["check"].as_str().unwrap_or("?");
-            let told = said["told"].as_str().unwrap_or_default();
-            let word = match (said["ok"].as_bool(), said["skipped"].as_bool()) {
-                (Some(true), _) => "ok",
-                (_, Some(true)) => "skipped",
-                _ => {
-                    wrong.push(format!("{}: {name}", boot.name));
-                    "FAILED"
-                }
-            };
-            checks = checks.saturating_add(1);
-            println!("lab: {}: {word}: {name}{}", boot.name, indented(told));
-        });
+        let ended = machine::boot(
+            &packages.kernel,
+            &disk,
+            boot.name,
+            boot.kernel,
+            DEADLINE,
+            |said| {
+                let name = said["check"].as_str().unwrap_or("?");
+                let told = said["told"].as_str().unwrap_or_default();
+                let word = match (said["ok"].as_bool(), said["skipped"].as_bool()) {
+                    (Some(true), _) => "ok",
+                    (_, Some(true)) => "skipped",
+                    _ => {
+                        wrong.push(format!("{}: {name}", boot.name));
+                        "FAILED"
+                    }
+                };
+                checks = checks.saturating_add(1);
+                println!("lab: {}: {word}: {name}{}", boot.name, indented(told));
+            },
+        );
         if let Err(error) = ended {
             wrong.push(format!("{}: {error}", boot.name));
         }
@@ -127,7 +134,10 @@ fn boot_all(
     }
     match wrong.is_empty() {
         true => {
-            println!("lab: {checks} checks in {} machine(s), all as they should be", boots.len());
+            println!(
+                "lab: {checks} checks in {} machine(s), all as they should be",
+                boots.len()
+            );
             Ok(())
         }
         false => Err(format!("the lab found: {}", wrong.join("; ")).into()),
@@ -184,7 +194,9 @@ fn libraries(executable: &Path) -> Result<Vec<String>, Failure> {
     if let Some(line) = text.lines().find(|line| line.contains("not found")) {
         return Err(format!("{}: {}", executable.display(), line.trim()).into());
     }
-    let words = text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    let words = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
     Ok(words.map(str::to_owned).collect())
 }
 

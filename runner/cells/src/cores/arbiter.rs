@@ -221,10 +221,16 @@ impl Arbiter {
     /// Which process is where by now, for whoever checks that it is ([`super::verify`]).
     pub fn watched(&self) -> Vec<Watched> {
         let state = self.shared.lock();
-        let there = state.cells.iter().filter(|(cell, _)| state.schedule.doing(**cell).is_some());
+        let there = state
+            .cells
+            .iter()
+            .filter(|(cell, _)| state.schedule.doing(**cell).is_some());
         let watched = there.map(|(_, held)| Watched {
             pid: held.process.pid(),
-            turn: held.turn.as_ref().map(|turn| (turn.from, state.processors(&turn.cores))),
+            turn: held
+                .turn
+                .as_ref()
+                .map(|turn| (turn.from, state.processors(&turn.cores))),
         });
         watched.collect()
     }

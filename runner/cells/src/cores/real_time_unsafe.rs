@@ -40,11 +40,19 @@ mod tests {
             let _ = tell.send(std::fs::read_link("/proc/thread-self").unwrap());
             let _ = ended.recv();
         });
-        let path = std::path::Path::new("/proc").join(told.recv().unwrap()).join("stat");
+        let path = std::path::Path::new("/proc")
+            .join(told.recv().unwrap())
+            .join("stat");
         // proc(5): field 41 is the policy; the first after the name is the third.
         let policy = || {
             let text = std::fs::read_to_string(&path).unwrap();
-            text.rsplit_once(") ").unwrap().1.split(' ').nth(38).unwrap().to_owned()
+            text.rsplit_once(") ")
+                .unwrap()
+                .1
+                .split(' ')
+                .nth(38)
+                .unwrap()
+                .to_owned()
         };
         assert_eq!(policy(), "0");
         match make_real_time(&thread) {

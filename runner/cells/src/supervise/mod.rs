@@ -22,8 +22,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid, pipe2};
 
 pub use blob::SealedBlob;
-pub(crate) use cgroup::{Group, own_folder as cgroup_folder};
 use cgroup::Groups;
+pub(crate) use cgroup::{Group, own_folder as cgroup_folder};
 use spawn_unsafe::{Birth, Reaped};
 
 /// Parts of making a process that other processes than cells are made of too.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hotcell_schema::finding::Severity;
 use hotcell_schema::job::UnsupportedCall;
 use hotcell_schema::outcome::Status;
-use hotcell_schema::report::{InstanceReport, Report, RunFacts, SampleReport};
+use hotcell_schema::report::{CoreChecks, InstanceReport, Report, RunFacts, SampleReport};
 use serde::Serialize;
 
 use super::matrix::Matrix;
@@ -128,6 +128,7 @@ struct Facts<'a> {
     called: String,
     jobs: u32,
     isolation: &'a str,
+    cores: Option<&'a CoreChecks>,
     confinement: String,
     fallbacks: &'a [String],
     cached: usize,
@@ -541,6 +542,7 @@ fn run_facts<'a>(report: &Report, facts: &'a RunFacts) -> Facts<'a> {
         },
         jobs: facts.jobs,
         isolation: &facts.isolation,
+        cores: facts.cores.as_ref(),
         confinement: facts.confinement.join(", "),
         fallbacks: &facts.fallbacks,
         cached: facts

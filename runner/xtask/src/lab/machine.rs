@@ -41,7 +41,15 @@ pub(super) fn boot(
     let mut qemu = Command::new(QEMU)
         .args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"])
         .args(["-smp", "4,sockets=1,cores=4,threads=1", "-m", "2048"])
-        .args(["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"])
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+            "-no-reboot",
+        ])
         .arg("-kernel")
         .arg(kernel)
         .arg("-initrd")
@@ -60,7 +68,10 @@ pub(super) fn boot(
                 Ok(0) | Err(_) => return,
                 Ok(_) => {}
             }
-            if send.send(String::from_utf8_lossy(&line).trim_end().to_owned()).is_err() {
+            if send
+                .send(String::from_utf8_lossy(&line).trim_end().to_owned())
+                .is_err()
+            {
                 return;
             }
         }
@@ -81,7 +92,9 @@ pub(super) fn boot(
             },
             Err(RecvTimeoutError::Disconnected) if ended => break None,
             Err(RecvTimeoutError::Disconnected) => break Some("it went down before it was done".to_owned()),
-            Err(RecvTimeoutError::Timeout) => break Some(format!("it was not done within {} s", deadline.as_secs())),
+            Err(RecvTimeoutError::Timeout) => {
+                break Some(format!("it was not done within {} s", deadline.as_secs()));
+            }
         }
     };
     let _ = qemu.kill();

@@ -28,7 +28,9 @@ pub(super) fn fetch(home: &Path) -> Result<Packages, Failure> {
         name.starts_with("linux-image-").then_some(name)
     });
     let kernel = kernel.ok_or_else(|| {
-        format!("apt knows no kernel of the package {KERNEL} (Debian; `apt-get update` tells it what there is)")
+        format!(
+            "apt knows no kernel of the package {KERNEL} (Debian; `apt-get update` tells it what there is)"
+        )
     })?;
     Ok(Packages {
         kernel: one(home, kernel, "boot/vmlinuz-")?,
@@ -40,8 +42,13 @@ pub(super) fn fetch(home: &Path) -> Result<Packages, Failure> {
 fn one(home: &Path, package: &str, begins: &str) -> Result<PathBuf, Failure> {
     // 'URI' file length SHA256:digest
     let told = output("apt-get", &["download", "--print-uris", package])?;
-    let line = told.lines().find(|line| line.starts_with('\'')).unwrap_or_default();
-    let digest = line.split_whitespace().find_map(|word| word.strip_prefix("SHA256:"));
+    let line = told
+        .lines()
+        .find(|line| line.starts_with('\''))
+        .unwrap_or_default();
+    let digest = line
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("SHA256:"));
     let digest = digest.ok_or_else(|| format!("apt tells no SHA-256 of the package {package}: {told}"))?;
     let kept = home.join(digest);
     if kept.is_file() {
@@ -58,19 +65,29 @@ fn one(home: &Path, package: &str, begins: &str) -> Result<PathBuf, Failure> {
 fn unpack(work: &Path, package: &str, begins: &str, to: &Path) -> Result<(), Failure> {
     println!("lab: fetching {package}");
     // apt compares the digest itself.
-    let fetched = Command::new("apt-get").args(["-qq", "download", package]).current_dir(work).output()?;
+    let fetched = Command::new("apt-get")
+        .args(["-qq", "download", package])
+        .current_dir(work)
+        .output()?;
     let found = fs::read_dir(work)?.next().transpose()?;
     let Some(file) = found.filter(|_| fetched.status.success()) else {
         let why = String::from_utf8_lossy(&fetched.stderr).into_owned();
         return Err(format!("apt-get download {package}: {}", why.trim()).into());
     };
     let tree = work.join("tree");
-    let unpacked = Command::new("dpkg-deb").arg("-x").arg(file.path()).arg(&tree).status()?;
+    let unpacked = Command::new("dpkg-deb")
+        .arg("-x")
+        .arg(file.path())
+        .arg(&tree)
+        .status()?;
     if !unpacked.success() {
         return Err(format!("dpkg-deb cannot unpack {package}").into());
     }
     let path = tree.join(begins);
-    let (folder, name) = (path.parent().unwrap_or(&tree), path.file_name().unwrap_or_default());
+    let (folder, name) = (
+        path.parent().unwrap_or(&tree),
+        path.file_name().unwrap_or_default(),
+    );
     let entry = fs::read_dir(folder)?.flatten().find(|entry| {
         let found = entry.file_name();
         found.as_encoded_bytes().starts_with(name.as_encoded_bytes())
@@ -81,7 +98,8 @@ fn unpack(work: &Path, package: &str, begins: &str, to: &Path) -> Result<(), Fai
 
 fn output(program: &str, args: &[&str]) -> Result<String, Failure> {
     let output = Command::new(program).args(args).env("LC_ALL", "C").output();
-    let output = output.map_err(|error| format!("{program}: {error}; the lab's machine is made of Debian's packages"))?;
+    let output = output
+        .map_err(|error| format!("{program}: {error}; the lab's machine is made of Debian's packages"))?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(format!("{program} {}: {}", args.join(" "), why.trim()).into());

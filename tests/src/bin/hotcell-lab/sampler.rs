@@ -27,7 +27,8 @@ pub(crate) enum Who {
 /// How often each was seen running on each processor.
 pub(crate) type Seen = BTreeMap<(Who, u32), u64>;
 
-/// Looks until it is asked.
+/// Looks until it is asked. What it finds counts while there are cells whose job has begun: cores are kept apart from before
+/// the first of them until after the last.
 pub(crate) struct Sampler {
     end: Arc<AtomicBool>,
     thread: JoinHandle<Seen>,
@@ -39,8 +40,16 @@ impl Sampler {
         let theirs = Arc::clone(&end);
         let thread = std::thread::spawn(move || {
             let mut seen = Seen::new();
+            let mut before = admitted();
             while !theirs.load(Ordering::Relaxed) {
-                look(&mut seen);
+                let found = look();
+                let after = admitted();
+                if before && after {
+                    for (key, times) in found {
+                        *seen.entry(key).or_default() += times;
+                    }
+                }
+                before = after;
                 std::thread::sleep(EVERY);
             }
             seen
@@ -54,7 +63,17 @@ impl Sampler {
     }
 }
 
-fn look(seen: &mut Seen) {
+/// Whether the job of some cell has begun.
+fn admitted() -> bool {
+    numbers(Path::new("/proc")).into_iter().any(|process| {
+        let folder = Path::new("/proc").join(process.to_string());
+        fs::read_link(folder.join("exe")).is_ok_and(|exe| exe.ends_with("hotcell-unicorn"))
+            && young(&folder) == Some(false)
+    })
+}
+
+fn look() -> Seen {
+    let mut seen = Seen::new();
     let this = std::process::id();
     for process in numbers(Path::new("/proc")) {
         if process == this {
@@ -65,7 +84,11 @@ fn look(seen: &mut Seen) {
         let Ok(executable) = fs::read_link(folder.join("exe")) else {
             continue;
         };
-        let name = executable.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = executable
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         for thread in numbers(&folder.join("task")) {
             let task = folder.join("task").join(thread.to_string());
             let Some((state, processor)) = stat(&task) else {
@@ -89,6 +112,7 @@ fn look(seen: &mut Seen) {
             }
         }
     }
+    seen
 }
 
 /// State and processor of a thread.
@@ -104,11 +128,15 @@ fn stat(task: &Path) -> Option<(String, u32)> {
 /// Whether it may run on cores 0 and 1 yet.
 fn young(task: &Path) -> Option<bool> {
     let text = fs::read_to_string(task.join("status")).ok()?;
-    let list = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let list = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     Some(list.trim().starts_with(['0', '1']))
 }
 
 fn numbers(folder: &Path) -> Vec<u32> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect()
 }

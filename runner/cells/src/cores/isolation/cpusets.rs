@@ -70,7 +70,8 @@ impl Hierarchy {
                 let made = split(own, parts, fallbacks)?;
                 if parts.alone {
                     fallbacks.push(
-                        "control groups of version 1 keep no other work off the pool: it is counted only".into(),
+                        "control groups of version 1 keep no other work off the pool: it is counted only"
+                            .into(),
                     );
                 }
                 Ok(made)
@@ -105,7 +106,9 @@ impl Hierarchy {
                 }
                 let why = why.join("; ");
                 let pool = kept.ok_or_else(|| why.clone())?;
-                fallbacks.push(format!("other work is not kept off the pool's processors ({why}): it is counted only"));
+                fallbacks.push(format!(
+                    "other work is not kept off the pool's processors ({why}): it is counted only"
+                ));
                 Ok(Cpusets { pool, house: None })
             }
         }
@@ -167,7 +170,9 @@ fn split(own: &Path, parts: &Parts, fallbacks: &mut Vec<String>) -> Result<Cpuse
             false => pool.write("cpuset.cpu_exclusive", "1"),
         };
         if let Err(why) = alone {
-            fallbacks.push(format!("other cpusets may hold the pool's processors too ({why})"));
+            fallbacks.push(format!(
+                "other cpusets may hold the pool's processors too ({why})"
+            ));
         }
     }
     enter(&house.0)?;
@@ -205,7 +210,11 @@ fn partition(group: &Path) -> Result<(), String> {
         "root" => Ok(()),
         // `root invalid (Parent is not a partition root)`
         found => {
-            let why = found.chars().filter(|letter| !letter.is_control()).take(100).collect::<String>();
+            let why = found
+                .chars()
+                .filter(|letter| !letter.is_control())
+                .take(100)
+                .collect::<String>();
             let _ = fs::write(&file, "member");
             Err(format!("{}: {why}", file.display()))
         }
@@ -241,7 +250,10 @@ fn remove_abandoned(parent: &Path) {
         let name = entry.file_name();
         let runner = name.to_str().and_then(|name| {
             let name = name.strip_prefix(PREFIX)?;
-            name.strip_suffix(POOL).or_else(|| name.strip_suffix(HOUSE))?.parse::<u32>().ok()
+            name.strip_suffix(POOL)
+                .or_else(|| name.strip_suffix(HOUSE))?
+                .parse::<u32>()
+                .ok()
         });
         if runner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
             let _ = remove(&entry.path());
@@ -274,14 +286,20 @@ mod tests {
                   41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let own = "3:cpuset:/a\n0::/b\n";
         let found = Hierarchy::from_texts(v1, own, |_| "cpuset".into());
-        assert!(matches!(found, Some(Hierarchy::Split(path)) if path == Path::new("/sys/fs/cgroup/cpuset/a")));
+        assert!(
+            matches!(found, Some(Hierarchy::Split(path)) if path == Path::new("/sys/fs/cgroup/cpuset/a"))
+        );
         let v2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
-        let paths = |own: &str, controllers: &str| match Hierarchy::from_texts(v2, own, |_| controllers.into()) {
-            Some(Hierarchy::Unified(paths)) => paths,
-            _ => Vec::new(),
-        };
+        let paths =
+            |own: &str, controllers: &str| match Hierarchy::from_texts(v2, own, |_| controllers.into()) {
+                Some(Hierarchy::Unified(paths)) => paths,
+                _ => Vec::new(),
+            };
         let top = PathBuf::from("/sys/fs/cgroup");
-        assert_eq!(paths("0::/x.slice\n", "cpuset cpu"), [top.join("x.slice"), top.clone()]);
+        assert_eq!(
+            paths("0::/x.slice\n", "cpuset cpu"),
+            [top.join("x.slice"), top.clone()]
+        );
         assert_eq!(paths("0::/\n", "cpuset cpu"), [top]);
         assert!(paths("0::/\n", "cpu memory").is_empty());
         assert!(Hierarchy::from_texts("", "", |_| String::new()).is_none());
@@ -297,7 +315,10 @@ mod tests {
         };
         // No pid is as large (proc(5), pid_max).
         let dead = make("hotcell-4999999-pool/hotcell-4999999-0");
-        let (alive, other) = (make(&format!("hotcell-{}-house", std::process::id())), make("hotcell-x-pool"));
+        let (alive, other) = (
+            make(&format!("hotcell-{}-house", std::process::id())),
+            make("hotcell-x-pool"),
+        );
         remove_abandoned(parent.path());
         assert!(!dead.exists() && !dead.parent().unwrap().exists());
         assert!(alive.exists() && other.exists());

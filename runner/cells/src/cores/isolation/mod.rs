@@ -35,7 +35,9 @@ pub enum IsolationError {
         pool: CoreSet,
     },
     /// No group for the pool can be made.
-    #[error("`cores.isolation` is `cpuset`, and this host gives none: {0}; leave `isolation` out, or say \"affinity\"")]
+    #[error(
+        "`cores.isolation` is `cpuset`, and this host gives none: {0}; leave `isolation` out, or say \"affinity\""
+    )]
     NoCpusets(String),
 }
 
@@ -76,7 +78,9 @@ impl Isolation {
         let house: CoreSet = [duties.control, duties.chores].into_iter().collect();
         let parts = Parts {
             pool: processors(&duties.pool, topology),
-            house: house.iter().fold(CoreSet::default(), |all, core| all.or(&topology.usable(core))),
+            house: house
+                .iter()
+                .fold(CoreSet::default(), |all, core| all.or(&topology.usable(core))),
             shared: duties.shared,
             // Who takes cores from everybody else must have been told to.
             alone: duties.isolation == Some(Wanted::Cpuset),
@@ -96,14 +100,18 @@ impl Isolation {
             Ok(cpusets) => Some(cpusets),
             Err(why) if wanted == Some(Wanted::Cpuset) => return Err(IsolationError::NoCpusets(why)),
             Err(why) => {
-                fallbacks.push(format!("no cpusets for cells ({why}): affinity alone holds them on their cores"));
+                fallbacks.push(format!(
+                    "no cpusets for cells ({why}): affinity alone holds them on their cores"
+                ));
                 None
             }
         };
         let at_boot = parts.pool.is_subset(&topology.isolated);
         let ticking = parts.pool.without(&topology.tickless);
         if at_boot && !ticking.is_empty() {
-            fallbacks.push(format!("processors {ticking} keep their timer tick (nohz_full={ticking} takes it)"));
+            fallbacks.push(format!(
+                "processors {ticking} keep their timer tick (nohz_full={ticking} takes it)"
+            ));
         }
         Ok(Self {
             level: match (at_boot && wanted != Some(Wanted::Cpuset), &cpusets) {
@@ -162,7 +170,9 @@ struct Parts {
 
 /// All processors of these cores that may be used.
 fn processors(cores: &CoreSet, topology: &Topology) -> CoreSet {
-    cores.iter().fold(CoreSet::default(), |all, core| all.or(&topology.usable(core)))
+    cores
+        .iter()
+        .fold(CoreSet::default(), |all, core| all.or(&topology.usable(core)))
 }
 
 #[cfg(test)]
@@ -200,7 +210,10 @@ mod tests {
         let error = Isolation::check(&duties(Some(Wanted::Isolated), &topology), &topology).unwrap_err();
         let told = error.to_string();
         assert!(told.contains("schedules on 3 like"), "{told}");
-        assert!(told.contains("isolcpus=domain,managed_irq,2-3 nohz_full=2-3"), "{told}");
+        assert!(
+            told.contains("isolcpus=domain,managed_irq,2-3 nohz_full=2-3"),
+            "{told}"
+        );
         // Other levels do not ask for it, and a host that has it is taken.
         Isolation::check(&duties(Some(Wanted::Cpuset), &topology), &topology).unwrap();
         let topology = four("2-3", "2-3");
@@ -212,7 +225,10 @@ mod tests {
         let found = reached(None, &four("2-3", "2")).unwrap();
         assert_eq!(found.level(), "isolated");
         assert!(found.fallbacks()[0].contains("none is mounted"), "{found:?}");
-        assert!(found.fallbacks()[1].starts_with("processors 3 keep their timer tick"), "{found:?}");
+        assert!(
+            found.fallbacks()[1].starts_with("processors 3 keep their timer tick"),
+            "{found:?}"
+        );
         let found = reached(None, &four("", "")).unwrap();
         assert_eq!(found.level(), "affinity");
         assert_eq!(found.fallbacks().len(), 1);

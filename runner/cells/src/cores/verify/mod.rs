@@ -67,14 +67,16 @@ impl Verifier {
         let theirs = Arc::clone(&checks);
         let mut look = Look::new(Path::new("/proc"), alone)?;
         let (end, ended) = channel::<()>();
-        let thread = std::thread::Builder::new().name("verifier".into()).spawn(move || {
-            // Where it may not be bound it runs anywhere.
-            let _ = bind_this_thread(&control);
-            while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-                look.look(&watched);
-                *theirs.lock().unwrap_or_else(PoisonError::into_inner) = look.checks.clone();
-            }
-        })?;
+        let thread = std::thread::Builder::new()
+            .name("verifier".into())
+            .spawn(move || {
+                // Where it may not be bound it runs anywhere.
+                let _ = bind_this_thread(&control);
+                while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
+                    look.look(&watched);
+                    *theirs.lock().unwrap_or_else(PoisonError::into_inner) = look.checks.clone();
+                }
+            })?;
         Ok(Self {
             checks,
             end: Some(end),
@@ -220,7 +222,8 @@ impl Look {
             return;
         }
         let before = self.there.insert(thread, stat.ticks);
-        let ran = stat.runs() || stat.started > self.began || before.is_some_and(|before| before != stat.ticks);
+        let ran =
+            stat.runs() || stat.started > self.began || before.is_some_and(|before| before != stat.ticks);
         if !ran || self.foreign.contains(&thread) {
             return;
         }

@@ -51,7 +51,12 @@ impl Stat {
         let number = |at: usize| field(at)?.parse::<u64>().ok();
         let flags = u32::try_from(number(9)?).ok()?;
         let harmless = |byte: &&u8| byte.is_ascii_alphanumeric() || b"-_./:+@ ".contains(byte);
-        let name: String = name.iter().filter(harmless).take(32).map(|&byte| char::from(byte)).collect();
+        let name: String = name
+            .iter()
+            .filter(harmless)
+            .take(32)
+            .map(|&byte| char::from(byte))
+            .collect();
         Some(Self {
             name: match flags & OF_KERNEL {
                 0 => name,
@@ -91,7 +96,9 @@ pub(super) fn allowed(task: &Path) -> Option<CoreSet> {
     file.take(STATUS_BYTES).read_to_end(&mut text).ok()?;
     // The name is in the first line, with what would end a line escaped.
     let text = String::from_utf8_lossy(&text);
-    let list = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let list = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     list.trim().parse().ok()
 }
 
@@ -111,12 +118,17 @@ mod tests {
     #[test]
     fn a_name_is_no_place_to_hide() {
         let line = |name: &str| {
-            format!("7 ({name}) R 1 1 1 0 -1 2097216 0 0 0 0 3 4 0 0 20 0 5 0 99 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 6 0 0")
+            format!(
+                "7 ({name}) R 1 1 1 0 -1 2097216 0 0 0 0 3 4 0 0 20 0 5 0 99 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 17 6 0 0"
+            )
         };
         let stat = Stat::parse(line("a) S (\n\u{1b}[31m<b>").as_bytes()).unwrap();
         assert_eq!(stat.name, "[a S 31mb]");
         assert!(stat.runs() && stat.of_kernel());
-        assert_eq!((stat.ticks, stat.threads, stat.started, stat.processor), (7, 5, 99, 6));
+        assert_eq!(
+            (stat.ticks, stat.threads, stat.started, stat.processor),
+            (7, 5, 99, 6)
+        );
         for text in ["", "7", "7 (x", "7 (x)", "7 (x) R 1", "7 )x( R"] {
             assert_eq!(Stat::parse(text.as_bytes()), None, "{text}");
         }

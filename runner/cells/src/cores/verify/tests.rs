@@ -123,12 +123,38 @@ fn foreign_is_what_ran_in_the_pool() {
     // Each is counted once.
     assert_eq!(foreign(Made { ticks: 2, ..PLAIN }), 0);
     let other = |pid| Made { pid, ..PLAIN };
-    assert_eq!(foreign(Made { state: 'R', ..other(8) }), 1);
-    assert_eq!(foreign(Made { state: 'R', processor: 1, ..other(9) }), 0);
+    assert_eq!(
+        foreign(Made {
+            state: 'R',
+            ..other(8)
+        }),
+        1
+    );
+    assert_eq!(
+        foreign(Made {
+            state: 'R',
+            processor: 1,
+            ..other(9)
+        }),
+        0
+    );
     // It began after us, so it ran while we looked.
-    assert_eq!(foreign(Made { started: 101, name: "<new>", ..other(10) }), 1);
+    assert_eq!(
+        foreign(Made {
+            started: 101,
+            name: "<new>",
+            ..other(10)
+        }),
+        1
+    );
     // The same number, another process.
-    assert_eq!(foreign(Made { started: 102, ..other(10) }), 1);
+    assert_eq!(
+        foreign(Made {
+            started: 102,
+            ..other(10)
+        }),
+        1
+    );
     // The kernel's: one that is bound to its processor, and one that is not.
     let kernel = |pid, allowed| Made {
         state: 'R',
@@ -140,14 +166,28 @@ fn foreign_is_what_ran_in_the_pool() {
     assert_eq!(foreign(kernel(11, "2")), 0);
     assert_eq!(foreign(kernel(12, "0-3")), 1);
     // Who calls itself one of the kernel's is none.
-    assert_eq!(foreign(Made { state: 'R', name: "kworker/2:0", allowed: "2", ..other(13) }), 1);
-    assert_eq!(look.checks.foreign_names, ["x", "new", "[kworker/u8:1]", "kworker/2:0"]);
+    assert_eq!(
+        foreign(Made {
+            state: 'R',
+            name: "kworker/2:0",
+            allowed: "2",
+            ..other(13)
+        }),
+        1
+    );
+    assert_eq!(
+        look.checks.foreign_names,
+        ["x", "new", "[kworker/u8:1]", "kworker/2:0"]
+    );
 }
 
 #[test]
 fn this_hosts_own_threads_are_found() {
     // A thread that spins on the last processor there is.
-    let cpus = super::super::topology::Topology::of_this_host().unwrap().cpus().clone();
+    let cpus = super::super::topology::Topology::of_this_host()
+        .unwrap()
+        .cpus()
+        .clone();
     let last: CoreSet = cpus.iter().last().into_iter().collect();
     let (end, ended) = channel::<()>();
     let (ready, begun) = channel();
