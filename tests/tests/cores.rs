@@ -109,7 +109,7 @@ fn a_level_is_had_as_asked_or_refused() {
                     assert!(!lab.path(".hotcell/runs").exists(), "nothing was begun");
                     Err(told)
                 }
-                code => panic!("{code:?}: {told}"),
+                code => panic!("{code:?}: {}{told}", String::from_utf8_lossy(&output.stdout)),
             }
         })
     };

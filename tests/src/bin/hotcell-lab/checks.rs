@@ -136,7 +136,7 @@ pub(crate) fn users(_: Machine) -> String {
         assert!(run.wait().unwrap().success(), "{}", log());
     }
     let seen = sampler.end();
-    let [first, second] = labs.map(|(_, lab)| lab.latest());
+    let [first, second] = [labs[0].1.latest(), labs[1].1.latest()];
     first.assert_same_result(&second, "for another user");
     for processor in [0, 1] {
         assert_eq!(seen.get(&(Who::Cell, processor)), None, "{seen:?}");

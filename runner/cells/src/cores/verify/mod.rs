@@ -25,6 +25,8 @@ use stat::{Stat, Thread};
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_millis(500);
+/// Time until a thread that seems astray is looked at again: less than a slice.
+const AGAIN: Duration = Duration::from_millis(1);
 /// Most threads that one look reads, cells apart: a host with more is seen in several.
 const MOST_THREADS: usize = 4096;
 /// Most threads that one look reads of one cell.
@@ -137,9 +139,15 @@ impl Look {
             .filter(|(_, strays)| *strays > 0)
             .collect();
         if !suspects.is_empty() {
+            // A thread that is just woken has its old processor for a moment.
+            std::thread::sleep(AGAIN);
+            let again: Vec<(&Watched, u64)> = suspects
+                .iter()
+                .map(|(cell, strays)| (*cell, self.strays(cell).min(*strays)))
+                .collect();
             // A turn that began or ended meanwhile explains everything.
             let now = watched();
-            let strays = suspects.iter().filter(|(cell, _)| now.contains(cell));
+            let strays = again.iter().filter(|(cell, _)| now.contains(cell));
             let strays: u64 = strays.map(|(_, strays)| *strays).sum();
             self.checks.strays = self.checks.strays.saturating_add(strays);
         }
