@@ -15,8 +15,9 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 
-/// How long a process may take to stand still after it was told. It takes microseconds, but where it is deep in the kernel.
-const STILL: Duration = Duration::from_secs(1);
+/// How long a process may take to stand still after it was told. It takes microseconds, but where it is deep in the kernel, or where
+/// others have its core: it must run to stop. On a host with six times the load it could have, a second was not always enough.
+const STILL: Duration = Duration::from_secs(10);
 /// How often is asked whether it stands still before a pause is made between two questions.
 const AT_ONCE: u32 = 64;
 /// The pause between two questions after that.
@@ -64,7 +65,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// If it does not within a second, or is no child of this process.
+    /// If it does not within ten seconds, or is no child of this process.
     pub fn stop(&self) -> io::Result<Still> {
         if !self.signal(Signal::STOP)? {
             return Ok(Still::Ended);
