@@ -26,6 +26,9 @@ enum Machine {
     V1,
 }
 
+/// What is done, and what it tells.
+type Check = fn(Machine) -> String;
+
 fn main() {
     std::panic::set_hook(Box::new(|panic| *WHY.lock().unwrap() = panic.to_string()));
     let name = std::env::args().nth(1);
@@ -34,7 +37,7 @@ fn main() {
         Some("v1") => Machine::V1,
         _ => Machine::Plain,
     };
-    let all: [(&str, fn(Machine) -> String); 6] = [
+    let all: [(&str, Check); 6] = [
         ("four cores, and what the kernel took of them", checks::cores),
         (
             "`isolated` is for cores that were taken at boot",
