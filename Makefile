@@ -27,7 +27,7 @@ SAMPLES := examples/first-look/samples
 SOURCES := $(shell find Cargo.toml Cargo.lock schema runner arch-profiles manifests templates -type f \
 	-not -name '*.snap' -not -path '*/tests/*' -not -path '*/xtask/*' 2>/dev/null)
 
-.PHONY: help demo man test test-long lint deny bench bench-pipelines fuzz schema docs samples guests packages clean-cache
+.PHONY: help demo man test test-long lab lint deny bench bench-pipelines fuzz schema docs samples guests packages clean-cache
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -55,7 +55,7 @@ test: ## Every test of the default tier
 	then $(CARGO) test -q --workspace --doc && $(CARGO) nextest run --workspace --no-fail-fast; \
 	else $(CARGO) test --workspace --no-fail-fast; fi
 
-test-long: ## The tests that take minutes too (200 kills, a disk that fails in 64 runs, Debian's mirror)
+test-long: ## The tests that take minutes too (200 kills, a disk that fails in 64 runs, Debian's mirror, make lab)
 	@.ci/install-packages build test
 	@.ci/fetch-samples $(SAMPLES)
 	@$(WITH_UNICORN); $(CARGO) build $(BINARIES)
@@ -63,6 +63,12 @@ test-long: ## The tests that take minutes too (200 kills, a disk that fails in 6
 	if $(CARGO) nextest --version >/dev/null 2>&1; \
 	then $(CARGO) nextest run --workspace --no-fail-fast --run-ignored all; \
 	else $(CARGO) test --workspace --no-fail-fast -- --include-ignored; fi
+	@$(MAKE) lab
+
+lab: $(RELEASE)/.hotcell-built ## Boot machines with four cores under QEMU, and run the executables there (minutes: QEMU emulates them)
+	@.ci/install-packages lab
+	@$(WITH_UNICORN); $(CARGO) build --release -p hotcell-tests --bin hotcell-lab
+	@time $(XTASK) lab "$(abspath $(RELEASE))" $(LAB)
 
 lint: ## Formatting, clippy, the project's own rules, licences
 	@.ci/install-packages build
@@ -131,4 +137,4 @@ packages: ## Only install what build and tests need
 	@.ci/install-packages build test
 
 clean-cache: ## Remove what was downloaded and built outside this folder (asks nothing)
-	rm -rf "$(CACHE)/unicorn" "$(CACHE)/samples" "$(CACHE)/guests" "$(CACHE)/tools" "$(CACHE)/bench"
+	rm -rf "$(CACHE)/unicorn" "$(CACHE)/samples" "$(CACHE)/guests" "$(CACHE)/tools" "$(CACHE)/bench" "$(CACHE)/lab"

@@ -268,6 +268,9 @@ pub struct CoresFacts {
     pub promised_wait_s: f64,
     /// Each core that had a duty.
     pub each: Vec<CoreFacts>,
+    /// What was seen of them while cells ran; absent: nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checks: Option<CoreChecks>,
 }
 
 /// Facts about one core.
@@ -280,6 +283,21 @@ pub struct CoreFacts {
     /// The part of the run in which a guest had it; absent: it was not for guests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub busy: Option<f64>,
+}
+
+/// What was seen on the cores of a pool while cells ran, twice a second.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct CoreChecks {
+    /// How often was looked.
+    pub looks: u64,
+    /// Threads of cells that were found on a processor that is not of their turn, or running without one.
+    pub strays: u64,
+    /// Other threads that ran on the pool's processors, each counted once; kernel threads that are bound to one processor apart.
+    /// Processors that have another duty too are not looked at.
+    pub foreign: u64,
+    /// What some of these call themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign_names: Vec<String>,
 }
 
 /// Facts of the host about one instance.

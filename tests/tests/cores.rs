@@ -56,7 +56,14 @@ fn any_slice_and_any_cores_give_the_same_bytes() {
         manifest(&lab, Some(json!({"slice": slice, "on-small-host": "share"})));
         let ran = lab.run("turns.yaml", &["-j", "6", "--progress", "none"]);
         assert!(ran.all_ok());
-        assert_eq!(ran.facts.isolation, "affinity");
+        let level = ran.facts.isolation.as_str();
+        assert!(matches!(level, "affinity" | "cpuset" | "isolated"), "{level}");
+        assert_eq!(
+            ran.facts.cores.as_ref().unwrap().strays,
+            0,
+            "{:?}",
+            ran.facts.cores
+        );
         assert!(
             ran.facts
                 .fallbacks
@@ -81,14 +88,59 @@ fn what_a_host_cannot_give_is_refused_before_anything_runs() {
         assert!(told.contains("this host has"), "{told}");
     }
     assert!(!lab.path(".hotcell/runs").exists(), "nothing was begun");
-    manifest(
-        &lab,
-        Some(json!({"isolation": "isolated", "on-small-host": "share"})),
-    );
-    let (_, told) = lab.expect(4, ["run", "turns.yaml"]);
-    assert!(told.contains("by affinity only"), "{told}");
     manifest(&lab, Some(json!({"pool": "3-2"})));
     lab.expect(2, ["plan", "turns.yaml"]);
+}
+
+#[test]
+fn a_level_is_had_as_asked_or_refused() {
+    let asked = |what: Value| {
+        let lab = Lab::new();
+        let mut cores = json!({"on-small-host": "share"});
+        for (key, value) in what.as_object().unwrap() {
+            cores[key] = value.clone();
+        }
+        manifest(&lab, Some(cores)).then(|| {
+            let output = lab.hotcell(["run", "turns.yaml", "-j", "2", "--progress", "none"]);
+            let told = String::from_utf8(output.stderr).unwrap();
+            match output.status.code() {
+                Some(0) => Ok(lab.latest().facts),
+                Some(4) => {
+                    assert!(!lab.path(".hotcell/runs").exists(), "nothing was begun");
+                    Err(told)
+                }
+                code => panic!("{code:?}: {}{told}", String::from_utf8_lossy(&output.stdout)),
+            }
+        })
+    };
+    let Some(affinity) = asked(json!({"isolation": "affinity", "real-time": "off"})) else {
+        return;
+    };
+    let affinity = affinity.unwrap();
+    assert_eq!(affinity.isolation, "affinity");
+    let vain = |text: &&String| text.contains("cpuset") || text.contains("real-time");
+    assert_eq!(affinity.fallbacks.iter().find(vain), None);
+    match asked(json!({"isolation": "cpuset"})).unwrap() {
+        Ok(facts) => {
+            assert_eq!(facts.isolation, "cpuset");
+            assert!(facts.confinement.iter().any(|layer| layer == "cpuset-cgroup"));
+        }
+        Err(told) => assert!(told.contains("this host gives none"), "{told}"),
+    }
+    match asked(json!({"isolation": "isolated"})).unwrap() {
+        Ok(facts) => assert_eq!(facts.isolation, "isolated"),
+        Err(told) => assert!(told.contains("isolcpus=domain,managed_irq,"), "{told}"),
+    }
+    // Where it cannot be had it is told, or refused where it must be.
+    let tried = asked(json!({"real-time": "try"})).unwrap().unwrap();
+    let vain = tried
+        .fallbacks
+        .iter()
+        .any(|text| text.starts_with("the arbiter cannot be real-time"));
+    match asked(json!({"real-time": "require"})).unwrap() {
+        Ok(_) => assert!(!vain, "{:?}", tried.fallbacks),
+        Err(told) => assert!(vain && told.contains("CAP_SYS_NICE"), "{told}"),
+    }
 }
 
 #[test]

@@ -592,6 +592,10 @@ impl Cell for ProcessCell {
         let channel = self.intake.get_mut();
         channel.set_deadline(Duration::MAX);
         if let Some((cores, request, name)) = self.cores.take() {
+            channel.child.enter_pool().map_err(|source| CellFault::Host {
+                doing: "moving a cell into the pool's control group",
+                source,
+            })?;
             let place = cores.admit(request, channel.child.id(), &name);
             channel.place = Some(place.map_err(|error| match error {
                 AdmitError::Host { doing, source } => CellFault::Host { doing, source },

@@ -7,13 +7,17 @@ use std::sync::Arc;
 
 use hotcell_cells::cores::arbiter::{Arbiter, GiveCores};
 use hotcell_cells::cores::duties::Duties;
+use hotcell_cells::cores::isolation::Isolation;
 use hotcell_cells::cores::process::bind_this_thread;
 use hotcell_cells::cores::seats::Seats;
 use hotcell_cells::cores::service::client::{Connection, HostArbiter};
 use hotcell_cells::cores::topology::Topology;
+use hotcell_cells::cores::verify::Verifier;
+use hotcell_cells::supervise::Sandbox;
 use hotcell_plan::Plan;
 use hotcell_run::Cores;
-use hotcell_schema::manifest::later::{Isolation, OnSmallHost};
+use hotcell_schema::cores::CoreSet;
+use hotcell_schema::manifest::later::{OnSmallHost, RealTime};
 
 use crate::exit::Failure;
 use crate::host;
@@ -41,19 +45,9 @@ pub(crate) fn duties(
     let Some(wanted) = &plan.cores else {
         return Ok(None);
     };
-    let asked = match wanted.isolation {
-        Some(Isolation::Cpuset) => Some("cpuset"),
-        Some(Isolation::Isolated) => Some("isolated"),
-        Some(Isolation::Affinity) | None => None,
-    };
-    if let Some(asked) = asked {
-        let title = format!(
-            "`cores.isolation` asks for `{asked}`, and this version keeps cells on their cores by affinity only"
-        );
-        return Err(Failure::host(title).help("leave `isolation` out, or say `isolation = \"affinity\"`"));
-    }
     let topology = topology()?;
     let duties = Duties::plan(wanted, &topology).map_err(|error| Failure::host(error.to_string()))?;
+    Isolation::check(&duties, &topology).map_err(|error| Failure::host(error.to_string()))?;
     Ok(Some((duties, topology, Giver::Own)))
 }
 
@@ -77,6 +71,14 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
     let refused = |error: std::io::Error| Failure::host(format!("cores cannot be taken: {error}"));
     let seats = seats(plan, &duties, &topology)?;
     let (control, chores) = (topology.usable(duties.control), topology.usable(duties.chores));
+    // The arbiter of a host keeps its cores apart by itself.
+    let isolation = match giver {
+        Giver::Own => {
+            let reached = Isolation::reach(&duties, &topology);
+            Some(reached.map_err(|error| Failure::host(error.to_string()))?)
+        }
+        Giver::Host(..) => None,
+    };
     let mut fallbacks = Vec::new();
     if let Err(error) = bind_this_thread(&control.or(&chores)) {
         match giver {
@@ -91,6 +93,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
         ));
     }
     fallbacks.extend(seats.fallbacks);
+    let mut verifier = None;
     let gives: Arc<dyn GiveCores> = match giver {
         Giver::Own => {
             fallbacks.push("no arbiter on this host: other runs do not know of these cores".to_owned());
@@ -104,7 +107,15 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
             }
             let jobs = NonZeroUsize::new(jobs).unwrap_or(NonZeroUsize::MIN);
             let rules = duties.rules(jobs, BTreeMap::new());
-            Arc::new(Arbiter::start(rules, topology, Some(control)).map_err(refused)?)
+            let pool = duties.pool.iter().filter(|core| duties.of(*core).len() == 1);
+            let alone = pool.fold(CoreSet::default(), |all, core| all.or(&topology.usable(core)));
+            let arbiter = Arbiter::start(rules, topology, Some(control.clone())).map_err(refused)?;
+            let arbiter = Arc::new(arbiter);
+            fallbacks.extend(real_time(&arbiter, duties.real_time)?);
+            let watched = Arc::clone(&arbiter);
+            verifier =
+                Some(Verifier::start(move || watched.watched(), alone, control).map_err(refused)?);
+            arbiter
         }
         Giver::Host(path, connection) => {
             fallbacks.extend(connection.welcome().fallbacks.iter().cloned());
@@ -114,12 +125,37 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
             Arc::new(HostArbiter::new(&path, *connection).map_err(refused)?)
         }
     };
+    let sandbox = Sandbox::of_this_host();
     Ok(Some(Cores {
         arbiter: gives,
+        verifier,
         chores,
         user: nix::unistd::getuid().as_raw(),
         duties,
         requests: seats.requests,
         fallbacks,
+        sandbox: match &isolation {
+            Some(isolation) => isolation.sandbox(sandbox),
+            None => sandbox.clone(),
+        },
+        isolation,
     }))
+}
+
+/// Makes an arbiter's thread real-time, as far as it is wanted and may be; says what holds instead.
+fn real_time(arbiter: &Arbiter, wanted: RealTime) -> Result<Option<String>, Failure> {
+    if wanted == RealTime::Off {
+        return Ok(None);
+    }
+    let Err(error) = arbiter.make_real_time() else {
+        return Ok(None);
+    };
+    let title = format!("the arbiter cannot be real-time ({error})");
+    match wanted {
+        RealTime::Require => Err(Failure::host(title).help(
+            "it needs CAP_SYS_NICE, and in a control group of version 1 with `cpu` some `cpu.rt_runtime_us`; \
+             or say `cores.real-time = \"try\"`",
+        )),
+        _ => Ok(Some(format!("{title}: busy cores for control may delay turns"))),
+    }
 }

@@ -237,7 +237,7 @@ fn complete() -> Vec<Json> {
         }),
         json!({
             "hotcell": 1, "kind": "host",
-            "cores": {"control": 0, "chores": 1, "pool": "2-15", "slice": "10ms", "exclusive-max": "50%", "isolation": "cpuset", "on-small-host": "share"},
+            "cores": {"control": 0, "chores": 1, "pool": "2-15", "slice": "10ms", "exclusive-max": "50%", "isolation": "cpuset", "real-time": "try", "on-small-host": "share"},
             "users": {"ci": {"role": "user", "uid": 1501, "quota": {"cells": 8, "exclusive-cores": 2, "memory": "16GiB"}}, "soc": {"role": "admin", "uid": 1500}},
             "engines": {"allow": ["unicorn/linux"]},
             "images": {"a": {"build": "debian", "arch": "aarch64", "layers": ["base"]}, "b": {"path": "x.qcow2", "arch": "x86"}},

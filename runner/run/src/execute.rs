@@ -9,9 +9,12 @@ use std::time::Instant;
 
 use hotcell_cells::cores::arbiter::GiveCores;
 use hotcell_cells::cores::duties::Duties;
+use hotcell_cells::cores::isolation::Isolation;
 use hotcell_cells::cores::schedule::Request;
+use hotcell_cells::cores::verify::Verifier;
 use hotcell_cells::roster::Roster;
 use hotcell_cells::stop::{StopSignal, Urgency};
+use hotcell_cells::supervise::Sandbox;
 use hotcell_plan::{Instance, Plan};
 use hotcell_schema::arch::{ArchProfile, Weight};
 use hotcell_schema::cores::CoreSet;
@@ -47,6 +50,12 @@ pub struct Cores {
     pub requests: BTreeMap<String, Request>,
     /// What else must be told of them, for instance that a core has two duties.
     pub fallbacks: Vec<String>,
+    /// Walls for cells of the pool.
+    pub sandbox: Sandbox,
+    /// Looks whether cells are where they should be; the arbiter of a host does without.
+    pub verifier: Option<Verifier>,
+    /// How far cores are kept apart, where this run does it. Last, because groups go when all who are in them have.
+    pub isolation: Option<Isolation>,
 }
 
 impl Cores {

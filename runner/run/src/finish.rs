@@ -345,7 +345,7 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
         hotcell: shared.options.hotcell.to_owned(),
         variants: shared.options.variants.to_vec(),
         isolation: match shared.options.cores {
-            Some(_) => "affinity".into(),
+            Some(cores) => cores.isolation.as_ref().map_or("affinity", |isolation| isolation.level()).into(),
             None => "none".into(),
         },
         cores: None,
@@ -354,6 +354,12 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
             let of_cores = shared.options.cores.map_or(&[][..], |cores| &cores.fallbacks);
             let mut all: Vec<String> = confinement.fallbacks.into_iter().collect();
             all.extend_from_slice(of_cores);
+            all.extend_from_slice(
+                shared
+                    .options
+                    .cores
+                    .map_or(&[][..], |cores| cores.isolation.fallbacks()),
+            );
             all
         },
         instances,

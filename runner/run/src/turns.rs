@@ -66,6 +66,7 @@ fn facts(cores: &Cores, history: &History, now: Nanos) -> CoresFacts {
         longest_wait_s: seconds(history.longest_wait),
         promised_wait_s: seconds(history.promised_wait),
         each: each.collect(),
+        checks: cores.verifier.as_ref().map(|verifier| verifier.checks()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `unicorn-library` | builds the patched Unicorn C library into the cache, prints the folder for `PKG_CONFIG_PATH` |
 //! | `guests` | builds `tests/guests/*` for every target into the cache, each tried under qemu-user, prints the folder |
+//! | `lab FOLDER [BOOT...]` | boots machines with four cores under QEMU and runs the executables in FOLDER there |
 //! | `tidy` | checks the project's own rules over the source tree |
 //! | `weights FOLDER` | measures how slow each architecture is under Unicorn, for the arch profiles |
 //! | `bench FOLDER` | compares the executables in FOLDER with other emulators, prints ratios (with `--features bench`) |
@@ -20,6 +21,7 @@ use std::{
 mod bench;
 mod common;
 mod guests;
+mod lab;
 #[cfg(feature = "schemas")]
 mod reference;
 #[cfg(feature = "schemas")]
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
     let result = match task.as_str() {
         "unicorn-library" => unicorn_library::run(&project).map(print_folder),
         "guests" => guests::run(&project).map(print_folder),
+        "lab" => lab::run(&rest),
         "tidy" => tidy::run(&project),
         "weights" => weights::run(&project, &rest),
         #[cfg(feature = "bench")]
@@ -60,7 +63,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "schemas")]
         "reference" => reference::run(&project, &rest),
         _ => Err(format!(
-            "unknown task `{task}` {rest:?}; tasks: unicorn-library, guests, tidy, weights, bench, schemas, reference"
+            "unknown task `{task}` {rest:?}; tasks: unicorn-library, guests, lab, tidy, weights, bench, schemas, reference"
         )
         .into()),
     };

@@ -33,6 +33,9 @@ pub struct Cores {
     /// How strictly cores are kept apart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation: Option<Isolation>,
+    /// Whether the arbiter runs before all that is not real-time; absent: `try`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub real_time: Option<RealTime>,
     /// What happens where the host has too few cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_small_host: Option<OnSmallHost>,
@@ -48,6 +51,18 @@ pub enum Isolation {
     Cpuset,
     /// Cores are taken from the kernel's scheduler at boot.
     Isolated,
+}
+
+/// Whether the arbiter runs before all that is not real-time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RealTime {
+    /// It runs like others.
+    Off,
+    /// Where the host lets it.
+    Try,
+    /// The plan is refused where the host does not let it.
+    Require,
 }
 
 /// What happens where the host has too few cores.

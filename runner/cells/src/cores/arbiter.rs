@@ -20,8 +20,10 @@ pub use super::history::Turn;
 use super::history::History;
 use super::locks::{CoreIndex, Grant, Holder, LockTable, LockView, Processes};
 use super::process::{Process, Still, bind_this_thread};
+use super::real_time_unsafe::make_real_time;
 use super::schedule::{Action, CellId, Doing, Nanos, Refusal, Request, Rules, Schedule};
 use super::topology::Topology;
+use super::verify::Watched;
 
 /// How often is looked whether those who have cores are still there.
 const LOOK: Duration = Duration::from_millis(500);
@@ -309,6 +311,32 @@ impl Arbiter {
         self.shared.lock().schedule.reclaimed()
     }
 
+    /// Which process is where by now, for whoever checks that it is ([`super::verify`]).
+    pub fn watched(&self) -> Vec<Watched> {
+        let state = self.shared.lock();
+        let there = state
+            .cells
+            .iter()
+            .filter(|(cell, _)| state.schedule.doing(**cell).is_some());
+        let watched = there.map(|(_, held)| Watched {
+            pid: i32::try_from(held.process.holder().pid()).unwrap_or(i32::MAX),
+            turn: held
+                .turn
+                .as_ref()
+                .map(|turn| (turn.from, state.processors(&turn.cores))),
+        });
+        watched.collect()
+    }
+
+    /// Lets the arbiter's own thread run before all that is not real-time ([`super::real_time_unsafe`]).
+    ///
+    /// # Errors
+    ///
+    /// If this process may not.
+    pub fn make_real_time(&self) -> io::Result<()> {
+        self.thread.as_ref().map_or(Ok(()), make_real_time)
+    }
+
     /// The locks of the cores, as everybody may see them.
     ///
     /// # Errors
@@ -466,9 +494,13 @@ impl Shared {
 }
 
 impl State {
-    fn run(&mut self, now: Nanos, cell: CellId, cores: CoreSet) {
+    fn processors(&self, cores: &CoreSet) -> CoreSet {
         let cpus = cores.iter().map(|core| self.topology.usable(core));
-        let cpus = cpus.fold(CoreSet::default(), |all, cpus| all.or(&cpus));
+        cpus.fold(CoreSet::default(), |all, cpus| all.or(&cpus))
+    }
+
+    fn run(&mut self, now: Nanos, cell: CellId, cores: CoreSet) {
+        let cpus = self.processors(&cores);
         let Some(held) = self.cells.get_mut(&cell) else {
             return;
         };

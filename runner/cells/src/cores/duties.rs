@@ -5,7 +5,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 
 use hotcell_schema::cores::{CoreList, CoreListError, CoreSet};
 use hotcell_schema::manifest::Cores;
-use hotcell_schema::manifest::later::{Isolation, OnSmallHost};
+use hotcell_schema::manifest::later::{Isolation, OnSmallHost, RealTime};
 use serde::{Deserialize, Serialize};
 
 use super::schedule::{Allowance, Rules};
@@ -93,6 +93,8 @@ pub struct Duties {
     pub exclusive: usize,
     /// How strictly cores are to be kept apart; absent: as far as the host allows.
     pub isolation: Option<Isolation>,
+    /// Whether the arbiter runs before all that is not real-time.
+    pub real_time: RealTime,
 }
 
 impl Duties {
@@ -189,6 +191,7 @@ impl Duties {
                 Some(_) => return Err(DutiesError::Slice),
             },
             isolation: wanted.isolation,
+            real_time: wanted.real_time.unwrap_or(RealTime::Try),
         })
     }
 

@@ -8,6 +8,8 @@
 //! | [`schedule`] | whose turn it is: a state machine that knows no clock and no process |
 //! | [`history`] | who had which core when, and how long others waited |
 //! | [`locks`] | one lock for each core, in memory that the arbiter writes and everybody may read |
+//! | [`isolation`] | how strictly cores are kept apart: affinity, cpusets, cores taken at boot |
+//! | [`verify`] | whether cells are where they should be, and who else is there: from `/proc`, while they run |
 //! | [`arbiter`], [`process`] | who lets cell processes run and stand still by that schedule |
 //! | [`service`] | the arbiter of a host, for the runners of several users |
 
@@ -18,13 +20,16 @@ use hotcell_schema::cores::CoreSet;
 pub mod arbiter;
 pub mod duties;
 pub mod history;
+pub mod isolation;
 pub mod locks;
 pub mod process;
+mod real_time_unsafe;
 pub mod schedule;
 pub mod seats;
 pub mod service;
 mod stat;
 pub mod topology;
+pub mod verify;
 
 /// Where a cell runs.
 #[derive(Debug, Clone, Copy)]

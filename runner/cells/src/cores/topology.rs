@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use hotcell_schema::cores::{CoreSet, MAX_CORE};
 
+use super::process::bind_this_thread;
+
 /// Where the kernel tells of processors.
 pub const SYSTEM: &str = "/sys/devices/system/cpu";
 
@@ -76,19 +78,29 @@ impl Topology {
         })
     }
 
-    /// Reads that of this host, and what this process may use.
+    /// Reads that of this host, and what this process may use: what was isolated at boot too.
     ///
     /// # Errors
     ///
     /// The same.
     pub fn of_this_host() -> Result<Self, TopologyError> {
-        let allowed = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0));
-        let allowed = allowed.map_err(|error| TopologyError::Read {
+        let isolated = list(&Path::new(SYSTEM).join("isolated"))?.unwrap_or_default();
+        let allowed = match isolated.is_empty() {
+            true => affinity(),
+            // Nobody begins on what was taken from the scheduler: whether we may go there is found by trying, with a thread
+            // that is none of ours afterwards. The kernel leaves out what our cpuset forbids (sched_setaffinity(2)).
+            false => std::thread::spawn(move || {
+                let _ = bind_this_thread(&affinity()?.or(&isolated));
+                affinity()
+            })
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("a thread panicked"))),
+        };
+        let allowed = allowed.map_err(|source| TopologyError::Read {
             path: "/proc/self".into(),
-            source: error.into(),
+            source,
         })?;
-        let may = |cpu: &u32| usize::try_from(*cpu).is_ok_and(|cpu| allowed.is_set(cpu).unwrap_or(false));
-        Self::read(Path::new(SYSTEM), &(0..=MAX_CORE).filter(may).collect())
+        Self::read(Path::new(SYSTEM), &allowed)
     }
 
     /// Names of the physical cores: of each the smallest number of a processor.
@@ -116,6 +128,13 @@ impl Topology {
     pub fn usable(&self, core: u32) -> CoreSet {
         self.siblings(core).and(&self.usable)
     }
+}
+
+/// The processors that the calling thread may use.
+fn affinity() -> io::Result<CoreSet> {
+    let allowed = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0))?;
+    let may = |cpu: &u32| usize::try_from(*cpu).is_ok_and(|cpu| allowed.is_set(cpu).unwrap_or(false));
+    Ok((0..=MAX_CORE).filter(may).collect())
 }
 
 /// A file that holds a list; `None` where it is not there.

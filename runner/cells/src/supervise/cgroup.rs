@@ -67,27 +67,10 @@ impl Groups {
 
     /// The parents, told from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`; `controllers` reads a v2 group's list.
     fn from_texts(mounts: &str, own: &str, controllers: impl Fn(&Path) -> String) -> Option<Self> {
-        let mut unified = None;
-        let mut memory = None;
-        let mut pids = None;
-        for line in mounts.lines() {
-            // proc(5): id parent device root mount-point options [optional fields] - type source super-options
-            let (left, right) = line.split_once(" - ")?;
-            let mut left = left.split(' ').skip(3);
-            let (Some(root), Some(point)) = (left.next(), left.next()) else {
-                continue;
-            };
-            let mut right = right.split(' ');
-            let (kind, options) = (right.next(), right.nth(1).unwrap_or_default());
-            let has = |name: &str| options.split(',').any(|option| option == name);
-            match kind {
-                Some("cgroup2") => unified = own_group(own, root, point, None),
-                Some("cgroup") if has("memory") => memory = own_group(own, root, point, Some("memory")),
-                Some("cgroup") if has("pids") => pids = own_group(own, root, point, Some("pids")),
-                _ => {}
-            }
-        }
-        if let Some(path) = unified {
+        let unified = own_folder(mounts, own, None);
+        let memory = own_folder(mounts, own, Some("memory"));
+        let pids = own_folder(mounts, own, Some("pids"));
+        if let Some((path, _)) = unified {
             let list = controllers(&path);
             if ["memory", "pids"]
                 .iter()
@@ -96,7 +79,11 @@ impl Groups {
                 return Some(Self::Unified(path));
             }
         }
-        memory.map(|memory| Self::Split { memory, pids })
+        let (memory, _) = memory?;
+        Some(Self::Split {
+            memory,
+            pids: pids.map(|(pids, _)| pids),
+        })
     }
 
     /// Names of the layers that groups made here give.
@@ -204,6 +191,25 @@ fn end_all_in(path: &Path) {
     }
 }
 
+/// The own group in the hierarchy of a v1 controller, or of v2, and the top of what is mounted of it; told from the texts of
+/// `/proc/self/mountinfo` and `/proc/self/cgroup`.
+pub(crate) fn own_folder(mounts: &str, own: &str, controller: Option<&str>) -> Option<(PathBuf, PathBuf)> {
+    mounts.lines().find_map(|line| {
+        // proc(5): id parent device root mount-point options [optional fields] - type source super-options
+        let (left, right) = line.split_once(" - ")?;
+        let mut left = left.split(' ').skip(3);
+        let (root, point) = (left.next()?, left.next()?);
+        let mut right = right.split(' ');
+        let (kind, options) = (right.next()?, right.nth(1).unwrap_or_default());
+        let is = match controller {
+            None => kind == "cgroup2",
+            Some(name) => kind == "cgroup" && options.split(',').any(|option| option == name),
+        };
+        let path = own_group(own, root, point, controller).filter(|_| is)?;
+        Some((path, PathBuf::from(point)))
+    })
+}
+
 /// Path of the own group below a mount point, given the mount's root within the hierarchy.
 fn own_group(own: &str, root: &str, point: &str, controller: Option<&str>) -> Option<PathBuf> {
     let path = own.lines().find_map(|line| {
@@ -246,6 +252,34 @@ impl Group {
                     .into())
             })
             .collect()
+    }
+
+    /// Whether it is a group of cgroup v2.
+    pub(crate) fn is_unified(&self) -> bool {
+        self.unified
+    }
+
+    /// Makes a group with the same limits below `parent`, moves the process there, and removes this one. What the process has
+    /// used until now counts in the group above.
+    pub(crate) fn move_below(&mut self, parent: &Path, process: Pid) -> io::Result<()> {
+        let name = self.memory.file_name().ok_or(io::ErrorKind::NotFound)?;
+        let next = parent.join(name);
+        fs::create_dir(&next)?;
+        let moved = ["memory.max", "memory.swap.max", "pids.max"]
+            .iter()
+            .try_for_each(|file| match fs::read(self.memory.join(file)) {
+                Ok(limit) => fs::write(next.join(file), limit),
+                // Not every kernel accounts swap.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            })
+            .and_then(|()| fs::write(next.join("cgroup.procs"), process.to_string()));
+        if let Err(error) = moved {
+            let _ = fs::remove_dir(&next);
+            return Err(error);
+        }
+        let _ = fs::remove_dir(std::mem::replace(&mut self.memory, next));
+        Ok(())
     }
 
     /// Whether the kernel ended a process of the group because its memory was up.

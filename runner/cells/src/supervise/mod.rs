@@ -23,8 +23,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid, pipe2};
 
 pub use blob::{Area, SealedBlob};
-pub(crate) use cgroup::Group;
 use cgroup::Groups;
+pub(crate) use cgroup::{Group, own_folder as cgroup_folder};
 use spawn_unsafe::{Birth, Reaped};
 
 /// Parts of making a process that other processes than cells are made of too.
@@ -146,6 +146,8 @@ pub struct Sandbox {
     own_users: bool,
     /// Where control groups can be made.
     groups: Option<Groups>,
+    /// The control group that keeps processes on the pool's cores, where there is one.
+    pool: Option<Pool>,
     /// Names of the layers, for instance `pid-namespace`.
     pub layers: Vec<String>,
     /// What this host does not allow, and what holds instead.
@@ -214,6 +216,22 @@ impl Sandbox {
         self
     }
 
+    /// Whether processes get groups of cgroup v2.
+    pub(crate) fn has_unified_groups(&self) -> bool {
+        matches!(self.groups, Some(Groups::Unified(_)))
+    }
+
+    /// The same walls, and the group of a pool of cores, which is one of cgroup v2 or of the `cpuset` hierarchy of v1.
+    pub(crate) fn within(&self, group: &Path, unified: bool) -> Self {
+        let mut within = self.clone();
+        within.layers.push("cpuset-cgroup".into());
+        within.pool = Some(Pool {
+            group: group.to_owned(),
+            unified,
+        });
+        within
+    }
+
     fn probe() -> Self {
         let leave_root = geteuid().is_root();
         let mut found = Self {
@@ -221,6 +239,7 @@ impl Sandbox {
             leave_root,
             own_users: false,
             groups: None,
+            pool: None,
             layers: Vec::new(),
             fallbacks: Vec::new(),
         };
@@ -279,6 +298,14 @@ impl Sandbox {
     }
 }
 
+/// The group of a pool of cores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pool {
+    group: PathBuf,
+    /// Whether it is one of cgroup v2.
+    unified: bool,
+}
+
 /// A running cell process and the runner's ends of its descriptors.
 #[derive(Debug)]
 pub struct Child {
@@ -292,6 +319,8 @@ pub struct Child {
     pub(crate) errors: File,
     /// Its control group: dropped, and so removed, after the process has ended.
     group: Option<Group>,
+    /// The group of its cores: it is not in it before [`Child::enter_pool`].
+    pool: Option<Pool>,
 }
 
 /// How a process ended.
@@ -390,6 +419,7 @@ pub fn spawn(
         socket: ours,
         errors: File::from(errors),
         group,
+        pool: sandbox.pool.clone(),
     })
 }
 
@@ -397,6 +427,23 @@ impl Child {
     /// Its process id.
     pub(crate) fn id(&self) -> i32 {
         self.pid.as_raw()
+    }
+
+    /// Moves the process into the group of its pool, where it has one. Until then it is where the runner is: what it does
+    /// before its first turn takes nothing from those who have theirs.
+    ///
+    /// # Errors
+    ///
+    /// If the host refuses it.
+    pub(crate) fn enter_pool(&mut self) -> io::Result<()> {
+        let Some(pool) = self.pool.take() else {
+            return Ok(());
+        };
+        match &mut self.group {
+            // A process is in one group of v2.
+            Some(group) if pool.unified && group.is_unified() => group.move_below(&pool.group, self.pid),
+            _ => std::fs::write(pool.group.join("cgroup.procs"), self.pid.to_string()),
+        }
     }
 
     /// Whether the kernel says that the process can get no new privileges and has a seccomp filter. `None`: this host does

@@ -473,6 +473,7 @@ mod tests {
             longest_wait_s: 0.1,
             promised_wait_s: 1.0,
             each: each.collect(),
+            checks: None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hotcell_schema::finding::Severity;
 use hotcell_schema::job::UnsupportedCall;
 use hotcell_schema::outcome::Status;
-use hotcell_schema::report::{InstanceReport, Report, RunFacts, SampleReport};
+use hotcell_schema::report::{CoreChecks, InstanceReport, Report, RunFacts, SampleReport};
 use hotcell_schema::turns::Turns;
 use serde::Serialize;
 
@@ -131,6 +131,7 @@ struct Facts<'a> {
     called: String,
     jobs: u32,
     isolation: &'a str,
+    checks: Option<&'a CoreChecks>,
     confinement: String,
     fallbacks: &'a [String],
     turns: Option<String>,
@@ -548,6 +549,7 @@ fn run_facts<'a>(report: &Report, facts: &'a RunFacts, turns: &Turns) -> Facts<'
         },
         jobs: facts.jobs,
         isolation: &facts.isolation,
+        checks: facts.cores.as_ref().and_then(|cores| cores.checks.as_ref()),
         confinement: facts.confinement.join(", "),
         fallbacks: &facts.fallbacks,
         turns: facts.cores.as_ref().map(cores::in_words),

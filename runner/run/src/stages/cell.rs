@@ -100,12 +100,16 @@ pub(super) fn run(
             .saturating_add(limits.memory),
     );
     let sealed: Vec<&SealedBlob> = blobs.0.iter().collect();
+    let takes_turns = shared.options.cores.filter(|_| shared.plan.runs_code(instance));
     let spec = Spec {
         executable: &engine.executable,
         blobs: &sealed,
         limits,
         bounds: allowed.bounds,
-        sandbox: Sandbox::of_this_host(),
+        sandbox: match takes_turns {
+            Some(cores) => &cores.sandbox,
+            None => Sandbox::of_this_host(),
+        },
         stop: &shared.options.stop,
         cores: shared
             .options
