@@ -30,7 +30,11 @@ const RUN: [&str; 4] = ["run", "one.yaml", "--progress", "none"];
 
 /// The cells of this lab's runs.
 fn cells(lab: &Lab) -> Vec<Value> {
-    let output = lab.command(["cells", "--json"]).env("XDG_RUNTIME_DIR", lab.path("run")).output().unwrap();
+    let output = lab
+        .command(["cells", "--json"])
+        .env("XDG_RUNTIME_DIR", lab.path("run"))
+        .output()
+        .unwrap();
     let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     told["own"].as_array().cloned().unwrap_or_default()
 }
@@ -49,7 +53,11 @@ fn until(lab: &Lab, what: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> 
 /// What `hotcell cells` says, and its exit code.
 fn told(lab: &Lab, args: &[&str]) -> (i32, String) {
     let args = ["cells"].into_iter().chain(args.iter().copied());
-    let output = lab.command(args).env("XDG_RUNTIME_DIR", lab.path("run")).output().unwrap();
+    let output = lab
+        .command(args)
+        .env("XDG_RUNTIME_DIR", lab.path("run"))
+        .output()
+        .unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap(), String::from_utf8(text).unwrap())
 }
@@ -66,7 +74,9 @@ fn a_cell_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
     experiment(&lab);
     fs::create_dir(lab.path("run")).unwrap();
     let mut run = lab.command(RUN);
-    run.env("XDG_RUNTIME_DIR", lab.path("run")).stdout(Stdio::null()).stderr(Stdio::null());
+    run.env("XDG_RUNTIME_DIR", lab.path("run"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut run = run.spawn().unwrap();
     let first = until(&lab, "a cell of the emulator", |cells| {
         cells.iter().any(|cell| cell["engine"] == "hotcell-unicorn")
@@ -96,7 +106,9 @@ fn a_cell_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
     assert!(text.contains("not a saved context"), "{text}");
     does(&["restore", &pid, context]);
     let moved = until(&lab, "another process", |cells| {
-        cells.first().is_none_or(|cell| cell["process"].to_string() != pid)
+        cells
+            .first()
+            .is_none_or(|cell| cell["process"].to_string() != pid)
     });
     assert!(run.wait().unwrap().success());
     assert!(moved.len() <= 1);
@@ -117,7 +129,9 @@ fn a_cell_that_is_killed_interrupts_its_instance() {
     experiment(&lab);
     fs::create_dir(lab.path("run")).unwrap();
     let mut run = lab.command(RUN);
-    run.env("XDG_RUNTIME_DIR", lab.path("run")).stdout(Stdio::null()).stderr(Stdio::null());
+    run.env("XDG_RUNTIME_DIR", lab.path("run"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut run = run.spawn().unwrap();
     let first = until(&lab, "a cell", |cells| !cells.is_empty());
     let pid = first[0]["process"].to_string();

@@ -112,13 +112,17 @@ pub(crate) enum CellsCommand {
     #[command(after_help = "Examples:\n  hotcell cells stop 4711")]
     Stop(OneCellArgs),
     /// End cells now; their instances are interrupted
-    #[command(after_help = "Examples:\n  hotcell cells kill --id 4711\n  hotcell cells kill --user ci --reason 'eats the host'\n  hotcell cells kill --core 3")]
+    #[command(
+        after_help = "Examples:\n  hotcell cells kill --id 4711\n  hotcell cells kill --user ci --reason 'eats the host'\n  hotcell cells kill --core 3"
+    )]
     Kill(KillArgs),
     /// Keep what a cell is now (memory, registers, the emulated kernel), in a file
     #[command(after_help = "Examples:\n  hotcell cells save 4711 here.context")]
     Save(CellFileArgs),
     /// Let a cell go on from what was saved: in a new process from a file, or where it is from what was kept last
-    #[command(after_help = "A context belongs to one job and one build of the engine. What the run has heard already is not told twice: the\nresult is the same.\n\nExamples:\n  hotcell cells restore 4711\n  hotcell cells restore 4711 here.context")]
+    #[command(
+        after_help = "A context belongs to one job and one build of the engine. What the run has heard already is not told twice: the\nresult is the same.\n\nExamples:\n  hotcell cells restore 4711\n  hotcell cells restore 4711 here.context"
+    )]
     Restore(RestoreArgs),
     /// Let a paused cell do one instruction, or more
     #[command(after_help = "Examples:\n  hotcell cells pause 4711 && hotcell cells step 4711 --count 100")]
