@@ -81,7 +81,8 @@ fn a_cell_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
     let first = until(&lab, "a cell of the emulator", |cells| {
         cells.iter().any(|cell| cell["engine"] == "hotcell-unicorn")
     });
-    let pid = first[0]["process"].to_string();
+    let process = first[0]["process"].clone();
+    let pid = process.to_string();
     let does = |args: &[&str]| {
         let (code, text) = told(&lab, args);
         assert_eq!(code, 0, "{args:?}: {text}");
@@ -106,9 +107,7 @@ fn a_cell_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
     assert!(text.contains("not a saved context"), "{text}");
     does(&["restore", &pid, context]);
     let moved = until(&lab, "another process", |cells| {
-        cells
-            .first()
-            .is_none_or(|cell| cell["process"].to_string() != pid)
+        cells.first().is_none_or(|cell| cell["process"] != process)
     });
     assert!(run.wait().unwrap().success());
     assert!(moved.len() <= 1);
