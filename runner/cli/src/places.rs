@@ -124,12 +124,12 @@ pub(crate) fn runtime() -> Result<PathBuf, Failure> {
         .filter(|path| path.is_absolute())
     {
         Some(folder) => folder.join("hotcell"),
-        None => env::temp_dir().join(format!("hotcell-{uid}")),
+        None => cache()?.join("run"),
     };
     let made = DirBuilder::new().mode(0o700).recursive(true).create(&folder);
     made.map_err(|error| Failure::host(format!("{}: {error}", folder.display())))?;
     let facts = fs_err::symlink_metadata(&folder)?;
-    // Among temporary files somebody else may have been there before us.
+    // Whoever else can enter could ask about our cells.
     if !facts.is_dir() || facts.uid() != uid || facts.mode() & 0o077 != 0 {
         return Err(Failure::host(format!("{} is not only ours", folder.display()))
             .help("set XDG_RUNTIME_DIR to a folder of your own"));

@@ -251,7 +251,7 @@ fn a_bad_cell_fails_alone_and_is_not_stored() {
         ("result-names-missing-file", "did not hand over"),
         ("events-out-of-order", "out of sequence"),
         ("output-announces-too-much", "bytes of outputs"),
-        ("open", "SIGSYS"),
+        ("process:fork", "SIGSYS"),
     ];
     let mut behaviours = vec!["well"];
     behaviours.extend(bad.iter().map(|(how, _)| *how));

@@ -58,10 +58,13 @@ pub(crate) struct CoresArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CoresCommand {
     /// Take a core out of exclusive use: who holds it waits for another
+    #[command(after_help = "Examples:\n  hotcell cores reclaim 3 --reason maintenance")]
     Reclaim(OneCoreArgs),
     /// Give a core back to exclusive use
+    #[command(after_help = "Examples:\n  hotcell cores give-back 3")]
     GiveBack(OneCoreArgs),
     /// Another length of slices, from now on
+    #[command(after_help = "Examples:\n  hotcell cores slice 5ms --reason 'finer turns'")]
     Slice(SliceArgs),
 }
 
@@ -100,18 +103,29 @@ pub(crate) struct CellsArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CellsCommand {
     /// Let a cell stand still
+    #[command(after_help = "Examples:\n  hotcell cells pause 4711")]
     Pause(OneCellArgs),
     /// Let a paused cell go on
+    #[command(after_help = "Examples:\n  hotcell cells resume 4711")]
     Resume(OneCellArgs),
     /// End a cell soon; its instance is interrupted
+    #[command(after_help = "Examples:\n  hotcell cells stop 4711")]
     Stop(OneCellArgs),
     /// End cells now; their instances are interrupted
+    #[command(
+        after_help = "Examples:\n  hotcell cells kill --id 4711\n  hotcell cells kill --user ci --reason 'eats the host'\n  hotcell cells kill --core 3"
+    )]
     Kill(KillArgs),
     /// Keep what a cell is now (memory, registers, the emulated kernel), in a file
+    #[command(after_help = "Examples:\n  hotcell cells save 4711 here.context")]
     Save(CellFileArgs),
     /// Let a cell go on from what was saved: in a new process from a file, or where it is from what was kept last
+    #[command(
+        after_help = "A context belongs to one job and one build of the engine. What the run has heard already is not told twice: the\nresult is the same.\n\nExamples:\n  hotcell cells restore 4711\n  hotcell cells restore 4711 here.context"
+    )]
     Restore(RestoreArgs),
     /// Let a paused cell do one instruction, or more
+    #[command(after_help = "Examples:\n  hotcell cells pause 4711 && hotcell cells step 4711 --count 100")]
     Step(StepArgs),
 }
 
@@ -186,8 +200,10 @@ pub(crate) struct UsersArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum UsersCommand {
     /// End all cells of a user, and let no more in
+    #[command(after_help = "Examples:\n  hotcell users ban ci --reason spam")]
     Ban(OneUserArgs),
     /// Let a user's cells in again
+    #[command(after_help = "Examples:\n  hotcell users unban ci")]
     Unban(OneUserArgs),
 }
 

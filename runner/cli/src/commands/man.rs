@@ -44,8 +44,13 @@ const FILES: [(&str, &str); 4] = [
     ),
 ];
 
-const ENVIRONMENT: [(&str, &str); 6] = [
+const ENVIRONMENT: [(&str, &str); 8] = [
     ("HOTCELL_STORE", "Folder of the store, as --store."),
+    ("HOTCELL_ARBITER", "Socket of the host's arbiter, as --arbiter."),
+    (
+        "XDG_RUNTIME_DIR",
+        "Its folder hotcell holds the sockets of runs, for `hotcell cells`.",
+    ),
     (
         "HOTCELL_CACHE",
         "hotcell's own folder among the caches; else $XDG_CACHE_HOME/hotcell, else ~/.cache/hotcell.",

@@ -1,0 +1,141 @@
+//! `hotcell cells` on the cells of a run: whatever is done with one, the result is the same.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use hotcell_tests::{Lab, busybox};
+use serde_json::{Value, json};
+
+fn experiment(lab: &Lab) {
+    let busybox = busybox().unwrap();
+    lab.write("samples/busybox", fs::read(&busybox[0].path).unwrap());
+    let script = "i=0; while [ $i -lt 1500 ]; do i=$((i+1)); [ $((i%100)) = 0 ] && echo $i > /tmp/at; done; cat /tmp/at";
+    let manifest = json!({
+        "hotcell": 1,
+        "name": "one",
+        "samples": {"busybox": {"glob": "samples/*"}},
+        "stages": {"run": {
+            "uses": "unicorn/linux",
+            "for-each": {"sample": "samples.busybox"},
+            "in": {"file": "${sample.file}"},
+            "with": {"path": "/bin/busybox", "args": ["sh", "-c", script]},
+        }},
+    });
+    lab.manifest("one.yaml", &manifest);
+}
+
+const RUN: [&str; 4] = ["run", "one.yaml", "--progress", "none"];
+
+/// The cells of this lab's runs.
+fn cells(lab: &Lab) -> Vec<Value> {
+    let output = lab
+        .command(["cells", "--json"])
+        .env("XDG_RUNTIME_DIR", lab.path("run"))
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    told["own"].as_array().cloned().unwrap_or_default()
+}
+
+fn until(lab: &Lab, what: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let begun = Instant::now();
+    loop {
+        let cells = cells(lab);
+        if holds(&cells) {
+            return cells;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "{what}: {cells:?}");
+    }
+}
+
+/// What `hotcell cells` says, and its exit code.
+fn told(lab: &Lab, args: &[&str]) -> (i32, String) {
+    let args = ["cells"].into_iter().chain(args.iter().copied());
+    let output = lab
+        .command(args)
+        .env("XDG_RUNTIME_DIR", lab.path("run"))
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_cell_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
+    if busybox().is_none() {
+        return;
+    }
+    let calm = Lab::new();
+    experiment(&calm);
+    let calm = calm.run("one.yaml", &["--progress", "none"]);
+    let lab = Lab::new();
+    experiment(&lab);
+    fs::create_dir(lab.path("run")).unwrap();
+    let mut run = lab.command(RUN);
+    run.env("XDG_RUNTIME_DIR", lab.path("run"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut run = run.spawn().unwrap();
+    let first = until(&lab, "a cell of the emulator", |cells| {
+        cells.iter().any(|cell| cell["engine"] == "hotcell-unicorn")
+    });
+    let process = first[0]["process"].clone();
+    let pid = process.to_string();
+    let does = |args: &[&str]| {
+        let (code, text) = told(&lab, args);
+        assert_eq!(code, 0, "{args:?}: {text}");
+        text
+    };
+    does(&["pause", &pid]);
+    until(&lab, "a pause", |cells| cells[0]["paused"] == true);
+    does(&["step", &pid, "--count", "50"]);
+    does(&["step", &pid, "--slices", "--count", "2"]);
+    let context = lab.path("here.context");
+    let context = context.to_str().unwrap();
+    assert!(does(&["save", &pid, context]).contains("saved cell"));
+    let (code, text) = told(&lab, &["save", &pid, context]);
+    assert_eq!(code, 2, "not over what is there: {text}");
+    does(&["step", &pid, "--slices"]);
+    // Back to what was kept, in the same process, and then in another one.
+    does(&["restore", &pid]);
+    does(&["resume", &pid]);
+    let wrong = lab.write("wrong.context", "hotcell-context 1\n{}\n");
+    let (code, text) = told(&lab, &["restore", &pid, wrong.to_str().unwrap()]);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("not a saved context"), "{text}");
+    does(&["restore", &pid, context]);
+    let moved = until(&lab, "another process", |cells| {
+        cells.first().is_none_or(|cell| cell["process"] != process)
+    });
+    assert!(run.wait().unwrap().success());
+    assert!(moved.len() <= 1);
+    let disturbed = lab.latest();
+    assert!(disturbed.all_ok());
+    calm.assert_same_result(&disturbed, "after being stepped, saved and moved");
+    let (code, text) = told(&lab, &["pause", &pid]);
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("no run of yours has a cell"), "{text}");
+}
+
+#[test]
+fn a_cell_that_is_killed_interrupts_its_instance() {
+    if busybox().is_none() {
+        return;
+    }
+    let lab = Lab::new();
+    experiment(&lab);
+    fs::create_dir(lab.path("run")).unwrap();
+    let mut run = lab.command(RUN);
+    run.env("XDG_RUNTIME_DIR", lab.path("run"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut run = run.spawn().unwrap();
+    let first = until(&lab, "a cell", |cells| !cells.is_empty());
+    let pid = first[0]["process"].to_string();
+    assert_eq!(told(&lab, &["kill", "--id", &pid]).0, 0);
+    assert_eq!(run.wait().unwrap().code(), Some(3));
+    // The door is closed, and its socket is gone.
+    assert_eq!(fs::read_dir(lab.path("run/hotcell")).unwrap().count(), 0);
+}
