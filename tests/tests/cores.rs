@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::process::{Child, Command};
 
 use hotcell_store::audit::{Act, Audit, Time, User};
 use hotcell_tests::{Lab, busybox};
@@ -44,35 +45,63 @@ fn manifest(lab: &Lab, cores: Option<Value>) -> bool {
 
 #[test]
 fn any_slice_and_any_cores_give_the_same_bytes() {
-    let alone = Lab::new();
-    if !manifest(&alone, None) {
+    let alone_lab = Lab::new();
+    if !manifest(&alone_lab, None) {
         return;
     }
-    let alone = alone.run("turns.yaml", &["-j", "1", "--progress", "none"]);
+    let alone = alone_lab.run("turns.yaml", &["-j", "1", "--progress", "none"]);
     assert!(alone.all_ok());
     assert_eq!(alone.facts.isolation, "none");
-    for slice in ["1ms", "50ms"] {
+    let (told, _) = alone_lab.expect(0, ["cores", "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let known = told["cores"].as_array().unwrap().iter();
+    let cores: Vec<String> = known.map(|core| core["core"].to_string()).collect();
+    // The shortest turns on one core of a loaded host, the longest on all of an idle one, and between.
+    let all = cores.join(",");
+    for (slice, pool, loaded) in [
+        ("1ms", &cores[0], true),
+        ("1ms", &all, false),
+        ("50ms", &cores[0], false),
+        ("50ms", &all, true),
+    ] {
+        let load = loaded.then(|| cores.iter().map(|_| Spinner::start()).collect::<Vec<_>>());
         let lab = Lab::new();
-        manifest(&lab, Some(json!({"slice": slice, "on-small-host": "share"})));
+        manifest(
+            &lab,
+            Some(json!({"slice": slice, "pool": pool, "on-small-host": "share"})),
+        );
         let ran = lab.run("turns.yaml", &["-j", "6", "--progress", "none"]);
+        drop(load);
         assert!(ran.all_ok());
         let level = ran.facts.isolation.as_str();
         assert!(matches!(level, "affinity" | "cpuset" | "isolated"), "{level}");
-        assert_eq!(
-            ran.facts.cores.as_ref().unwrap().strays,
-            0,
-            "{:?}",
-            ran.facts.cores
-        );
+        let facts = ran.facts.cores.as_ref().unwrap();
+        assert_eq!(facts.checks.as_ref().unwrap().strays, 0, "{facts:?}");
+        let alone_here = |text: &String| text.starts_with("no arbiter on this host");
         assert!(
-            ran.facts
-                .fallbacks
-                .iter()
-                .any(|text| text.starts_with("no arbiter on this host")),
+            ran.facts.fallbacks.iter().any(alone_here),
             "{:?}",
             ran.facts.fallbacks
         );
-        alone.assert_same_result(&ran, &format!("with slices of {slice}"));
+        let how = format!("with slices of {slice} on {pool}, loaded: {loaded}");
+        alone.assert_same_result(&ran, &how);
+    }
+}
+
+/// Other work on the host, until it is dropped.
+struct Spinner(Child);
+
+impl Spinner {
+    fn start() -> Self {
+        let mut shell = Command::new("sh");
+        Self(shell.args(["-c", "while :; do :; done"]).spawn().unwrap())
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

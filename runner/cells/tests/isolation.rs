@@ -1,6 +1,6 @@
 //! Real cells in the control groups that keep them on their cores. All of it in one test: a process has one pool.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::print_stderr, clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use hotcell_cells::contract::Cell as _;
 use hotcell_cells::cores::Seat;
-use hotcell_cells::cores::arbiter::Arbiter;
+use hotcell_cells::cores::arbiter::{Arbiter, GiveCores};
 use hotcell_cells::cores::duties::Duties;
 use hotcell_cells::cores::isolation::{Isolation, IsolationError};
 use hotcell_cells::cores::schedule::{Request, Rules};
@@ -79,6 +79,7 @@ fn cells_are_in_the_pools_group_from_their_job_on_and_the_groups_go_with_it() {
         .iter()
         .fold(String::new(), |_, core| topology.usable(core).to_string());
     let arbiter = Arc::new(Arbiter::start(rules, topology, None).unwrap());
+    let cores: Arc<dyn GiveCores> = Arc::clone(&arbiter) as _;
     let sandbox = isolation.sandbox(Sandbox::of_this_host());
     let blob = SealedBlob::of(common::PAYLOAD).unwrap();
     let (executable, stop) = (common::executable(), StopSignal::new().unwrap());
@@ -90,7 +91,11 @@ fn cells_are_in_the_pools_group_from_their_job_on_and_the_groups_go_with_it() {
             bounds: Bounds::default(),
             sandbox: &sandbox,
             stop: &stop,
-            cores: Some(Seat::Turns(&arbiter, Request::of(0))),
+            cores: Some(Seat::Turns {
+                cores: &cores,
+                request: Request::of(0),
+                name: "cell",
+            }),
         };
         ProcessCell::spawn(&spec).unwrap()
     };
@@ -98,7 +103,7 @@ fn cells_are_in_the_pools_group_from_their_job_on_and_the_groups_go_with_it() {
     let told: Vec<&str> = cell.layers().iter().map(String::as_str).collect();
     assert!(told.contains(&"cpuset-cgroup"), "{told:?}");
     cell.start(&common::job("hang")).unwrap();
-    let pid = u32::try_from(arbiter.cells()[0].pid).unwrap();
+    let pid = arbiter.cells()[0].process.pid();
     assert!(here(&groups(pid)), "{}", groups(pid));
     assert_eq!(allowed(pid), pool);
     // Memory is bounded in the group it is in now.

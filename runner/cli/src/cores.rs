@@ -113,8 +113,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
             let arbiter = Arc::new(arbiter);
             fallbacks.extend(real_time(&arbiter, duties.real_time)?);
             let watched = Arc::clone(&arbiter);
-            verifier =
-                Some(Verifier::start(move || watched.watched(), alone, control).map_err(refused)?);
+            verifier = Some(Verifier::start(move || watched.watched(), alone, control).map_err(refused)?);
             arbiter
         }
         Giver::Host(path, connection) => {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::PoisonError;
 
+use hotcell_cells::cores::isolation::Isolation;
 use hotcell_plan::{AxisValue, Instance, Plan, Wire};
 use hotcell_report::{Assembly, Outputs, assemble, html, write_json};
 use hotcell_schema::digest::Digest;
@@ -345,21 +346,21 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
         hotcell: shared.options.hotcell.to_owned(),
         variants: shared.options.variants.to_vec(),
         isolation: match shared.options.cores {
-            Some(cores) => cores.isolation.as_ref().map_or("affinity", |isolation| isolation.level()).into(),
+            Some(cores) => cores
+                .isolation
+                .as_ref()
+                .map_or("affinity", Isolation::level)
+                .into(),
             None => "none".into(),
         },
         cores: None,
         confinement: confinement.layers.into_iter().collect(),
         fallbacks: {
-            let of_cores = shared.options.cores.map_or(&[][..], |cores| &cores.fallbacks);
             let mut all: Vec<String> = confinement.fallbacks.into_iter().collect();
-            all.extend_from_slice(of_cores);
-            all.extend_from_slice(
-                shared
-                    .options
-                    .cores
-                    .map_or(&[][..], |cores| cores.isolation.fallbacks()),
-            );
+            if let Some(cores) = shared.options.cores {
+                all.extend_from_slice(&cores.fallbacks);
+                all.extend_from_slice(cores.isolation.as_ref().map_or(&[], Isolation::fallbacks));
+            }
             all
         },
         instances,

@@ -369,7 +369,7 @@ impl Arbiter {
         let state = self.shared.lock();
         let mut history = state.history.clone();
         history.longest_wait = state.schedule.waited();
-        history.promised_wait = state.schedule.promised(history.slowest_stop);
+        history.promised_wait = state.schedule.promised(history.slowest_change.saturating_mul(2));
         (history, self.shared.now())
     }
 
@@ -464,7 +464,7 @@ impl Shared {
             let mut stopped = false;
             for action in actions {
                 match action {
-                    Action::Run { cell, cores } => state.run(self.now(), cell, cores),
+                    Action::Run { cell, cores } => state.run(cell, cores, || self.now()),
                     Action::Stop { cell } => {
                         state.stop(cell, || self.now());
                         stopped = true;
@@ -499,7 +499,8 @@ impl State {
         cpus.fold(CoreSet::default(), |all, cpus| all.or(&cpus))
     }
 
-    fn run(&mut self, now: Nanos, cell: CellId, cores: CoreSet) {
+    fn run(&mut self, cell: CellId, cores: CoreSet, now: impl Fn() -> Nanos) {
+        let decided = now();
         let cpus = self.processors(&cores);
         let Some(held) = self.cells.get_mut(&cell) else {
             return;
@@ -515,17 +516,27 @@ impl State {
             Ok(grant) => {
                 held.turn = Some(Running {
                     cores,
-                    from: now,
+                    from: decided,
                     grant,
                 });
             }
             Err(error) => {
                 held.end(EndedBy::Fault(format!("its core could not be locked: {error}")));
-                return self.end_turn(cell, now, true);
+                return self.end_turn(cell, now(), true);
             }
         }
-        match held.process.bind(&cpus).and_then(|()| held.process.go_on()) {
-            Ok(true) => {}
+        let began = held.process.bind(&cpus).and_then(|()| held.process.go_on());
+        let now = now();
+        let slowest = &mut self.history.slowest_change;
+        *slowest = now.saturating_sub(decided).max(*slowest);
+        match began {
+            // What it took to begin is not of its slice.
+            Ok(true) => {
+                if let Some(turn) = &mut held.turn {
+                    turn.from = now;
+                }
+                self.schedule.began(now, cell);
+            }
             // Its owner has not noticed yet.
             Ok(false) => self.end_turn(cell, now, true),
             Err(error) => {
@@ -552,7 +563,7 @@ impl State {
             }
         };
         let still = now();
-        let slowest = &mut self.history.slowest_stop;
+        let slowest = &mut self.history.slowest_change;
         *slowest = still.saturating_sub(told).max(*slowest);
         self.end_turn(cell, still, ended);
     }

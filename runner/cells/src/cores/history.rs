@@ -34,8 +34,8 @@ pub struct History {
     pub switches: u64,
     /// How long each core was had, in nanoseconds.
     pub busy: BTreeMap<u32, Nanos>,
-    /// The longest time from telling a cell to stop until it stood still.
-    pub slowest_stop: Nanos,
+    /// The longest time from a decision until the cell ran, or stood still.
+    pub slowest_change: Nanos,
     /// The longest time that a ready cell that shares waited.
     pub longest_wait: Nanos,
     /// The longest time that one could have had to wait, by the rules.

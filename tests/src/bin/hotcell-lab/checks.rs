@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hotcell_cells::cores::arbiter::Arbiter;
+use hotcell_cells::cores::arbiter::{Arbiter, GiveCores as _};
 use hotcell_cells::cores::schedule::{Hold, Request, Rules};
 use hotcell_cells::cores::topology::Topology;
 use hotcell_tests::{Lab, Run};
@@ -81,7 +81,7 @@ pub(crate) fn turns(machine: Machine) -> String {
     }
     let layers = &run.facts.confinement;
     assert!(layers.iter().any(|layer| layer == "cpuset-cgroup"), "{layers:?}");
-    let checks = run.facts.cores.as_ref().unwrap();
+    let checks = run.facts.cores.as_ref().unwrap().checks.as_ref().unwrap();
     assert!(checks.looks > 0);
     assert_eq!(checks.strays, 0, "{checks:?}");
     // Threads of the kernel are in brackets.
@@ -163,7 +163,7 @@ pub(crate) fn exclusive(_: Machine) -> String {
         .into_iter()
         .map(|request| {
             let spinner = Spinner::new();
-            let place = arbiter.admit(request, spinner.pid()).unwrap();
+            let place = arbiter.admit(request, spinner.pid(), "spinner").unwrap();
             (place, spinner)
         })
         .collect();

@@ -77,6 +77,14 @@ impl Entry {
         };
     }
 
+    /// It runs since `now`; its slice is as long as it was.
+    pub(super) fn began(&mut self, now: Nanos) {
+        if let State::Running { from, until, .. } = &mut self.state {
+            *until = until.saturating_add(now.saturating_sub(*from));
+            *from = now;
+        }
+    }
+
     /// Tells it to stop; `false`: it does not run.
     pub(super) fn stop(&mut self) -> bool {
         match std::mem::replace(&mut self.state, State::Waiting) {

@@ -329,6 +329,13 @@ impl Schedule {
         self.held.retain(|_, holder| *holder != cell);
     }
 
+    /// A cell that was let run does so from now on: its slice begins here.
+    pub fn began(&mut self, now: Nanos, cell: CellId) {
+        if let Some(entry) = self.cells.get_mut(&cell) {
+            entry.began(now);
+        }
+    }
+
     /// A cell that was told to stop stands still.
     pub fn stopped(&mut self, now: Nanos, cell: CellId) {
         let place = self.next_place();
@@ -409,12 +416,12 @@ impl Schedule {
     }
 
     /// The longest time in nanoseconds that a ready cell that shares can wait, with the cells there are now and if each
-    /// stands still `stop` nanoseconds after it was told at the latest: until it has risen to the top, and then for everyone
+    /// loses at most `change` nanoseconds of a turn until it runs, and until it stands still: until it has risen to the top, and then for everyone
     /// before it once, who may have to wait until cores are free and then has a turn.
-    pub fn longest_wait(&self, stop: Nanos) -> Nanos {
+    pub fn longest_wait(&self, change: Nanos) -> Nanos {
         let slices = self.cells.values().map(|entry| self.slice_of(&entry.request));
         let longest = slices.max().unwrap_or(0);
-        waits::bound(self.cells.len(), longest, self.rules.ageing.get(), stop)
+        waits::bound(self.cells.len(), longest, self.rules.ageing.get(), change)
     }
 
     /// The longest time in nanoseconds that a ready cell that shares did wait; of waits that have ended.
@@ -423,8 +430,8 @@ impl Schedule {
     }
 
     /// The greatest of all bounds that there were: [`Schedule::longest_wait`] with most cells and the longest slices.
-    pub fn promised(&self, stop: Nanos) -> Nanos {
-        self.waits.promised(self.rules.ageing.get(), stop)
+    pub fn promised(&self, change: Nanos) -> Nanos {
+        self.waits.promised(self.rules.ageing.get(), change)
     }
 
     fn allowance(&self, user: u32) -> Allowance {

@@ -7,8 +7,8 @@ use super::*;
 
 /// One millisecond.
 const MS: Nanos = 1_000_000;
-/// Longest time until a cell that was told to stop stands still.
-const STOP: Nanos = 50_000;
+/// Longest time until a cell that was let run runs, and until one that was told to stop stands still.
+const CHANGE: Nanos = 50_000;
 
 /// Numbers by chance, the same for the same seed (SplitMix64: Steele, Lea, Flood 2014).
 struct Chance(u64);
@@ -63,14 +63,16 @@ impl Host {
                     assert_eq!(cores.len(), request.cores.get(), "all or none");
                     assert!(!self.stopping.contains_key(&cell));
                     let seen = self.cells.get_mut(&cell).unwrap();
-                    assert!(seen.runs.replace(self.now).is_none(), "it runs already");
+                    let at = self.now + chance.below(CHANGE);
+                    assert!(seen.runs.replace(at).is_none(), "it runs already");
+                    self.schedule.began(at, cell);
                     if let (Some(since), Hold::Turns) = (seen.waits.take(), request.hold) {
                         self.longest = self.longest.max(self.now - since);
                     }
                     self.switches += 1;
                 }
                 Action::Stop { cell } => {
-                    let at = self.now + chance.below(STOP);
+                    let at = self.now + chance.below(CHANGE);
                     assert!(self.stopping.insert(cell, at).is_none(), "told twice");
                 }
             }
@@ -82,7 +84,7 @@ impl Host {
                 _ => seen.waits = None,
             }
         }
-        self.bound = self.bound.max(self.schedule.longest_wait(STOP));
+        self.bound = self.bound.max(self.schedule.longest_wait(2 * CHANGE));
         self.check();
     }
 
@@ -146,7 +148,7 @@ impl Host {
             if from + seen.left <= until {
                 gone.push(*cell);
             } else if self.stopping.get(cell).is_some_and(|at| *at <= until) {
-                seen.left -= until - from;
+                seen.left -= until.saturating_sub(from);
                 seen.runs = None;
                 self.stopping.remove(cell);
                 self.schedule.stopped(until, *cell);
@@ -260,7 +262,7 @@ fn play(seed: u64) -> (Nanos, Nanos, u64) {
     );
     // What is told of it afterwards is the same.
     assert_eq!(host.schedule.waited(), host.longest, "seed {seed}");
-    assert!(host.schedule.promised(STOP) >= host.bound, "seed {seed}");
+    assert!(host.schedule.promised(2 * CHANGE) >= host.bound, "seed {seed}");
     (host.longest, host.bound, host.switches)
 }
 

@@ -15,8 +15,8 @@ pub(super) struct Waits {
 
 impl Waits {
     /// The greatest bound there was: see [`Schedule::longest_wait`](super::Schedule::longest_wait).
-    pub(super) fn promised(&self, ageing: Nanos, stop: Nanos) -> Nanos {
-        bound(self.cells, self.slice, ageing, stop)
+    pub(super) fn promised(&self, ageing: Nanos, change: Nanos) -> Nanos {
+        bound(self.cells, self.slice, ageing, change)
     }
 
     pub(super) fn ended(&mut self, waited: Nanos) {
@@ -31,9 +31,9 @@ impl Waits {
 
 /// Until a cell has risen to the top, and then for everyone before it once, who may have to wait until cores are free and then
 /// has a turn.
-pub(super) fn bound(cells: usize, slice: Nanos, ageing: Nanos, stop: Nanos) -> Nanos {
+pub(super) fn bound(cells: usize, slice: Nanos, ageing: Nanos, change: Nanos) -> Nanos {
     let everyone = u64::try_from(cells).unwrap_or(u64::MAX);
-    let turn = slice.saturating_add(stop);
+    let turn = slice.saturating_add(change);
     let risen = Priority::TOP.saturating_mul(ageing);
     risen.saturating_add(everyone.saturating_mul(2).saturating_mul(turn))
 }
