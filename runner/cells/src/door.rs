@@ -97,16 +97,21 @@ pub struct Door {
 }
 
 impl Door {
-    /// Opens a door at a path, in a folder that only its user can enter.
+    /// Opens a door at a path, in a folder that only its user can enter. What is there gives way to it.
     ///
     /// # Errors
     ///
     /// If the socket cannot be made.
     pub fn open(path: &Path, roster: Roster) -> io::Result<Self> {
+        // Who knocks between binding and listening would take it for the door of a dead run
+        // (`janitor::clear_sockets`): until then it has another name.
+        let building = path.with_extension("building");
+        let _ = std::fs::remove_file(&building);
         let kind = SocketType::SEQPACKET;
         let listener = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
-        bind(&listener, &SocketAddrUnix::new(path)?)?;
+        bind(&listener, &SocketAddrUnix::new(&building)?)?;
         listen(&listener, 16)?;
+        std::fs::rename(&building, path)?;
         let (closed, closing) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         let keeper = std::thread::Builder::new()
             .name("door".into())

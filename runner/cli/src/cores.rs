@@ -11,6 +11,7 @@ use hotcell_cells::cores::isolation::Isolation;
 use hotcell_cells::cores::process::bind_this_thread;
 use hotcell_cells::cores::seats::Seats;
 use hotcell_cells::cores::service::client::{Connection, HostArbiter};
+use hotcell_cells::cores::service::policy::Quota;
 use hotcell_cells::cores::topology::Topology;
 use hotcell_cells::cores::verify::Verifier;
 use hotcell_cells::supervise::Sandbox;
@@ -20,7 +21,7 @@ use hotcell_schema::cores::CoreSet;
 use hotcell_schema::manifest::later::{OnSmallHost, RealTime};
 
 use crate::exit::Failure;
-use crate::host;
+use crate::{host, quota};
 
 /// Who gives cores to a plan's cells.
 pub(crate) enum Giver {
@@ -38,6 +39,8 @@ pub(crate) fn duties(
     let topology = || Topology::of_this_host().map_err(|error| Failure::host(error.to_string()));
     if let Some(path) = arbiter {
         let connection = host::connect(path)?;
+        let welcome = connection.welcome();
+        quota::judge(plan, &welcome.user, &welcome.quota)?;
         let duties = connection.welcome().duties.clone();
         let giver = Giver::Host(path.to_owned(), Box::new(connection));
         return Ok(Some((duties, topology()?, giver)));
@@ -94,6 +97,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
     }
     fallbacks.extend(seats.fallbacks);
     let mut verifier = None;
+    let mut quota = Quota::default();
     let gives: Arc<dyn GiveCores> = match giver {
         Giver::Own => {
             fallbacks.push("no arbiter on this host: other runs do not know of these cores".to_owned());
@@ -118,6 +122,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
         }
         Giver::Host(path, connection) => {
             fallbacks.extend(connection.welcome().fallbacks.iter().cloned());
+            quota = connection.welcome().quota;
             if plan.cores.is_some() {
                 fallbacks.push("the host's manifest says which cores there are, not this one".to_owned());
             }
@@ -127,6 +132,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
     let sandbox = Sandbox::of_this_host();
     Ok(Some(Cores {
         arbiter: gives,
+        quota,
         verifier,
         chores,
         user: nix::unistd::getuid().as_raw(),

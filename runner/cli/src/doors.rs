@@ -12,10 +12,8 @@ use crate::{log, places, ui};
 pub(crate) fn open(roster: &Roster) -> Option<Door> {
     let name = format!("run-{}.sock", std::process::id());
     let opened = places::runtime().and_then(|folder| {
-        let path = folder.join(name);
         // One of that name is of a run that died: its process id is ours now.
-        let _ = fs_err::remove_file(&path);
-        Door::open(&path, roster.clone()).map_err(|error| Failure::host(error.to_string()))
+        Door::open(&folder.join(name), roster.clone()).map_err(|error| Failure::host(error.to_string()))
     });
     match opened {
         Ok(door) => Some(door),
@@ -30,7 +28,7 @@ pub(crate) fn open(roster: &Roster) -> Option<Door> {
     }
 }
 
-/// All doors with somebody behind them, and who is there. Those of runs that died are taken away.
+/// All doors with somebody behind them, and who is there.
 pub(crate) fn all() -> Result<Vec<(PathBuf, Vec<Running>)>, Failure> {
     let mut found = Vec::new();
     for entry in fs_err::read_dir(places::runtime()?)? {
@@ -38,16 +36,12 @@ pub(crate) fn all() -> Result<Vec<(PathBuf, Vec<Running>)>, Failure> {
         if path.extension().is_none_or(|extension| extension != "sock") {
             continue;
         }
-        match Visit::at(&path) {
-            Ok(mut visit) => {
-                if let Ok(Answer::Cells(cells)) = visit.ask(&Ask::Cells, None) {
-                    found.push((path, cells));
-                }
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                let _ = fs_err::remove_file(&path);
-            }
-            Err(_) => {}
+        // Nobody behind it: the door of a run that died, and the janitor's.
+        let Ok(mut visit) = Visit::at(&path) else {
+            continue;
+        };
+        if let Ok(Answer::Cells(cells)) = visit.ask(&Ask::Cells, None) {
+            found.push((path, cells));
         }
     }
     Ok(found)

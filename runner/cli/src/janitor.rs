@@ -4,7 +4,7 @@ use std::path::Path;
 
 use hotcell_store::RunFolder;
 
-use crate::ui;
+use crate::{places, ui};
 
 /// Clears the host and the folders of runs.
 pub(crate) fn clear(runs: &Path) {
@@ -28,5 +28,9 @@ pub(crate) fn clear_host() {
         ui::say(&format!(
             "cleared: {groups} control groups of runners that are no more"
         ));
+    }
+    let doors = places::runtime().map(|folder| hotcell_cells::janitor::clear_sockets(&folder));
+    if let Ok(Ok(doors @ 1..)) = doors {
+        ui::say(&format!("cleared: the doors of {doors} runs that are no more"));
     }
 }

@@ -40,6 +40,7 @@ mod outlook;
 mod pins;
 mod places;
 mod progress;
+mod quota;
 mod runs;
 mod session;
 mod settings;

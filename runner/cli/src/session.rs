@@ -26,7 +26,7 @@ use crate::exit::{Exit, Failure};
 use crate::places::Places;
 use crate::progress::Progress;
 use crate::supplies::{Purpose, Supplies};
-use crate::{choose, contents, cores, diagnostics, doors, janitor, pins, runs, ui};
+use crate::{choose, contents, cores, diagnostics, doors, janitor, pins, quota, runs, ui};
 
 /// A plan that can be run.
 pub(crate) struct Planned {
@@ -297,6 +297,9 @@ impl Planned {
         };
         janitor::clear(&how.runs);
         let cores = cores::take(&self.plan, how.jobs, self.places.arbiter.as_deref())?;
+        if let Some(most) = cores.as_ref().and_then(|cores| cores.quota.stored) {
+            quota::judge_store(&store, most)?;
+        }
         let id = format!("{}-{}", now.strftime("%Y%m%dT%H%M%S"), self.plan.name);
         let folder = RunFolder::create(&self.places.runs(), &id).map_err(|error| {
             Failure::host(format!("the run's folder cannot be made: {error}"))

@@ -11,6 +11,7 @@ use hotcell_cells::cores::arbiter::GiveCores;
 use hotcell_cells::cores::duties::Duties;
 use hotcell_cells::cores::isolation::Isolation;
 use hotcell_cells::cores::schedule::Request;
+use hotcell_cells::cores::service::policy::Quota;
 use hotcell_cells::cores::verify::Verifier;
 use hotcell_cells::roster::Roster;
 use hotcell_cells::stop::{StopSignal, Urgency};
@@ -44,6 +45,8 @@ pub struct Cores {
     pub chores: CoreSet,
     /// Whose run it is: a user id of the host.
     pub user: u32,
+    /// What the user may take on this host; without an arbiter of the host there is no bound.
+    pub quota: Quota,
     /// What each core is for.
     pub duties: Duties,
     /// What stages ask for that want other than one core in turns, by their names.

@@ -6,15 +6,18 @@ use hotcell_cells::intake::Sink;
 use hotcell_schema::event::{Event, Header};
 use hotcell_store::{ObjectWriter, Store, StoreError, Stored};
 
+use crate::given::{Counted, Given};
+
 /// Takes a cell's events and outputs.
 #[derive(Debug)]
 pub(crate) struct Keeper<'a> {
     store: &'a Store,
+    given: &'a Given,
     /// Ports that the stage type lets its cell fill.
     ports: &'static [&'static str],
-    events: Option<ObjectWriter>,
+    events: Option<Counted<'a, ObjectWriter>>,
     line: Vec<u8>,
-    open: Option<(String, ObjectWriter)>,
+    open: Option<(String, Counted<'a, ObjectWriter>)>,
     kept: Vec<(String, Stored)>,
     /// What the cell did that it must not do; its result is then worth nothing.
     violation: Option<String>,
@@ -43,11 +46,13 @@ impl<'a> Keeper<'a> {
     /// Keeps outputs of the given ports, and events where a header is given.
     pub(crate) fn new(
         store: &'a Store,
+        given: &'a Given,
         ports: &'static [&'static str],
         header: Option<&Header>,
     ) -> io::Result<Self> {
         let mut keeper = Self {
             store,
+            given,
             ports,
             events: None,
             line: Vec::new(),
@@ -56,7 +61,7 @@ impl<'a> Keeper<'a> {
             violation: None,
         };
         if let Some(header) = header {
-            let mut writer = store.writer().map_err(into_io)?;
+            let mut writer = given.counted(store.writer().map_err(into_io)?);
             serde_json::to_writer(&mut writer, header)?;
             writer.write_all(b"\n")?;
             keeper.events = Some(writer);
@@ -69,7 +74,8 @@ impl<'a> Keeper<'a> {
         if let Some(violation) = self.violation {
             return Ok(Err(violation));
         }
-        let events = self.events.map(ObjectWriter::finish).transpose()?;
+        let events = self.events.map(|events| events.into_inner().finish());
+        let events = events.transpose()?;
         Ok(Ok(Kept {
             events,
             outputs: self.kept,
@@ -95,7 +101,8 @@ impl Sink for Keeper<'_> {
 
     fn output_begins(&mut self, port: &str, _name: &str, _length: u64) -> io::Result<()> {
         if self.ports.contains(&port) {
-            self.open = Some((port.to_owned(), self.store.writer().map_err(into_io)?));
+            let writer = self.store.writer().map_err(into_io)?;
+            self.open = Some((port.to_owned(), self.given.counted(writer)));
         } else {
             self.violation.get_or_insert_with(|| {
                 format!("it sent an output `{port}`, which its stage type does not have")
@@ -113,7 +120,8 @@ impl Sink for Keeper<'_> {
 
     fn output_ends(&mut self) -> io::Result<()> {
         if let Some((port, writer)) = self.open.take() {
-            self.kept.push((port, writer.finish().map_err(into_io)?));
+            let stored = writer.into_inner().finish().map_err(into_io)?;
+            self.kept.push((port, stored));
         }
         Ok(())
     }

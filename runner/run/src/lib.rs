@@ -52,6 +52,7 @@ mod finish;
 mod flights;
 mod flush;
 pub mod forecast;
+mod given;
 mod keep;
 pub mod key;
 mod late;
@@ -72,6 +73,7 @@ pub use forecast::{Detail, Forecast, Foreseen, Known, forecast};
 pub use secrets::{SecretError, SecretValue, Secrets};
 pub use select::Selection;
 pub use sources::Archives;
+pub use stages::cell::host_limits;
 pub use work::Done;
 
 /// A run could not be made at all. What goes wrong within one instance is that instance's status.

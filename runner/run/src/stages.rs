@@ -1,6 +1,6 @@
 //! What each stage type does. A row of `hotcell_schema::stage::STAGE_TYPES` has its arm in [`run`].
 
-mod cell;
+pub(crate) mod cell;
 pub(crate) mod command;
 mod inspect;
 mod linux;

@@ -22,6 +22,7 @@ use crate::documents::Documents;
 use crate::execute::Options;
 use crate::faults::{Broke, Faults};
 use crate::flights::Flights;
+use crate::given::{self, Given};
 use crate::key;
 use crate::left::Left;
 use crate::schedule::{Dependency, dependencies};
@@ -163,6 +164,8 @@ pub(crate) struct Shared<'a> {
     pub left: Option<Left<'a>>,
     /// Where it is kept what is known of cells that broke; absent: nowhere.
     pub faults: Option<Faults<'a>>,
+    /// What stages gave out, against the quota of the run's user.
+    pub given: Given,
     /// Nothing more begins, and nothing is tried again.
     pub closed: AtomicBool,
     /// Instances by their cells that took turns on cores: the latest.
@@ -184,6 +187,7 @@ impl<'a> Shared<'a> {
             rules: stages::rules::Compiled::default(),
             left: None,
             faults: None,
+            given: Given::new(options.cores.and_then(|cores| cores.quota.output)),
             closed: AtomicBool::new(false),
             seats: Mutex::default(),
         }
@@ -391,6 +395,7 @@ fn stored(shared: &Shared<'_>, key: &Digest) -> Result<Option<Done>, Done> {
 }
 
 fn run(shared: &Shared<'_>, ready: Ready<'_, '_>) -> Result<Done, Done> {
+    shared.given.is_open()?;
     let mut done = stages::run(shared, &ready.instance, &ready.inputs).unwrap_or_else(|ended| ended);
     done.key = Some(ready.key);
     if done.status == Status::Ok {
@@ -409,6 +414,11 @@ fn run(shared: &Shared<'_>, ready: Ready<'_, '_>) -> Result<Done, Done> {
 }
 
 pub(crate) fn store_failed(error: StoreError) -> Done {
+    if let StoreError::Io(error) = &error
+        && let Some(done) = given::refused(error)
+    {
+        return done;
+    }
     Done {
         host_refuses: true,
         ..Done::failed("the store cannot be used", error.to_string())

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 
-use hotcell_schema::manifest::{self, StageCores};
+use hotcell_schema::manifest::StageCores;
 
 use super::duties::Duties;
-use super::schedule::{Hold, Priority, Refusal, Request, Rules, Schedule};
+use super::schedule::{Hold, Refusal, Request, Rules, Schedule};
 use super::topology::Topology;
 
 /// A stage wants what this host cannot give.
@@ -88,11 +88,7 @@ fn request(cores: &StageCores, topology: &Topology, user: u32) -> Request {
             },
             false => Hold::Turns,
         },
-        priority: match cores.priority.unwrap_or_default() {
-            manifest::Priority::Low => Priority::Low,
-            manifest::Priority::Normal => Priority::Normal,
-            manifest::Priority::High => Priority::High,
-        },
+        priority: cores.priority.unwrap_or_default(),
         ..Request::of(user)
     }
 }
@@ -118,6 +114,8 @@ fn instead(schedule: &Schedule, asked: Request, duties: &Duties) -> Request {
 
 #[cfg(test)]
 mod tests {
+    use hotcell_schema::manifest::Priority;
+
     use super::super::topology::tests::plain;
     use super::*;
     use hotcell_schema::manifest::Cores;
@@ -146,7 +144,7 @@ mod tests {
             count: Some(count),
             exclusive: true,
             core,
-            priority: Some(manifest::Priority::High),
+            priority: Some(Priority::High),
         }
     }
 

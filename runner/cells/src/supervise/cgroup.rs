@@ -5,8 +5,9 @@
 //! groups is found by making one.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::owner::{self, Owners};
+use super::owner::{self, HOUSE, Owners};
 
 /// Where groups for cells can be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Groups {
     /// Finds where this process may make groups. The error says why it may not.
     pub(crate) fn find() -> Result<Self, String> {
         let candidate = Self::candidate()?;
-        candidate.clear_abandoned();
+        clear_abandoned();
         if let Self::Unified(path) = &candidate {
             enable_controllers(path)?;
         }
@@ -99,9 +100,7 @@ impl Groups {
     /// Makes a group with these limits.
     pub(crate) fn make(&self, memory_bytes: u64, tasks: u64) -> io::Result<Group> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let owned = Owners::of_this_host().and_then(|owners| owners.name(number));
-        let name = owned.unwrap_or_else(|| owner::plain_name(number));
+        let name = owner::name(NUMBER.fetch_add(1, Ordering::Relaxed));
         let memory_bytes = memory_bytes.to_string();
         match self {
             Self::Unified(parent) => {
@@ -138,32 +137,61 @@ impl Groups {
             }
         }
     }
+}
 
-    /// Removes groups that runners left which are no more, with the processes that still are in them. Gives their number.
-    pub(super) fn clear_abandoned(&self) -> usize {
-        let Some(owners) = Owners::of_this_host() else {
-            return 0;
-        };
-        let parents = match self {
-            Self::Unified(parent) => [Some(parent), None],
-            Self::Split { memory, pids } => [Some(memory), pids.as_ref()],
-        };
-        let mut cleared = BTreeSet::new();
-        for parent in parents.into_iter().flatten() {
-            for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                let abandoned = name.to_str().is_some_and(|name| owners.is_abandoned(name));
-                if abandoned && end_and_remove(&entry.path()) {
-                    cleared.insert(name);
-                }
-            }
+/// Removes groups that runners left which are no more, with the processes that still are in them. Gives their number.
+pub(crate) fn clear_abandoned() -> usize {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(owners) = Owners::of_this_host() else {
+        return 0;
+    };
+    let mut parents = BTreeSet::new();
+    for controller in [None, Some("memory"), Some("pids"), Some("cpuset")] {
+        if let Some((path, top)) = own_folder(&mounts, &own, controller) {
+            parents.insert(path);
+            // A partition stands right below the top.
+            parents.extend(controller.is_none().then_some(top));
         }
-        cleared.len()
     }
+    let mut cleared = BTreeSet::new();
+    for parent in parents {
+        cleared.extend(clear_abandoned_in(&parent, &owners));
+    }
+    cleared.len()
+}
+
+/// The names of those that were cleared in one folder.
+fn clear_abandoned_in(parent: &Path, owners: &Owners) -> BTreeSet<OsString> {
+    let mut cleared = BTreeSet::new();
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let known = name.to_str().filter(|name| owners.is_abandoned(name));
+        let gone = match known {
+            None => false,
+            // What a person started from there may be in it, and is nobody's to end.
+            Some(name) if name.ends_with(HOUSE) => fs::remove_dir(entry.path()).is_ok(),
+            Some(_) => end_and_remove(&entry.path()),
+        };
+        if gone {
+            cleared.insert(name);
+        }
+    }
+    cleared
 }
 
 /// Ends what is in a group, and removes it; `false`: something in it does not end.
 fn end_and_remove(path: &Path) -> bool {
+    // A partition takes no processor from others any longer. On v1, and on kernels without, there is no such file.
+    let _ = fs::OpenOptions::new()
+        .write(true)
+        .open(path.join("cpuset.cpus.partition"))
+        .and_then(|mut file| file.write_all(b"member"));
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            end_and_remove(&entry.path());
+        }
+    }
     for _ in 0..MOST_LOOKS {
         match fs::remove_dir(path) {
             Ok(()) => return true,
@@ -403,6 +431,31 @@ mod tests {
             pids: None,
         };
         assert_eq!(found, Some(expected));
+    }
+
+    #[test]
+    fn only_groups_of_dead_runners_are_removed() {
+        let Some(owners) = Owners::of_this_host() else {
+            return;
+        };
+        let parent = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = parent.path().join(name);
+            fs::create_dir_all(&path).unwrap();
+            path
+        };
+        // No pid is as large (proc(5), pid_max).
+        let dead = make("hotcell-4999999-pool/hotcell-4999999-0");
+        let house = make("hotcell-4999999-house");
+        let stays = [
+            make(&owner::name(owner::POOL)),
+            make(&owner::name(3)),
+            make("hotcell-x-pool"),
+            make("hotcell-4999998-house/inhabited"),
+        ];
+        assert_eq!(clear_abandoned_in(parent.path(), &owners).len(), 2);
+        assert!(!dead.exists() && !dead.parent().unwrap().exists() && !house.exists());
+        assert!(stays.iter().all(|path| path.exists()));
     }
 
     #[test]

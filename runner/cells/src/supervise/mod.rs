@@ -24,7 +24,8 @@ use nix::unistd::{Pid, geteuid, pipe2};
 
 pub use blob::{Area, SealedBlob};
 use cgroup::Groups;
-pub(crate) use cgroup::{Group, own_folder as cgroup_folder};
+pub(crate) use cgroup::{Group, clear_abandoned as clear_groups, own_folder as cgroup_folder};
+pub(crate) use owner::{HOUSE, POOL, name as group_name};
 use spawn_unsafe::{Birth, Reaped};
 
 /// Parts of making a process that other processes than cells are made of too.
@@ -35,15 +36,10 @@ pub(crate) mod births {
 use hotcell_schema::digest::Digest;
 
 use crate::contract::Usage;
+use crate::cores::process::{Process, Still};
 
 /// User and group that cells run as when the runner is root: the kernel's overflow ids, which own nothing.
 pub(crate) const NOBODY: u32 = 65534;
-
-/// Removes control groups that runners left which are no more, and ends what is still in them. Gives their number; 0 where
-/// there is nowhere to look.
-pub(crate) fn clear_groups() -> usize {
-    Groups::candidate().map_or(0, |groups| groups.clear_abandoned())
-}
 
 /// Limits of the host on one cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -439,6 +435,10 @@ impl Child {
         let Some(pool) = self.pool.take() else {
             return Ok(());
         };
+        // It must not run there before its first turn.
+        if Process::open(self.pid.as_raw())?.stop()? == Still::Ended {
+            return Ok(());
+        }
         match &mut self.group {
             // A process is in one group of v2.
             Some(group) if pool.unified && group.is_unified() => group.move_below(&pool.group, self.pid),

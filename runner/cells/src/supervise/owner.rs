@@ -1,11 +1,23 @@
 //! Whose a control group is, by its name: of which runner, and whether that runner still lives.
 
+use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
 use crate::cores::locks::{Holder, Processes};
 
 const PREFIX: &str = "hotcell-";
+/// The own part of the name of a pool's group.
+pub(crate) const POOL: &str = "pool";
+/// And of the group for what serves it.
+pub(crate) const HOUSE: &str = "house";
+
+/// The name of this process's group with this own part: a number, [`POOL`] or [`HOUSE`].
+pub(crate) fn name(own: impl Display) -> String {
+    let owned = Owners::of_this_host().and_then(|owners| owners.name(&own));
+    // Where `/proc` does not tell what belongs into one.
+    owned.unwrap_or_else(|| plain_name(&own))
+}
 
 /// The runners that can be told from here.
 #[derive(Debug)]
@@ -27,11 +39,10 @@ impl Owners {
         })
     }
 
-    /// The name of this process's group with this number.
-    pub(super) fn name(&self, number: u64) -> Option<String> {
+    fn name(&self, own: &impl Display) -> Option<String> {
         let this = self.processes.find(std::process::id()).ok()??;
         Some(format!(
-            "{PREFIX}{}-{}.{}-{number}",
+            "{PREFIX}{}-{}.{}-{own}",
             this.pid(),
             this.started(),
             self.namespace
@@ -47,8 +58,9 @@ impl Owners {
         let parts: Vec<&str> = rest.split('-').collect();
         let number = |text: &str| text.parse::<u64>().ok();
         let pid = |text: &str| text.parse::<u32>().ok();
+        let is_own = |text: &str| [POOL, HOUSE].contains(&text) || number(text).is_some();
         match parts.as_slice() {
-            [runner, started, own] if number(own).is_some() => {
+            [runner, started, own] if is_own(own) => {
                 let Some((started, namespace)) = started.split_once('.') else {
                     return false;
                 };
@@ -59,7 +71,7 @@ impl Owners {
                     && holder.is_some_and(|holder| matches!(self.processes.lives(holder), Ok(false)))
             }
             // Of versions before this was in the name.
-            [runner, own] if number(own).is_some() => {
+            [runner, own] if is_own(own) => {
                 pid(runner).is_some_and(|pid| matches!(self.processes.find(pid), Ok(None)))
             }
             _ => false,
@@ -67,9 +79,8 @@ impl Owners {
     }
 }
 
-/// A name for a group where `/proc` does not tell what belongs into one.
-pub(super) fn plain_name(number: u64) -> String {
-    format!("{PREFIX}{}-{number}", std::process::id())
+fn plain_name(own: &impl Display) -> String {
+    format!("{PREFIX}{}-{own}", std::process::id())
 }
 
 #[cfg(test)]
@@ -81,7 +92,7 @@ mod tests {
         let Some(owners) = Owners::of_this_host() else {
             return;
         };
-        let own = owners.name(3).unwrap();
+        let own = owners.name(&3).unwrap();
         let pid = std::process::id();
         assert!(
             own.starts_with(&format!("hotcell-{pid}-")) && own.ends_with("-3"),
@@ -92,7 +103,7 @@ mod tests {
         // The number is in use, by another process than the one that had it.
         assert!(owners.is_abandoned(&format!("hotcell-{pid}-1.{namespace}-0")));
         assert!(!owners.is_abandoned(&format!("hotcell-{pid}-1.{}-0", namespace + 1)));
-        assert!(!owners.is_abandoned(&plain_name(0)));
+        assert!(!owners.is_abandoned(&plain_name(&0)));
         // The greatest number that a process can have is far below this (proc(5), pid_max).
         assert!(owners.is_abandoned("hotcell-2147483646-0"));
         for other in [

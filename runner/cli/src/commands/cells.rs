@@ -8,11 +8,12 @@ use std::fs::File;
 use std::path::Path;
 
 use hotcell_cells::cores::arbiter::Seen;
-use hotcell_cells::cores::schedule::{Doing, Hold, Priority};
+use hotcell_cells::cores::schedule::{Doing, Hold};
 use hotcell_cells::cores::service::client::Connection;
 use hotcell_cells::cores::service::wire::{Act, Which};
 use hotcell_cells::door::{Answer, What};
 use hotcell_cells::roster::Running;
+use hotcell_schema::manifest::Priority;
 use serde_json::json;
 
 use crate::args::{CellsArgs, CellsCommand, Global, KillArgs};

@@ -1,13 +1,13 @@
 //! `hotcell cores`: what cores this host has, what each is for, and who runs on it.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
 use std::time::Duration;
 
 use hotcell_cells::cores::arbiter::Seen;
 use hotcell_cells::cores::duties::Duties;
 use hotcell_cells::cores::locks::{CoreIndex, Holder, LockView};
 use hotcell_cells::cores::schedule::Doing;
-use hotcell_cells::cores::service::client::Connection;
 use hotcell_cells::cores::service::wire::Act;
 use hotcell_cells::cores::topology::Topology;
 use hotcell_plan::load;
@@ -29,28 +29,25 @@ pub(crate) fn run(args: &CoresArgs, global: &Global) -> Result<Exit, Failure> {
     }
     let topology = Topology::of_this_host().map_err(|error| Failure::host(error.to_string()))?;
     // A manifest is asked about for itself; without one, it is this host as it is.
-    let mut arbiter = match (&args.manifest, places::arbiter(global)) {
-        (None, Some(socket)) => Some(host::connect(&socket)?),
-        _ => None,
-    };
-    let duties = match (&args.manifest, &arbiter) {
-        (Some(manifest), _) => match planned(manifest, &topology)? {
-            Some(duties) => Some(duties),
+    let (planned, socket) = match &args.manifest {
+        Some(manifest) => match planned(manifest, &topology)? {
+            Some(duties) => (Some(duties), None),
             None => return Ok(Exit::Usage),
         },
-        (None, Some(arbiter)) => Some(arbiter.welcome().duties.clone()),
-        (None, None) => None,
+        None => (None, places::arbiter(global)),
     };
     loop {
-        let held = arbiter.as_mut().map(Held::ask).transpose()?;
+        // Who comes anew is told what has changed meanwhile; an arbiter that was started again is found again.
+        let held = socket.as_deref().map(Held::ask).transpose()?;
+        let duties = planned.as_ref().or(held.as_ref().map(|held| &held.duties));
         match args.json {
-            true => ui::out(&ui::json(&as_json(&topology, duties.as_ref(), held.as_ref()))?),
+            true => ui::out(&ui::json(&as_json(&topology, duties, held.as_ref()))?),
             false => {
                 if args.watch && std::io::stdout().is_terminal() {
                     // Home, and clear what is below (ECMA-48: CUP, ED).
                     ui::out("\x1b[H\x1b[2J");
                 }
-                for line in table(&topology, duties.as_ref(), held.as_ref()) {
+                for line in table(&topology, duties, held.as_ref()) {
                     ui::out(line.trim_end());
                 }
             }
@@ -84,14 +81,17 @@ fn planned(manifest: &std::path::Path, topology: &Topology) -> Result<Option<Dut
 struct Held {
     cells: Vec<Seen>,
     locks: LockView,
+    duties: Duties,
     reclaimed: CoreSet,
 }
 
 impl Held {
-    fn ask(arbiter: &mut Connection) -> Result<Self, Failure> {
+    fn ask(socket: &Path) -> Result<Self, Failure> {
+        let mut arbiter = host::connect(socket)?;
         Ok(Self {
             cells: arbiter.cells().map_err(host::refused)?,
             locks: arbiter.locks().map_err(host::refused)?,
+            duties: arbiter.welcome().duties.clone(),
             reclaimed: arbiter.welcome().reclaimed.clone(),
         })
     }

@@ -209,10 +209,7 @@ impl Journal {
                 },
                 killed: *killed,
             },
-            Deed::Reclaimed(core) => Act::ReclaimCore {
-                core: *core,
-                killed: 0,
-            },
+            Deed::Reclaimed(core) => Act::ReclaimCore { core: *core },
             Deed::GivenBack(core) => Act::ReturnCore { core: *core },
             Deed::Slice(from, to) => Act::ChangeSlice {
                 from_us: micros(*from),

@@ -9,7 +9,7 @@ use hotcell_cells::cores::schedule::Request;
 use hotcell_cells::intake::Bounds;
 use hotcell_cells::process::{Ending, PostMortem, ProcessCell, Spec};
 use hotcell_cells::supervise::{Exit, HostLimits, Sandbox, SealedBlob};
-use hotcell_plan::Instance;
+use hotcell_plan::{Instance, PlannedLimits};
 use hotcell_schema::arch::Weight;
 use hotcell_schema::event::Header;
 use hotcell_schema::fault::{self, FaultKind, FaultLimits, FaultRecord, ProcessEnd};
@@ -19,6 +19,7 @@ use hotcell_schema::outcome::Status;
 use super::past::Past;
 use crate::engines::Engine;
 use crate::faults::Broke;
+use crate::given;
 use crate::keep::{Keeper, Kept};
 use crate::work::{Done, Shared, store_failed};
 
@@ -79,26 +80,7 @@ pub(super) fn run(
             ));
         }
     };
-    let mut limits = HostLimits::default();
-    let asked = shared.limits(instance);
-    if let Some(wall) = asked.wall {
-        limits.wall_ms = u64::try_from(Duration::from_nanos(wall).as_millis())
-            .unwrap_or(u64::MAX)
-            .max(1);
-    }
-    if let Some(cpu) = asked.cpu {
-        limits.cpu_s = Duration::from_nanos(cpu).as_secs().max(1);
-    }
-    // A guest must meet its own limits, which are outcomes, before the host's, which interrupt.
-    let guest = &asked.guest;
-    limits.memory = limits
-        .memory
-        .max(guest.memory.saturating_mul(2).saturating_add(1 << 30));
-    limits.address_space = limits.address_space.max(
-        u64::from(guest.tasks)
-            .saturating_mul(2 << 30)
-            .saturating_add(limits.memory),
-    );
+    let limits = host_limits(&shared.limits(instance));
     let sealed: Vec<&SealedBlob> = blobs.0.iter().collect();
     let takes_turns = shared.options.cores.filter(|_| shared.plan.runs_code(instance));
     let spec = Spec {
@@ -127,7 +109,7 @@ pub(super) fn run(
             }),
     };
     let known = Known::new(instance, engine, &limits, spec.sandbox);
-    let mut keeper = Keeper::new(shared.options.store, allowed.ports, allowed.header)
+    let mut keeper = Keeper::new(shared.options.store, &shared.given, allowed.ports, allowed.header)
         .map_err(|error| store_failed(error.into()))?;
     let (ending, usage, known) = to_the_end(shared, instance, &spec, job, &mut keeper, known)?;
     let with_facts = |done: Done| Done {
@@ -149,10 +131,10 @@ pub(super) fn run(
             return Err(known.broke(with_facts(Done::failed(FAILED, why)), kind));
         }
         Ending::Host(error) => {
-            return Err(with_facts(Done {
+            return Err(with_facts(given::refused(&error).unwrap_or_else(|| Done {
                 host_refuses: true,
                 ..Done::failed("what the cell said could not be kept", error.to_string())
-            }));
+            })));
         }
     };
     let kept = match keeper.finish().map_err(|error| with_facts(store_failed(error)))? {
@@ -176,6 +158,30 @@ pub(super) fn run(
         done,
         known,
     })
+}
+
+/// What the host lets a cell of such limits use.
+pub fn host_limits(asked: &PlannedLimits) -> HostLimits {
+    let mut limits = HostLimits::default();
+    if let Some(wall) = asked.wall {
+        limits.wall_ms = u64::try_from(Duration::from_nanos(wall).as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
+    }
+    if let Some(cpu) = asked.cpu {
+        limits.cpu_s = Duration::from_nanos(cpu).as_secs().max(1);
+    }
+    // A guest must meet its own limits, which are outcomes, before the host's, which interrupt.
+    let guest = &asked.guest;
+    limits.memory = limits
+        .memory
+        .max(guest.memory.saturating_mul(2).saturating_add(1 << 30));
+    limits.address_space = limits.address_space.max(
+        u64::from(guest.tasks)
+            .saturating_mul(2 << 30)
+            .saturating_add(limits.memory),
+    );
+    limits
 }
 
 /// Runs a job to its end: in one cell, or in several, one after the other, where a person moves it.

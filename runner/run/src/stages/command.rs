@@ -598,7 +598,8 @@ impl Collector<'_, '_> {
         if length == 0 {
             return store.put(b"").map_err(store_failed);
         }
-        let mut writer = store.writer().map_err(store_failed)?;
+        let writer = store.writer().map_err(store_failed)?;
+        let mut writer = self.command.shared.given.counted(writer);
         let mut scanner = Scanner::new(&mut writer, self.secrets);
         if let Err(done) = copy(&mut scanner) {
             return Err(match scanner.refused() {
@@ -611,7 +612,7 @@ impl Collector<'_, '_> {
                 "the output `{port}` is wrong: it holds the value of the secret `{name}`, which may not be stored"
             )));
         }
-        writer.finish().map_err(store_failed)
+        writer.into_inner().finish().map_err(store_failed)
     }
 }
 

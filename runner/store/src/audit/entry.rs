@@ -125,14 +125,12 @@ pub enum Act {
         /// How many there were.
         killed: u64,
     },
-    /// A core was taken from the pool.
+    /// A core was taken out of exclusive use; who held it waits again.
     ReclaimCore {
         /// Its number.
         core: u32,
-        /// How many cells on it were ended.
-        killed: u64,
     },
-    /// A core was given back to the pool.
+    /// A core was given back to exclusive use.
     ReturnCore {
         /// Its number.
         core: u32,
@@ -180,10 +178,8 @@ impl fmt::Display for Act {
             Self::BanUser { user } => write!(f, "banned {user}"),
             Self::UnbanUser { user } => write!(f, "unbanned {user}"),
             Self::KillCells { of, killed } => write!(f, "killed {of}: {killed}"),
-            Self::ReclaimCore { core, killed } => {
-                write!(f, "reclaimed core {core}; cells killed on it: {killed}")
-            }
-            Self::ReturnCore { core } => write!(f, "gave core {core} back to the pool"),
+            Self::ReclaimCore { core } => write!(f, "took core {core} out of exclusive use"),
+            Self::ReturnCore { core } => write!(f, "gave core {core} back to exclusive use"),
             Self::ChangeSlice { from_us, to_us } => {
                 write!(f, "changed the slice from {from_us} us to {to_us} us")
             }

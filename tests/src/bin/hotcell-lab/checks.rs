@@ -105,7 +105,8 @@ pub(crate) fn turns(machine: Machine) -> String {
         }
     }
     assert_eq!(left(), Vec::<PathBuf>::new(), "groups stay");
-    let alone = self::lab(Some("none"), 3).run("turns.yaml", &["-j", "3", "--progress", "none"]);
+    let alone_lab = self::lab(Some("none"), 3);
+    let alone = alone_lab.run("turns.yaml", &["-j", "3", "--progress", "none"]);
     assert_eq!(alone.facts.isolation, "none");
     alone.assert_same_result(&run, "with cores");
     let seen: Vec<String> = seen

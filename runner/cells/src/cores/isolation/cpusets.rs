@@ -13,11 +13,7 @@ use std::path::{Path, PathBuf};
 use hotcell_schema::cores::CoreSet;
 
 use super::Parts;
-use crate::supervise::{Sandbox, cgroup_folder};
-
-const PREFIX: &str = "hotcell-";
-const POOL: &str = "-pool";
-const HOUSE: &str = "-house";
+use crate::supervise::{HOUSE, POOL, Sandbox, cgroup_folder, clear_groups, group_name};
 
 /// Where groups can be made.
 #[derive(Debug)]
@@ -64,9 +60,9 @@ impl Hierarchy {
 
     /// Makes the groups; what could not be had goes to `fallbacks`. The error says why there are none.
     pub(super) fn make(&self, parts: &Parts, fallbacks: &mut Vec<String>) -> Result<Cpusets, String> {
+        clear_groups();
         match self {
             Self::Split(own) => {
-                remove_abandoned(own);
                 let made = split(own, parts, fallbacks)?;
                 if parts.alone {
                     fallbacks.push(
@@ -82,7 +78,6 @@ impl Hierarchy {
                 let mut why = Vec::new();
                 let mut kept = None;
                 for parent in parents {
-                    remove_abandoned(parent);
                     let pool = match unified(parent, parts, nested) {
                         Ok(pool) => pool,
                         Err(error) => {
@@ -137,7 +132,7 @@ impl Drop for Cpusets {
 
 impl Folder {
     fn make(parent: &Path, kind: &str) -> Result<Self, String> {
-        let path = parent.join(format!("{PREFIX}{}{kind}", std::process::id()));
+        let path = parent.join(group_name(kind));
         match fs::create_dir(&path) {
             Ok(()) => Ok(Self(path)),
             Err(error) => Err(format!("{}: {error}", path.display())),
@@ -241,26 +236,6 @@ fn write(file: &Path, text: &str) -> Result<(), String> {
     fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// Removes groups of runners that are no more. One with a process in it stays, but takes no processor from others any longer.
-fn remove_abandoned(parent: &Path) {
-    let Ok(entries) = fs::read_dir(parent) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let runner = name.to_str().and_then(|name| {
-            let name = name.strip_prefix(PREFIX)?;
-            name.strip_suffix(POOL)
-                .or_else(|| name.strip_suffix(HOUSE))?
-                .parse::<u32>()
-                .ok()
-        });
-        if runner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            let _ = remove(&entry.path());
-        }
-    }
-}
-
 /// Removes a group with the empty groups in it.
 fn remove(group: &Path) -> io::Result<()> {
     // On v1, and on v2 without partitions, there is no such file.
@@ -303,24 +278,5 @@ mod tests {
         assert_eq!(paths("0::/\n", "cpuset cpu"), [top]);
         assert!(paths("0::/\n", "cpu memory").is_empty());
         assert!(Hierarchy::from_texts("", "", |_| String::new()).is_none());
-    }
-
-    #[test]
-    fn only_groups_of_dead_runners_are_removed() {
-        let parent = tempfile::tempdir().unwrap();
-        let make = |name: &str| {
-            let path = parent.path().join(name);
-            fs::create_dir_all(&path).unwrap();
-            path
-        };
-        // No pid is as large (proc(5), pid_max).
-        let dead = make("hotcell-4999999-pool/hotcell-4999999-0");
-        let (alive, other) = (
-            make(&format!("hotcell-{}-house", std::process::id())),
-            make("hotcell-x-pool"),
-        );
-        remove_abandoned(parent.path());
-        assert!(!dead.exists() && !dead.parent().unwrap().exists());
-        assert!(alive.exists() && other.exists());
     }
 }

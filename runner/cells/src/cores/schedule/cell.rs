@@ -2,7 +2,9 @@
 
 use hotcell_schema::cores::CoreSet;
 
-use super::{Nanos, Priority, Request};
+use hotcell_schema::manifest::Priority;
+
+use super::{Nanos, Request};
 
 /// One cell.
 #[derive(Debug)]
@@ -56,11 +58,7 @@ impl Entry {
     /// Its level after it has waited until now.
     pub(super) fn level(&self, now: Nanos, ageing: Nanos) -> u64 {
         let risen = now.saturating_sub(self.since) / ageing.max(1);
-        self.request
-            .priority
-            .level()
-            .saturating_add(risen)
-            .min(Priority::TOP)
+        level(self.request.priority).saturating_add(risen).min(TOP)
     }
 
     /// It waits from now on, as one who was not admitted before.
@@ -123,5 +121,16 @@ impl Entry {
             return self.ran;
         };
         self.ran.saturating_add(now.saturating_sub(*from))
+    }
+}
+
+/// The highest level, to which waiting leads.
+pub(super) const TOP: u64 = 3;
+
+fn level(priority: Priority) -> u64 {
+    match priority {
+        Priority::Low => 0,
+        Priority::Normal => 1,
+        Priority::High => 2,
     }
 }

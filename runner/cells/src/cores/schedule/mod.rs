@@ -28,6 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 
 use hotcell_schema::cores::CoreSet;
+use hotcell_schema::manifest::Priority;
 use serde::{Deserialize, Serialize};
 
 use cell::{Entry, State};
@@ -40,32 +41,6 @@ pub type Nanos = u64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CellId(pub u64);
-
-/// How urgent a cell is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Priority {
-    /// When nobody else wants to run.
-    Low,
-    /// As most.
-    #[default]
-    Normal,
-    /// Before the others.
-    High,
-}
-
-impl Priority {
-    /// The highest level, to which waiting leads.
-    const TOP: u64 = 3;
-
-    fn level(self) -> u64 {
-        match self {
-            Self::Low => 0,
-            Self::Normal => 1,
-            Self::High => 2,
-        }
-    }
-}
 
 /// How a cell holds its cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! How long cells wait for their turns, and how long they can have to.
 
-use super::{Nanos, Priority};
+use super::Nanos;
+use super::cell::TOP;
 
 /// How long cells that share waited, and what the rules promised them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,6 +35,6 @@ impl Waits {
 pub(super) fn bound(cells: usize, slice: Nanos, ageing: Nanos, change: Nanos) -> Nanos {
     let everyone = u64::try_from(cells).unwrap_or(u64::MAX);
     let turn = slice.saturating_add(change);
-    let risen = Priority::TOP.saturating_mul(ageing);
+    let risen = TOP.saturating_mul(ageing);
     risen.saturating_add(everyone.saturating_mul(2).saturating_mul(turn))
 }
