@@ -292,6 +292,9 @@ pub struct CoreChecks {
     pub looks: u64,
     /// Threads of cells that were found on a processor that is not of their turn, or running without one.
     pub strays: u64,
+    /// How the first of these were found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stray_threads: Vec<String>,
     /// Other threads that ran on the pool's processors, each counted once; kernel threads that are bound to one processor apart.
     /// Processors that have another duty too are not looked at.
     pub foreign: u64,

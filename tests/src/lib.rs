@@ -21,8 +21,10 @@ mod experiment;
 mod faultfs;
 mod lab;
 mod programs;
+mod spinner;
 
 pub use experiment::{Chance, EXPERIMENT, Endings, Ledger, journals, write_experiment};
 pub use faultfs::{FaultyDisk, TinyDisk};
 pub use lab::{Lab, Run, files_below};
 pub use programs::{Busybox, Guest, busybox, commands_have_own_root, executables, guests, qemu};
+pub use spinner::Spinner;

@@ -2,10 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::process::{Child, Command};
 
 use hotcell_store::audit::{Act, Audit, Time, User};
-use hotcell_tests::{Lab, busybox};
+use hotcell_tests::{Lab, Spinner, busybox};
 use serde_json::{Value, json};
 
 /// Six guests that compute, on the host's cores or on one of them.
@@ -64,7 +63,7 @@ fn any_slice_and_any_cores_give_the_same_bytes() {
         ("50ms", &cores[0], false),
         ("50ms", &all, true),
     ] {
-        let load = loaded.then(|| cores.iter().map(|_| Spinner::start()).collect::<Vec<_>>());
+        let load = loaded.then(|| cores.iter().map(|_| Spinner::start(&["sh"])).collect::<Vec<_>>());
         let lab = Lab::new();
         manifest(
             &lab,
@@ -85,23 +84,6 @@ fn any_slice_and_any_cores_give_the_same_bytes() {
         );
         let how = format!("with slices of {slice} on {pool}, loaded: {loaded}");
         alone.assert_same_result(&ran, &how);
-    }
-}
-
-/// Other work on the host, until it is dropped.
-struct Spinner(Child);
-
-impl Spinner {
-    fn start() -> Self {
-        let mut shell = Command::new("sh");
-        Self(shell.args(["-c", "while :; do :; done"]).spawn().unwrap())
-    }
-}
-
-impl Drop for Spinner {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -248,25 +248,10 @@ fn attacks_fail_under_a_runner_that_is_not_root() {
         );
         return;
     }
-    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
-    let this = std::env::current_exe().unwrap();
-    let cell = this
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("examples/test-cell");
-    for (from, to) in [(this, "deps/tests"), (cell, "examples/test-cell")] {
-        let to = folder.path().join(to);
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(from, &to).unwrap();
-        for path in [folder.path(), to.parent().unwrap(), &to] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-    }
+    let (_folder, tests) = common::for_everybody();
     let output = Command::new("setpriv")
         .args(["--reuid=4711", "--regid=4711", "--clear-groups", "--"])
-        .arg(folder.path().join("deps/tests"))
+        .arg(tests)
         .args([
             "--exact",
             "attacks_fail_under_a_runner_that_is_not_root",

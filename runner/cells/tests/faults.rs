@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -383,23 +382,7 @@ fn runner_without_room() {
 
 #[test]
 fn a_host_without_room_is_told_and_others_go_on() {
-    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
-    let this = std::env::current_exe().unwrap();
-    let cell = this
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("examples/test-cell");
-    for (from, to) in [(this, "deps/tests"), (cell, "examples/test-cell")] {
-        let to = folder.path().join(to);
-        fs::create_dir_all(to.parent().unwrap()).unwrap();
-        fs::copy(from, &to).unwrap();
-        for path in [folder.path(), to.parent().unwrap(), &to] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-        }
-    }
-    let tests = folder.path().join("deps/tests");
+    let (_folder, tests) = common::for_everybody();
     let mut command = match nix::unistd::geteuid().is_root() {
         true => {
             let mut command = Command::new("setpriv");

@@ -1,18 +1,23 @@
 //! The arbiter of a host as a service: who does not speak its language, floods it, or hands in what is not theirs.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+mod common;
+
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use common::{Spinner, until};
 use hotcell_cells::cores::arbiter::{EndedBy, GiveCores as _};
 use hotcell_cells::cores::duties::Duties;
+use hotcell_cells::cores::isolation;
 use hotcell_cells::cores::schedule::{Doing, Request};
 use hotcell_cells::cores::service::client::{ClientError, Connection, HostArbiter};
 use hotcell_cells::cores::service::policy::{HostUser, Quota};
@@ -21,7 +26,7 @@ use hotcell_cells::cores::service::{By, Deed, Record, server};
 use hotcell_cells::cores::topology::Topology;
 use hotcell_cells::stop::StopSignal;
 use hotcell_schema::manifest::Cores;
-use hotcell_schema::manifest::later::OnSmallHost;
+use hotcell_schema::manifest::later::{Isolation, OnSmallHost};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, socket};
 
 /// What was written down.
@@ -49,10 +54,15 @@ struct Service {
 
 impl Service {
     fn start(quota: Quota) -> Self {
+        Self::isolated(quota, Isolation::Affinity)
+    }
+
+    fn isolated(quota: Quota, isolation: Isolation) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         let topology = Topology::of_this_host().unwrap();
         let wanted = Cores {
+            isolation: Some(isolation),
             on_small_host: Some(OnSmallHost::Share),
             ..Cores::default()
         };
@@ -69,13 +79,16 @@ impl Service {
         ]);
         let deeds = Deeds::default();
         let stop = StopSignal::new().unwrap();
+        let socket = folder.path().join("socket");
+        let isolation = isolation::Isolation::reach_for_host(&socket, &duties, &topology).unwrap();
         let host = server::Host {
+            isolation,
             duties,
             topology,
             cells: NonZeroUsize::new(100).unwrap(),
             users,
             fallbacks: Vec::new(),
-            socket: folder.path().join("socket"),
+            socket,
             kept: folder.path().join("kept.json"),
             record: Box::new(Notes(Arc::clone(&deeds))),
         };
@@ -110,40 +123,6 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.stop.request();
         self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-/// A process that computes until it is killed.
-struct Spinner(Child);
-
-impl Spinner {
-    fn new() -> Self {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", "while :; do :; done"]).stdin(Stdio::null());
-        Self(command.spawn().unwrap())
-    }
-
-    fn pid(&self) -> i32 {
-        i32::try_from(self.0.id()).unwrap()
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.0.try_wait().unwrap().is_some()
-    }
-}
-
-impl Drop for Spinner {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -285,6 +264,84 @@ fn a_cell_ends_with_its_connection_and_a_process_is_one_cell_only() {
         service.connect().cells().unwrap().is_empty()
     });
     assert!(service.connect().locks().unwrap().holders().is_empty());
+}
+
+#[test]
+fn cells_are_in_groups_that_are_the_hosts_and_end_where_they_have_too_much() {
+    let service = Service::start(Quota::default());
+    let arbiter = service.arbiter();
+    let greedy = Spinner::shell("read go; x=x; while :; do x=$x$x; done");
+    let groups = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let before = groups(greedy.pid());
+    let request = Request {
+        memory: 64 << 20,
+        ..Request::of(0)
+    };
+    let claim = arbiter.admit(request, greedy.pid(), "greedy").unwrap();
+    let name = format!("-cell-{}-", greedy.pid());
+    let welcome = service.connect();
+    let fallbacks = &welcome.welcome().fallbacks;
+    if fallbacks.iter().any(|told| told.starts_with("no control groups")) {
+        eprintln!("skipped: {fallbacks:?}");
+        return;
+    }
+    let within = groups(greedy.pid());
+    assert!(!before.contains(&name) && within.contains(&name), "{within}");
+    writeln!(greedy.0.stdin.as_ref().unwrap(), "go").unwrap();
+    let mut why = None;
+    until("it is ended", || {
+        why = claim.ended_by();
+        why.is_some()
+    });
+    let EndedBy::Order(why) = why.unwrap() else {
+        panic!("a fault of the host");
+    };
+    assert!(why.contains("more memory than it had asked for"), "{why}");
+    drop(claim);
+    // Its groups go with it.
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let points: Vec<&str> = mounts
+        .lines()
+        .filter(|line| line.contains(" - cgroup"))
+        .filter_map(|line| line.split(' ').nth(4))
+        .collect();
+    let paths: Vec<String> = within
+        .lines()
+        .filter_map(|line| line.splitn(3, ':').nth(2))
+        .filter(|path| path.contains(&name))
+        .flat_map(|path| points.iter().map(move |point| format!("{point}{path}")))
+        .collect();
+    assert!(!paths.is_empty());
+    until("its groups are gone", || {
+        !paths.iter().any(|path| Path::new(path).exists())
+    });
+}
+
+#[test]
+fn who_lets_a_cell_run_out_of_turn_loses_it() {
+    let service = Service::start(Quota::default());
+    let arbiter = service.arbiter();
+    let mut cheat = Spinner::new();
+    let claim = arbiter.admit(Request::of(0), cheat.pid(), "cheat").unwrap();
+    let honest = Spinner::new();
+    let other = arbiter.admit(Request::of(0), honest.pid(), "honest").unwrap();
+    let mut admin = service.connect();
+    let cell = Which::Process(cheat.pid().unsigned_abs());
+    admin.act(Act::Pause(cell), None).unwrap();
+    until("it is ended", || {
+        // Its own user may do this at any time.
+        let pid = nix::unistd::Pid::from_raw(cheat.pid());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT);
+        cheat.has_ended()
+    });
+    let Some(EndedBy::Order(why)) = claim.ended_by() else {
+        panic!("nobody ended it");
+    };
+    assert!(why.contains("without its turn"), "{why}");
+    let told = |deed: &Deed| matches!(deed, Deed::Killed(which, 1) if *which == cell);
+    assert!(service.deeds.lock().unwrap().iter().any(told));
+    assert!(service.connect().welcome().checks.strays > 0);
+    assert_eq!(other.ended_by(), None, "who waits for its turn is not ended");
 }
 
 #[test]

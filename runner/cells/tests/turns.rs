@@ -7,10 +7,10 @@ mod common;
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::{Spinner, until};
 use hotcell_cells::contract::Limit;
 use hotcell_cells::cores::Seat;
 use hotcell_cells::cores::arbiter::{AdmitError, Arbiter, GiveCores, Turn};
@@ -52,60 +52,6 @@ fn arbiter(pool: CoreSet, slice_ms: u64) -> Arc<Arbiter> {
         users: BTreeMap::new(),
     };
     Arc::new(Arbiter::start(rules, topology(), None).unwrap())
-}
-
-/// A process that computes until it is killed.
-struct Spinner(Child);
-
-impl Spinner {
-    fn new() -> Self {
-        let child = Command::new("/bin/sh")
-            .args(["-c", "while :; do :; done"])
-            .stdin(Stdio::null())
-            .spawn();
-        Self(child.unwrap())
-    }
-
-    fn pid(&self) -> i32 {
-        i32::try_from(self.0.id()).unwrap()
-    }
-
-    /// Fields of `/proc/<pid>/stat` from the state on (`proc(5)`, field 3).
-    fn stat(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        let (_, rest) = text.rsplit_once(") ").unwrap();
-        rest.split(' ').map(str::to_owned).collect()
-    }
-
-    /// CPU time in hundredths of a second.
-    fn ticks(&self) -> u64 {
-        let stat = self.stat();
-        stat[11].parse::<u64>().unwrap() + stat[12].parse::<u64>().unwrap()
-    }
-
-    fn cpus(&self) -> String {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-        line.unwrap().trim().to_owned()
-    }
-}
-
-impl Drop for Spinner {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Waits until something holds; the deadline is far beyond what it takes.
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 /// No two turns on one core at once.

@@ -18,7 +18,7 @@ use hotcell_cells::supervise::Sandbox;
 use hotcell_plan::Plan;
 use hotcell_run::Cores;
 use hotcell_schema::cores::CoreSet;
-use hotcell_schema::manifest::later::{OnSmallHost, RealTime};
+use hotcell_schema::manifest::later::OnSmallHost;
 
 use crate::exit::Failure;
 use crate::{host, quota};
@@ -115,7 +115,8 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
             let alone = pool.fold(CoreSet::default(), |all, core| all.or(&topology.usable(core)));
             let arbiter = Arbiter::start(rules, topology, Some(control.clone())).map_err(refused)?;
             let arbiter = Arc::new(arbiter);
-            fallbacks.extend(real_time(&arbiter, duties.real_time)?);
+            let real_time = arbiter.make_real_time(duties.real_time);
+            fallbacks.extend(real_time.map_err(|error| Failure::host(error.to_string()))?);
             let watched = Arc::clone(&arbiter);
             verifier = Some(Verifier::start(move || watched.watched(), alone, control).map_err(refused)?);
             arbiter
@@ -145,22 +146,4 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
         },
         isolation,
     }))
-}
-
-/// Makes an arbiter's thread real-time, as far as it is wanted and may be; says what holds instead.
-fn real_time(arbiter: &Arbiter, wanted: RealTime) -> Result<Option<String>, Failure> {
-    if wanted == RealTime::Off {
-        return Ok(None);
-    }
-    let Err(error) = arbiter.make_real_time() else {
-        return Ok(None);
-    };
-    let title = format!("the arbiter cannot be real-time ({error})");
-    match wanted {
-        RealTime::Require => Err(Failure::host(title).help(
-            "it needs CAP_SYS_NICE, and in a control group of version 1 with `cpu` some `cpu.rt_runtime_us`; \
-             or say `cores.real-time = \"try\"`",
-        )),
-        _ => Ok(Some(format!("{title}: busy cores for control may delay turns"))),
-    }
 }

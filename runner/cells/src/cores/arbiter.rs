@@ -3,7 +3,7 @@
 //! One thread decides and acts. A cell hands itself in when it is ready to begin ([`Arbiter::admit`]): it stands still from
 //! then on, but when it is its turn. Its [`Place`] ends its claim when it is dropped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hotcell_schema::cores::CoreSet;
+use hotcell_schema::manifest::later::RealTime;
 use serde::{Deserialize, Serialize};
 
 pub use super::history::Turn;
@@ -23,10 +24,12 @@ use super::process::{Process, Still, bind_this_thread};
 use super::real_time_unsafe::make_real_time;
 use super::schedule::{Action, CellId, Doing, Nanos, Refusal, Request, Rules, Schedule};
 use super::topology::Topology;
-use super::verify::Watched;
+use super::verify::{Should, Watched};
 
 /// How often is looked whether those who have cores are still there.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long a process may take to end, once nobody wants it any longer, without being taken for a stranger in the pool: 1 s.
+const DYING: Nanos = 1_000_000_000;
 /// Longest name of a cell in characters.
 pub(super) const MOST_NAME: usize = 200;
 
@@ -88,6 +91,14 @@ pub enum AdmitError {
     },
 }
 
+/// The arbiter is to be real-time, and may not be.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the arbiter cannot be real-time ({0}): it needs CAP_SYS_NICE, and in a control group of version 1 with `cpu` some \
+     `cpu.rt_runtime_us`; or say `cores.real-time = \"try\"`"
+)]
+pub struct NotRealTime(io::Error);
+
 /// What one cell is doing, for those who look.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -141,6 +152,8 @@ struct State {
     cells: BTreeMap<CellId, Held>,
     next: u64,
     history: History,
+    /// Processes of cells that have left, and when: they may yet be ending.
+    leaving: VecDeque<(Holder, Nanos)>,
     closing: bool,
 }
 
@@ -184,6 +197,7 @@ impl Arbiter {
                 cells: BTreeMap::new(),
                 next: 0,
                 history: History::default(),
+                leaving: VecDeque::new(),
                 closing: false,
             }),
             changed: Condvar::new(),
@@ -314,27 +328,43 @@ impl Arbiter {
     /// Which process is where by now, for whoever checks that it is ([`super::verify`]).
     pub fn watched(&self) -> Vec<Watched> {
         let state = self.shared.lock();
-        let there = state
-            .cells
-            .iter()
-            .filter(|(cell, _)| state.schedule.doing(**cell).is_some());
-        let watched = there.map(|(_, held)| Watched {
-            pid: i32::try_from(held.process.holder().pid()).unwrap_or(i32::MAX),
-            turn: held
-                .turn
-                .as_ref()
-                .map(|turn| (turn.from, state.processors(&turn.cores))),
+        let there = state.cells.iter().map(|(cell, held)| {
+            let should = match &held.turn {
+                _ if held.ended_by.is_some() || state.schedule.doing(*cell).is_none() => Should::End,
+                Some(turn) => Should::Run {
+                    from: turn.from,
+                    on: state.processors(&turn.cores),
+                },
+                None => Should::Wait,
+            };
+            (held.process.holder(), should)
+        });
+        let leaving = state.leaving.iter().map(|(process, _)| (*process, Should::End));
+        let watched = there.chain(leaving).map(|(process, should)| Watched {
+            pid: i32::try_from(process.pid()).unwrap_or(i32::MAX),
+            should,
         });
         watched.collect()
     }
 
-    /// Lets the arbiter's own thread run before all that is not real-time ([`super::real_time_unsafe`]).
+    /// Lets the arbiter's own thread run before all that is not real-time ([`super::real_time_unsafe`]), as far as it is wanted
+    /// and may be. Gives what holds instead.
     ///
     /// # Errors
     ///
-    /// If this process may not.
-    pub fn make_real_time(&self) -> io::Result<()> {
-        self.thread.as_ref().map_or(Ok(()), make_real_time)
+    /// If it is required, and this process may not.
+    pub fn make_real_time(&self, wanted: RealTime) -> Result<Option<String>, NotRealTime> {
+        let made = match (wanted, &self.thread) {
+            (RealTime::Off, _) | (_, None) => Ok(()),
+            (RealTime::Try | RealTime::Require, Some(thread)) => make_real_time(thread),
+        };
+        match made {
+            Ok(()) => Ok(None),
+            Err(error) if wanted == RealTime::Require => Err(NotRealTime(error)),
+            Err(error) => Ok(Some(format!(
+                "the arbiter cannot be real-time ({error}): busy cores for control may delay turns"
+            ))),
+        }
     }
 
     /// The locks of the cores, as everybody may see them.
@@ -438,6 +468,10 @@ impl Drop for Place {
             }
             // Whoever waits for its end must not wait for one that stands still.
             let _ = held.process.kill();
+            state
+                .leaving
+                .retain(|(_, left)| now.saturating_sub(*left) < DYING);
+            state.leaving.push_back((held.process.holder(), now));
         }
         state.schedule.gone(self.cell);
         drop(state);

@@ -47,9 +47,7 @@ impl Groups {
     pub(crate) fn find() -> Result<Self, String> {
         let candidate = Self::candidate()?;
         clear_abandoned();
-        if let Self::Unified(path) = &candidate {
-            enable_controllers(path)?;
-        }
+        candidate.prepare()?;
         // Whether it works is found by doing it.
         let trial = candidate.make(1 << 30, 16).map_err(|error| error.to_string())?;
         trial.entrances().map_err(|error| error.to_string())?;
@@ -87,6 +85,23 @@ impl Groups {
         })
     }
 
+    /// Makes ready for groups with limits.
+    pub(super) fn prepare(&self) -> Result<(), String> {
+        match self {
+            Self::Unified(path) => enable_controllers(path),
+            Self::Split { .. } => Ok(()),
+        }
+    }
+
+    /// The folders that hold the groups.
+    pub(super) fn parents(&self) -> impl Iterator<Item = &Path> {
+        let (first, second) = match self {
+            Self::Unified(path) => (path, None),
+            Self::Split { memory, pids } => (memory, pids.as_ref()),
+        };
+        std::iter::once(first).chain(second).map(PathBuf::as_path)
+    }
+
     /// Names of the layers that groups made here give.
     pub(crate) fn layers(&self) -> Vec<String> {
         match self {
@@ -101,11 +116,16 @@ impl Groups {
     pub(crate) fn make(&self, memory_bytes: u64, tasks: u64) -> io::Result<Group> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let name = owner::name(NUMBER.fetch_add(1, Ordering::Relaxed));
+        self.make_named(&name, memory_bytes, tasks)
+    }
+
+    /// The same with a name. One that is there already is taken over.
+    pub(super) fn make_named(&self, name: &str, memory_bytes: u64, tasks: u64) -> io::Result<Group> {
         let memory_bytes = memory_bytes.to_string();
         match self {
             Self::Unified(parent) => {
-                let path = parent.join(&name);
-                fs::create_dir(&path)?;
+                let path = parent.join(name);
+                make_folder(&path)?;
                 let group = Group {
                     memory: path.clone(),
                     pids: None,
@@ -118,8 +138,8 @@ impl Groups {
                 Ok(group)
             }
             Self::Split { memory, pids } => {
-                let path = memory.join(&name);
-                fs::create_dir(&path)?;
+                let path = memory.join(name);
+                make_folder(&path)?;
                 let mut group = Group {
                     memory: path.clone(),
                     pids: None,
@@ -128,8 +148,8 @@ impl Groups {
                 fs::write(path.join("memory.limit_in_bytes"), &memory_bytes)?;
                 let _ = fs::write(path.join("memory.memsw.limit_in_bytes"), &memory_bytes);
                 if let Some(pids) = pids {
-                    let path = pids.join(&name);
-                    fs::create_dir(&path)?;
+                    let path = pids.join(name);
+                    make_folder(&path)?;
                     group.pids = Some(path.clone());
                     fs::write(path.join("pids.max"), tasks.to_string())?;
                 }
@@ -178,6 +198,13 @@ fn clear_abandoned_in(parent: &Path, owners: &Owners) -> BTreeSet<OsString> {
         }
     }
     cleared
+}
+
+fn make_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
 }
 
 /// Ends what is in a group, and removes it; `false`: something in it does not end.
@@ -280,6 +307,12 @@ impl Group {
                     .into())
             })
             .collect()
+    }
+
+    /// Moves a process into the group.
+    pub(super) fn take_in(&self, process: &str) -> io::Result<()> {
+        let mut folders = [Some(&self.memory), self.pids.as_ref()].into_iter().flatten();
+        folders.try_for_each(|path| fs::write(path.join("cgroup.procs"), process))
     }
 
     /// Whether it is a group of cgroup v2.

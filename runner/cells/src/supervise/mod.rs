@@ -6,6 +6,7 @@
 
 mod blob;
 mod cgroup;
+mod enclosure;
 mod owner;
 mod spawn_unsafe;
 
@@ -25,7 +26,8 @@ use nix::unistd::{Pid, geteuid, pipe2};
 pub use blob::{Area, SealedBlob};
 use cgroup::Groups;
 pub(crate) use cgroup::{Group, clear_abandoned as clear_groups, own_folder as cgroup_folder};
-pub(crate) use owner::{HOUSE, POOL, name as group_name};
+pub use enclosure::{Enclosure, Enclosures};
+pub(crate) use owner::{HOUSE, POOL, name as group_name, of_host};
 use spawn_unsafe::{Birth, Reaped};
 
 /// Parts of making a process that other processes than cells are made of too.

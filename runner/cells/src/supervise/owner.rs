@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::fs;
 use std::path::Path;
+use std::str::FromStr;
 
 use crate::cores::locks::{Holder, Processes};
 
@@ -11,6 +12,33 @@ const PREFIX: &str = "hotcell-";
 pub(crate) const POOL: &str = "pool";
 /// And of the group for what serves it.
 pub(crate) const HOUSE: &str = "house";
+
+/// How the names of all groups begin that the arbiter of a host makes: no runner's.
+pub(crate) const OF_HOST: &str = "arbiter";
+/// The own part of the name of the group of one of its cells.
+const CELL: &str = "cell";
+
+/// How the names of the groups begin that the arbiter of a host makes which serves at a place: `place` is a word.
+pub(crate) fn of_host(place: &str) -> String {
+    format!("{PREFIX}{OF_HOST}-{place}-")
+}
+
+/// The name of its group for a cell's process.
+pub(super) fn of_cell(of_host: &str, cell: Holder) -> String {
+    let namespace = namespace().unwrap_or_default();
+    format!("{of_host}{CELL}-{}-{}.{namespace}", cell.pid(), cell.started())
+}
+
+/// The pid namespace of this process.
+fn namespace() -> Option<u64> {
+    let link = fs::read_link("/proc/self/ns/pid").ok()?;
+    // namespaces(7): `pid:[4026531836]`.
+    link.to_str()?
+        .strip_prefix("pid:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
+}
 
 /// The name of this process's group with this own part: a number, [`POOL`] or [`HOUSE`].
 pub(crate) fn name(own: impl Display) -> String {
@@ -30,12 +58,9 @@ pub(super) struct Owners {
 impl Owners {
     /// Those of this host; `None` where `/proc` does not show them.
     pub(super) fn of_this_host() -> Option<Self> {
-        let link = fs::read_link("/proc/self/ns/pid").ok()?;
-        // namespaces(7): `pid:[4026531836]`.
-        let number = link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?;
         Some(Self {
             processes: Processes::open(Path::new("/proc")).ok()?,
-            namespace: number.parse().ok()?,
+            namespace: namespace()?,
         })
     }
 
@@ -56,27 +81,31 @@ impl Owners {
             return false;
         };
         let parts: Vec<&str> = rest.split('-').collect();
-        let number = |text: &str| text.parse::<u64>().ok();
-        let pid = |text: &str| text.parse::<u32>().ok();
-        let is_own = |text: &str| [POOL, HOUSE].contains(&text) || number(text).is_some();
+        let is_own = |text: &str| [POOL, HOUSE].contains(&text) || number::<u64>(text).is_some();
+        let is_gone = |pid: &str, started: &str| {
+            let Some((started, namespace)) = started.split_once('.') else {
+                return false;
+            };
+            let known = number(pid).zip(number(started));
+            let holder = known.and_then(|(pid, started)| Holder::new(pid, started));
+            number(namespace) == Some(self.namespace)
+                && holder.is_some_and(|holder| matches!(self.processes.lives(holder), Ok(false)))
+        };
         match parts.as_slice() {
-            [runner, started, own] if is_own(own) => {
-                let Some((started, namespace)) = started.split_once('.') else {
-                    return false;
-                };
-                let holder = pid(runner)
-                    .zip(number(started))
-                    .and_then(|(pid, started)| Holder::new(pid, started));
-                number(namespace) == Some(self.namespace)
-                    && holder.is_some_and(|holder| matches!(self.processes.lives(holder), Ok(false)))
-            }
+            // What a cell had whose process is gone.
+            [OF_HOST, _, CELL, pid, started] => is_gone(pid, started),
+            [runner, started, own] if is_own(own) => is_gone(runner, started),
             // Of versions before this was in the name.
             [runner, own] if is_own(own) => {
-                pid(runner).is_some_and(|pid| matches!(self.processes.find(pid), Ok(None)))
+                number(runner).is_some_and(|pid| matches!(self.processes.find(pid), Ok(None)))
             }
             _ => false,
         }
     }
+}
+
+fn number<N: FromStr>(text: &str) -> Option<N> {
+    text.parse().ok()
 }
 
 fn plain_name(own: &impl Display) -> String {
@@ -106,6 +135,10 @@ mod tests {
         assert!(!owners.is_abandoned(&plain_name(&0)));
         // The greatest number that a process can have is far below this (proc(5), pid_max).
         assert!(owners.is_abandoned("hotcell-2147483646-0"));
+        let this = owners.processes.find(pid).unwrap().unwrap();
+        let gone = Holder::new(pid, this.started() + 1).unwrap();
+        assert!(!owners.is_abandoned(&of_cell(&of_host("0a"), this)));
+        assert!(owners.is_abandoned(&of_cell(&of_host("0a"), gone)));
         for other in [
             "",
             "hotcell-",
@@ -115,6 +148,8 @@ mod tests {
             "other-2147483646-0",
             "hotcell-2147483646-x",
             "hotcell-2147483646-0-1",
+            "hotcell-arbiter-0a-pool",
+            "hotcell-arbiter-0a-cell-2147483646-1.2",
         ] {
             assert!(!owners.is_abandoned(other), "{other}");
         }

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, dead_code, reason = "each test file uses a part")]
 
+use std::fs::Permissions;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use hotcell_cells::contract::Usage;
 use hotcell_cells::intake::{Bounds, Sink};
@@ -42,12 +46,14 @@ impl Sink for Kept {
     }
 }
 
+/// target/<profile>/deps/<this test> -> target/<profile>/examples/test-cell
+fn built() -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    this.ancestors().nth(2).unwrap().join("examples/test-cell")
+}
+
 pub(crate) fn executable() -> Executable {
-    // target/<profile>/deps/<this test> -> target/<profile>/examples/test-cell
-    let mut path: PathBuf = std::env::current_exe().unwrap();
-    path.pop();
-    path.pop();
-    path.push("examples/test-cell");
+    let path = built();
     Executable::open(&path)
         .unwrap_or_else(|error| panic!("{}: {error}; `cargo test` builds it", path.display()))
 }
@@ -126,4 +132,80 @@ pub(crate) fn run(what: &str) -> (Ending, Kept, Usage) {
         ..HostLimits::default()
     };
     run_with(what, limits, Bounds::default())
+}
+
+/// A process that computes until it is killed.
+pub(crate) struct Spinner(pub(crate) Child);
+
+impl Spinner {
+    pub(crate) fn new() -> Self {
+        Self::shell("while :; do :; done")
+    }
+
+    /// One that does what a shell is told; its input can be written to.
+    pub(crate) fn shell(script: &str) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        Self(shell.args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap())
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.0.id()).unwrap()
+    }
+
+    /// Fields of `/proc/<pid>/stat` from the state on (`proc(5)`, field 3).
+    pub(crate) fn stat(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let (_, rest) = text.rsplit_once(") ").unwrap();
+        rest.split(' ').map(str::to_owned).collect()
+    }
+
+    /// CPU time in hundredths of a second.
+    pub(crate) fn ticks(&self) -> u64 {
+        let stat = self.stat();
+        stat[11].parse::<u64>().unwrap() + stat[12].parse::<u64>().unwrap()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+
+    /// The processors that it may run on.
+    pub(crate) fn cpus(&self) -> String {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        line.unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until something holds; the deadline is far beyond what it takes.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// This test's executable and the test cell, copied to where every user may run them: the folder, and the copy of the first.
+pub(crate) fn for_everybody() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let (this, tests) = (std::env::current_exe().unwrap(), folder.path().join("deps/tests"));
+    let cell = folder.path().join("examples/test-cell");
+    for (from, to) in [(this, &tests), (built(), &cell)] {
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+        for path in [folder.path(), to.parent().unwrap(), to] {
+            std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+    (folder, tests)
 }

@@ -13,6 +13,7 @@ use hotcell_cells::cores::topology::Topology;
 use hotcell_plan::load;
 use hotcell_schema::cores::CoreSet;
 use hotcell_schema::manifest::Time;
+use hotcell_schema::report::CoreChecks;
 use serde_json::json;
 
 use crate::args::{CoresArgs, CoresCommand, Global};
@@ -83,6 +84,7 @@ struct Held {
     locks: LockView,
     duties: Duties,
     reclaimed: CoreSet,
+    checks: CoreChecks,
 }
 
 impl Held {
@@ -93,6 +95,7 @@ impl Held {
             locks: arbiter.locks().map_err(host::refused)?,
             duties: arbiter.welcome().duties.clone(),
             reclaimed: arbiter.welcome().reclaimed.clone(),
+            checks: arbiter.welcome().checks.clone(),
         })
     }
 
@@ -128,7 +131,11 @@ fn as_json(topology: &Topology, duties: Option<&Duties>, held: Option<&Held>) ->
         }
         one
     });
-    json!({"format": "hotcell-cores", "version": 1, "cores": cores.collect::<Vec<_>>()})
+    let cores: Vec<_> = cores.collect();
+    match held {
+        Some(held) => json!({"format": "hotcell-cores", "version": 1, "cores": cores, "checks": held.checks}),
+        None => json!({"format": "hotcell-cores", "version": 1, "cores": cores}),
+    }
 }
 
 fn table(topology: &Topology, duties: Option<&Duties>, held: Option<&Held>) -> Vec<String> {
@@ -185,6 +192,20 @@ fn table(topology: &Topology, duties: Option<&Duties>, held: Option<&Held>) -> V
                 waits.count(),
                 Time(duties.slice.get())
             ));
+        }
+    }
+    if let Some(Held { checks, .. }) = held {
+        lines.push(format!(
+            "looked {} times: {} threads of cells astray, {} foreign threads on the pool's cores",
+            checks.looks, checks.strays, checks.foreign
+        ));
+        for (what, names) in [
+            ("astray", &checks.stray_threads),
+            ("foreign", &checks.foreign_names),
+        ] {
+            if !names.is_empty() {
+                lines.push(format!("{what}: {}", ui::plain(&names.join(", "))));
+            }
         }
     }
     lines

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use hotcell_cells::cores::duties::Duties;
+use hotcell_cells::cores::isolation::Isolation;
 use hotcell_cells::cores::service::policy::{HostUser, Quota};
 use hotcell_cells::cores::service::wire::Which;
 use hotcell_cells::cores::service::{By, Deed, Exceeded, Record, SOCKET, server};
@@ -13,7 +14,7 @@ use hotcell_cells::cores::topology::Topology;
 use hotcell_cells::stop::StopSignal;
 use hotcell_plan::load;
 use hotcell_schema::digest::Digest;
-use hotcell_schema::manifest::{Cores, Kind, Manifest, later};
+use hotcell_schema::manifest::{Kind, Manifest, later};
 use hotcell_store::audit::{self, Act, Audit};
 
 use crate::args::{ArbiterArgs, Global, HostArgs, HostCommand};
@@ -57,12 +58,16 @@ fn arbiter(args: &ArbiterArgs, global: &Global) -> Result<Exit, Failure> {
     })?;
     let stop = StopSignal::new()?;
     session::listen(&stop)?;
-    let fallbacks = fallbacks(&wanted, &duties);
+    let isolation = Isolation::reach_for_host(&socket, &duties, &topology);
+    let isolation = isolation.map_err(|error| Failure::host(error.to_string()))?;
+    let small = "a small host: cores have several duties";
+    let fallbacks = duties.shared.then(|| small.to_owned()).into_iter().collect();
     let said = format!(
-        "serving {} of {} on core {} in turns; listening at {}",
+        "serving {} of {} on core {} (isolation: {}) in turns; listening at {}",
         ui::count(manifest.users.len(), "user"),
         args.manifest.display(),
         duties.pool,
+        isolation.level(),
         socket.display()
     );
     let host = server::Host {
@@ -70,6 +75,7 @@ fn arbiter(args: &ArbiterArgs, global: &Global) -> Result<Exit, Failure> {
         topology,
         cells: CELLS,
         users: users(&manifest),
+        isolation,
         fallbacks,
         socket,
         kept: args.kept.join("arbiter.json"),
@@ -146,24 +152,6 @@ fn users(manifest: &Manifest) -> BTreeMap<u32, HostUser> {
         (user.uid, user_of_host)
     });
     users.collect()
-}
-
-/// What runs must be told of the cores.
-fn fallbacks(wanted: &Cores, duties: &Duties) -> Vec<String> {
-    let asked = match wanted.isolation {
-        Some(later::Isolation::Cpuset) => Some("cpuset"),
-        Some(later::Isolation::Isolated) => Some("isolated"),
-        Some(later::Isolation::Affinity) | None => None,
-    };
-    let isolation = asked.map(|asked| {
-        format!(
-            "the host's manifest asks for isolation by `{asked}`, and its arbiter binds cells by affinity"
-        )
-    });
-    let small = duties
-        .shared
-        .then(|| "a small host: cores have several duties".to_owned());
-    isolation.into_iter().chain(small).collect()
 }
 
 /// The audit journal of a host.

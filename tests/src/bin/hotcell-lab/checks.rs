@@ -2,22 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use hotcell_cells::cores::arbiter::{Arbiter, GiveCores as _};
 use hotcell_cells::cores::schedule::{Hold, Request, Rules};
 use hotcell_cells::cores::topology::Topology;
-use hotcell_tests::{Lab, Run};
+use hotcell_tests::{Lab, Run, Spinner};
 use serde_json::{Value, json};
 
 use crate::Machine;
 use crate::sampler::{Sampler, Who};
 
+/// The machine's only shell.
+const SHELL: [&str; 2] = ["/bin/busybox", "sh"];
 /// Where the pool is in every check.
 const POOL: [u32; 2] = [2, 3];
 
@@ -59,7 +62,7 @@ pub(crate) fn isolated(machine: Machine) -> String {
 
 pub(crate) fn turns(machine: Machine) -> String {
     // Other work, more than there are cores: the kernel would put it on every one.
-    let spinners: Vec<Spinner> = (0..6).map(|_| Spinner::new()).collect();
+    let spinners: Vec<Spinner> = (0..6).map(|_| Spinner::start(&SHELL)).collect();
     let lab = lab(asked(machine), 3);
     let sampler = Sampler::start();
     let run = lab.run("turns.yaml", &["-j", "3", "--progress", "none"]);
@@ -116,14 +119,33 @@ pub(crate) fn turns(machine: Machine) -> String {
     format!("{}seen from outside: {}", facts(&run), seen.join(", "))
 }
 
-pub(crate) fn users(_: Machine) -> String {
-    let labs = [(1500, lab(None, 1)), (1501, lab(None, 1))];
+/// The manifest of a host, where `hotcell host arbiter` looks for it.
+const HOST: &str = "/etc/hotcell/host.toml";
+
+pub(crate) fn users(machine: Machine) -> String {
+    fs::create_dir_all("/etc/hotcell").unwrap();
+    let isolation = asked(machine).unwrap();
+    let host = format!(
+        "hotcell = 1\nkind = \"host\"\n[cores]\ncontrol = 0\nchores = 1\npool = \"2-3\"\nisolation = \"{isolation}\"\n\
+         [users.one]\nrole = \"user\"\nuid = 1500\n[users.two]\nrole = \"user\"\nuid = 1501\n\
+         [users.two.quota]\ncells = 2\nmemory = \"1TiB\"\n"
+    );
+    fs::write(HOST, host).unwrap();
+    // What is in the machine for nothing else: one who has a core alone, and one who shares the other with himself.
+    let labs = [(1500, lab_of(None, 1, true)), (1501, lab(None, 2))];
+    let root = Lab::new();
+    let mut arbiter = root.command(["host", "arbiter"]);
+    let mut arbiter = arbiter.stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(arbiter.stderr.take().unwrap());
+    let mut told = String::new();
+    stderr.read_line(&mut told).unwrap();
+    assert!(told.contains(&format!("isolation: {isolation}")), "{told}");
     let sampler = Sampler::start();
     let runs: Vec<Child> = labs
         .iter()
         .map(|(user, lab)| {
             give(&lab.path("."), *user);
-            let mut run = lab.command(["run", "turns.yaml", "-j", "1", "--progress", "none"]);
+            let mut run = lab.command(["run", "turns.yaml", "-j", "2", "--progress", "none"]);
             let log = fs::File::create(lab.path("log")).unwrap();
             run.uid(*user)
                 .gid(*user)
@@ -137,12 +159,39 @@ pub(crate) fn users(_: Machine) -> String {
         assert!(run.wait().unwrap().success(), "{}", log());
     }
     let seen = sampler.end();
-    let [first, second] = [labs[0].1.latest(), labs[1].1.latest()];
-    first.assert_same_result(&second, "for another user");
+    let (cores, _) = root.expect(0, ["cores", "--json"]);
+    arbiter.kill().unwrap();
+    arbiter.wait().unwrap();
+    fs::remove_file(HOST).unwrap();
+    let cores: Value = serde_json::from_str(&cores).unwrap();
+    assert_eq!(cores["checks"]["strays"], 0, "{cores}");
+    assert!(cores["checks"]["looks"].as_u64() > Some(0), "{cores}");
+    let runs = [labs[0].1.latest(), labs[1].1.latest()];
+    for run in &runs {
+        assert!(run.all_ok());
+        let alone = |text: &String| text.starts_with("no arbiter on this host");
+        assert!(
+            !run.facts.fallbacks.iter().any(alone),
+            "{:?}",
+            run.facts.fallbacks
+        );
+    }
+    // The same guest gave both the same.
+    let of_first = &runs[0].report.instances[0];
+    let same = runs[1]
+        .report
+        .instances
+        .iter()
+        .find(|other| other.axes == of_first.axes);
+    assert_eq!(same.map(|same| &same.outputs), Some(&of_first.outputs));
     for processor in [0, 1] {
         assert_eq!(seen.get(&(Who::Cell, processor)), None, "{seen:?}");
     }
-    format!("{}{}", facts(&first), facts(&second))
+    for processor in POOL {
+        assert!(seen.contains_key(&(Who::Cell, processor)), "{seen:?}");
+        assert_eq!(seen.get(&(Who::Serves, processor)), None, "{seen:?}");
+    }
+    format!("{told}{}{}{}", facts(&runs[0]), facts(&runs[1]), cores["checks"])
 }
 
 pub(crate) fn exclusive(_: Machine) -> String {
@@ -163,7 +212,7 @@ pub(crate) fn exclusive(_: Machine) -> String {
     let cells: Vec<_> = requests
         .into_iter()
         .map(|request| {
-            let spinner = Spinner::new();
+            let spinner = Spinner::start(&SHELL);
             let place = arbiter.admit(request, spinner.pid(), "spinner").unwrap();
             (place, spinner)
         })
@@ -217,6 +266,11 @@ fn asked(machine: Machine) -> Option<&'static str> {
 
 /// An experiment of so many cells that compute. `none`: without cores.
 fn lab(isolation: Option<&str>, cells: usize) -> Lab {
+    lab_of(isolation, cells, false)
+}
+
+/// The same. `exclusive`: each has a core to itself.
+fn lab_of(isolation: Option<&str>, cells: usize, exclusive: bool) -> Lab {
     let lab = Lab::new();
     fs::create_dir(lab.path("samples")).unwrap();
     fs::copy("/bin/busybox", lab.path("samples/busybox")).unwrap();
@@ -239,6 +293,9 @@ fn lab(isolation: Option<&str>, cells: usize) -> Lab {
             },
         },
     });
+    if exclusive {
+        manifest["stages"]["run"]["cores"] = json!({"exclusive": true});
+    }
     if isolation != Some("none") {
         manifest["cores"] = json!({"control": 0, "chores": 1, "pool": "2-3"});
         if let Some(isolation) = isolation {
@@ -286,29 +343,5 @@ fn give(path: &Path, user: u32) {
         for entry in fs::read_dir(path).unwrap() {
             give(&entry.unwrap().path(), user);
         }
-    }
-}
-
-/// A process that computes until it is dropped.
-struct Spinner(Child);
-
-impl Spinner {
-    fn new() -> Self {
-        let mut command = Command::new("/bin/busybox");
-        command
-            .args(["sh", "-c", "while :; do :; done"])
-            .stdin(Stdio::null());
-        Self(command.spawn().unwrap())
-    }
-
-    fn pid(&self) -> i32 {
-        i32::try_from(self.0.id()).unwrap()
-    }
-}
-
-impl Drop for Spinner {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use hotcell_schema::cores::CoreSet;
 
 use super::Parts;
-use crate::supervise::{HOUSE, POOL, Sandbox, cgroup_folder, clear_groups, group_name};
+use crate::supervise::{Sandbox, cgroup_folder, clear_groups};
 
 /// Where groups can be made.
 #[derive(Debug)]
@@ -131,10 +131,12 @@ impl Drop for Cpusets {
 }
 
 impl Folder {
-    fn make(parent: &Path, kind: &str) -> Result<Self, String> {
-        let path = parent.join(group_name(kind));
+    fn make(parent: &Path, name: &str) -> Result<Self, String> {
+        let path = parent.join(name);
         match fs::create_dir(&path) {
+            // That of a host's arbiter may be there yet, with its cells.
             Ok(()) => Ok(Self(path)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Self(path)),
             Err(error) => Err(format!("{}: {error}", path.display())),
         }
     }
@@ -152,13 +154,16 @@ impl Drop for Folder {
 
 fn split(own: &Path, parts: &Parts, fallbacks: &mut Vec<String>) -> Result<Cpusets, String> {
     let memory = fs::read_to_string(own.join("cpuset.mems")).map_err(|error| error.to_string())?;
-    let make = |kind: &str, cpus: &CoreSet| {
-        let folder = Folder::make(own, kind)?;
+    let make = |name: &str, cpus: &CoreSet| {
+        let folder = Folder::make(own, name)?;
         folder.write("cpuset.cpus", &cpus.to_string())?;
         folder.write("cpuset.mems", memory.trim())?;
         Ok::<_, String>(folder)
     };
-    let (pool, house) = (make(POOL, &parts.pool)?, make(HOUSE, &parts.house)?);
+    let (pool, house) = (
+        make(&parts.pool_name, &parts.pool)?,
+        make(&parts.house_name, &parts.house)?,
+    );
     if parts.alone {
         let alone = match parts.shared {
             true => Err("what serves shares them".to_owned()),
@@ -182,7 +187,7 @@ fn unified(parent: &Path, parts: &Parts, nested: bool) -> Result<Folder, String>
     if nested {
         enable(parent, &["memory", "pids"])?;
     }
-    let pool = Folder::make(parent, POOL)?;
+    let pool = Folder::make(parent, &parts.pool_name)?;
     pool.write("cpuset.cpus", &parts.pool.to_string())?;
     let effective = fs::read_to_string(pool.0.join("cpuset.cpus.effective")).unwrap_or_default();
     if effective.trim().parse() != Ok(parts.pool.clone()) {

@@ -12,13 +12,22 @@
 
 mod cpusets;
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
 use hotcell_schema::cores::CoreSet;
+use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::later::Isolation as Wanted;
 
 use super::duties::Duties;
 use super::topology::Topology;
-use crate::supervise::Sandbox;
+use crate::supervise::{Enclosures, HOUSE, POOL, Sandbox, group_name, of_host};
 use cpusets::{Cpusets, Hierarchy};
+
+/// How the names of the groups begin of the arbiter that listens there: the same for whoever serves there next.
+fn host_names(socket: &Path) -> String {
+    of_host(&Digest::of(socket.as_os_str().as_bytes()).short())
+}
 
 /// Why cores cannot be kept apart as a manifest asks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +80,28 @@ impl Isolation {
     ///
     /// If what is asked for cannot be had. Then nothing was changed.
     pub fn reach(duties: &Duties, topology: &Topology) -> Result<Self, IsolationError> {
+        Self::reach_named(|own| group_name(own), duties, topology)
+    }
+
+    /// The same for the arbiter of a host that listens at `socket`: what it makes outlasts it as long as cells are in it, and is
+    /// the next one's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Isolation::reach`].
+    pub fn reach_for_host(
+        socket: &Path,
+        duties: &Duties,
+        topology: &Topology,
+    ) -> Result<Self, IsolationError> {
+        Self::reach_named(|own| format!("{}{own}", host_names(socket)), duties, topology)
+    }
+
+    fn reach_named(
+        name: impl Fn(&str) -> String,
+        duties: &Duties,
+        topology: &Topology,
+    ) -> Result<Self, IsolationError> {
         Self::check(duties, topology)?;
         if duties.isolation == Some(Wanted::Affinity) {
             return Ok(Self::affinity());
@@ -84,6 +115,8 @@ impl Isolation {
             shared: duties.shared,
             // Who takes cores from everybody else must have been told to.
             alone: duties.isolation == Some(Wanted::Cpuset),
+            pool_name: name(POOL),
+            house_name: name(HOUSE),
         };
         Self::reach_on(Hierarchy::of_this_host(), &parts, duties.isolation, topology)
     }
@@ -153,6 +186,12 @@ impl Isolation {
             Some(cpusets) => sandbox.within(cpusets.pool(), cpusets.unified()),
         }
     }
+
+    /// Where the arbiter of a host that listens at `socket` puts all cells; and what holds instead where it cannot.
+    pub fn enclosures(&self, socket: &Path) -> (Enclosures, Option<String>) {
+        let pool = self.cpusets.as_ref().map(|all| (all.pool(), all.unified()));
+        Enclosures::find(&host_names(socket), pool)
+    }
 }
 
 /// What is kept apart from what.
@@ -166,6 +205,9 @@ struct Parts {
     shared: bool,
     /// Whether other work is to be kept off the pool.
     alone: bool,
+    /// The names of their groups.
+    pool_name: String,
+    house_name: String,
 }
 
 /// All processors of these cores that may be used.
@@ -200,6 +242,8 @@ mod tests {
             house: "0-1".parse().unwrap(),
             shared: false,
             alone: false,
+            pool_name: group_name(POOL),
+            house_name: group_name(HOUSE),
         };
         Isolation::reach_on(Err("none is mounted".into()), &parts, isolation, topology)
     }

@@ -15,6 +15,7 @@ use crate::cores::duties::Duties;
 use crate::cores::process::Process;
 use crate::cores::schedule::{CellId, Doing};
 use crate::stop::Urgency;
+use crate::supervise::Enclosure;
 
 /// How long one may take until its first message.
 const GREETING: Duration = Duration::from_secs(5);
@@ -63,7 +64,7 @@ pub(super) fn serve(service: &Service, connection: &OwnedFd, uid: u32) {
         // This arbiter ends, and not the cells: their runners hand them in to the next one.
         std::mem::take(&mut desk.places)
             .into_values()
-            .for_each(std::mem::forget);
+            .for_each(|held| std::mem::forget(held.place));
     }
 }
 
@@ -94,11 +95,18 @@ impl Pace {
     }
 }
 
+/// A cell of this connection.
+struct Held {
+    place: Place,
+    /// Given up after the place: its process has been told to end then.
+    enclosure: Enclosure,
+}
+
 struct Desk<'a> {
     service: &'a Service,
     uid: u32,
     greeted: bool,
-    places: BTreeMap<CellId, Place>,
+    places: BTreeMap<CellId, Held>,
     /// All cells that were ever admitted here.
     had: BTreeSet<CellId>,
 }
@@ -140,10 +148,7 @@ impl Desk<'_> {
             Ask::Hello { protocol } => self.hello(protocol),
             _ if !self.greeted => Err("say `hello` first".to_owned()),
             Ask::Admit { request, name } => self.admit(request, &name, descriptor),
-            Ask::Look { cell } => self.own(cell).map(|place| Answer::State {
-                waited: u64::try_from(place.waited().as_nanos()).unwrap_or(u64::MAX),
-                ended_by: place.ended_by(),
-            }),
+            Ask::Look { cell } => self.own(cell).map(|held| self.look(cell, held)),
             Ask::Leave { cell } => self.leave(cell),
             Ask::Cells { from } => {
                 let all = self.service.arbiter.cells().into_iter();
@@ -179,6 +184,7 @@ impl Desk<'_> {
             now: self.service.arbiter.now(),
             duties,
             reclaimed: self.service.arbiter.reclaimed(),
+            checks: self.service.verifier.checks(),
             fallbacks: self.service.fallbacks.clone(),
         };
         drop(state);
@@ -186,7 +192,18 @@ impl Desk<'_> {
         Ok(Answer::Welcome(Box::new(welcome)))
     }
 
-    fn own(&self, cell: CellId) -> Result<&Place, String> {
+    fn look(&self, cell: CellId, held: &Held) -> Answer {
+        if held.enclosure.ran_out_of_memory() {
+            let why = "it used more memory than it had asked for, and the kernel ended it";
+            self.service.arbiter.end(&[cell], why);
+        }
+        Answer::State {
+            waited: u64::try_from(held.place.waited().as_nanos()).unwrap_or(u64::MAX),
+            ended_by: held.place.ended_by(),
+        }
+    }
+
+    fn own(&self, cell: CellId) -> Result<&Held, String> {
         let none = || format!("this connection has no cell {}", cell.0);
         self.places.get(&cell).ok_or_else(none)
     }
@@ -229,13 +246,15 @@ impl Desk<'_> {
         state.found_again(holder);
         drop(state);
         let name: String = name.chars().filter(|letter| !letter.is_control()).collect();
+        let enclosure = self.service.enclosures.enter(&process, request.memory);
+        let enclosure = enclosure.map_err(|error| format!("its control groups: {error}"))?;
         let place = self
             .service
             .arbiter
             .take(request, process, &name)
             .map_err(|error| error.to_string())?;
         let cell = place.cell();
-        self.places.insert(cell, place);
+        self.places.insert(cell, Held { place, enclosure });
         self.had.insert(cell);
         self.keep()?;
         Ok(Answer::Admitted(cell))

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use hotcell_schema::cores::CoreSet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{SysconfVar, sysconf};
 use rustix::net::{
@@ -18,14 +19,18 @@ use rustix::net::{
 use super::desk;
 use super::kept::{Kept, KeptFile, this_boot};
 use super::policy::{HostUser, Policy};
+use super::wire::Which;
 use super::{By, Deed, Exceeded, Record};
-use crate::cores::arbiter::Arbiter;
+use crate::cores::arbiter::{Arbiter, Seen};
 use crate::cores::duties::Duties;
+use crate::cores::isolation::Isolation;
 use crate::cores::locks::Holder;
 use crate::cores::process::Process;
 use crate::cores::schedule::{CellId, Nanos};
 use crate::cores::topology::Topology;
+use crate::cores::verify::Verifier;
 use crate::stop::{StopSignal, Urgency};
+use crate::supervise::Enclosures;
 
 /// Most connections at once, of all users and of one.
 pub(super) const CONNECTIONS: usize = 512;
@@ -34,6 +39,10 @@ pub(super) const CONNECTIONS_OF_USER: usize = 64;
 const ROUND: Duration = Duration::from_millis(500);
 /// How long cells of an earlier arbiter stand still before they are ended because nobody hands them in again.
 const ORPHANS: Duration = Duration::from_secs(60);
+/// Why a cell is ended that somebody lets run out of turn.
+const ASTRAY: &str = "it ran without its turn, or beside its core";
+/// Who ends it.
+const ROOT: u32 = 0;
 const SECOND: u64 = 1_000_000_000;
 
 /// What an arbiter of a host is made of.
@@ -46,6 +55,8 @@ pub struct Host {
     pub cells: NonZeroUsize,
     /// Users by their ids.
     pub users: BTreeMap<u32, HostUser>,
+    /// How cores are kept apart.
+    pub isolation: Isolation,
     /// What people must be told of the host's cores.
     pub fallbacks: Vec<String>,
     /// Where it listens.
@@ -58,7 +69,10 @@ pub struct Host {
 
 /// The service, shared by its threads.
 pub(super) struct Service {
-    pub(super) arbiter: Arbiter,
+    pub(super) arbiter: Arc<Arbiter>,
+    /// Looks where cells run.
+    pub(super) verifier: Verifier,
+    pub(super) enclosures: Enclosures,
     pub(super) duties: Duties,
     pub(super) fallbacks: Vec<String>,
     pub(super) stop: StopSignal,
@@ -93,7 +107,26 @@ pub fn serve(host: Host, stop: &StopSignal, ready: impl FnOnce()) -> io::Result<
     let listener = listen_at(&host.socket)?;
     let orphans = stop_orphans(&earlier.cells);
     let control = host.topology.usable(host.duties.control);
-    let arbiter = Arbiter::start(rules, host.topology, Some(control))?;
+    let pool = host
+        .duties
+        .pool
+        .iter()
+        .filter(|core| host.duties.of(*core).len() == 1);
+    let alone = pool.fold(CoreSet::default(), |all, core| {
+        all.or(&host.topology.usable(core))
+    });
+    let arbiter = Arc::new(Arbiter::start(rules, host.topology, Some(control.clone()))?);
+    let mut fallbacks = host.fallbacks;
+    let real_time = arbiter.make_real_time(host.duties.real_time);
+    fallbacks.extend(real_time.map_err(io::Error::other)?);
+    // It goes with the end of this function; what it made goes when nothing is in it.
+    let isolation = host.isolation;
+    let (enclosures, instead) = isolation.enclosures(&host.socket);
+    fallbacks.extend_from_slice(isolation.fallbacks());
+    fallbacks.extend(instead);
+    enclosures.sweep();
+    let watched = Arc::clone(&arbiter);
+    let verifier = Verifier::start(move || watched.watched(), alone, control)?;
     let mut record = host.record;
     let root = By {
         uid: nix::unistd::getuid().as_raw(),
@@ -104,8 +137,10 @@ pub fn serve(host: Host, stop: &StopSignal, ready: impl FnOnce()) -> io::Result<
         .map_err(io::Error::other)?;
     let service = Arc::new(Service {
         arbiter,
+        verifier,
+        enclosures,
         duties: host.duties,
-        fallbacks: host.fallbacks,
+        fallbacks,
         stop: stop.clone(),
         state: Mutex::new(State {
             policy,
@@ -122,6 +157,7 @@ pub fn serve(host: Host, stop: &StopSignal, ready: impl FnOnce()) -> io::Result<
     ready();
     let served = service.accept(&listener);
     let _ = std::fs::remove_file(&host.socket);
+    service.enclosures.sweep();
     let mut state = service.lock();
     let ended = state.record.record(&root, &Deed::Ended, None);
     served.and(ended.map_err(io::Error::other))
@@ -265,6 +301,17 @@ impl Service {
             }
             self.arbiter.end(&[cell.cell], &why);
         }
+        for pid in self.verifier.strayers() {
+            let strays = |seen: &&Seen| !seen.ended && i32::try_from(seen.process.pid()) == Ok(pid);
+            let Some(cell) = cells.iter().find(strays) else {
+                continue;
+            };
+            let deed = Deed::Killed(Which::Process(cell.process.pid()), 1);
+            let by = state.by(ROOT);
+            let _ = state.record.record(&by, &deed, Some(ASTRAY));
+            self.arbiter.end(&[cell.cell], ASTRAY);
+        }
+        self.enclosures.sweep();
         if orphans_are_lost {
             for orphan in std::mem::take(&mut state.orphans) {
                 let _ = orphan.kill();
@@ -310,11 +357,7 @@ impl State {
     }
 
     /// What a cell, or its user, has too much of.
-    fn exceeds(
-        &self,
-        today: u64,
-        cell: &crate::cores::arbiter::Seen,
-    ) -> Option<(Exceeded, u64, u64, String)> {
+    fn exceeds(&self, today: u64, cell: &Seen) -> Option<(Exceeded, u64, u64, String)> {
         let uid = cell.request.user;
         let user = self.policy.user(uid).ok()?;
         let (name, quota) = (&user.name, &user.quota);

@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hotcell_schema::cores::CoreSet;
+use hotcell_schema::report::CoreChecks;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -186,6 +187,8 @@ pub struct Welcome {
     pub duties: Duties,
     /// Cores that were taken out of exclusive use.
     pub reclaimed: CoreSet,
+    /// What was seen of the pool since the arbiter began.
+    pub checks: CoreChecks,
     /// What people must be told of the host's cores.
     pub fallbacks: Vec<String>,
 }

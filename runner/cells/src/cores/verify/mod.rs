@@ -8,7 +8,7 @@
 
 mod stat;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -41,14 +41,38 @@ const MOST_NAMES: usize = 8;
 pub struct Watched {
     /// Its process id.
     pub pid: i32,
-    /// When its turn began, and the processors that it has then; absent: it stands still.
-    pub turn: Option<(Nanos, CoreSet)>,
+    /// What it should do.
+    pub should: Should,
+}
+
+/// What a cell should do at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Should {
+    /// Run.
+    Run {
+        /// When its turn began.
+        from: Nanos,
+        /// The processors that it has.
+        on: CoreSet,
+    },
+    /// Stand still.
+    Wait,
+    /// End: it was told to, and what the kernel does for it then is done where it was.
+    End,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default)]
+struct Found {
+    checks: CoreChecks,
+    /// Cells that were astray, and in how many looks one after the other.
+    astray: BTreeMap<i32, u32>,
 }
 
 /// Looks until it is dropped.
 #[derive(Debug)]
 pub struct Verifier {
-    checks: Arc<Mutex<CoreChecks>>,
+    found: Arc<Mutex<Found>>,
     end: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -65,8 +89,8 @@ impl Verifier {
         alone: CoreSet,
         control: CoreSet,
     ) -> io::Result<Self> {
-        let checks = Arc::new(Mutex::new(CoreChecks::default()));
-        let theirs = Arc::clone(&checks);
+        let found = Arc::new(Mutex::new(Found::default()));
+        let theirs = Arc::clone(&found);
         let mut look = Look::new(Path::new("/proc"), alone)?;
         let (end, ended) = channel::<()>();
         let thread = std::thread::Builder::new()
@@ -76,11 +100,11 @@ impl Verifier {
                 let _ = bind_this_thread(&control);
                 while ended.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
                     look.look(&watched);
-                    *theirs.lock().unwrap_or_else(PoisonError::into_inner) = look.checks.clone();
+                    *theirs.lock().unwrap_or_else(PoisonError::into_inner) = look.found.clone();
                 }
             })?;
         Ok(Self {
-            checks,
+            found,
             end: Some(end),
             thread: Some(thread),
         })
@@ -88,7 +112,15 @@ impl Verifier {
 
     /// What was found until now.
     pub fn checks(&self) -> CoreChecks {
-        self.checks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.checks.clone()
+    }
+
+    /// Cells that were astray in one look after the other, by their process ids: no chance, somebody wants it so.
+    pub fn strayers(&self) -> Vec<i32> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let often = found.astray.iter().filter(|(_, looks)| **looks > 1);
+        often.map(|(pid, _)| *pid).collect()
     }
 }
 
@@ -113,7 +145,7 @@ struct Look {
     foreign: HashSet<Thread>,
     /// The process after which the next look goes on.
     after: i32,
-    checks: CoreChecks,
+    found: Found,
 }
 
 impl Look {
@@ -127,61 +159,84 @@ impl Look {
             there: HashMap::new(),
             foreign: HashSet::new(),
             after: 0,
-            checks: CoreChecks::default(),
+            found: Found::default(),
         })
     }
 
     fn look(&mut self, watched: &impl Fn() -> Vec<Watched>) {
         let before = watched();
-        let suspects: Vec<(&Watched, u64)> = before
-            .iter()
-            .map(|cell| (cell, self.strays(cell)))
-            .filter(|(_, strays)| *strays > 0)
-            .collect();
+        let mut astray = BTreeMap::new();
+        let look = |cell: &&Watched| self.strays(cell);
+        let suspects: Vec<&Watched> = before.iter().filter(|cell| !look(cell).is_empty()).collect();
         if !suspects.is_empty() {
             // A thread that is just woken has its old processor for a moment.
             std::thread::sleep(AGAIN);
-            let again: Vec<(&Watched, u64)> = suspects
-                .iter()
-                .map(|(cell, strays)| (*cell, self.strays(cell).min(*strays)))
+            let again: Vec<(&Watched, Vec<String>)> = suspects
+                .into_iter()
+                .map(|cell| (cell, self.strays(cell)))
                 .collect();
             // A turn that began or ended meanwhile explains everything.
             let now = watched();
-            let strays = again.iter().filter(|(cell, _)| now.contains(cell));
-            let strays: u64 = strays.map(|(_, strays)| *strays).sum();
-            self.checks.strays = self.checks.strays.saturating_add(strays);
+            for (cell, strays) in again {
+                if !strays.is_empty() && now.contains(cell) {
+                    let checks = &mut self.found.checks;
+                    checks.strays = checks.strays.saturating_add(strays.len() as u64);
+                    let left = MOST_NAMES.saturating_sub(checks.stray_threads.len());
+                    checks.stray_threads.extend(strays.into_iter().take(left));
+                    let looks = self.found.astray.get(&cell.pid).copied().unwrap_or_default();
+                    astray.insert(cell.pid, looks.saturating_add(1));
+                }
+            }
         }
+        self.found.astray = astray;
         if !self.alone.is_empty() {
-            let cells: HashSet<i32> = before.iter().map(|cell| cell.pid).collect();
-            self.count_foreign(&cells);
+            let mut cells: HashSet<i32> = before.iter().map(|cell| cell.pid).collect();
+            let found = self.find_foreign(&cells);
+            // Who became one meanwhile is none of the others.
+            cells.extend(watched().iter().map(|cell| cell.pid));
+            for (process, thread, name) in found {
+                if !cells.contains(&process) {
+                    self.count_foreign(thread, name);
+                }
+            }
         }
-        self.checks.looks = self.checks.looks.saturating_add(1);
+        let looks = &mut self.found.checks.looks;
+        *looks = looks.saturating_add(1);
     }
 
-    /// How many threads of a cell are where they should not be.
-    fn strays(&self, cell: &Watched) -> u64 {
+    /// The threads of a cell that are where they should not be, for people.
+    fn strays(&self, cell: &Watched) -> Vec<String> {
         let folder = self.proc.join(cell.pid.to_string()).join("task");
-        let mut strays = 0u64;
+        let mut strays = Vec::new();
         for task in stat::numbers(&folder).into_iter().take(MOST_OF_CELL) {
             let task = folder.join(task.to_string());
             let Ok(Some(stat)) = stat::read(&task.join("stat")) else {
                 // It has ended.
                 continue;
             };
-            let astray = match &cell.turn {
-                None => stat.runs(),
-                // A thread that sleeps has its processor yet from before.
-                Some((_, cpus)) => {
-                    stat.runs() && !cpus.contains(stat.processor)
-                        || stat::allowed(&task).is_some_and(|allowed| !allowed.is_subset(cpus))
+            let (processor, name) = (stat.processor, &stat.name);
+            match &cell.should {
+                Should::Wait if stat.runs() => {
+                    strays.push(format!("`{name}` ran on processor {processor} without its turn"));
                 }
-            };
-            strays = strays.saturating_add(u64::from(astray));
+                // A thread that sleeps has its processor yet from before.
+                Should::Run { on, .. } if stat.runs() && !on.contains(processor) => {
+                    strays.push(format!("`{name}` ran on processor {processor}, and had {on}"));
+                }
+                Should::Run { on, .. } => {
+                    let allowed = stat::allowed(&task).filter(|allowed| !allowed.is_subset(on));
+                    let told = |allowed| format!("`{name}` could run on processors {allowed}, and had {on}");
+                    strays.extend(allowed.map(told));
+                }
+                Should::Wait | Should::End => {}
+            }
         }
         strays
     }
 
-    fn count_foreign(&mut self, cells: &HashSet<i32>) {
+    /// Threads that ran in the pool and were not counted yet, with their processes and names.
+    fn find_foreign(&mut self, cells: &HashSet<i32>) -> Vec<(i32, Thread, String)> {
+        let mut found = Vec::new();
         let mut pids = stat::numbers(&self.proc);
         pids.sort_unstable();
         let from = pids.partition_point(|pid| *pid <= self.after);
@@ -201,7 +256,10 @@ impl Look {
                 continue;
             };
             if first.threads <= 1 {
-                self.judge(pid, &process, &first);
+                found.extend(
+                    self.judge(pid, &process, first)
+                        .map(|(thread, name)| (pid, thread, name)),
+                );
                 continue;
             }
             let tasks = process.join("task");
@@ -209,7 +267,10 @@ impl Look {
                 left = left.saturating_sub(1);
                 let task = tasks.join(thread.to_string());
                 if let Ok(Some(stat)) = stat::read(&task.join("stat")) {
-                    self.judge(thread, &task, &stat);
+                    found.extend(
+                        self.judge(thread, &task, stat)
+                            .map(|(thread, name)| (pid, thread, name)),
+                    );
                 }
             }
         }
@@ -217,36 +278,41 @@ impl Look {
         if self.there.len() > MOST_FOREIGN {
             self.there.clear();
         }
+        found
     }
 
-    /// Whether a thread has run in the pool.
-    fn judge(&mut self, id: i32, folder: &Path, stat: &Stat) {
+    /// A thread and its name, where it has run in the pool and was not counted yet.
+    fn judge(&mut self, id: i32, folder: &Path, stat: Stat) -> Option<(Thread, String)> {
         let thread = Thread {
             id,
             started: stat.started,
         };
         if !self.alone.contains(stat.processor) {
             self.there.remove(&thread);
-            return;
+            return None;
         }
         let before = self.there.insert(thread, stat.ticks);
         let ran =
             stat.runs() || stat.started > self.began || before.is_some_and(|before| before != stat.ticks);
         if !ran || self.foreign.contains(&thread) {
-            return;
+            return None;
         }
         // What the kernel keeps for each processor runs where it must.
         if stat.of_kernel() && stat::allowed(folder).is_none_or(|cpus| cpus.len() <= 1) {
+            return None;
+        }
+        Some((thread, stat.name))
+    }
+
+    fn count_foreign(&mut self, thread: Thread, name: String) {
+        if self.foreign.len() >= MOST_FOREIGN || !self.foreign.insert(thread) {
             return;
         }
-        if self.foreign.len() >= MOST_FOREIGN {
-            return;
-        }
-        self.foreign.insert(thread);
-        self.checks.foreign = self.checks.foreign.saturating_add(1);
-        let names = &mut self.checks.foreign_names;
-        if names.len() < MOST_NAMES && !names.contains(&stat.name) {
-            names.push(stat.name.clone());
+        let checks = &mut self.found.checks;
+        checks.foreign = checks.foreign.saturating_add(1);
+        let names = &mut checks.foreign_names;
+        if names.len() < MOST_NAMES && !names.contains(&name) {
+            names.push(name);
         }
     }
 }

@@ -57,7 +57,10 @@ fn proc() -> (tempfile::TempDir, Look) {
 fn cell(turn: Option<(Nanos, &str)>) -> Watched {
     Watched {
         pid: 7,
-        turn: turn.map(|(from, cpus)| (from, cpus.parse().unwrap())),
+        should: turn.map_or(Should::Wait, |(from, cpus)| Should::Run {
+            from,
+            on: cpus.parse().unwrap(),
+        }),
     }
 }
 
@@ -66,9 +69,9 @@ fn a_cell_strays_by_where_it_runs_and_by_where_it_may() {
     let (folder, mut look) = proc();
     let mut strays = |made: Made<'_>, turn: Option<(Nanos, &str)>| {
         write(folder.path(), &made);
-        let before = look.checks.strays;
+        let before = look.found.checks.strays;
         look.look(&|| vec![cell(turn)]);
-        look.checks.strays - before
+        look.found.checks.strays - before
     };
     let made = |state, processor, allowed| Made {
         state,
@@ -83,9 +86,9 @@ fn a_cell_strays_by_where_it_runs_and_by_where_it_may() {
     assert_eq!(strays(made('S', 2, "2-3"), Some((1, "2"))), 1);
     assert_eq!(strays(made('T', 2, "2"), None), 0);
     assert_eq!(strays(made('R', 2, "2"), None), 1);
-    assert_eq!(look.checks.looks, 6);
+    assert_eq!(look.found.checks.looks, 6);
     // Cells are not foreign.
-    assert_eq!(look.checks.foreign, 0);
+    assert_eq!(look.found.checks.foreign, 0);
 }
 
 #[test]
@@ -105,7 +108,28 @@ fn a_turn_that_ended_meanwhile_is_no_stray() {
             _ => vec![cell(Some((2, "2")))],
         }
     });
-    assert_eq!((asked.get(), look.checks.strays), (2, 0));
+    assert_eq!((asked.get(), look.found.checks.strays), (3, 0));
+}
+
+#[test]
+fn who_is_astray_again_and_again_is_told() {
+    let (folder, look) = proc();
+    let mut look = look;
+    write(folder.path(), &Made { state: 'R', ..PLAIN });
+    for looks in 1..4 {
+        look.look(&|| vec![cell(None)]);
+        assert_eq!(look.found.astray.get(&7), Some(&looks));
+    }
+    let told = &look.found.checks.stray_threads[0];
+    assert!(told.contains("without its turn"), "{told}");
+    // Who is ending is not judged, and begins anew.
+    let ending = Watched {
+        pid: 7,
+        should: Should::End,
+    };
+    look.look(&|| vec![ending.clone()]);
+    assert!(look.found.astray.is_empty());
+    assert_eq!(look.found.checks.foreign, 0);
 }
 
 #[test]
@@ -113,9 +137,9 @@ fn foreign_is_what_ran_in_the_pool() {
     let (folder, mut look) = proc();
     let mut foreign = |made: Made<'_>| {
         write(folder.path(), &made);
-        let before = look.checks.foreign;
+        let before = look.found.checks.foreign;
         look.look(&Vec::new);
-        look.checks.foreign - before
+        look.found.checks.foreign - before
     };
     // It was there before us, and does nothing.
     assert_eq!(foreign(PLAIN), 0);
@@ -176,7 +200,7 @@ fn foreign_is_what_ran_in_the_pool() {
         1
     );
     assert_eq!(
-        look.checks.foreign_names,
+        look.found.checks.foreign_names,
         ["x", "new", "[kworker/u8:1]", "kworker/2:0"]
     );
 }
@@ -205,14 +229,14 @@ fn this_hosts_own_threads_are_found() {
     // As a cell it strays: it may run where the others of this process may.
     let watched = vec![Watched {
         pid,
-        turn: Some((0, last)),
+        should: Should::Run { from: 0, on: last },
     }];
     if cpus.len() > 1 {
         look.look(&|| watched.clone());
-        assert!(look.checks.strays > 0, "{:?}", look.checks);
+        assert!(look.found.checks.strays > 0, "{:?}", look.found.checks);
     }
     look.look(&Vec::new);
-    assert!(look.checks.foreign > 0, "{:?}", look.checks);
+    assert!(look.found.checks.foreign > 0, "{:?}", look.found.checks);
     drop(end);
     spinner.join().unwrap();
 }
