@@ -4,8 +4,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
-
 /// Name of the record's format.
 pub const FORMAT: &str = "hotcell-fault";
 /// Version of the record's format.
@@ -14,6 +12,8 @@ pub const VERSION: u32 = 1;
 pub const FILE: &str = "fault.json";
 /// Name of the file beside it with the end of what the cell said on its error output.
 pub const LOG: &str = "log";
+/// Name of the file with the last context.
+pub const CONTEXT: &str = "context";
 
 /// What kind of fault it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -96,18 +96,6 @@ pub struct FaultLimits {
     pub tasks: u64,
 }
 
-/// The last context that the cell saved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub struct SavedContext {
-    /// Its file, beside the record.
-    pub file: String,
-    /// Digest of its bytes.
-    pub digest: Digest,
-    /// Its length in bytes.
-    pub length: u64,
-}
-
 /// What is known of one cell that broke.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -151,7 +139,8 @@ pub struct FaultRecord {
     /// The file beside this one with the end of its error output; absent where it said nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<String>,
-    /// The last context that it saved; absent where it saved none.
+    /// The file beside this one with the last context that it saved, from which `hotcell cells restore` goes on in another cell
+    /// of the same job; absent where it saved none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub context: Option<SavedContext>,
+    pub context: Option<String>,
 }

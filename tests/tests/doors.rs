@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use hotcell_schema::fault::FaultRecord;
 use hotcell_tests::{Lab, busybox};
 use serde_json::{Value, json};
 
@@ -27,6 +28,16 @@ fn experiment(lab: &Lab) {
 }
 
 const RUN: [&str; 4] = ["run", "one.yaml", "--progress", "none"];
+
+/// Begins a run whose door is in the lab.
+fn start(lab: &Lab) -> Child {
+    let _ = fs::create_dir(lab.path("run"));
+    let mut run = lab.command(RUN);
+    run.env("XDG_RUNTIME_DIR", lab.path("run"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    run.spawn().unwrap()
+}
 
 /// The cells of this lab's runs.
 fn cells(lab: &Lab) -> Vec<Value> {
@@ -72,12 +83,7 @@ fn a_cell_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
     let calm = calm.run("one.yaml", &["--progress", "none"]);
     let lab = Lab::new();
     experiment(&lab);
-    fs::create_dir(lab.path("run")).unwrap();
-    let mut run = lab.command(RUN);
-    run.env("XDG_RUNTIME_DIR", lab.path("run"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut run = run.spawn().unwrap();
+    let mut run = start(&lab);
     let first = until(&lab, "a cell of the emulator", |cells| {
         cells.iter().any(|cell| cell["engine"] == "hotcell-unicorn")
     });
@@ -120,18 +126,59 @@ fn a_cell_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
 }
 
 #[test]
+fn what_a_broken_cell_saved_is_kept_and_another_goes_on_from_it() {
+    if busybox().is_none() {
+        return;
+    }
+    let calm = Lab::new();
+    experiment(&calm);
+    let calm = calm.run("one.yaml", &["--progress", "none"]);
+    let lab = Lab::new();
+    experiment(&lab);
+    let of_emulator = |cells: &[Value]| {
+        let mut cells = cells.iter();
+        cells.any(|cell| cell["engine"] == "hotcell-unicorn")
+    };
+    let mut run = start(&lab);
+    let first = until(&lab, "a cell of the emulator", of_emulator);
+    let pid = first[0]["process"].to_string();
+    assert_eq!(told(&lab, &["pause", &pid]).0, 0);
+    assert_eq!(told(&lab, &["step", &pid, "--slices", "--count", "3"]).0, 0);
+    let context = lab.path("here.context");
+    let (code, text) = told(&lab, &["save", &pid, context.to_str().unwrap()]);
+    assert_eq!(code, 0, "{text}");
+    let process = nix::unistd::Pid::from_raw(pid.parse().unwrap());
+    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).unwrap();
+    assert!(!run.wait().unwrap().success());
+    let broken = lab.latest();
+    let (_, facts) = broken.facts.instances.first().unwrap();
+    let record = broken.folder.join(facts.fault.as_ref().unwrap());
+    let told_of: FaultRecord = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    let kept = record.with_file_name(told_of.context.unwrap());
+    assert!(
+        fs::read(&kept).unwrap() == fs::read(context).unwrap(),
+        "the last context is another"
+    );
+    // A cell of the next run goes on from there.
+    let mut run = start(&lab);
+    let next = until(&lab, "a cell of the emulator", of_emulator);
+    let pid = next[0]["process"].to_string();
+    let (code, text) = told(&lab, &["pause", &pid]);
+    assert_eq!(code, 0, "{text}");
+    let (code, text) = told(&lab, &["restore", &pid, kept.to_str().unwrap()]);
+    assert_eq!(code, 0, "{text}");
+    assert!(run.wait().unwrap().success());
+    calm.assert_same_result(&lab.latest(), "after its first cell broke");
+}
+
+#[test]
 fn a_cell_that_is_killed_interrupts_its_instance() {
     if busybox().is_none() {
         return;
     }
     let lab = Lab::new();
     experiment(&lab);
-    fs::create_dir(lab.path("run")).unwrap();
-    let mut run = lab.command(RUN);
-    run.env("XDG_RUNTIME_DIR", lab.path("run"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut run = run.spawn().unwrap();
+    let mut run = start(&lab);
     let first = until(&lab, "a cell", |cells| !cells.is_empty());
     let pid = first[0]["process"].to_string();
     assert_eq!(told(&lab, &["kill", "--id", &pid]).0, 0);

@@ -1,11 +1,13 @@
 //! The fault queue: what is known of cells that broke, `faults/<stage>/<instance>/` in the run's folder, for a person to look
 //! at. Host facts: no part of the result, nothing reads it, and it is not compared.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hotcell_cells::process::ProcessCell;
 use hotcell_plan::Instance;
-use hotcell_schema::fault::{FILE, FaultRecord, LOG};
-use hotcell_store::RunFolder;
+use hotcell_schema::fault::{CONTEXT, FILE, FaultRecord, LOG};
+use hotcell_store::{RunFolder, StoreError};
 
 use crate::secrets::Secrets;
 
@@ -38,6 +40,22 @@ impl<'a> Faults<'a> {
         }
     }
 
+    /// Keeps the last context that a broken cell saved; gives its name beside the record. `None`: it saved none, or it cannot
+    /// be kept.
+    pub(crate) fn keep_context(&self, instance: &Instance, cell: &ProcessCell) -> Option<String> {
+        if self.room.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let path = format!("{}/{CONTEXT}", folder(instance));
+        let kept = self.run.write_with(&path, |file| {
+            let written = cell.write_context(file);
+            written
+                .map(|_| ())
+                .map_err(|fault| StoreError::Io(io::Error::other(fault)))
+        });
+        kept.ok().map(|()| CONTEXT.to_owned())
+    }
+
     /// Keeps what is known of an attempt; a later attempt's takes its place. Gives the record's path from the run's folder;
     /// `None`: there is no room for it. Values of secrets are replaced.
     pub(crate) fn keep(
@@ -47,7 +65,7 @@ impl<'a> Faults<'a> {
         broke: Broke,
         secrets: Option<&Secrets>,
     ) -> Option<String> {
-        let folder = format!("faults/{}/{}", instance.stage, instance.slug);
+        let folder = folder(instance);
         let path = format!("{folder}/{FILE}");
         let known = attempt > 1 && self.run.path().join(&path).exists();
         if !known {
@@ -77,12 +95,20 @@ impl<'a> Faults<'a> {
             // That of the attempt before says nothing about this one.
             let _ = fs_err::remove_file(self.run.path().join(&folder).join(LOG));
         }
+        if record.context.is_none() {
+            let _ = fs_err::remove_file(self.run.path().join(&folder).join(CONTEXT));
+        }
         record.log = written.then(|| LOG.to_owned());
         let mut text = serde_json::to_vec_pretty(&record).ok()?;
         text.push(b'\n');
         self.run.write(&path, &text).ok()?;
         Some(path)
     }
+}
+
+/// Where the record of an instance stands, from the run's folder.
+fn folder(instance: &Instance) -> String {
+    format!("faults/{}/{}", instance.stage, instance.slug)
 }
 
 #[cfg(test)]

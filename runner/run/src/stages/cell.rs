@@ -219,6 +219,10 @@ fn to_the_end(
         shared.seated(cell.seat(), instance);
         shared.note_confinement(cell.layers(), cell.fallbacks());
         let post_mortem = cell.post_mortem();
+        let kept = match (&post_mortem, &shared.faults) {
+            (Some(_), Some(faults)) => faults.keep_context(instance, &cell),
+            _ => None,
+        };
         let walls = (cell.layers().to_vec(), cell.fallbacks().to_vec());
         let usage = cell.finish();
         used.cpu_s += usage.cpu_s;
@@ -228,7 +232,7 @@ fn to_the_end(
                 // One from further ahead than this run has come would leave a gap: it begins once more.
                 context = Some(next).filter(|next| next.facts().events <= told);
             }
-            _ => return Ok((ending, used, known.of(walls, post_mortem).and_used(&used))),
+            _ => return Ok((ending, used, known.of(walls, post_mortem, kept).and_used(&used))),
         }
     }
 }
@@ -288,7 +292,13 @@ impl Known {
     }
 
     /// The same of a cell that was there.
-    fn of(mut self, walls: (Vec<String>, Vec<String>), found: Option<PostMortem>) -> Self {
+    fn of(
+        mut self,
+        walls: (Vec<String>, Vec<String>),
+        found: Option<PostMortem>,
+        context: Option<String>,
+    ) -> Self {
+        self.record.context = context;
         (self.record.confinement, self.record.fallbacks) = walls;
         if let Some(found) = found {
             self.record.ended = found.exit.map(|exit| match exit {

@@ -128,7 +128,7 @@ pub(crate) fn users(machine: Machine) -> String {
     let host = format!(
         "hotcell = 1\nkind = \"host\"\n[cores]\ncontrol = 0\nchores = 1\npool = \"2-3\"\nisolation = \"{isolation}\"\n\
          [users.one]\nrole = \"user\"\nuid = 1500\n[users.two]\nrole = \"user\"\nuid = 1501\n\
-         [users.two.quota]\ncells = 2\nmemory = \"1TiB\"\n"
+         [users.two.quota]\ncells = 2\nmemory = \"1024GiB\"\n"
     );
     fs::write(HOST, host).unwrap();
     // What is in the machine for nothing else: one who has a core alone, and one who shares the other with himself.
