@@ -289,6 +289,52 @@ fn who_uses_more_time_than_the_quota_is_stopped_for_today() {
 }
 
 #[test]
+fn what_a_quota_can_never_give_is_refused_and_what_runs_out_is_told() {
+    let quota = json!({"memory": "64GiB", "output": "4KiB", "stored": "4KiB", "wall-time": "1m"});
+    let Some(host) = Host::new(quota) else { return };
+    let ci = host.lab.of_user(CI);
+    experiment(&ci, 1);
+    let text = fs::read_to_string(ci.path("shared.yaml")).unwrap();
+    let manifest: Value = serde_json::from_str(&text).unwrap();
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut manifest = manifest.clone();
+        change(&mut manifest["stages"]["run"]);
+        ci.manifest("shared.yaml", &manifest);
+    };
+    for (limits, told_of) in [
+        (
+            json!({"memory": "60GiB"}),
+            "stage `run` asks for 121GiB of memory for each cell",
+        ),
+        (json!({"wall": "2m"}), "stage `run` asks for 2m of wall time"),
+    ] {
+        with(&|stage| stage["limits"] = limits.clone());
+        for command in [&["plan", "shared.yaml"][..], &RUN] {
+            let (code, told) = host.told(&ci, command);
+            assert_eq!(code, 4, "{told}");
+            assert!(told.contains(told_of) && told.contains("`ci` may have"), "{told}");
+        }
+    }
+    // A little may be given out; who gives out more is ended, and nothing begins after it.
+    with(&|stage| {
+        stage["with"]["args"] = json!(["sh", "-c", "seq 3000; echo ${n}"]);
+    });
+    let (code, told) = host.told(&ci, &RUN);
+    assert_eq!(code, 3, "{told}");
+    assert!(told.contains("may give out 4KiB on this host"), "{told}");
+    let run = ci.latest();
+    assert_eq!(run.statuses(), [("interrupted".to_owned(), 4)].into());
+    // A store that has too much already gets nothing more.
+    assert!(ci.run("shared.yaml", &["-j", "4", "--progress", "none"]).all_ok());
+    // Nothing is to be done, and nothing added; what would be is not.
+    assert_eq!(host.told(&ci, &RUN).0, 0);
+    let (code, told) = host.told(&ci, &[&RUN[..], &["--force"]].concat());
+    assert_eq!(code, 4, "{told}");
+    assert!(told.contains("you may have 4KiB on this host"), "{told}");
+    assert!(told.contains("hotcell store gc --max-size 4KiB"), "{told}");
+}
+
+#[test]
 fn a_host_is_root_s_and_has_one_arbiter() {
     let Some(host) = Host::new(json!({})) else { return };
     let again = ["host", "arbiter", "--manifest", "host.yaml", "--kept", "kept2"];

@@ -121,15 +121,27 @@ impl Channel {
     /// The cell has done an operation: what of it concerns time.
     pub(crate) fn did(&mut self, operation: Operation) {
         match operation {
-            Operation::Pause if self.paused.is_none() => self.paused = Some(Instant::now()),
+            Operation::Pause => _ = self.paused.get_or_insert_with(Instant::now),
             Operation::Resume => {
-                if let Some(since) = self.paused.take() {
-                    let more = since.elapsed();
-                    self.granted = self.granted.saturating_add(more);
-                    self.deadline = self.deadline.and_then(|deadline| deadline.checked_add(more));
+                let Some(since) = self.paused.take() else { return };
+                match &self.place {
+                    // What it waited for its turn meanwhile is counted by who gives turns.
+                    Some(place) => place.hold(false),
+                    None => {
+                        let more = since.elapsed();
+                        self.granted = self.granted.saturating_add(more);
+                        self.deadline = self.deadline.and_then(|deadline| deadline.checked_add(more));
+                    }
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Before a paused cell is asked something, and after it has answered: it has turns only between them.
+    pub(crate) fn attend(&self, asked: bool) {
+        if let (Some(_), Some(place)) = (self.paused, &self.place) {
+            place.hold(!asked);
         }
     }
 
@@ -143,6 +155,7 @@ impl Channel {
                 continue;
             };
             let operation = request.operation();
+            self.attend(true);
             let mut frame = Vec::new();
             let whole = write_message(&mut frame, &message).is_ok()
                 && matches!((&self.child.socket).write(&frame), Ok(written) if written == frame.len());

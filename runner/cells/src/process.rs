@@ -339,7 +339,9 @@ impl ProcessCell {
                         let unasked = ProtocolError::Order("an answer that nobody asked for");
                         return self.after_error(unasked.into());
                     };
-                    let answer = match self.answered(operation, said) {
+                    let answered = self.answered(operation, said);
+                    self.intake.get_ref().attend(false);
+                    let answer = match answered {
                         Err(CellFault::Protocol(error)) => return self.after_error(error.into()),
                         answer => answer,
                     };
@@ -546,6 +548,7 @@ impl ProcessCell {
         if self.last.is_some() {
             return Err(CellFault::Ended);
         }
+        self.intake.get_ref().attend(true);
         self.send(message)?;
         let channel = self.intake.get_mut();
         channel.asked = Some(Asked { operation, by: None });
@@ -562,7 +565,11 @@ impl ProcessCell {
                 Err(CellFault::Ended)
             }
             Ok(Said::Failed(reason)) => Err(CellFault::Failed(reason)),
-            Ok(said) => self.answered(operation, said),
+            Ok(said) => {
+                let answered = self.answered(operation, said);
+                self.intake.get_ref().attend(false);
+                answered
+            }
             Err(IntakeError::Protocol(error)) => Err(error.into()),
             Err(IntakeError::Sink(source)) => Err(CellFault::Host {
                 doing: "waiting for a cell",

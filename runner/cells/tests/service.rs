@@ -17,7 +17,6 @@ use std::time::{Duration, Instant};
 use common::{Spinner, until};
 use hotcell_cells::cores::arbiter::{EndedBy, GiveCores as _};
 use hotcell_cells::cores::duties::Duties;
-use hotcell_cells::cores::isolation;
 use hotcell_cells::cores::schedule::{Doing, Request};
 use hotcell_cells::cores::service::client::{ClientError, Connection, HostArbiter};
 use hotcell_cells::cores::service::policy::{HostUser, Quota};
@@ -80,9 +79,7 @@ impl Service {
         let deeds = Deeds::default();
         let stop = StopSignal::new().unwrap();
         let socket = folder.path().join("socket");
-        let isolation = isolation::Isolation::reach_for_host(&socket, &duties, &topology).unwrap();
         let host = server::Host {
-            isolation,
             duties,
             topology,
             cells: NonZeroUsize::new(100).unwrap(),
@@ -95,7 +92,7 @@ impl Service {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let theirs = stop.clone();
         let thread = std::thread::spawn(move || {
-            server::serve(host, &theirs, || ready.send(()).unwrap()).unwrap();
+            server::serve(host, &theirs, |_| ready.send(()).unwrap()).unwrap();
         });
         is_ready.recv_timeout(Duration::from_secs(60)).unwrap();
         Self {

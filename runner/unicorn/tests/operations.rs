@@ -4,11 +4,17 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Kept, Work, busybox, done, guests};
 use hotcell_cells::context::SavedContext;
 use hotcell_cells::contract::{CellFault, Limit};
+use hotcell_cells::cores::arbiter::{Arbiter, GiveCores};
+use hotcell_cells::cores::schedule::{Doing, Rules};
+use hotcell_cells::cores::topology::Topology;
 use hotcell_cells::process::{Ending, Interruption};
 use hotcell_cells::remote::{Answer, Remote, Request};
 use hotcell_schema::job::GuestLimits;
@@ -103,6 +109,53 @@ fn a_guest_that_only_computes_is_paused_stepped_saved_and_goes_on_the_same() {
     let ending = work.cell_from(&context).run(&work.job, &mut after);
     assert_eq!(done("busy, from a context", ending), result);
     assert_eq!(after.events, straight.events[context.facts().events as usize..]);
+}
+
+#[test]
+fn who_is_paused_has_turns_only_to_answer() {
+    let work = busy(150_000_000);
+    let (result, straight) = work.straight();
+    let topology = Topology::of_this_host().unwrap();
+    let rules = Rules {
+        pool: topology.cores().iter().next_back().into_iter().collect(),
+        slice: NonZeroU64::new(2_000_000).unwrap(),
+        ageing: NonZeroU64::new(1_000_000_000).unwrap(),
+        exclusive: 0,
+        cells: NonZeroUsize::MIN,
+        users: BTreeMap::new(),
+    };
+    let arbiter = Arc::new(Arbiter::start(rules, topology, None).unwrap());
+    let cores: Arc<dyn GiveCores> = Arc::clone(&arbiter) as _;
+    let mut cell = work.cell_in_turns(&cores);
+    let remote = cell.remote();
+    let mut kept = Kept::default();
+    let ending = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let done = |request| assert!(matches!(remote.ask(request), Ok(Answer::Done)));
+            let stands = || {
+                let begun = Instant::now();
+                while arbiter.cells()[0].doing != Doing::Paused {
+                    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", arbiter.cells());
+                }
+            };
+            done(Request::Pause);
+            stands();
+            let ran = arbiter.cells()[0].ran;
+            done(Request::RunOneInstruction);
+            stands();
+            assert!(arbiter.cells()[0].ran > ran, "it had a turn for that");
+            // What is refused has an answer too.
+            let refused = remote.ask(Request::LoadContext);
+            assert!(matches!(refused, Err(CellFault::Refused { .. })), "{refused:?}");
+            stands();
+            done(Request::Resume);
+        });
+        let ending = cell.run(&work.job, &mut kept);
+        asking.join().unwrap();
+        ending
+    });
+    assert_eq!(done("busy", ending), result);
+    assert_eq!(kept, straight);
 }
 
 #[test]

@@ -60,6 +60,9 @@ pub trait Claim: std::fmt::Debug + Send {
 
     /// Why the cell was ended, where it was.
     fn ended_by(&self) -> Option<EndedBy>;
+
+    /// Whether the cell shall have no turns for now: it has nothing to do.
+    fn hold(&self, holds: bool);
 }
 
 /// Why an arbiter ended a cell.
@@ -405,13 +408,7 @@ impl Arbiter {
 
     /// Lets a person hold a cell, or let it go.
     pub fn hold(&self, cell: CellId, holds: bool) {
-        let mut state = self.shared.lock();
-        match holds {
-            true => state.schedule.pause(cell),
-            false => state.schedule.resume(self.shared.now(), cell),
-        }
-        drop(state);
-        self.shared.changed.notify_all();
+        self.shared.hold(cell, holds);
     }
 }
 
@@ -456,6 +453,10 @@ impl Claim for Place {
         let state = self.shared.lock();
         state.cells.get(&self.cell)?.ended_by.clone()
     }
+
+    fn hold(&self, holds: bool) {
+        self.shared.hold(self.cell, holds);
+    }
 }
 
 impl Drop for Place {
@@ -486,6 +487,16 @@ impl Shared {
 
     fn now(&self) -> Nanos {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn hold(&self, cell: CellId, holds: bool) {
+        let mut state = self.lock();
+        match holds {
+            true => state.schedule.pause(cell),
+            false => state.schedule.resume(self.now(), cell),
+        }
+        drop(state);
+        self.changed.notify_all();
     }
 
     /// The arbiter's thread.

@@ -58,16 +58,13 @@ fn arbiter(args: &ArbiterArgs, global: &Global) -> Result<Exit, Failure> {
     })?;
     let stop = StopSignal::new()?;
     session::listen(&stop)?;
-    let isolation = Isolation::reach_for_host(&socket, &duties, &topology);
-    let isolation = isolation.map_err(|error| Failure::host(error.to_string()))?;
     let small = "a small host: cores have several duties";
     let fallbacks = duties.shared.then(|| small.to_owned()).into_iter().collect();
     let said = format!(
-        "serving {} of {} on core {} (isolation: {}) in turns; listening at {}",
+        "serving {} of {} on core {} in turns; listening at {}",
         ui::count(manifest.users.len(), "user"),
         args.manifest.display(),
         duties.pool,
-        isolation.level(),
         socket.display()
     );
     let host = server::Host {
@@ -75,7 +72,6 @@ fn arbiter(args: &ArbiterArgs, global: &Global) -> Result<Exit, Failure> {
         topology,
         cells: CELLS,
         users: users(&manifest),
-        isolation,
         fallbacks,
         socket,
         kept: args.kept.join("arbiter.json"),
@@ -84,7 +80,8 @@ fn arbiter(args: &ArbiterArgs, global: &Global) -> Result<Exit, Failure> {
             manifest: digest,
         }),
     };
-    server::serve(host, &stop, || ui::say(&said))
+    let ready = |isolation: &Isolation| ui::say(&format!("{said}; isolation: {}", isolation.level()));
+    server::serve(host, &stop, ready)
         .map_err(|error| Failure::host(format!("the arbiter cannot go on: {error}")))?;
     ui::say("ended; cells wait for the next arbiter");
     Ok(Exit::Ok)

@@ -11,8 +11,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hotcell_cells::context::SavedContext;
+use hotcell_cells::cores::Seat;
+use hotcell_cells::cores::arbiter::GiveCores;
+use hotcell_cells::cores::schedule::Request;
 use hotcell_cells::intake::{Bounds, Sink};
 use hotcell_cells::process::{Ending, ProcessCell, Spec};
 use hotcell_cells::stop::StopSignal;
@@ -105,7 +109,7 @@ impl Work {
         }
     }
 
-    fn with_spec<T>(&self, work: impl FnOnce(&Spec<'_>) -> T) -> T {
+    fn with_spec<T>(&self, cores: Option<Seat<'_>>, work: impl FnOnce(&Spec<'_>) -> T) -> T {
         let blobs: Vec<&SealedBlob> = self.blobs.iter().collect();
         work(&Spec {
             executable: &executable(),
@@ -114,18 +118,28 @@ impl Work {
             bounds: Bounds::default(),
             sandbox: Sandbox::of_this_host(),
             stop: &StopSignal::new().unwrap(),
-            cores: None,
+            cores,
         })
     }
 
     /// A cell for it that has not begun.
     pub(crate) fn cell(&self) -> ProcessCell {
-        self.with_spec(ProcessCell::spawn).unwrap()
+        self.with_spec(None, ProcessCell::spawn).unwrap()
+    }
+
+    /// The same; it takes turns on cores.
+    pub(crate) fn cell_in_turns(&self, cores: &Arc<dyn GiveCores>) -> ProcessCell {
+        let seat = Seat::Turns {
+            cores,
+            request: Request::of(0),
+            name: &self.name,
+        };
+        self.with_spec(Some(seat), ProcessCell::spawn).unwrap()
     }
 
     /// The same, going on from a context.
     pub(crate) fn cell_from(&self, context: &SavedContext) -> ProcessCell {
-        self.with_spec(|spec| ProcessCell::restore(spec, context))
+        self.with_spec(None, |spec| ProcessCell::restore(spec, context))
             .unwrap()
     }
 

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use super::wire::{Act, Answer, Ask, PROTOCOL, Person, Welcome, WireError, receive, send};
+use super::wire::{Act, Answer, Ask, PROTOCOL, Person, Welcome, Which, WireError, receive, send};
 use crate::cores::arbiter::{AdmitError, Claim, EndedBy, GiveCores, Seen};
 use crate::cores::history::{History, Turn};
 use crate::cores::locks::LockView;
@@ -219,6 +219,8 @@ struct Claimed {
     waited_before: Nanos,
     /// What was heard last.
     waited: Nanos,
+    /// Whether it shall have no turns for now.
+    held: bool,
     /// Why it is no more.
     ended_by: Option<EndedBy>,
 }
@@ -286,6 +288,7 @@ impl GiveCores for HostArbiter {
             name: name.to_owned(),
             waited_before: 0,
             waited: 0,
+            held: false,
             ended_by: None,
         };
         state.claims.insert(number, claimed);
@@ -382,6 +385,18 @@ impl Claim for HostPlace {
     fn ended_by(&self) -> Option<EndedBy> {
         self.look().1
     }
+
+    fn hold(&self, holds: bool) {
+        let process = match self.inner.lock().claims.get_mut(&self.number) {
+            Some(claimed) => {
+                claimed.held = holds;
+                claimed.process.holder().pid()
+            }
+            None => return,
+        };
+        // Where it cannot be asked the cell has turns in which it does nothing.
+        let _ = self.inner.ask(&hold(process, holds), None);
+    }
 }
 
 impl Drop for HostPlace {
@@ -393,6 +408,17 @@ impl Drop for HostPlace {
         if matches!(self.inner.lock().link, Link::Up(_)) {
             let _ = self.inner.ask(&Ask::Leave { cell: claimed.cell }, None);
         }
+    }
+}
+
+fn hold(process: u32, holds: bool) -> Ask {
+    let which = Which::Process(process);
+    Ask::Act {
+        act: match holds {
+            true => Act::Pause(which),
+            false => Act::Resume(which),
+        },
+        reason: None,
     }
 }
 
@@ -490,6 +516,10 @@ impl Inner {
                     claimed.cell = cell;
                     claimed.waited_before = claimed.total();
                     claimed.waited = 0;
+                    if claimed.held {
+                        let question = hold(claimed.process.holder().pid(), true);
+                        let _ = ask(&connection.socket, &mut connection.buffer, &question, None);
+                    }
                 }
                 Ok(_) => return Err(ClientError::Answer.to_string()),
                 // Of one that has ended meanwhile its owner hears soon.

@@ -55,8 +55,6 @@ pub struct Host {
     pub cells: NonZeroUsize,
     /// Users by their ids.
     pub users: BTreeMap<u32, HostUser>,
-    /// How cores are kept apart.
-    pub isolation: Isolation,
     /// What people must be told of the host's cores.
     pub fallbacks: Vec<String>,
     /// Where it listens.
@@ -98,13 +96,18 @@ pub(super) struct State {
 ///
 /// # Errors
 ///
-/// If the socket cannot be made, another arbiter serves it, or what an earlier one kept cannot be read.
-pub fn serve(host: Host, stop: &StopSignal, ready: impl FnOnce()) -> io::Result<()> {
+/// If the socket cannot be made, another arbiter serves it, cores cannot be kept apart as they should be, or what an earlier
+/// arbiter kept cannot be read.
+pub fn serve(host: Host, stop: &StopSignal, ready: impl FnOnce(&Isolation)) -> io::Result<()> {
     let boot = this_boot()?;
     let (kept, earlier) = KeptFile::open(&host.kept, &boot)?;
     let policy = Policy::new(host.users, earlier.banned, earlier.used);
     let rules = host.duties.rules(host.cells, policy.allowances());
     let listener = listen_at(&host.socket)?;
+    // Only who serves may touch what an earlier one made. It goes with the end of this function; what it made goes when
+    // nothing is in it.
+    let isolation = Isolation::reach_for_host(&host.socket, &host.duties, &host.topology);
+    let isolation = isolation.map_err(io::Error::other)?;
     let orphans = stop_orphans(&earlier.cells);
     let control = host.topology.usable(host.duties.control);
     let pool = host
@@ -119,8 +122,6 @@ pub fn serve(host: Host, stop: &StopSignal, ready: impl FnOnce()) -> io::Result<
     let mut fallbacks = host.fallbacks;
     let real_time = arbiter.make_real_time(host.duties.real_time);
     fallbacks.extend(real_time.map_err(io::Error::other)?);
-    // It goes with the end of this function; what it made goes when nothing is in it.
-    let isolation = host.isolation;
     let (enclosures, instead) = isolation.enclosures(&host.socket);
     fallbacks.extend_from_slice(isolation.fallbacks());
     fallbacks.extend(instead);
@@ -154,7 +155,7 @@ pub fn serve(host: Host, stop: &StopSignal, ready: impl FnOnce()) -> io::Result<
         }),
     });
     service.keep()?;
-    ready();
+    ready(&isolation);
     let served = service.accept(&listener);
     let _ = std::fs::remove_file(&host.socket);
     service.enclosures.sweep();
