@@ -86,11 +86,11 @@ deny: ## Licences and sources of every dependency (installs cargo-deny into the 
 	$(CARGO) deny --workspace check licenses bans sources
 	$(CARGO) deny --manifest-path runner/unicorn/Cargo.toml --config runner/unicorn/deny.toml check licenses bans
 
-bench: $(RELEASE)/.hotcell-built ## Ratios against other emulators and other runners, in one run
+bench: $(RELEASE)/.hotcell-built ## What cores cost, and ratios against other emulators and runners, in one run; BENCH=cores for a part
 	@.ci/install-packages build test bench
 	@.ci/fetch-samples $(SAMPLES)
-	@$(WITH_UNICORN); $(CARGO) build --release -p hotcell-unicorn --examples
-	@$(CARGO) run -q -p xtask --features bench -- bench "$(abspath $(RELEASE))" $(BENCH)
+	@$(WITH_UNICORN); $(CARGO) build --release -p hotcell-unicorn -p hotcell-cells --examples
+	@$(CARGO) run -q -p xtask --features bench -- bench $(BENCH) "$(abspath $(RELEASE))"
 
 bench-pipelines: $(RELEASE)/.hotcell-built ## Ratios against make, ninja and Snakemake; BENCH='--only plan,cached --count 1000'
 	@.ci/install-packages build test bench

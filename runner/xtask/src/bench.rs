@@ -6,6 +6,7 @@
 //! | module | measures |
 //! |---|---|
 //! | [`emulators`] | cells beside bare Unicorn, qemu-user and Qiling |
+//! | [`cores`] | turns on cores, locks, saved contexts, starting a cell |
 //! | [`pipelines`] | plan, cold run and cached run beside make, ninja and Snakemake; large manifests; a thousand samples |
 //! | [`measure`] | CPU time, wall time and peak memory of a program |
 //! | [`python`] | peers from the Python registry |
@@ -14,6 +15,7 @@
 //! else the machine does. Both sides of a ratio take turns, and the median of each counts. What a host cannot run is named
 //! and left out.
 
+mod cores;
 mod emulators;
 mod measure;
 mod pipelines;
@@ -26,7 +28,7 @@ use std::{
 
 use crate::common::Failure;
 
-const USAGE: &str = "usage: bench [emulators|pipelines] FOLDER [option ...]
+const USAGE: &str = "usage: bench [cores|emulators|pipelines] FOLDER [option ...]
   FOLDER           release executables
 options of pipelines:
   --only A,B       only these parts: plan, cold, cached, linear, manifest, samples, snakemake
@@ -43,16 +45,20 @@ struct Asked {
 
 pub(crate) fn run(project: &Path, arguments: &[String]) -> Result<(), Failure> {
     let (which, rest) = match arguments.split_first() {
-        Some((word, rest)) if matches!(word.as_str(), "emulators" | "pipelines") => {
+        Some((word, rest)) if matches!(word.as_str(), "cores" | "emulators" | "pipelines") => {
             (Some(word.as_str()), rest)
         }
         _ => (None, arguments),
     };
     let asked = read(project, rest)?;
-    if which != Some("pipelines") {
+    let wants = |part: &str| which.is_none_or(|which| which == part);
+    if wants("cores") {
+        cores::run(&asked.release)?;
+    }
+    if wants("emulators") {
         emulators::run(project, &asked.release)?;
     }
-    if which != Some("emulators") {
+    if wants("pipelines") {
         pipelines::run(project, &asked.release, &asked.pipelines)?;
     }
     Ok(())

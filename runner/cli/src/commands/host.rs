@@ -7,6 +7,7 @@ use std::path::Path;
 
 use hotcell_cells::cores::duties::Duties;
 use hotcell_cells::cores::isolation::Isolation;
+use hotcell_cells::cores::process::bind_this_thread;
 use hotcell_cells::cores::service::policy::{HostUser, Quota};
 use hotcell_cells::cores::service::wire::Which;
 use hotcell_cells::cores::service::{By, Deed, Exceeded, Record, SOCKET, server};
@@ -56,6 +57,11 @@ fn arbiter(args: &ArbiterArgs, global: &Global) -> Result<Exit, Failure> {
         Failure::host(format!("the audit journal cannot be continued: {error}"))
             .help("`hotcell audit verify` says what is wrong with it; to begin a new one, move it and the file beside it away")
     })?;
+    // What serves stays off the pool, with all threads that it makes. Where it may not be bound it runs anywhere.
+    let house = topology
+        .usable(duties.control)
+        .or(&topology.usable(duties.chores));
+    let _ = bind_this_thread(&house);
     let stop = StopSignal::new()?;
     session::listen(&stop)?;
     let small = "a small host: cores have several duties";
