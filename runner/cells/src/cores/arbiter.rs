@@ -167,6 +167,8 @@ struct Held {
     name: String,
     request: Request,
     admitted: Nanos,
+    /// When its last turn ended; else when it was admitted.
+    since: Nanos,
     turn: Option<Running>,
     ended_by: Option<EndedBy>,
 }
@@ -246,6 +248,7 @@ impl Arbiter {
             name: name.chars().take(MOST_NAME).collect(),
             request,
             admitted,
+            since: admitted,
             turn: None,
             ended_by: None,
         };
@@ -338,7 +341,7 @@ impl Arbiter {
                     from: turn.from,
                     on: state.processors(&turn.cores),
                 },
-                None => Should::Wait,
+                None => Should::Wait { since: held.since },
             };
             (held.process.holder(), should)
         });
@@ -614,7 +617,10 @@ impl State {
     }
 
     fn end_turn(&mut self, cell: CellId, at: Nanos, ended: bool) {
-        let turn = self.cells.get_mut(&cell).and_then(|held| held.turn.take());
+        let turn = self.cells.get_mut(&cell).and_then(|held| {
+            held.since = at;
+            held.turn.take()
+        });
         if let Some(turn) = turn {
             self.keep(cell, turn, at);
         }

@@ -175,16 +175,18 @@ impl Process {
 
     /// Whether every thread stands still.
     fn all_still(&self) -> io::Result<bool> {
+        let mut threads = 0u64;
         for task in fs::read_dir(format!("/proc/{}/task", self.holder.pid()))? {
             let still = File::open(task?.path().join("stat")).and_then(|stat| look(&stat));
             match still {
                 Ok(Some(seen)) if !seen.stands_still() => return Ok(false),
-                Ok(_) => {}
+                Ok(_) => threads = threads.saturating_add(1),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(true)
+        // One that was made while the others were looked at is not among them.
+        Ok(look(&self.stat)?.is_none_or(|seen| seen.threads <= threads))
     }
 
     /// Lets it go on; `false`: it has ended.

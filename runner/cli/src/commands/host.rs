@@ -44,10 +44,12 @@ fn arbiter(args: &ArbiterArgs, global: &Global) -> Result<Exit, Failure> {
     let Some((manifest, digest)) = manifest(&args.manifest, global)? else {
         return Ok(Exit::Usage);
     };
+    let socket = places::arbiter(global).unwrap_or_else(|| SOCKET.into());
+    server::must_be_free(&socket).map_err(cannot)?;
+    Isolation::release(&socket);
     let topology = Topology::of_this_host().map_err(|error| Failure::host(error.to_string()))?;
     let wanted = manifest.cores.clone().unwrap_or_default();
     let duties = Duties::plan(&wanted, &topology).map_err(|error| Failure::host(error.to_string()))?;
-    let socket = places::arbiter(global).unwrap_or_else(|| SOCKET.into());
     for folder in [socket.parent(), Some(args.kept.as_path())].into_iter().flatten() {
         fs_err::create_dir_all(folder)?;
     }
@@ -87,10 +89,13 @@ fn arbiter(args: &ArbiterArgs, global: &Global) -> Result<Exit, Failure> {
         }),
     };
     let ready = |isolation: &Isolation| ui::say(&format!("{said}; isolation: {}", isolation.level()));
-    server::serve(host, &stop, ready)
-        .map_err(|error| Failure::host(format!("the arbiter cannot go on: {error}")))?;
+    server::serve(host, &stop, ready).map_err(cannot)?;
     ui::say("ended; cells wait for the next arbiter");
     Ok(Exit::Ok)
+}
+
+fn cannot(error: std::io::Error) -> Failure {
+    Failure::host(format!("the arbiter cannot go on: {error}"))
 }
 
 /// The host's manifest and its digest; `None`: it is wrong, and that was told.

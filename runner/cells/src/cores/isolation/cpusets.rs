@@ -7,7 +7,7 @@
 //! `cpuset.sched_load_balance` of a group has no effect while the top's is set (Documentation/admin-guide/cgroup-v1/cpusets.rst).
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use hotcell_schema::cores::CoreSet;
@@ -30,6 +30,25 @@ pub(super) struct Cpusets {
     pool: Folder,
     /// On v1: the group of what serves, and where this process was before.
     house: Option<(Folder, PathBuf)>,
+}
+
+/// Gives back what an arbiter that died took from everybody else: its partition. Cells in it stay in it.
+pub(super) fn release(pool: &str) {
+    if let Ok(Hierarchy::Unified(parents)) = Hierarchy::of_this_host() {
+        for parent in parents {
+            // Where there is none, nothing was taken.
+            let _ = as_member(&parent.join(pool));
+        }
+    }
+}
+
+/// Makes a group no partition.
+fn as_member(group: &Path) -> io::Result<()> {
+    // On v1, and on v2 without partitions, there is no such file.
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(group.join("cpuset.cpus.partition"));
+    file?.write_all(b"member")
 }
 
 /// A group; removed on drop.
@@ -243,11 +262,7 @@ fn write(file: &Path, text: &str) -> Result<(), String> {
 
 /// Removes a group with the empty groups in it.
 fn remove(group: &Path) -> io::Result<()> {
-    // On v1, and on v2 without partitions, there is no such file.
-    let partition = group.join("cpuset.cpus.partition");
-    if partition.exists() {
-        let _ = fs::write(&partition, "member");
-    }
+    let _ = as_member(group);
     for entry in fs::read_dir(group)?.flatten() {
         if entry.file_type()?.is_dir() {
             let _ = fs::remove_dir(entry.path());

@@ -97,6 +97,12 @@ impl Isolation {
         Self::reach_named(|own| format!("{}{own}", host_names(socket)), duties, topology)
     }
 
+    /// Gives back to the host what an arbiter at `socket` that died took from everybody else, so that the topology is whole
+    /// again for the next one. Nobody may serve there.
+    pub fn release(socket: &Path) {
+        cpusets::release(&format!("{}{POOL}", host_names(socket)));
+    }
+
     fn reach_named(
         name: impl Fn(&str) -> String,
         duties: &Duties,

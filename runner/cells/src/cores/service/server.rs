@@ -164,6 +164,23 @@ pub fn serve(host: Host, stop: &StopSignal, ready: impl FnOnce(&Isolation)) -> i
     served.and(ended.map_err(io::Error::other))
 }
 
+/// Fails where another arbiter listens.
+///
+/// # Errors
+///
+/// Where one does, or the path is none for a socket.
+pub fn must_be_free(path: &Path) -> io::Result<()> {
+    let kind = SocketType::SEQPACKET;
+    let probe = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    match rustix::net::connect(&probe, &SocketAddrUnix::new(path)?) {
+        Ok(()) => {
+            let why = format!("another arbiter listens at {}", path.display());
+            Err(io::Error::new(io::ErrorKind::AddrInUse, why))
+        }
+        Err(_) => Ok(()),
+    }
+}
+
 /// Listens for everybody. A socket of that name to which nobody listens is taken away.
 fn listen_at(path: &Path) -> io::Result<OwnedFd> {
     let address = SocketAddrUnix::new(path)?;
@@ -175,11 +192,7 @@ fn listen_at(path: &Path) -> io::Result<OwnedFd> {
             None,
         )
     };
-    let probe = make()?;
-    if rustix::net::connect(&probe, &address).is_ok() {
-        let why = format!("another arbiter listens at {}", path.display());
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, why));
-    }
+    must_be_free(path)?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -56,7 +56,10 @@ pub enum Should {
         on: CoreSet,
     },
     /// Stand still.
-    Wait,
+    Wait {
+        /// Since when: a turn meanwhile is told from none by it.
+        since: Nanos,
+    },
     /// End: it was told to, and what the kernel does for it then is done where it was.
     End,
 }
@@ -216,7 +219,7 @@ impl Look {
             };
             let (processor, name) = (stat.processor, &stat.name);
             match &cell.should {
-                Should::Wait if stat.runs() => {
+                Should::Wait { .. } if stat.runs() => {
                     strays.push(format!("`{name}` ran on processor {processor} without its turn"));
                 }
                 // A thread that sleeps has its processor yet from before.
@@ -228,7 +231,7 @@ impl Look {
                     let told = |allowed| format!("`{name}` could run on processors {allowed}, and had {on}");
                     strays.extend(allowed.map(told));
                 }
-                Should::Wait | Should::End => {}
+                Should::Wait { .. } | Should::End => {}
             }
         }
         strays

@@ -57,7 +57,7 @@ fn proc() -> (tempfile::TempDir, Look) {
 fn cell(turn: Option<(Nanos, &str)>) -> Watched {
     Watched {
         pid: 7,
-        should: turn.map_or(Should::Wait, |(from, cpus)| Should::Run {
+        should: turn.map_or(Should::Wait { since: 0 }, |(from, cpus)| Should::Run {
             from,
             on: cpus.parse().unwrap(),
         }),
@@ -107,6 +107,16 @@ fn a_turn_that_ended_meanwhile_is_no_stray() {
             1 => vec![cell(None)],
             _ => vec![cell(Some((2, "2")))],
         }
+    });
+    assert_eq!((asked.get(), look.found.checks.strays), (3, 0));
+    // It waits again, and had a turn between the looks.
+    asked.set(0);
+    look.look(&|| {
+        asked.set(asked.get() + 1);
+        vec![Watched {
+            pid: 7,
+            should: Should::Wait { since: asked.get() },
+        }]
     });
     assert_eq!((asked.get(), look.found.checks.strays), (3, 0));
 }
