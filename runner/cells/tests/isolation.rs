@@ -20,6 +20,7 @@ use hotcell_cells::intake::Bounds;
 use hotcell_cells::process::{ProcessCell, Spec};
 use hotcell_cells::stop::StopSignal;
 use hotcell_cells::supervise::{HostLimits, Sandbox, SealedBlob};
+use hotcell_schema::cores::CoreSet;
 use hotcell_schema::manifest::Cores;
 use hotcell_schema::manifest::later::{Isolation as Wanted, OnSmallHost};
 
@@ -75,10 +76,8 @@ fn cells_are_in_the_pools_group_from_their_job_on_and_the_groups_go_with_it() {
         cells: NonZeroUsize::new(100).unwrap(),
         users: BTreeMap::new(),
     };
-    let pool = duties
-        .pool
-        .iter()
-        .fold(String::new(), |_, core| topology.usable(core).to_string());
+    let pool = duties.pool.iter();
+    let pool = pool.fold(CoreSet::default(), |all, core| all.or(&topology.usable(core)));
     let arbiter = Arc::new(Arbiter::start(rules, topology, None).unwrap());
     let cores: Arc<dyn GiveCores> = Arc::clone(&arbiter) as _;
     let sandbox = isolation.sandbox(Sandbox::of_this_host());
@@ -106,7 +105,8 @@ fn cells_are_in_the_pools_group_from_their_job_on_and_the_groups_go_with_it() {
     cell.start(&common::job("hang")).unwrap();
     let pid = arbiter.cells()[0].process.pid();
     assert!(here(&groups(pid)), "{}", groups(pid));
-    assert_eq!(allowed(pid), pool);
+    let may: CoreSet = allowed(pid).parse().unwrap();
+    assert!(may.is_subset(&pool), "{may}");
     // Memory is bounded in the group it is in now.
     if Sandbox::of_this_host()
         .layers

@@ -98,6 +98,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
     fallbacks.extend(seats.fallbacks);
     let mut verifier = None;
     let mut quota = Quota::default();
+    let mut level = isolation.as_ref().map_or("affinity", Isolation::level).to_owned();
     let gives: Arc<dyn GiveCores> = match giver {
         Giver::Own => {
             fallbacks.push("no arbiter on this host: other runs do not know of these cores".to_owned());
@@ -124,6 +125,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
         Giver::Host(path, connection) => {
             fallbacks.extend(connection.welcome().fallbacks.iter().cloned());
             quota = connection.welcome().quota;
+            level.clone_from(&connection.welcome().isolation);
             if plan.cores.is_some() {
                 fallbacks.push("the host's manifest says which cores there are, not this one".to_owned());
             }
@@ -134,6 +136,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
     Ok(Some(Cores {
         arbiter: gives,
         quota,
+        level,
         verifier,
         chores,
         user: nix::unistd::getuid().as_raw(),

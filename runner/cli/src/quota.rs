@@ -23,7 +23,7 @@ pub(crate) fn judge(plan: &Plan, user: &str, quota: &Quota) -> Result<(), Failur
                 "stage `{name}` asks for {asked} of {what}, and `{user}` may have {most} on this host"
             ))
             .help(format!(
-                "ask for less in `stages.{name}.limits`, or ask an administrator"
+                "ask for less in `stages.{name}.limits`, where it says so; what every cell needs an administrator gives"
             ))
         };
         let memory = hotcell_run::host_limits(&stage.limits).memory;

@@ -55,9 +55,11 @@ pub struct Cores {
     pub fallbacks: Vec<String>,
     /// Walls for cells of the pool.
     pub sandbox: Sandbox,
-    /// Looks whether cells are where they should be; the arbiter of a host does without.
+    /// Looks whether cells are where they should be; runs under the arbiter of a host have none, because it looks itself.
     pub verifier: Option<Verifier>,
-    /// How far cores are kept apart, where this run does it. Last, because groups go when all who are in them have.
+    /// How strictly cores are kept apart, in the manifest's word.
+    pub level: String,
+    /// What keeps them apart, where this run does it. Last, because groups go when all who are in them have.
     pub isolation: Option<Isolation>,
 }
 

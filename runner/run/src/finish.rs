@@ -346,11 +346,7 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
         hotcell: shared.options.hotcell.to_owned(),
         variants: shared.options.variants.to_vec(),
         isolation: match shared.options.cores {
-            Some(cores) => cores
-                .isolation
-                .as_ref()
-                .map_or("affinity", Isolation::level)
-                .into(),
+            Some(cores) => cores.level.clone(),
             None => "none".into(),
         },
         cores: None,

@@ -34,7 +34,7 @@ impl Given {
     /// # Errors
     ///
     /// If that is more than there may be; so is everything after it.
-    fn take(&self, bytes: usize) -> io::Result<()> {
+    pub(crate) fn take(&self, bytes: usize) -> io::Result<()> {
         let Some(most) = self.most else { return Ok(()) };
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let before = self.so_far.fetch_add(bytes, Ordering::Relaxed);

@@ -102,5 +102,7 @@ fn put_json(shared: &Shared<'_>, value: &impl Serialize) -> Result<hotcell_store
     let mut json = serde_json::to_vec_pretty(value)
         .map_err(|error| Done::failed("a result cannot be written as JSON", error.to_string()))?;
     json.push(b'\n');
+    let taken = shared.given.take(json.len());
+    taken.map_err(|error| crate::work::store_failed(error.into()))?;
     shared.options.store.put(&json).map_err(crate::work::store_failed)
 }

@@ -136,6 +136,7 @@ fn who_is_paused_has_turns_only_to_answer() {
                 let begun = Instant::now();
                 while arbiter.cells()[0].doing != Doing::Paused {
                     assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", arbiter.cells());
+                    std::thread::sleep(Duration::from_millis(1));
                 }
             };
             done(Request::Pause);

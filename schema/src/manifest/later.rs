@@ -61,7 +61,7 @@ pub enum RealTime {
     Off,
     /// Where the host lets it.
     Try,
-    /// The plan is refused where the host does not let it.
+    /// The run is refused where the host does not let it.
     Require,
 }
 

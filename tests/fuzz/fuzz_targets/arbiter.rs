@@ -68,7 +68,7 @@ fuzz_target!(|data: &[u8]| {
     rustix::net::sockopt::set_socket_timeout(&visitor, rustix::net::sockopt::Timeout::Recv, patience).unwrap();
     // A line is a packet. The first is mostly a good one, so that what follows is looked at.
     let mut buffer = vec![0; 64 << 10];
-    let hello = (data.first() != Some(&b'!')).then_some(&br#"{"hello":{"protocol":1}}"#[..]);
+    let hello = (data.first() != Some(&b'!')).then_some(&br#"{"hello":{"protocol":2}}"#[..]);
     for packet in hello.into_iter().chain(data.split(|byte| *byte == b'\n').take(16)) {
         if packet.is_empty() {
             continue;

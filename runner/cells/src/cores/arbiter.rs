@@ -22,7 +22,7 @@ use super::history::History;
 use super::locks::{CoreIndex, Grant, Holder, LockTable, LockView, Processes};
 use super::process::{Process, Still, bind_this_thread};
 use super::real_time_unsafe::make_real_time;
-use super::schedule::{Action, CellId, Doing, Nanos, Refusal, Request, Rules, Schedule};
+use super::schedule::{Action, CellId, Doing, Nanos, Pauser, Refusal, Request, Rules, Schedule};
 use super::topology::Topology;
 use super::verify::{Should, Watched};
 
@@ -30,6 +30,14 @@ use super::verify::{Should, Watched};
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a process may take to end, once nobody wants it any longer, without being taken for a stranger in the pool: 1 s.
 const DYING: Nanos = 1_000_000_000;
+/// How long a cell may take to stand still. It takes microseconds, but where it is deep in the kernel, or where others have its
+/// core: it must run to stop. On a host with six times the load it could have, a second was not always enough.
+const STILL: Nanos = 10_000_000_000;
+/// How often is asked whether somebody stands still before a pause is made between two questions, and that pause.
+const AT_ONCE: u32 = 64;
+const PAUSE: Duration = Duration::from_micros(50);
+/// After so long the pause is as long: a millisecond.
+const LONG: Nanos = 1_000_000;
 /// Longest name of a cell in characters.
 pub(super) const MOST_NAME: usize = 200;
 
@@ -73,6 +81,8 @@ pub enum EndedBy {
     Fault(String),
     /// A person wanted it, or a quota was used up.
     Order(String),
+    /// It used more memory than it had asked for.
+    Memory,
 }
 
 /// Why a cell was not admitted.
@@ -157,6 +167,8 @@ struct State {
     history: History,
     /// Processes of cells that have left, and when: they may yet be ending.
     leaving: VecDeque<(Holder, Nanos)>,
+    /// Who was told to stop and may yet run, and when.
+    stopping: BTreeMap<CellId, Nanos>,
     closing: bool,
 }
 
@@ -203,6 +215,7 @@ impl Arbiter {
                 next: 0,
                 history: History::default(),
                 leaving: VecDeque::new(),
+                stopping: BTreeMap::new(),
                 closing: false,
             }),
             changed: Condvar::new(),
@@ -282,12 +295,12 @@ impl Arbiter {
     }
 
     /// Ends cells, and says how many of them there were.
-    pub fn end(&self, cells: &[CellId], why: &str) -> usize {
+    pub fn end(&self, cells: &[CellId], why: &EndedBy) -> usize {
         let mut state = self.shared.lock();
         let mut ended = 0usize;
         for cell in cells {
             if let Some(held) = state.cells.get_mut(cell) {
-                held.end(EndedBy::Order(why.to_owned()));
+                held.end(why.clone());
                 ended = ended.saturating_add(1);
             }
         }
@@ -345,7 +358,10 @@ impl Arbiter {
             };
             (held.process.holder(), should)
         });
-        let leaving = state.leaving.iter().map(|(process, _)| (*process, Should::End));
+        let now = self.shared.now();
+        let leaving = state.leaving.iter();
+        let leaving = leaving.filter(|(_, left)| now.saturating_sub(*left) < DYING);
+        let leaving = leaving.map(|(process, _)| (*process, Should::End));
         let watched = there.chain(leaving).map(|(process, should)| Watched {
             pid: i32::try_from(process.pid()).unwrap_or(i32::MAX),
             should,
@@ -411,7 +427,7 @@ impl Arbiter {
 
     /// Lets a person hold a cell, or let it go.
     pub fn hold(&self, cell: CellId, holds: bool) {
-        self.shared.hold(cell, holds);
+        self.shared.hold(cell, holds, Pauser::Person);
     }
 }
 
@@ -458,7 +474,7 @@ impl Claim for Place {
     }
 
     fn hold(&self, holds: bool) {
-        self.shared.hold(self.cell, holds);
+        self.shared.hold(self.cell, holds, Pauser::Runner);
     }
 }
 
@@ -478,6 +494,7 @@ impl Drop for Place {
             state.leaving.push_back((held.process.holder(), now));
         }
         state.schedule.gone(self.cell);
+        state.stopping.remove(&self.cell);
         drop(state);
         self.shared.changed.notify_all();
     }
@@ -492,11 +509,11 @@ impl Shared {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn hold(&self, cell: CellId, holds: bool) {
+    fn hold(&self, cell: CellId, holds: bool, by: Pauser) {
         let mut state = self.lock();
         match holds {
-            true => state.schedule.pause(cell),
-            false => state.schedule.resume(self.now(), cell),
+            true => state.schedule.pause(cell, by),
+            false => state.schedule.resume(self.now(), cell, by),
         }
         drop(state);
         self.changed.notify_all();
@@ -507,20 +524,30 @@ impl Shared {
         let mut state = self.lock();
         let mut looked = Instant::now();
         while !state.closing {
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                state.end_the_dead(self.now());
+            }
             let now = self.now();
             let actions = state.schedule.decide(now);
-            let mut stopped = false;
             for action in actions {
                 match action {
                     Action::Run { cell, cores } => state.run(cell, cores, || self.now()),
-                    Action::Stop { cell } => {
-                        state.stop(cell, || self.now());
-                        stopped = true;
-                    }
+                    Action::Stop { cell } => state.tell_to_stop(cell, self.now()),
                 }
             }
-            // What stands still makes room for others.
-            if stopped {
+            // What stands still makes room for others. Who does not at once is not waited for by everybody.
+            if !state.stopping.is_empty() {
+                let settled = (0..AT_ONCE).any(|_| state.settle(|| self.now()));
+                if !settled {
+                    let first = state.stopping.values().min().copied().unwrap_or(now);
+                    let pause = match now.saturating_sub(first) < LONG {
+                        true => PAUSE,
+                        false => Duration::from_nanos(LONG),
+                    };
+                    let waited = self.changed.wait_timeout(state, pause);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
                 continue;
             }
             let now = self.now();
@@ -533,10 +560,6 @@ impl Shared {
             let wait = next.map_or(LOOK, |next| next.min(LOOK));
             let waited = self.changed.wait_timeout(state, wait);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            if looked.elapsed() >= LOOK {
-                looked = Instant::now();
-                state.end_the_dead(self.now());
-            }
         }
     }
 }
@@ -596,24 +619,46 @@ impl State {
         }
     }
 
-    fn stop(&mut self, cell: CellId, now: impl Fn() -> Nanos) {
-        let Some(held) = self.cells.get_mut(&cell) else {
+    fn tell_to_stop(&mut self, cell: CellId, now: Nanos) {
+        let Some(held) = self.cells.get(&cell) else {
             return;
         };
-        let told = now();
-        let ended = match held.process.stop() {
-            Ok(still) => still == Still::Ended,
-            Err(error) => {
-                held.end(EndedBy::Fault(format!(
-                    "it did not stand still when its turn was over: {error}"
-                )));
-                true
-            }
-        };
-        let still = now();
-        let slowest = &mut self.history.slowest_change;
-        *slowest = still.saturating_sub(told).max(*slowest);
-        self.end_turn(cell, still, ended);
+        // Whether it ended is found when it is looked for.
+        let _ = held.process.tell_to_stop();
+        self.stopping.insert(cell, now);
+    }
+
+    /// Looks at those who were told to stop; `false`: all of them still run.
+    fn settle(&mut self, now: impl Fn() -> Nanos) -> bool {
+        let mut settled = false;
+        for (cell, told) in self.stopping.clone() {
+            let still = self.cells.get(&cell).map(|held| held.process.is_still());
+            let at = now();
+            let late = at.saturating_sub(told) >= STILL;
+            let ended = match still {
+                Some(Ok(None)) if !late => continue,
+                Some(Ok(Some(Still::Stopped))) => false,
+                Some(Ok(Some(Still::Ended))) | None => true,
+                Some(unclear) => {
+                    let why = match unclear {
+                        Err(error) => error.to_string(),
+                        Ok(_) => "the process does not stand still".to_owned(),
+                    };
+                    if let Some(held) = self.cells.get_mut(&cell) {
+                        held.end(EndedBy::Fault(format!(
+                            "it did not stand still when its turn was over: {why}"
+                        )));
+                    }
+                    true
+                }
+            };
+            settled = true;
+            self.stopping.remove(&cell);
+            let slowest = &mut self.history.slowest_change;
+            *slowest = at.saturating_sub(told).max(*slowest);
+            self.end_turn(cell, at, ended);
+        }
+        settled
     }
 
     fn end_turn(&mut self, cell: CellId, at: Nanos, ended: bool) {

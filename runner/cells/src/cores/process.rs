@@ -145,19 +145,14 @@ impl Process {
     ///
     /// If it does not within ten seconds.
     pub fn stop(&self) -> io::Result<Still> {
-        if !self.signal(Signal::STOP)? {
+        if !self.tell_to_stop()? {
             return Ok(Still::Ended);
         }
         let until = Instant::now() + STILL;
         let mut asked = 0u32;
         loop {
-            match look(&self.stat)? {
-                None => return Ok(Still::Ended),
-                Some(seen) if seen.has_ended() => return Ok(Still::Ended),
-                Some(seen) if seen.stands_still() && (seen.threads <= 1 || self.all_still()?) => {
-                    return Ok(Still::Stopped);
-                }
-                Some(_) => {}
+            if let Some(still) = self.is_still()? {
+                return Ok(still);
             }
             if Instant::now() >= until {
                 return Err(io::Error::new(
@@ -171,6 +166,31 @@ impl Process {
                 false => std::thread::sleep(PAUSE),
             }
         }
+    }
+
+    /// Tells it to stand still, which it soon does ([`Process::is_still`]); `false`: it has ended.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses it.
+    pub fn tell_to_stop(&self) -> io::Result<bool> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Whether it stands still, or has ended; `None`: it does not yet.
+    ///
+    /// # Errors
+    ///
+    /// If `/proc` does not show it.
+    pub fn is_still(&self) -> io::Result<Option<Still>> {
+        Ok(match look(&self.stat)? {
+            None => Some(Still::Ended),
+            Some(seen) if seen.has_ended() => Some(Still::Ended),
+            Some(seen) if seen.stands_still() && (seen.threads <= 1 || self.all_still()?) => {
+                Some(Still::Stopped)
+            }
+            Some(_) => None,
+        })
     }
 
     /// Whether every thread stands still.

@@ -1,16 +1,18 @@
 //! Groups in which the arbiter of a host holds the cells of all users: theirs to be in, root's to change.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::cgroup::{Group, Groups};
 use super::owner::{self, HOUSE, POOL};
+use crate::cores::locks::Holder;
 use crate::cores::process::{Process, Still};
 
 /// Most tasks of one cell: what forks without end does so within. A cell's own walls allow fewer.
-const TASKS: u64 = 4096;
+const TASKS: u64 = 64;
 
 /// Where a host's arbiter puts cells.
 #[derive(Debug)]
@@ -19,13 +21,20 @@ pub struct Enclosures {
     groups: Option<Groups>,
     /// On cgroup v1: the pool's cpuset.
     cpuset: Option<PathBuf>,
-    /// A group that is made and yet empty is not swept away.
-    changing: Mutex<()>,
+    /// The groups of cells that are there: not swept away, though a cell may not be in its group yet, or no more.
+    owned: Owned,
 }
 
-/// The groups of one cell: removed on drop where they are empty, else by [`Enclosures::sweep`].
+/// The names of groups that somebody owns.
+type Owned = Arc<Mutex<BTreeSet<String>>>;
+
+/// The groups of one cell. On drop everything in them ends; then they are removed, by [`Enclosures::sweep`] at the latest.
 #[derive(Debug)]
-pub struct Enclosure(Option<Group>);
+pub struct Enclosure {
+    group: Option<Group>,
+    name: String,
+    owned: Owned,
+}
 
 impl Enclosures {
     /// Finds out what can be made here, below the group of the pool on cgroup v2. Also what holds where nothing can be.
@@ -41,9 +50,12 @@ impl Enclosures {
             let made = groups.make_named(&format!("{prefix}trial"), 1 << 30, TASKS);
             made.map(|_| groups).map_err(|error| error.to_string())
         });
+        let mut cpuset = cpuset;
         let (groups, instead) = match trial {
             Ok(groups) => (Some(groups), None),
             Err(why) => {
+                // A cell must be in the pool all the same.
+                cpuset = pool.map(|(path, _)| path.to_owned());
                 let why = format!(
                     "no control groups for cells of users ({why}): their memory is looked at twice a second"
                 );
@@ -54,7 +66,7 @@ impl Enclosures {
             prefix: prefix.to_owned(),
             groups,
             cpuset,
-            changing: Mutex::default(),
+            owned: Owned::default(),
         };
         (all, instead)
     }
@@ -73,28 +85,44 @@ impl Enclosures {
         if let Some(cpuset) = &self.cpuset {
             fs::write(cpuset.join("cgroup.procs"), &id)?;
         }
-        let Some(groups) = &self.groups else {
-            return Ok(Enclosure(None));
+        let mut enclosure = Enclosure {
+            group: None,
+            name: owner::of_cell(&self.prefix, process.holder()),
+            owned: Arc::clone(&self.owned),
         };
-        let memory = match memory {
-            0 => 1 << 50,
-            bytes => bytes,
-        };
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = owner::of_cell(&self.prefix, process.holder());
-        let group = groups.make_named(&name, memory, TASKS)?;
-        group.take_in(&id)?;
-        Ok(Enclosure(Some(group)))
+        if let Some(groups) = &self.groups {
+            lock(&self.owned).insert(enclosure.name.clone());
+            let memory = match memory {
+                0 => 1 << 50,
+                bytes => bytes,
+            };
+            let group = groups.make_named(&enclosure.name, memory, TASKS)?;
+            group.take_in(&id)?;
+            enclosure.group = Some(group);
+        }
+        // Its number could have become another's while it was written.
+        match process.has_ended()? {
+            true => Err(io::Error::other("it has ended")),
+            false => Ok(enclosure),
+        }
+    }
+
+    /// Whether other processes than the cell's own are in its group: they have no turns, and run all the same.
+    pub fn has_others(&self, cell: Holder) -> bool {
+        let name = owner::of_cell(&self.prefix, cell);
+        let parent = self.groups.as_ref().and_then(|groups| groups.parents().next());
+        let text = parent.and_then(|parent| fs::read_to_string(parent.join(name).join("cgroup.procs")).ok());
+        text.is_some_and(|text| text.lines().count() > 1)
     }
 
     /// Removes the groups of cells that have ended.
     pub fn sweep(&self) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let owned = lock(&self.owned);
         for parent in self.groups.iter().flat_map(Groups::parents) {
             for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 let own = name.strip_prefix(&self.prefix);
-                if own.is_some_and(|own| ![POOL, HOUSE].contains(&own)) {
+                if own.is_some_and(|own| ![POOL, HOUSE].contains(&own)) && !owned.contains(&name) {
                     // Refused while something is in it.
                     let _ = fs::remove_dir(entry.path());
                 }
@@ -103,9 +131,22 @@ impl Enclosures {
     }
 }
 
+fn lock(owned: &Owned) -> MutexGuard<'_, BTreeSet<String>> {
+    owned.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Drop for Enclosure {
+    fn drop(&mut self) {
+        if let Some(group) = &self.group {
+            group.end_all();
+        }
+        lock(&self.owned).remove(&self.name);
+    }
+}
+
 impl Enclosure {
     /// Whether the kernel ended a process of the cell because its memory was up.
     pub fn ran_out_of_memory(&self) -> bool {
-        self.0.as_ref().is_some_and(Group::ran_out_of_memory)
+        self.group.as_ref().is_some_and(Group::ran_out_of_memory)
     }
 }

@@ -4,21 +4,41 @@ use hotcell_schema::cores::CoreSet;
 
 use hotcell_schema::manifest::Priority;
 
-use super::{Nanos, Request};
+use super::{Nanos, Pauser, Request};
 
 /// One cell.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) request: Request,
     pub(super) state: State,
-    /// A person does not want it to run.
-    pub(super) paused: bool,
+    /// Who does not want it to run.
+    pub(super) paused: Paused,
     /// Its place in the line: who came earlier has a smaller one.
     pub(super) place: u64,
     /// Since when it waits.
     pub(super) since: Nanos,
     /// How long it ran before this turn.
     ran: Nanos,
+}
+
+/// Who does not want a cell to run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Paused {
+    person: bool,
+    runner: bool,
+}
+
+impl Paused {
+    pub(super) fn by(&mut self, by: Pauser) -> &mut bool {
+        match by {
+            Pauser::Person => &mut self.person,
+            Pauser::Runner => &mut self.runner,
+        }
+    }
+
+    pub(super) fn by_any(self) -> bool {
+        self.person || self.runner
+    }
 }
 
 /// Where a cell is.
@@ -43,7 +63,7 @@ impl Entry {
         Self {
             request,
             state: State::Held,
-            paused: false,
+            paused: Paused::default(),
             place,
             since: now,
             ran: 0,
@@ -52,7 +72,7 @@ impl Entry {
 
     /// Whether it wants to run and does not.
     pub(super) fn is_ready(&self) -> bool {
-        matches!(self.state, State::Waiting) && !self.paused
+        matches!(self.state, State::Waiting) && !self.paused.by_any()
     }
 
     /// Its level after it has waited until now.
@@ -109,8 +129,9 @@ impl Entry {
         true
     }
 
-    pub(super) fn resume(&mut self, now: Nanos, place: u64) {
-        if std::mem::take(&mut self.paused) && matches!(self.state, State::Waiting) {
+    pub(super) fn resume(&mut self, by: Pauser, now: Nanos, place: u64) {
+        let was = std::mem::take(self.paused.by(by));
+        if was && !self.paused.by_any() && matches!(self.state, State::Waiting) {
             self.place = place;
             self.since = now;
         }

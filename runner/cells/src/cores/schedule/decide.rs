@@ -101,7 +101,7 @@ impl Schedule {
             };
             let exclusive = !is_shared(&entry.request);
             let reclaimed = exclusive && cores.iter().any(|core| self.reclaimed.contains(&core));
-            if (entry.paused || reclaimed) && entry.stop() {
+            if (entry.paused.by_any() || reclaimed) && entry.stop() {
                 actions.push(Action::Stop { cell: *cell });
             }
         }

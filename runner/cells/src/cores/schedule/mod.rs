@@ -168,6 +168,15 @@ pub enum Refusal {
     Known(CellId),
 }
 
+/// Who may want a cell to stand still. One does not lift what the other wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pauser {
+    /// A person.
+    Person,
+    /// The cell's runner: the cell has nothing to do.
+    Runner,
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -197,7 +206,7 @@ pub enum Doing {
     Running(CoreSet),
     /// It was told to stand still.
     Stopping(CoreSet),
-    /// A person paused it.
+    /// Somebody paused it.
     Paused,
 }
 
@@ -323,18 +332,18 @@ impl Schedule {
         self.held.retain(|_, holder| *holder != cell);
     }
 
-    /// A person wants a cell to stand still. What runs is told to stop with the next [`Schedule::decide`].
-    pub fn pause(&mut self, cell: CellId) {
+    /// Somebody wants a cell to stand still. What runs is told to stop with the next [`Schedule::decide`].
+    pub fn pause(&mut self, cell: CellId, by: Pauser) {
         if let Some(entry) = self.cells.get_mut(&cell) {
-            entry.paused = true;
+            *entry.paused.by(by) = true;
         }
     }
 
-    /// A paused cell may run again; it goes to the end of the line.
-    pub fn resume(&mut self, now: Nanos, cell: CellId) {
+    /// Who paused a cell lets it go; when nobody else has, it may run again, from the end of the line.
+    pub fn resume(&mut self, now: Nanos, cell: CellId, by: Pauser) {
         let place = self.next_place();
         if let Some(entry) = self.cells.get_mut(&cell) {
-            entry.resume(now, place);
+            entry.resume(by, now, place);
         }
     }
 
@@ -373,7 +382,7 @@ impl Schedule {
     pub fn doing(&self, cell: CellId) -> Option<Doing> {
         self.cells.get(&cell).map(|entry| match &entry.state {
             State::Held => Doing::Held,
-            State::Waiting if entry.paused => Doing::Paused,
+            State::Waiting if entry.paused.by_any() => Doing::Paused,
             State::Waiting => Doing::Ready,
             State::Running { cores, .. } => Doing::Running(cores.clone()),
             State::Stopping { cores, .. } => Doing::Stopping(cores.clone()),

@@ -288,7 +288,7 @@ fn the_memory_of_all_cells_of_a_user_is_bounded() {
 fn a_person_pauses_and_resumes() {
     let mut schedule = host(rules("2", 0), &[Request::of(1), Request::of(1)]);
     assert_eq!(told(&mut schedule, 0), ["1 on 2"]);
-    schedule.pause(CellId(1));
+    schedule.pause(CellId(1), Pauser::Person);
     assert_eq!(told(&mut schedule, MS), ["stop 1"]);
     schedule.stopped(MS, CellId(1));
     assert_eq!(told(&mut schedule, MS), ["2 on 2"]);
@@ -297,7 +297,7 @@ fn a_person_pauses_and_resumes() {
         told(&mut schedule, 500 * MS).is_empty(),
         "who is paused does not rise"
     );
-    schedule.resume(600 * MS, CellId(1));
+    schedule.resume(600 * MS, CellId(1), Pauser::Person);
     assert_eq!(schedule.doing(CellId(1)), Some(Doing::Ready));
     // Of the slice that began anew at 500.
     assert_eq!(told(&mut schedule, 600 * MS), ["stop 2"]);

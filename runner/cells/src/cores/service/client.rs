@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use super::wire::{Act, Answer, Ask, PROTOCOL, Person, Welcome, Which, WireError, receive, send};
+use super::wire::{Act, Answer, Ask, PROTOCOL, Person, Welcome, WireError, receive, send};
 use crate::cores::arbiter::{AdmitError, Claim, EndedBy, GiveCores, Seen};
 use crate::cores::history::{History, Turn};
 use crate::cores::locks::LockView;
@@ -387,15 +387,18 @@ impl Claim for HostPlace {
     }
 
     fn hold(&self, holds: bool) {
-        let process = match self.inner.lock().claims.get_mut(&self.number) {
-            Some(claimed) => {
-                claimed.held = holds;
-                claimed.process.holder().pid()
-            }
-            None => return,
+        let mut state = self.inner.lock();
+        let Some(claimed) = state.claims.get_mut(&self.number) else {
+            return;
         };
-        // Where it cannot be asked the cell has turns in which it does nothing.
-        let _ = self.inner.ask(&hold(process, holds), None);
+        claimed.held = holds;
+        let cell = claimed.cell;
+        let up = matches!(state.link, Link::Up(_));
+        drop(state);
+        // While no arbiter is there it is not waited for: the next one is told when the cell is handed in again.
+        if up {
+            let _ = self.inner.ask(&Ask::Hold { cell, holds }, None);
+        }
     }
 }
 
@@ -408,17 +411,6 @@ impl Drop for HostPlace {
         if matches!(self.inner.lock().link, Link::Up(_)) {
             let _ = self.inner.ask(&Ask::Leave { cell: claimed.cell }, None);
         }
-    }
-}
-
-fn hold(process: u32, holds: bool) -> Ask {
-    let which = Which::Process(process);
-    Ask::Act {
-        act: match holds {
-            true => Act::Pause(which),
-            false => Act::Resume(which),
-        },
-        reason: None,
     }
 }
 
@@ -517,7 +509,7 @@ impl Inner {
                     claimed.waited_before = claimed.total();
                     claimed.waited = 0;
                     if claimed.held {
-                        let question = hold(claimed.process.holder().pid(), true);
+                        let question = Ask::Hold { cell, holds: true };
                         let _ = ask(&connection.socket, &mut connection.buffer, &question, None);
                     }
                 }

@@ -10,7 +10,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use super::server::{Service, State, today};
 use super::wire::{Act, Answer, Ask, PROTOCOL, Person, Welcome, Which, WireError, page, receive, send};
 use super::{By, Deed};
-use crate::cores::arbiter::{Claim as _, Place, Seen};
+use crate::cores::arbiter::{Claim as _, EndedBy, Place, Seen};
 use crate::cores::duties::Duties;
 use crate::cores::process::Process;
 use crate::cores::schedule::{CellId, Doing};
@@ -64,7 +64,7 @@ pub(super) fn serve(service: &Service, connection: &OwnedFd, uid: u32) {
         // This arbiter ends, and not the cells: their runners hand them in to the next one.
         std::mem::take(&mut desk.places)
             .into_values()
-            .for_each(|held| std::mem::forget(held.place));
+            .for_each(std::mem::forget);
     }
 }
 
@@ -150,6 +150,10 @@ impl Desk<'_> {
             Ask::Admit { request, name } => self.admit(request, &name, descriptor),
             Ask::Look { cell } => self.own(cell).map(|held| self.look(cell, held)),
             Ask::Leave { cell } => self.leave(cell),
+            Ask::Hold { cell, holds } => self.own(cell).map(|held| {
+                held.place.hold(holds);
+                Answer::Done(1)
+            }),
             Ask::Cells { from } => {
                 let all = self.service.arbiter.cells().into_iter();
                 let (cells, more) = page(all.filter(|seen| seen.cell >= from));
@@ -184,6 +188,7 @@ impl Desk<'_> {
             now: self.service.arbiter.now(),
             duties,
             reclaimed: self.service.arbiter.reclaimed(),
+            isolation: self.service.isolation.to_owned(),
             checks: self.service.verifier.checks(),
             fallbacks: self.service.fallbacks.clone(),
         };
@@ -194,8 +199,7 @@ impl Desk<'_> {
 
     fn look(&self, cell: CellId, held: &Held) -> Answer {
         if held.enclosure.ran_out_of_memory() {
-            let why = "it used more memory than it had asked for, and the kernel ended it";
-            self.service.arbiter.end(&[cell], why);
+            self.service.ran_out_of_memory(cell);
         }
         Answer::State {
             waited: u64::try_from(held.place.waited().as_nanos()).unwrap_or(u64::MAX),
@@ -236,12 +240,12 @@ impl Desk<'_> {
             .policy
             .admit(today(), self.uid, request)
             .map_err(|why| why.to_string())?;
-        let bounded = state
-            .policy
-            .user(self.uid)
-            .is_ok_and(|user| user.quota.memory.is_some());
+        let user = state.policy.user(self.uid);
+        let bounded = self.uid != 0 || user.is_ok_and(|user| user.quota.memory.is_some());
         if bounded && request.memory == 0 {
-            return Err("say how much memory the cell may use: the quota counts it".into());
+            return Err(
+                "say how much memory the cell may use: it is bounded, and the quota counts it".into(),
+            );
         }
         state.found_again(holder);
         drop(state);
@@ -340,7 +344,7 @@ impl Desk<'_> {
                     record(&mut state, &by, &deed, reason)?;
                 }
                 let ids: Vec<CellId> = cells.iter().map(|cell| cell.cell).collect();
-                arbiter.end(&ids, &ended_by("killed", &by, reason))
+                arbiter.end(&ids, &EndedBy::Order(ended_by("killed", &by, reason)))
             }
             Act::Ban(uid) => {
                 admin.map_err(|why| why.to_string())?;
@@ -357,7 +361,7 @@ impl Desk<'_> {
                     .filter(|cell| cell.request.user == uid)
                     .map(|cell| cell.cell)
                     .collect();
-                arbiter.end(&ids, &ended_by("banned", &by, reason))
+                arbiter.end(&ids, &EndedBy::Order(ended_by("banned", &by, reason)))
             }
             Act::Unban(uid) => {
                 admin.map_err(|why| why.to_string())?;

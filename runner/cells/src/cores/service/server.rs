@@ -21,7 +21,7 @@ use super::kept::{Kept, KeptFile, this_boot};
 use super::policy::{HostUser, Policy};
 use super::wire::Which;
 use super::{By, Deed, Exceeded, Record};
-use crate::cores::arbiter::{Arbiter, Seen};
+use crate::cores::arbiter::{Arbiter, EndedBy, Seen};
 use crate::cores::duties::Duties;
 use crate::cores::isolation::Isolation;
 use crate::cores::locks::Holder;
@@ -39,9 +39,7 @@ pub(super) const CONNECTIONS_OF_USER: usize = 64;
 const ROUND: Duration = Duration::from_millis(500);
 /// How long cells of an earlier arbiter stand still before they are ended because nobody hands them in again.
 const ORPHANS: Duration = Duration::from_secs(60);
-/// Why a cell is ended that somebody lets run out of turn.
-const ASTRAY: &str = "it ran without its turn, or beside its core";
-/// Who ends it.
+/// As whom the arbiter itself is written down.
 const ROOT: u32 = 0;
 const SECOND: u64 = 1_000_000_000;
 
@@ -71,6 +69,8 @@ pub(super) struct Service {
     /// Looks where cells run.
     pub(super) verifier: Verifier,
     pub(super) enclosures: Enclosures,
+    /// How strictly cores are kept apart.
+    pub(super) isolation: &'static str,
     pub(super) duties: Duties,
     pub(super) fallbacks: Vec<String>,
     pub(super) stop: StopSignal,
@@ -140,6 +140,7 @@ pub fn serve(host: Host, stop: &StopSignal, ready: impl FnOnce(&Isolation)) -> i
         arbiter,
         verifier,
         enclosures,
+        isolation: isolation.level(),
         duties: host.duties,
         fallbacks,
         stop: stop.clone(),
@@ -313,17 +314,26 @@ impl Service {
                 // It is ended even if that cannot be written down: a full disk must not lift quotas.
                 let _ = state.record.record(&user, &deed, Some(&why));
             }
-            self.arbiter.end(&[cell.cell], &why);
+            let ended = match what {
+                Exceeded::Memory => EndedBy::Memory,
+                Exceeded::CpuTime | Exceeded::WallTime => EndedBy::Order(why),
+            };
+            self.arbiter.end(&[cell.cell], &ended);
         }
-        for pid in self.verifier.strayers() {
-            let strays = |seen: &&Seen| !seen.ended && i32::try_from(seen.process.pid()) == Ok(pid);
-            let Some(cell) = cells.iter().find(strays) else {
-                continue;
+        let strayers = self.verifier.strayers();
+        for cell in cells.iter().filter(|cell| !cell.ended) {
+            let strays = strayers
+                .iter()
+                .any(|pid| u32::try_from(*pid) == Ok(cell.process.pid()));
+            let why = match strays {
+                true => "it ran without its turn, or beside its core",
+                false if self.enclosures.has_others(cell.process) => "it made processes, which have no turns",
+                false => continue,
             };
             let deed = Deed::Killed(Which::Process(cell.process.pid()), 1);
             let by = state.by(ROOT);
-            let _ = state.record.record(&by, &deed, Some(ASTRAY));
-            self.arbiter.end(&[cell.cell], ASTRAY);
+            let _ = state.record.record(&by, &deed, Some(why));
+            self.arbiter.end(&[cell.cell], &EndedBy::Order(why.to_owned()));
         }
         self.enclosures.sweep();
         if orphans_are_lost {
@@ -333,6 +343,26 @@ impl Service {
         }
         drop(state);
         let _ = self.keep();
+    }
+
+    /// Ends a cell whose memory was up, as the kernel has done with its process, and writes it down.
+    pub(super) fn ran_out_of_memory(&self, cell: CellId) {
+        let cells = self.arbiter.cells().into_iter();
+        let Some(cell) = cells.filter(|seen| !seen.ended).find(|seen| seen.cell == cell) else {
+            return;
+        };
+        let mut state = self.lock();
+        let user = state.by(cell.request.user);
+        let deed = Deed::Exceeded {
+            user: user.clone(),
+            what: Exceeded::Memory,
+            limit: cell.request.memory,
+            asked: cell.request.memory,
+        };
+        let _ = state
+            .record
+            .record(&user, &deed, Some("the kernel ended it: its memory was up"));
+        self.arbiter.end(&[cell.cell], &EndedBy::Memory);
     }
 
     /// Writes what must survive.

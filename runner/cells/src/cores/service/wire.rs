@@ -23,7 +23,7 @@ use crate::cores::history::Turn;
 use crate::cores::schedule::{CellId, Nanos, Request};
 
 /// Version of the protocol.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// Most bytes of a packet.
 pub const MAX_PACKET: usize = 64 << 10;
 /// Bytes of a list after which the rest is left for another packet.
@@ -49,6 +49,13 @@ pub enum Ask {
     Look {
         /// The cell.
         cell: CellId,
+    },
+    /// Give a cell of this connection no turns for now, or again: it has nothing to do.
+    Hold {
+        /// The cell.
+        cell: CellId,
+        /// Whether it shall have none.
+        holds: bool,
     },
     /// A cell of this connection is done with.
     Leave {
@@ -187,6 +194,8 @@ pub struct Welcome {
     pub duties: Duties,
     /// Cores that were taken out of exclusive use.
     pub reclaimed: CoreSet,
+    /// How strictly cores are kept apart.
+    pub isolation: String,
     /// What was seen of the pool since the arbiter began.
     pub checks: CoreChecks,
     /// What people must be told of the host's cores.

@@ -2,7 +2,7 @@
 //!
 //! A thread of a cell strays when it may run, or runs, on a processor that is not of its turn, or runs while its cell has none.
 //! A thread is foreign when it ran on a processor of the pool and is of no cell: kernel threads that are bound to one
-//! processor apart. Both are counted, and nothing more is done: what a host can enforce is [`super::isolation`]'s.
+//! processor apart. Both are counted. What a host can enforce is [`super::isolation`]'s; the arbiter of a host ends who strays again and again.
 //! What a process calls itself is never believed: only the kernel's numbers count. Each look reads a bounded number of
 //! threads, and goes on from there the next time.
 
