@@ -18,6 +18,7 @@ use std::sync::Arc;
 use hotcell_schema::cores::CoreSet;
 
 pub mod arbiter;
+mod claim;
 pub mod duties;
 pub mod history;
 pub mod isolation;
