@@ -201,7 +201,7 @@ fn an_audit_journal_is_checked_and_shown() {
     let now: Time = "2026-01-02T03:04:05Z".parse().unwrap();
     let mut audit = Audit::open(&path, 0o600, &by, &now).unwrap();
     for core in [2, 3] {
-        let act = Act::ReclaimCore { core };
+        let act = Act::ReclaimCore { core, killed: 0 };
         audit
             .append(&by, &now, act, Some("it hung".parse().unwrap()))
             .unwrap();

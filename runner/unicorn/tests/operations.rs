@@ -180,7 +180,8 @@ fn stop_and_force_stop_end_a_guest_that_only_computes() {
 
 #[test]
 fn a_pause_does_not_count_against_the_wall_limit() {
-    let work = busy(1000);
+    // Long enough not to be at its end when it is paused.
+    let work = busy(60_000_000);
     let (ending, _, ()) = while_running(&work, |remote| {
         if matches!(remote.ask(Request::Pause), Ok(Answer::Done)) {
             // More than it took until here, and less than the pause takes.

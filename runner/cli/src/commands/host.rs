@@ -205,7 +205,10 @@ impl Journal {
                 },
                 killed: *killed,
             },
-            Deed::Reclaimed(core) => Act::ReclaimCore { core: *core },
+            Deed::Reclaimed(core) => Act::ReclaimCore {
+                core: *core,
+                killed: 0,
+            },
             Deed::GivenBack(core) => Act::ReturnCore { core: *core },
             Deed::Slice(from, to) => Act::ChangeSlice {
                 from_us: micros(*from),

@@ -129,6 +129,9 @@ pub enum Act {
     ReclaimCore {
         /// Its number.
         core: u32,
+        /// How many cells on it were ended for it. Nothing ends them any longer: journals of before say so.
+        #[serde(default, skip_serializing_if = "is_none")]
+        killed: u64,
     },
     /// A core was given back to exclusive use.
     ReturnCore {
@@ -172,13 +175,24 @@ pub enum Act {
     },
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over like this")]
+fn is_none(number: &u64) -> bool {
+    *number == 0
+}
+
 impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BanUser { user } => write!(f, "banned {user}"),
             Self::UnbanUser { user } => write!(f, "unbanned {user}"),
             Self::KillCells { of, killed } => write!(f, "killed {of}: {killed}"),
-            Self::ReclaimCore { core } => write!(f, "took core {core} out of exclusive use"),
+            Self::ReclaimCore { core, killed: 0 } => write!(f, "took core {core} out of exclusive use"),
+            Self::ReclaimCore { core, killed } => {
+                write!(
+                    f,
+                    "took core {core} out of exclusive use; cells ended for it: {killed}"
+                )
+            }
             Self::ReturnCore { core } => write!(f, "gave core {core} back to exclusive use"),
             Self::ChangeSlice { from_us, to_us } => {
                 write!(f, "changed the slice from {from_us} us to {to_us} us")

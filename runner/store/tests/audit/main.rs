@@ -59,7 +59,7 @@ fn acts() -> Vec<Act> {
             of: Cells::Id("run[sample=ab]".parse().unwrap()),
             killed: 0,
         },
-        Act::ReclaimCore { core: 2 },
+        Act::ReclaimCore { core: 2, killed: 1 },
         Act::ReturnCore { core: 2 },
         Act::ChangeSlice {
             from_us: 10_000,
