@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use hotcell_schema::fault::FaultRecord;
-use hotcell_tests::{Lab, busybox};
+use hotcell_tests::{Lab, Run, busybox};
 use serde_json::{Value, json};
 
 fn experiment(lab: &Lab) {
@@ -61,6 +61,17 @@ fn until(lab: &Lab, what: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> 
     }
 }
 
+fn of_emulator(cells: &[Value]) -> bool {
+    cells.iter().any(|cell| cell["engine"] == "hotcell-unicorn")
+}
+
+/// A run that nobody disturbed, in the first lab, and another lab for the same.
+fn calm_and_next() -> (Run, [Lab; 2]) {
+    let labs = [Lab::new(), Lab::new()];
+    labs.iter().for_each(experiment);
+    (labs[0].run("one.yaml", &["--progress", "none"]), labs)
+}
+
 /// What `hotcell cells` says, and its exit code.
 fn told(lab: &Lab, args: &[&str]) -> (i32, String) {
     let args = ["cells"].into_iter().chain(args.iter().copied());
@@ -78,15 +89,9 @@ fn a_cell_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
     if busybox().is_none() {
         return;
     }
-    let calm = Lab::new();
-    experiment(&calm);
-    let calm = calm.run("one.yaml", &["--progress", "none"]);
-    let lab = Lab::new();
-    experiment(&lab);
+    let (calm, [_calm_lab, lab]) = calm_and_next();
     let mut run = start(&lab);
-    let first = until(&lab, "a cell of the emulator", |cells| {
-        cells.iter().any(|cell| cell["engine"] == "hotcell-unicorn")
-    });
+    let first = until(&lab, "a cell of the emulator", of_emulator);
     let process = first[0]["process"].clone();
     let pid = process.to_string();
     let does = |args: &[&str]| {
@@ -130,15 +135,7 @@ fn what_a_broken_cell_saved_is_kept_and_another_goes_on_from_it() {
     if busybox().is_none() {
         return;
     }
-    let calm = Lab::new();
-    experiment(&calm);
-    let calm = calm.run("one.yaml", &["--progress", "none"]);
-    let lab = Lab::new();
-    experiment(&lab);
-    let of_emulator = |cells: &[Value]| {
-        let mut cells = cells.iter();
-        cells.any(|cell| cell["engine"] == "hotcell-unicorn")
-    };
+    let (calm, [_calm_lab, lab]) = calm_and_next();
     let mut run = start(&lab);
     let first = until(&lab, "a cell of the emulator", of_emulator);
     let pid = first[0]["process"].to_string();
