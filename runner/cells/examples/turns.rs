@@ -1,16 +1,18 @@
 //! The price of turns: so many processes that compute, one after the other and in slices on one core.
 //!
 //! `cargo run --release -p hotcell-cells --example turns [SLICE_MS] [CELLS]` prints the throughput in slices against one after
-//! the other (goal: at least 0.95), and the arbiter's CPU time for a switch (goal: under 50 us).
+//! the other (goal: at least 0.95), and the arbiter's CPU time for a switch (goal: under 50 us). Beside it what a loop costs that
+//! decides nothing: it sleeps for a slice, stops one process and lets another go on.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement by hand")]
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hotcell_cells::cores::arbiter::{Arbiter, GiveCores};
-use hotcell_cells::cores::process::bind_this_thread;
+use hotcell_cells::cores::process::{Process, bind_this_thread};
 use hotcell_cells::cores::schedule::{Request, Rules};
 use hotcell_cells::cores::topology::Topology;
 use hotcell_schema::cores::CoreSet;
@@ -49,6 +51,7 @@ fn main() {
     let alone = begun.elapsed().as_secs_f64();
     bind_this_thread(&control).unwrap();
 
+    let bare = bare_switch(slice, &topology.usable(core));
     let rules = Rules {
         pool: CoreSet::from_iter([core]),
         slice: NonZeroU64::new(slice * 1_000_000).unwrap(),
@@ -70,8 +73,7 @@ fn main() {
         );
         children.push(child);
     }
-    let before = own_cpu();
-    let mut switches = 0;
+    let before = arbiter_cpu();
     // Who is done gives its place up at once: each is waited for by a thread of its own.
     std::thread::scope(|scope| {
         for (mut child, place) in children.into_iter().zip(places) {
@@ -82,17 +84,46 @@ fn main() {
         }
     });
     let shared = begun.elapsed().as_secs_f64();
-    let cpu = own_cpu() - before;
-    switches += arbiter.turns().0.len();
+    let cpu = arbiter_cpu() - before;
+    let switches = arbiter.turns().0.len();
     println!("{cells} processes, one after the other: {alone:.2} s");
     println!(
         "in slices of {slice} ms: {shared:.2} s, throughput {:.3} (wanted: at least 0.95)",
         alone / shared
     );
     println!(
-        "{switches} turns, {:.1} us of the arbiter's CPU for each (wanted: under 50)",
+        "{switches} turns, {:.1} us of the arbiter's CPU for each (wanted: under 50); a bare loop of sleep, stop and go on: {bare:.1} us",
         cpu * 1e6 / switches as f64
     );
+}
+
+/// What a switch costs this host without any arbiter, in us of CPU.
+fn bare_switch(slice: u64, cpus: &CoreSet) -> f64 {
+    const SWITCHES: usize = 200;
+    let mut children = [start(), start()];
+    let mut processes = Vec::new();
+    for child in &children {
+        let mut process = Process::open(i32::try_from(child.id()).unwrap()).unwrap();
+        process.stop().unwrap();
+        process.bind(cpus).unwrap();
+        processes.push(process);
+    }
+    let before = own_cpu();
+    for turn in 0..SWITCHES {
+        std::thread::sleep(Duration::from_millis(slice));
+        let running = processes.get(turn % 2).unwrap();
+        running.tell_to_stop().unwrap();
+        while running.is_still().unwrap().is_none() {
+            std::hint::spin_loop();
+        }
+        processes.get((turn + 1) % 2).unwrap().go_on().unwrap();
+    }
+    let cpu = own_cpu() - before;
+    for child in &mut children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    cpu * 1e6 / SWITCHES as f64
 }
 
 fn start() -> Child {
@@ -100,6 +131,17 @@ fn start() -> Child {
         .arg("work")
         .spawn()
         .unwrap()
+}
+
+/// CPU time of the arbiter's thread in seconds (`schedstat` in `Documentation/scheduler/sched-stats.rst` of the kernel).
+fn arbiter_cpu() -> f64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let mut tasks = tasks.map(|task| task.unwrap().path());
+    let named = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).unwrap().trim() == "arbiter";
+    let task = tasks.find(named).unwrap();
+    let schedstat = std::fs::read_to_string(task.join("schedstat")).unwrap();
+    let nanoseconds: u64 = schedstat.split(' ').next().unwrap().parse().unwrap();
+    nanoseconds as f64 / 1e9
 }
 
 fn own_cpu() -> f64 {

@@ -48,7 +48,7 @@ fn socket() -> &'static PathBuf {
         let (ready, is_ready) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let stop = StopSignal::new().unwrap();
-            server::serve(host, &stop, || ready.send(()).unwrap()).unwrap();
+            server::serve(host, &stop, |_| ready.send(()).unwrap()).unwrap();
         });
         is_ready.recv().unwrap();
         socket

@@ -20,7 +20,7 @@ pub use super::history::Turn;
 
 use super::history::History;
 use super::locks::{CoreIndex, Grant, Holder, LockTable, LockView, Processes};
-use super::process::{Process, Still, bind_this_thread};
+use super::process::{Process, Still, bind_this_thread, pause_after};
 use super::real_time_unsafe::make_real_time;
 use super::schedule::{Action, CellId, Nanos, Pauser, Request, Rules, Schedule};
 use super::topology::Topology;
@@ -33,11 +33,6 @@ const DYING: Nanos = 1_000_000_000;
 /// How long a cell may take to stand still. It takes microseconds, but where it is deep in the kernel, or where others have its
 /// core: it must run to stop. On a host with six times the load it could have, a second was not always enough.
 const STILL: Nanos = 10_000_000_000;
-/// How often is asked whether somebody stands still before a pause is made between two questions, and that pause.
-const AT_ONCE: u32 = 64;
-const PAUSE: Duration = Duration::from_micros(50);
-/// After so long the pause is as long: a millisecond.
-const LONG: Nanos = 1_000_000;
 /// Longest name of a cell in characters.
 pub(super) const MOST_NAME: usize = 200;
 
@@ -426,6 +421,20 @@ impl Shared {
         self.changed.notify_all();
     }
 
+    /// Waits until one of those who were told to stop stands still, for a moment at the most.
+    fn settle<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let latest = state.stopping.values().max().copied().unwrap_or_default();
+        while !state.settle(|| self.now()) {
+            let told = Duration::from_nanos(self.now().saturating_sub(latest));
+            if let Some(pause) = pause_after(told) {
+                let waited = self.changed.wait_timeout(state, pause);
+                return waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+            std::hint::spin_loop();
+        }
+        state
+    }
+
     /// The arbiter's thread.
     fn work(&self) {
         let mut state = self.lock();
@@ -445,16 +454,7 @@ impl Shared {
             }
             // What stands still makes room for others. Who does not at once is not waited for by everybody.
             if !state.stopping.is_empty() {
-                let settled = (0..AT_ONCE).any(|_| state.settle(|| self.now()));
-                if !settled {
-                    let first = state.stopping.values().min().copied().unwrap_or(now);
-                    let pause = match now.saturating_sub(first) < LONG {
-                        true => PAUSE,
-                        false => Duration::from_nanos(LONG),
-                    };
-                    let waited = self.changed.wait_timeout(state, pause);
-                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
-                }
+                state = self.settle(state);
                 continue;
             }
             let now = self.now();

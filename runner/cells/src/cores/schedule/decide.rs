@@ -48,6 +48,9 @@ impl Schedule {
 
     /// Lets in those who wait for it, first come, first served, as far as users and host may have cells.
     fn admit(&mut self, now: Nanos) {
+        if !self.cells.values().any(|entry| matches!(entry.state, State::Held)) {
+            return;
+        }
         let mut all = 0usize;
         let mut of_users: BTreeMap<u32, (usize, u64)> = BTreeMap::new();
         let mut waiting: Vec<(u64, CellId)> = Vec::new();
