@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use unicorn_engine::Prot;
 
 use crate::{
-    driver::Pool,
     machine::{Guest, Mapped, UnicornMachine, failed},
     memory_unsafe::{self, PAGE, Window},
+    pool::Pool,
     saved::{Foreign, Saved},
     written::Written,
 };
@@ -33,8 +33,8 @@ const MAX_MACHINES: usize = 4096;
 /// All of a run but its pages.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Run {
-    /// The kernel's own bytes.
-    pub(crate) kernel: Vec<u8>,
+    /// What drives the machines, in its own bytes: the kernel; or what was traced of raw code.
+    pub(crate) state: Vec<u8>,
     /// The machine that is in the middle of a step, and the one that ran last.
     pub(crate) running: Option<u32>,
     pub(crate) last: Option<u32>,
@@ -70,9 +70,9 @@ fn wrong(what: &str) -> MachineError {
 
 impl Run {
     /// What is to be said of a run apart from its machines.
-    pub(crate) fn new(kernel: Vec<u8>) -> Self {
+    pub(crate) fn new(state: Vec<u8>) -> Self {
         Self {
-            kernel,
+            state,
             running: None,
             last: None,
             counting: false,

@@ -11,28 +11,25 @@ use std::{
     rc::Rc,
 };
 
-use hotcell_cells::{
-    cell_side::{CellError, Connection},
-    protocol::ToCell,
-};
+use hotcell_cells::cell_side::{CellError, Connection};
 use hotcell_kernel::{
     Bytes, Finished, Kernel,
-    machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step, Trap},
+    machine::{Clock, Flow, Machine, MachineError, SpaceId, Step, Trap},
 };
 use hotcell_schema::{
     arch::SyscallTrap,
-    event::Event,
     job::{Blob, JobResult, LinuxJob, LinuxResult},
     outcome::{FaultKind, Outcome},
 };
-use unicorn_engine::{Arch, RegisterS390X, Unicorn, X86Insn};
+use unicorn_engine::{Arch, RegisterS390X, TranslationBlock, Unicorn, X86Insn};
 
 use crate::{
     clocks_unsafe::{self, Source},
     context::{Area, Run},
-    machine::{Counts, Ended, Guest, Stop, UnicornMachine, failed},
+    machine::{Ended, Guest, Stop, UnicornMachine, failed},
     nudge_unsafe,
-    operate::{Next, Outlet, Task},
+    operate::{Next, Operator, Outlet, Resume, Stopped, busy},
+    pool::Pool,
     quirks::Quirk,
     shape::Shape,
     traps,
@@ -45,34 +42,60 @@ const CALLS_BETWEEN_LOOKS: u32 = 4096;
 
 /// What hooks and driver share.
 pub(crate) struct Shared {
-    pub(crate) kernel: RefCell<Kernel>,
-    pub(crate) counts: Rc<Counts>,
+    kernel: RefCell<Kernel>,
+    operator: Rc<Operator>,
     /// Whether the running step counts blocks.
-    pub(crate) counting: Cell<bool>,
-    pub(crate) events: Rc<RefCell<Vec<Event>>>,
+    counting: Cell<bool>,
     calls: Cell<u32>,
     /// The machine that runs now: what reads a clock must be able to stop it.
     running: RefCell<Option<UnicornMachine<'static>>>,
-    /// The space that ran last: a new one may be its copy.
-    pub(crate) last: Cell<Option<SpaceId>>,
-    /// The runner.
-    pub(crate) outlet: RefCell<Box<dyn Outlet>>,
-    /// What it asked for in the middle of a block.
-    pub(crate) pending: RefCell<Option<ToCell>>,
-    /// Why a hook gave up.
-    pub(crate) broken: RefCell<Option<CellError>>,
-    /// Where contexts go.
-    pub(crate) area: RefCell<Option<Area>>,
+}
+
+/// What a job is, as long as it runs.
+struct Task<'a> {
+    job: &'a LinuxJob,
+    find: &'a dyn Fn(Blob) -> Option<Bytes>,
+    shared: &'a Shared,
+}
+
+impl Resume for Task<'_> {
+    fn save(&self, pool: &Pool) -> Result<(Run, u64), MachineError> {
+        let shared = self.shared;
+        let kernel = shared.kernel.try_borrow().map_err(|_| busy("the kernel"))?;
+        let state = kernel.save().map_err(|error| MachineError(error.to_string()))?;
+        let counts = &shared.operator.counts;
+        let mut run = Run::new(state);
+        run.last = pool.last.map(|space| space.0);
+        run.counting = shared.counting.get();
+        run.blocks = counts.blocks.get();
+        run.instructions = counts.instructions.get();
+        run.budget = counts.budget.get();
+        Ok((run, kernel.events()))
+    }
+
+    fn become_run(&self, pool: &mut Pool, run: &Run) -> Result<(), Stopped> {
+        let shared = self.shared;
+        let kernel = Kernel::restore(self.job, self.find, shared.operator.sink(), pool, &run.state)
+            .map_err(|error| CellError::Job(error.to_string()))?;
+        *shared.kernel.try_borrow_mut().map_err(|_| busy("the kernel"))? = kernel;
+        pool.last = run.last.map(SpaceId);
+        shared.counting.set(run.counting);
+        let counts = &shared.operator.counts;
+        counts.blocks.set(run.blocks);
+        counts.instructions.set(run.instructions);
+        counts.budget.set(run.budget);
+        Ok(())
+    }
+
+    fn memory(&self) -> u64 {
+        self.job.limits.memory
+    }
 }
 
 impl Shared {
     /// Runs a machine until the kernel must be asked, or the run is another.
-    fn run(self: &Rc<Self>, task: &Task<'_>, pool: &mut Pool, space: SpaceId) -> Result<Next, Stopped> {
-        let mut machine = pool
-            .machines
-            .get(&space)
-            .cloned()
-            .ok_or_else(|| MachineError(format!("there is no machine {}", space.0)))?;
+    fn run(&self, task: &Task<'_>, pool: &mut Pool, space: SpaceId) -> Result<Next, Stopped> {
+        let mut machine = pool.machine(space)?;
         // Hooks hold this structure: a handle left in it would keep the instance alive for ever.
         self.running.replace(Some(machine.clone()));
         let result = self.run_on(task, pool, space, &mut machine);
@@ -81,28 +104,33 @@ impl Shared {
     }
 
     fn run_on(
-        self: &Rc<Self>,
+        &self,
         task: &Task<'_>,
         pool: &mut Pool,
         space: SpaceId,
         machine: &mut UnicornMachine<'static>,
     ) -> Result<Next, Stopped> {
         loop {
-            self.attend(machine)?;
+            self.operator.attend(machine)?;
             self.report_first(machine);
             match machine.run() {
                 Ended::Asked | Ended::Budget => return Ok(Next::GoOn),
                 Ended::Break => {
-                    if let Some(error) = self.broken.take() {
-                        return Err(error.into());
-                    }
-                    let next = self.between(task, pool, Some(space))?;
+                    self.operator.check()?;
+                    let next = self.operator.between(task, pool, Some(space))?;
                     if next != Next::GoOn {
                         return Ok(next);
                     }
                 }
-                Ended::Trap(trap) => {
-                    let mut kernel = self.kernel.try_borrow_mut().map_err(|_| busy())?;
+                ended @ (Ended::Trap(_) | Ended::Halted) => {
+                    let trap = match ended {
+                        Ended::Trap(trap) => trap,
+                        _ => Trap {
+                            kind: FaultKind::Exception,
+                            address: None,
+                        },
+                    };
+                    let mut kernel = self.kernel.try_borrow_mut().map_err(|_| busy("the kernel"))?;
                     self.tell(&mut kernel);
                     if kernel.trap(machine, trap) == Flow::Stop {
                         return Ok(Next::GoOn);
@@ -115,7 +143,8 @@ impl Shared {
     /// Tells the kernel what ran, where it wants to know.
     pub(crate) fn tell(&self, kernel: &mut Kernel) {
         if self.counting.get() {
-            kernel.counted(self.counts.blocks.take(), self.counts.instructions.take());
+            let counts = &self.operator.counts;
+            kernel.counted(counts.blocks.take(), counts.instructions.take());
         }
     }
 
@@ -143,6 +172,7 @@ impl Shared {
         let calls = self.calls.get().wrapping_add(1);
         self.calls.set(calls);
         let full = self
+            .operator
             .events
             .try_borrow()
             .is_ok_and(|events| events.len() >= EVENTS_WAITING);
@@ -180,6 +210,25 @@ impl Shared {
         }
     }
 
+    /// The first block of a machine that ran in another process: Unicorn does not report what an instance runs first.
+    fn report_first(&self, machine: &mut UnicornMachine<'static>) {
+        if !std::mem::take(&mut machine.uc.get_data_mut().unreported) {
+            return;
+        }
+        let at = machine.program_counter();
+        if !machine.uc.get_data().written.borrow().asks(at, 1) {
+            return;
+        }
+        let mut block = TranslationBlock {
+            pc: 0,
+            icount: 0,
+            size: 0,
+        };
+        if machine.uc.ctl_request_cache(at, Some(&mut block)).is_ok() {
+            self.block(&mut machine.uc, at, u64::from(block.size));
+        }
+    }
+
     fn interrupt(&self, uc: &mut Unicorn<'_, Guest>, number: u32) {
         if uc.get_data().shape.syscall == SyscallTrap::Interrupt(number) {
             return self.syscall(uc);
@@ -211,10 +260,6 @@ impl Source for Shared {
         }
         value
     }
-}
-
-fn busy() -> MachineError {
-    MachineError("the kernel was asked while it was at work".to_owned())
 }
 
 /// In the hook of another exception: what it means. The program counter is put back on the instruction.
@@ -266,88 +311,37 @@ fn lend_number(uc: &mut Unicorn<'_, Guest>, at: u64) -> Option<(u64, u64)> {
     Some((number, kept))
 }
 
-/// All machines of a run.
-pub(crate) struct Pool {
-    shape: Rc<Shape>,
-    shared: Rc<Shared>,
-    machines: BTreeMap<SpaceId, UnicornMachine<'static>>,
-}
-
-impl Pool {
-    /// All machines, in order.
-    pub(crate) fn machines(&self) -> impl Iterator<Item = (SpaceId, &UnicornMachine<'static>)> {
-        self.machines.iter().map(|(space, machine)| (*space, machine))
+/// A new machine with its hooks.
+fn make(shape: &Rc<Shape>, shared: &Rc<Shared>) -> Result<UnicornMachine<'static>, MachineError> {
+    let mut machine = UnicornMachine::new(shape, Rc::clone(&shared.operator.counts))?;
+    let uc = &mut machine.uc;
+    if shape.syscall == SyscallTrap::Instruction {
+        let shared = Rc::clone(shared);
+        uc.add_insn_sys_hook(X86Insn::SYSCALL, 1, 0, move |uc| shared.syscall(uc))
+            .map_err(failed("hooking system calls"))?;
     }
-
-    /// All machines, which are gone from the pool.
-    pub(crate) fn take_machines(&mut self) -> BTreeMap<SpaceId, UnicornMachine<'static>> {
-        std::mem::take(&mut self.machines)
-    }
-
-    /// Puts a machine in. Whether there was one.
-    pub(crate) fn put(&mut self, space: SpaceId, machine: UnicornMachine<'static>) -> bool {
-        self.machines.insert(space, machine).is_some()
-    }
-
-    /// A new machine with its hooks.
-    pub(crate) fn make(&self) -> Result<UnicornMachine<'static>, MachineError> {
-        let mut machine = UnicornMachine::new(&self.shape, Rc::clone(&self.shared.counts))?;
-        let uc = &mut machine.uc;
-        if self.shape.syscall == SyscallTrap::Instruction {
-            let shared = Rc::clone(&self.shared);
-            uc.add_insn_sys_hook(X86Insn::SYSCALL, 1, 0, move |uc| shared.syscall(uc))
-                .map_err(failed("hooking system calls"))?;
-        }
-        if self.shape.arch == Arch::X86 {
-            // Unhooked, the C library passes over these two. A real processor refuses `syscall` in 32-bit code
-            // (Intel SDM volume 2B); Linux programs of 64 bits do not use `sysenter`, those of 32 only in the vDSO.
-            for (instruction, own) in [
-                (X86Insn::SYSCALL, self.shape.syscall == SyscallTrap::Instruction),
-                (X86Insn::SYSENTER, false),
-            ] {
-                if !own {
-                    uc.add_insn_sys_hook(instruction, 1, 0, refuse)
-                        .map_err(failed("hooking foreign system calls"))?;
-                }
+    if shape.arch == Arch::X86 {
+        // Unhooked, the C library passes over these two. A real processor refuses `syscall` in 32-bit code
+        // (Intel SDM volume 2B); Linux programs of 64 bits do not use `sysenter`, those of 32 only in the vDSO.
+        for (instruction, own) in [
+            (X86Insn::SYSCALL, shape.syscall == SyscallTrap::Instruction),
+            (X86Insn::SYSENTER, false),
+        ] {
+            if !own {
+                uc.add_insn_sys_hook(instruction, 1, 0, refuse)
+                    .map_err(failed("hooking foreign system calls"))?;
             }
         }
-        let shared = Rc::clone(&self.shared);
-        uc.add_intr_hook(move |uc, number| shared.interrupt(uc, number))
-            .map_err(failed("hooking exceptions"))?;
-        let shared = Rc::clone(&self.shared);
-        uc.add_edge_gen_hook(1, 0, move |uc, block, _| {
-            shared.block(uc, block.pc, u64::from(block.size));
-        })
-        .map_err(failed("hooking new blocks"))?;
-        Ok(machine)
     }
-}
-
-impl Machines for Pool {
-    fn create(&mut self, space: SpaceId) -> Result<(), MachineError> {
-        let mut machine = self.make()?;
-        machine.uc.get_data_mut().parent = self
-            .shared
-            .last
-            .get()
-            .and_then(|last| self.machines.get(&last))
-            .map(|parent| {
-                let written = parent.uc.get_data().written.borrow().inherited();
-                (parent.mapped(), written)
-            });
-        self.machines.insert(space, machine);
-        Ok(())
-    }
-
-    fn destroy(&mut self, space: SpaceId) {
-        self.machines.remove(&space);
-    }
-
-    fn get(&mut self, space: SpaceId) -> Option<&mut dyn Machine> {
-        self.machines
-            .get_mut(&space)
-            .map(|machine| machine as &mut dyn Machine)
-    }
+    let theirs = Rc::clone(shared);
+    uc.add_intr_hook(move |uc, number| theirs.interrupt(uc, number))
+        .map_err(failed("hooking exceptions"))?;
+    let shared = Rc::clone(shared);
+    uc.add_edge_gen_hook(1, 0, move |uc, block, _| {
+        shared.block(uc, block.pc, u64::from(block.size));
+    })
+    .map_err(failed("hooking new blocks"))?;
+    Ok(machine)
 }
 
 /// Where a run begins.
@@ -396,41 +390,34 @@ pub(crate) fn execute(
         Ok(shape) => Rc::new(shape),
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let events: Rc<RefCell<Vec<Event>>> = Rc::default();
-    let sink = Rc::clone(&events);
-    let sink = Box::new(move |event: Event| sink.borrow_mut().push(event));
+    let operator = Rc::new(Operator::new(outlet, area));
+    let sink = operator.sink();
     let kernel = match Kernel::new(job, find, sink) {
         Ok(kernel) => kernel,
         Err(error) => return Ok(Err(error.to_string())),
     };
     let shared = Rc::new(Shared {
         kernel: RefCell::new(kernel),
-        counts: Rc::default(),
+        operator: Rc::clone(&operator),
         counting: Cell::new(false),
-        events,
         calls: Cell::new(0),
         running: RefCell::new(None),
-        last: Cell::new(None),
-        outlet: RefCell::new(outlet),
-        pending: RefCell::new(None),
-        broken: RefCell::new(None),
-        area: RefCell::new(area),
     });
-    let mut pool = Pool {
-        shape,
-        shared: Rc::clone(&shared),
-        machines: BTreeMap::new(),
-    };
     {
+        let theirs = Rc::clone(&shared);
+        let mut pool = Pool::new(move || make(&shape, &theirs));
         let _clocks = clocks_unsafe::activate(Rc::clone(&shared) as Rc<dyn Source>);
-        let task = Task { job, find };
-        drive(&task, &shared, &mut pool, beginning).map_err(Stopped::into_cell_error)?;
+        let task = Task {
+            job,
+            find,
+            shared: &shared,
+        };
+        drive(&task, &mut pool, beginning).map_err(Stopped::into_cell_error)?;
     }
-    drop(pool);
     let shared =
         Rc::into_inner(shared).ok_or_else(|| CellError::Job("a machine outlived its run".to_owned()))?;
     let finished = shared.kernel.into_inner().finish();
-    shared.outlet.into_inner().events(shared.events.take())?;
+    operator.send_events()?;
     Ok(Ok(finished))
 }
 
@@ -448,44 +435,19 @@ fn unsupported(job: &LinuxJob, reason: String) -> JobResult {
     })
 }
 
-/// Why a run did not come to its end.
-pub(crate) enum Stopped {
-    Machine(MachineError),
-    Cell(CellError),
-}
-
-impl Stopped {
-    fn into_cell_error(self) -> CellError {
-        match self {
-            Self::Machine(error) => CellError::Job(error.to_string()),
-            Self::Cell(error) => error,
-        }
-    }
-}
-
-impl From<MachineError> for Stopped {
-    fn from(error: MachineError) -> Self {
-        Self::Machine(error)
-    }
-}
-
-impl From<CellError> for Stopped {
-    fn from(error: CellError) -> Self {
-        Self::Cell(error)
-    }
-}
-
-fn drive(task: &Task<'_>, shared: &Rc<Shared>, pool: &mut Pool, beginning: Beginning) -> Result<(), Stopped> {
+fn drive(task: &Task<'_>, pool: &mut Pool, beginning: Beginning) -> Result<(), Stopped> {
+    let shared = task.shared;
+    let operator = &shared.operator;
     let mut running = match beginning {
         Beginning::Program => None,
         Beginning::Context(file, length) => {
             let run = Run::read(pool, &file, 0, length, task.job.limits.memory)?;
-            shared.take_over(task, pool, run)?
+            operator.take_over(task, pool, &run)?
         }
     };
     loop {
         // Also where a run goes on: a pause may wait for it.
-        if let Next::Elsewhere(elsewhere) = shared.between(task, pool, running)? {
+        if let Next::Elsewhere(elsewhere) = operator.between(task, pool, running)? {
             running = elsewhere;
         }
         let space = match running.take() {
@@ -493,7 +455,7 @@ fn drive(task: &Task<'_>, shared: &Rc<Shared>, pool: &mut Pool, beginning: Begin
             Some(space) => space,
             None => {
                 let step = {
-                    let mut kernel = shared.kernel.try_borrow_mut().map_err(|_| busy())?;
+                    let mut kernel = shared.kernel.try_borrow_mut().map_err(|_| busy("the kernel"))?;
                     shared.tell(&mut kernel);
                     kernel.next(pool)?
                 };
@@ -501,14 +463,12 @@ fn drive(task: &Task<'_>, shared: &Rc<Shared>, pool: &mut Pool, beginning: Begin
                     return Ok(());
                 };
                 shared.counting.set(blocks.is_some());
-                if blocks.is_some()
-                    && let Some(machine) = pool.machines.get_mut(&space)
-                {
-                    machine.count_blocks()?;
+                if blocks.is_some() {
+                    pool.machine(space)?.count_blocks()?;
                 }
                 // An instance that counts keeps its hook; without a budget it must not stop.
-                shared.counts.budget.set(blocks.unwrap_or(u64::MAX));
-                shared.last.set(Some(space));
+                operator.counts.budget.set(blocks.unwrap_or(u64::MAX));
+                pool.last = Some(space);
                 space
             }
         };

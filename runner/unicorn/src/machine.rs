@@ -28,6 +28,8 @@ pub(crate) struct Guest {
     pub(crate) shape: Rc<Shape>,
     /// Inside a hook: the address that execution goes on at.
     pub(crate) after: Option<u64>,
+    /// The end address of raw code. Linux programs have none: exits are switched off for them.
+    pub(crate) until: u64,
     /// Where the next run begins, when it is not the program counter's own value.
     pub(crate) resume: Option<u64>,
     /// Why the emulator was told to stop.
@@ -118,6 +120,8 @@ pub(crate) enum Ended {
     Break,
     /// The processor cannot go on.
     Trap(Trap),
+    /// Nobody asked for an end: it halted its processor, or came to the end address of raw code.
+    Halted,
 }
 
 /// One instance. Cloning gives another handle of the same instance.
@@ -137,6 +141,7 @@ impl<'a> UnicornMachine<'a> {
         let guest = Guest {
             shape: Rc::clone(shape),
             after: None,
+            until: 0,
             resume: None,
             stop: None,
             access: None,
@@ -272,6 +277,7 @@ impl<'a> UnicornMachine<'a> {
             guest.written.get_mut().guest_ran();
             guest.copying = false;
             guest.ran = true;
+            let until = guest.until;
             let hooked = guest.hooks.0.is_some();
             let result = {
                 // Where blocks are hooked, the hook hears the runner.
@@ -280,7 +286,7 @@ impl<'a> UnicornMachine<'a> {
                 } else {
                     nudge_unsafe::stops(&self.uc)
                 };
-                self.uc.emu_start(begin, 0, 0, 0)
+                self.uc.emu_start(begin, until, 0, 0)
             };
             let guest = self.uc.get_data_mut();
             guest.after = None;
@@ -316,11 +322,7 @@ impl<'a> UnicornMachine<'a> {
                             .unwrap_or_else(|| traps::from_error(guest.shape.arch, error)),
                     );
                 }
-                // Nobody asked for an end: the guest halted its processor.
-                (None, Ok(())) => {
-                    let kind = hotcell_schema::outcome::FaultKind::Exception;
-                    return Ended::Trap(Trap { kind, address: None });
-                }
+                (None, Ok(())) => return Ended::Halted,
             }
         }
     }

@@ -9,6 +9,7 @@
 //! | `driver` | Linux programs: the loop between the emulated kernel and its machines |
 //! | `payload` | raw code: registers and memory in and out, trace |
 //! | `operate` | what the runner asks of a running job: pause, step, save, load |
+//! | `pool` | the machines of a run |
 //! | `context`, `saved`, `image_unsafe` | a run as bytes; saved registers; a processor's state |
 //! | `memory_unsafe` | guest memory: mappings of this process, of files where that saves a copy |
 //! | `nudge_unsafe` | the runner's nudge to listen |
@@ -25,7 +26,7 @@
 use std::process::ExitCode;
 
 use hotcell_cells::cell_side::{CellError, confine::Profile, serve};
-use hotcell_schema::job::{Job, JobResult};
+use hotcell_schema::job::Job;
 
 mod clocks_unsafe;
 mod context;
@@ -40,6 +41,7 @@ mod memory_unsafe;
 mod nudge_unsafe;
 mod operate;
 mod payload;
+mod pool;
 mod quirks;
 mod registers;
 mod saved;
@@ -72,13 +74,7 @@ fn main() -> ExitCode {
         Profile::unicorn(),
         |connection, job| match job {
             Job::Linux(job) => driver::run(connection, &job),
-            Job::Payload(job) => {
-                let code = connection.blob(job.code)?;
-                let file = connection.blob_file(job.code)?;
-                let result = payload::run(&job, &code, Some(&file))
-                    .map_err(|error| CellError::Job(error.to_string()))?;
-                Ok(JobResult::Payload(result))
-            }
+            Job::Payload(job) => payload::serve(connection, &job),
             Job::Inspect(_) | Job::Unpack(_) => {
                 Err(CellError::Job("this engine does not inspect files".to_owned()))
             }

@@ -4,25 +4,28 @@
 //! that blocks stay what they are and are counted once. A context is saved where a block begins: asked for in the middle of
 //! one, it is saved at that block's end.
 
-use std::rc::Rc;
+use std::{
+    cell::{RefCell, RefMut},
+    rc::Rc,
+};
 
 use hotcell_cells::{
     cell_side::{CellError, Connection, Control},
     contract::Operation,
     protocol::{FromCell, ToCell},
 };
-use hotcell_kernel::{Kernel, machine::MachineError, machine::SpaceId};
-use hotcell_schema::{
-    event::Event,
-    job::{Blob, LinuxJob},
+use hotcell_kernel::{
+    EventSink,
+    machine::{MachineError, SpaceId},
 };
+use hotcell_schema::event::Event;
 use unicorn_engine::Unicorn;
 
 use crate::{
-    context::Run,
-    driver::{Pool, Shared, Stopped},
-    machine::{Guest, Stop, UnicornMachine, Watch},
+    context::{Area, Run},
+    machine::{Counts, Guest, Stop, UnicornMachine, Watch},
     nudge_unsafe,
+    pool::Pool,
 };
 
 /// Blocks in a slice that the runner asks for: as many as the kernel gives a task.
@@ -67,23 +70,93 @@ pub(crate) enum Next {
     Elsewhere(Option<SpaceId>),
 }
 
-/// What a job is, as long as it runs.
-pub(crate) struct Task<'a> {
-    pub(crate) job: &'a LinuxJob,
-    pub(crate) find: &'a dyn Fn(Blob) -> Option<hotcell_kernel::Bytes>,
+/// Why a run did not come to its end.
+pub(crate) enum Stopped {
+    Machine(MachineError),
+    Cell(CellError),
 }
 
-fn busy(what: &str) -> MachineError {
+impl Stopped {
+    pub(crate) fn into_cell_error(self) -> CellError {
+        match self {
+            Self::Machine(error) => CellError::Job(error.to_string()),
+            Self::Cell(error) => error,
+        }
+    }
+}
+
+impl From<MachineError> for Stopped {
+    fn from(error: MachineError) -> Self {
+        Self::Machine(error)
+    }
+}
+
+impl From<CellError> for Stopped {
+    fn from(error: CellError) -> Self {
+        Self::Cell(error)
+    }
+}
+
+/// A run that can be kept, and become another: what stands around its machines.
+pub(crate) trait Resume {
+    /// All of it but its machines, and how many events it has told.
+    fn save(&self, pool: &Pool) -> Result<(Run, u64), MachineError>;
+    /// Becomes a run whose machines are in the pool.
+    fn become_run(&self, pool: &mut Pool, run: &Run) -> Result<(), Stopped>;
+    /// Bytes of memory that all machines may have together.
+    fn memory(&self) -> u64;
+}
+
+/// Hears the runner while a job runs.
+pub(crate) struct Operator {
+    /// What ran, and how closely it is watched.
+    pub(crate) counts: Rc<Counts>,
+    /// Events that wait to be sent.
+    pub(crate) events: Rc<RefCell<Vec<Event>>>,
+    /// The runner.
+    outlet: RefCell<Box<dyn Outlet>>,
+    /// What it asked for in the middle of a block.
+    pending: RefCell<Option<ToCell>>,
+    /// Why a hook gave up.
+    broken: RefCell<Option<CellError>>,
+    /// Where contexts go.
+    area: RefCell<Option<Area>>,
+}
+
+pub(crate) fn busy(what: &str) -> MachineError {
     MachineError(format!("{what} was asked for while it was at work"))
 }
 
-impl Shared {
+impl Operator {
+    /// Begins to hear a runner, which may have given room for contexts.
+    pub(crate) fn new(outlet: Box<dyn Outlet>, area: Option<Area>) -> Self {
+        Self {
+            counts: Rc::default(),
+            events: Rc::default(),
+            outlet: RefCell::new(outlet),
+            pending: RefCell::new(None),
+            broken: RefCell::new(None),
+            area: RefCell::new(area),
+        }
+    }
+
+    /// Where events are put that are to be sent.
+    pub(crate) fn sink(&self) -> Box<dyn EventSink> {
+        let events = Rc::clone(&self.events);
+        Box::new(move |event: Event| events.borrow_mut().push(event))
+    }
+
+    /// Why a hook gave up, if one did.
+    pub(crate) fn check(&self) -> Result<(), CellError> {
+        self.broken.take().map_or(Ok(()), Err)
+    }
+
     fn answer(&self, answer: &FromCell) -> Result<(), CellError> {
         self.send_events()?;
         self.outlet()?.answer(answer)
     }
 
-    fn outlet(&self) -> Result<std::cell::RefMut<'_, Box<dyn Outlet>>, CellError> {
+    fn outlet(&self) -> Result<RefMut<'_, Box<dyn Outlet>>, CellError> {
         self.outlet
             .try_borrow_mut()
             .map_err(|_| CellError::Job("the connection was asked for while it was at work".to_owned()))
@@ -107,7 +180,7 @@ impl Shared {
     /// a step.
     pub(crate) fn between(
         &self,
-        task: &Task<'_>,
+        run: &dyn Resume,
         pool: &mut Pool,
         running: Option<SpaceId>,
     ) -> Result<Next, Stopped> {
@@ -137,9 +210,9 @@ impl Shared {
                 Next::Elsewhere(running) => running,
             };
             match asked {
-                ToCell::SaveContext => self.save(pool, position)?,
+                ToCell::SaveContext => self.save(run, pool, position)?,
                 ToCell::LoadContext => {
-                    if let Some(elsewhere) = self.load(task, pool)? {
+                    if let Some(elsewhere) = self.load(run, pool)? {
                         next = elsewhere;
                     }
                 }
@@ -185,8 +258,8 @@ impl Shared {
         }
     }
 
-    /// An instruction is about to run.
-    fn instruction(&self, uc: &mut Unicorn<'_, Guest>, address: u64) {
+    /// An instruction is about to run, unless the machine is told to stop here.
+    pub(crate) fn instruction(&self, uc: &mut Unicorn<'_, Guest>, address: u64) {
         match self.counts.watch.get() {
             Watch::Instruction(false) => return self.counts.watch.set(Watch::Instruction(true)),
             Watch::Instruction(true) => {}
@@ -235,24 +308,14 @@ impl Shared {
         Ok(self.answer(&FromCell::Refused { operation, reason })?)
     }
 
-    fn save(&self, pool: &Pool, running: Option<SpaceId>) -> Result<(), Stopped> {
+    fn save(&self, run: &dyn Resume, pool: &Pool, running: Option<SpaceId>) -> Result<(), Stopped> {
         let operation = Operation::SaveContext;
         self.send_events()?;
-        let (kernel, events) = {
-            let kernel = self.kernel.try_borrow().map_err(|_| busy("the kernel"))?;
-            (kernel.save(), kernel.events())
+        let (mut run, events) = match run.save(pool) {
+            Ok(saved) => saved,
+            Err(error) => return self.refuse(operation, error.0),
         };
-        let kernel = match kernel {
-            Ok(kernel) => kernel,
-            Err(error) => return self.refuse(operation, error),
-        };
-        let mut run = Run::new(kernel);
         run.running = running.map(|space| space.0);
-        run.last = self.last.get().map(|space| space.0);
-        run.counting = self.counting.get();
-        run.blocks = self.counts.blocks.get();
-        run.instructions = self.counts.instructions.get();
-        run.budget = self.counts.budget.get();
         let mut area = self.area.try_borrow_mut().map_err(|_| busy("the area"))?;
         let Some(area) = area.as_mut() else {
             return self.refuse(operation, "the runner gave no room for contexts");
@@ -268,60 +331,29 @@ impl Shared {
     }
 
     /// Goes back to what was kept last.
-    fn load(&self, task: &Task<'_>, pool: &mut Pool) -> Result<Option<Next>, Stopped> {
+    fn load(&self, run: &dyn Resume, pool: &mut Pool) -> Result<Option<Next>, Stopped> {
         let operation = Operation::LoadContext;
         let mut area = self.area.try_borrow_mut().map_err(|_| busy("the area"))?;
-        let Some(run) = area
-            .as_mut()
-            .and_then(|area| area.load(pool, task.job.limits.memory))
-        else {
+        let Some(kept) = area.as_mut().and_then(|area| area.load(pool, run.memory())) else {
             drop(area);
             self.refuse(operation, "no context was kept")?;
             return Ok(None);
         };
         drop(area);
-        let running = self.take_over(task, pool, run?)?;
+        let running = self.take_over(run, pool, &kept?)?;
         self.answer(&FromCell::Did { operation })?;
         Ok(Some(Next::Elsewhere(running)))
     }
 
-    /// Becomes a run whose machines are in the pool. Gives the machine that is in the middle of a step.
+    /// Makes a run become one whose machines are in the pool. Gives the machine that is in the middle of a step.
     pub(crate) fn take_over(
         &self,
-        task: &Task<'_>,
+        run: &dyn Resume,
         pool: &mut Pool,
-        run: Run,
+        kept: &Run,
     ) -> Result<Option<SpaceId>, Stopped> {
-        let sink = Rc::clone(&self.events);
-        let sink = Box::new(move |event: Event| sink.borrow_mut().push(event));
-        let kernel = Kernel::restore(task.job, task.find, sink, pool, &run.kernel)
-            .map_err(|error| CellError::Job(error.to_string()))?;
-        *self.kernel.try_borrow_mut().map_err(|_| busy("the kernel"))? = kernel;
-        self.last.set(run.last.map(SpaceId));
-        self.counting.set(run.counting);
-        self.counts.blocks.set(run.blocks);
-        self.counts.instructions.set(run.instructions);
-        self.counts.budget.set(run.budget);
+        run.become_run(pool, kept)?;
         self.counts.watch.set(Watch::Free);
-        Ok(run.running.map(SpaceId))
-    }
-
-    /// The first block of a machine that ran in another process: Unicorn does not report what an instance runs first.
-    pub(crate) fn report_first(&self, machine: &mut UnicornMachine<'static>) {
-        if !std::mem::take(&mut machine.uc.get_data_mut().unreported) {
-            return;
-        }
-        let at = hotcell_kernel::machine::Machine::program_counter(machine);
-        if !machine.uc.get_data().written.borrow().asks(at, 1) {
-            return;
-        }
-        let mut block = unicorn_engine::TranslationBlock {
-            pc: 0,
-            icount: 0,
-            size: 0,
-        };
-        if machine.uc.ctl_request_cache(at, Some(&mut block)).is_ok() {
-            self.block(&mut machine.uc, at, u64::from(block.size));
-        }
+        Ok(kept.running.map(SpaceId))
     }
 }

@@ -1,11 +1,7 @@
 //! Real Linux programs over the emulated kernel: the project's guests and Debian's busybox, where they are at hand.
 
-use std::{cell::RefCell, collections::BTreeMap, path::Path, path::PathBuf, rc::Rc};
+use std::{collections::BTreeMap, path::Path, path::PathBuf};
 
-use hotcell_cells::{
-    cell_side::{CellError, Control},
-    protocol::FromCell,
-};
 use hotcell_kernel::{Bytes, Finished};
 use hotcell_schema::{
     digest::Digest,
@@ -15,34 +11,8 @@ use hotcell_schema::{
     persona::Persona,
 };
 
-use super::profile;
-use crate::{
-    driver::{Beginning, execute},
-    operate::Outlet,
-};
-
-/// Keeps what happened.
-#[derive(Default, Clone)]
-struct Record(Rc<RefCell<Vec<Event>>>);
-
-impl Outlet for Record {
-    fn events(&mut self, events: Vec<Event>) -> Result<(), CellError> {
-        self.0.borrow_mut().extend(events);
-        Ok(())
-    }
-
-    fn control(&mut self) -> Result<Control, CellError> {
-        Ok(Control::GoOn)
-    }
-
-    fn is_paused(&self) -> bool {
-        false
-    }
-
-    fn answer(&mut self, answer: &FromCell) -> Result<(), CellError> {
-        panic!("nothing was asked: {answer:?}")
-    }
-}
+use super::{Record, profile};
+use crate::driver::{Beginning, execute};
 
 /// A finished run and its events.
 struct Run {
@@ -126,7 +96,7 @@ fn linux_bytes(arch: &str, program: &[u8], argv: &[&str], stdin: &[u8], limits: 
         .expect("the job begins");
     Run {
         finished,
-        events: record.0.take(),
+        events: record.take(),
     }
 }
 

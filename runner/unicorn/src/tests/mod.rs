@@ -3,18 +3,26 @@
 //! What this host or build cannot do is skipped with a line on standard error.
 #![allow(clippy::print_stderr)]
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{cell::RefCell, collections::BTreeMap, path::PathBuf, rc::Rc};
 
+use hotcell_cells::{
+    cell_side::{CellError, Control},
+    protocol::FromCell,
+};
 use hotcell_schema::{
     arch::ArchProfile,
+    event::Event,
     guest::{Address, Hex},
     job::{Blob, MemoryIn, MemoryOut, PayloadJob, PayloadResult},
 };
+
+use crate::operate::{Operator, Outlet};
 
 mod clocks;
 mod faults;
 mod linux;
 mod machines;
+mod operations;
 mod payloads;
 
 /// The top folder of the project.
@@ -29,6 +37,35 @@ fn profile(name: &str) -> ArchProfile {
     toml::from_str(&text).expect("the profile reads")
 }
 
+/// Keeps what happened.
+#[derive(Default, Clone)]
+struct Record(Rc<RefCell<Vec<Event>>>);
+
+impl Outlet for Record {
+    fn events(&mut self, events: Vec<Event>) -> Result<(), CellError> {
+        self.0.borrow_mut().extend(events);
+        Ok(())
+    }
+
+    fn control(&mut self) -> Result<Control, CellError> {
+        Ok(Control::GoOn)
+    }
+
+    fn is_paused(&self) -> bool {
+        false
+    }
+
+    fn answer(&mut self, answer: &FromCell) -> Result<(), CellError> {
+        panic!("nothing was asked: {answer:?}")
+    }
+}
+
+impl Record {
+    fn take(&self) -> Vec<Event> {
+        self.0.take()
+    }
+}
+
 const CODE: u64 = 0x1_0000;
 const DATA: u64 = 0x2_0000;
 
@@ -39,6 +76,18 @@ fn run(
     registers: &[(&str, u64)],
     change: impl FnOnce(&mut PayloadJob),
 ) -> PayloadResult {
+    let job = job(arch, code, registers, change);
+    let operator = Operator::new(Box::new(Record::default()), None);
+    crate::payload::run(operator, &job, code, None, None).expect("the job begins")
+}
+
+/// The job that [`run`] does.
+fn job(
+    arch: &str,
+    code: &[u8],
+    registers: &[(&str, u64)],
+    change: impl FnOnce(&mut PayloadJob),
+) -> PayloadJob {
     let mut job = PayloadJob {
         cell: "test".into(),
         arch: profile(arch),
@@ -66,7 +115,7 @@ fn run(
         trace: 0,
     };
     change(&mut job);
-    crate::payload::run(&job, code, None).expect("the job begins")
+    job
 }
 
 /// The bytes of a `.hex` file below `tests/guests/payload`.

@@ -1,0 +1,187 @@
+//! What the runner asks of raw code while it runs changes nothing of what it does.
+
+use std::{cell::RefCell, collections::VecDeque, fs::File, rc::Rc};
+
+use hotcell_cells::{
+    cell_side::{CellError, Control},
+    contract::Operation,
+    protocol::{FromCell, ToCell},
+};
+use hotcell_schema::{
+    event::Event,
+    guest::Address,
+    job::{PayloadJob, PayloadResult},
+};
+
+use super::{CODE, DATA, code, job};
+use crate::{
+    context::Area,
+    operate::{Operator, Outlet},
+};
+
+/// A runner that pauses the job, asks for this one after the other, and then lets it go on.
+#[derive(Clone)]
+struct Runner {
+    asks: Rc<RefCell<VecDeque<ToCell>>>,
+    answers: Rc<RefCell<Vec<FromCell>>>,
+}
+
+impl Runner {
+    fn new(asks: impl IntoIterator<Item = ToCell>) -> Self {
+        Self {
+            asks: Rc::new(RefCell::new(asks.into_iter().collect())),
+            answers: Rc::default(),
+        }
+    }
+}
+
+impl Outlet for Runner {
+    fn events(&mut self, events: Vec<Event>) -> Result<(), CellError> {
+        assert_eq!(events, [], "raw code has no events");
+        Ok(())
+    }
+
+    fn control(&mut self) -> Result<Control, CellError> {
+        let asked = self.asks.borrow_mut().pop_front();
+        Ok(asked.map_or(Control::GoOn, Control::Asked))
+    }
+
+    fn is_paused(&self) -> bool {
+        !self.asks.borrow().is_empty() || self.answers.borrow().is_empty()
+    }
+
+    fn answer(&mut self, answer: &FromCell) -> Result<(), CellError> {
+        self.answers.borrow_mut().push(answer.clone());
+        Ok(())
+    }
+}
+
+fn memory_file(length: u64) -> File {
+    let name = c"contexts";
+    let file =
+        nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::empty()).expect("a memory file");
+    let file = File::from(file);
+    file.set_len(length).expect("made longer");
+    file
+}
+
+fn run(
+    job: &PayloadJob,
+    code: &[u8],
+    runner: &Runner,
+    area: &File,
+    from: Option<(&File, u64)>,
+) -> PayloadResult {
+    let area = Area::new(area.try_clone().expect("another descriptor"), 8 << 20);
+    let operator = Operator::new(Box::new(runner.clone()), Some(area));
+    crate::payload::run(operator, job, code, None, from).expect("the job begins")
+}
+
+const ARCHS: [(&str, &str, &str); 12] = [
+    ("x86", "x86", "ebx"),
+    ("x86_64", "x86_64", "rbx"),
+    ("arm", "arm", "r1"),
+    ("armeb", "armeb", "r1"),
+    ("arm", "thumb", "r1"),
+    ("aarch64", "aarch64", "x1"),
+    ("mips", "mips", "a1"),
+    ("mipsel", "mipsel", "a1"),
+    ("mips64", "mips64", "a1"),
+    ("mips64el", "mips64el", "a1"),
+    ("ppc", "ppc", "r4"),
+    ("riscv64", "riscv64", "a1"),
+];
+
+#[test]
+fn raw_code_that_is_stepped_saved_and_moved_does_the_same() {
+    for (arch, name, memory) in ARCHS {
+        let bytes = code(&format!("sum.{name}"));
+        let job = job(arch, &bytes, &[(memory, DATA)], |job| {
+            job.trace = 1000;
+            job.address = Address(CODE | u64::from(name == "thumb"));
+        });
+        let area = memory_file(8 << 20);
+        let calm = run(&job, &bytes, &Runner::new([]), &area, None);
+
+        let mut asks = vec![ToCell::RunOneInstruction; 50];
+        asks.extend([ToCell::SaveContext, ToCell::RunOneSlice]);
+        let runner = Runner::new(asks);
+        assert_eq!(
+            run(&job, &bytes, &runner, &area, None),
+            calm,
+            "{name}: stepped and saved"
+        );
+        let answers = runner.answers.borrow();
+        let operation = Operation::RunOneInstruction;
+        let stepped = answers
+            .iter()
+            .filter(|answer| **answer == FromCell::Did { operation });
+        assert_eq!(stepped.count(), 50, "{name}: {answers:?}");
+        let Some((at, length)) = answers.iter().find_map(|answer| match answer {
+            FromCell::Saved {
+                start,
+                length,
+                events: 0,
+            } => Some((*start, *length)),
+            _ => None,
+        }) else {
+            panic!("{name}: nothing was saved: {answers:?}");
+        };
+        assert_eq!(at, 0);
+
+        // In another instance, as in another process.
+        let elsewhere = memory_file(8 << 20);
+        let moved = run(&job, &bytes, &Runner::new([]), &elsewhere, Some((&area, length)));
+        assert_eq!(moved, calm, "{name}: moved");
+    }
+}
+
+#[test]
+fn raw_code_goes_back_to_what_was_kept() {
+    let bytes = code("sum.x86_64");
+    let job = job("x86_64", &bytes, &[("rbx", DATA)], |job| job.trace = 1000);
+    let area = memory_file(8 << 20);
+    let calm = run(&job, &bytes, &Runner::new([]), &area, None);
+    let steps = vec![ToCell::RunOneInstruction; 20];
+    let mut asks = vec![ToCell::LoadContext, ToCell::SaveContext];
+    asks.extend(steps.clone());
+    asks.push(ToCell::LoadContext);
+    asks.extend(steps);
+    let runner = Runner::new(asks);
+    assert_eq!(run(&job, &bytes, &runner, &area, None), calm);
+    let answers = runner.answers.borrow();
+    let count = |wanted: &FromCell| answers.iter().filter(|answer| *answer == wanted).count();
+    let operation = Operation::RunOneInstruction;
+    assert_eq!(count(&FromCell::Did { operation }), 40);
+    let operation = Operation::LoadContext;
+    assert_eq!(count(&FromCell::Did { operation }), 1);
+    assert!(matches!(
+        answers.first(),
+        Some(FromCell::Refused {
+            operation: Operation::LoadContext,
+            ..
+        })
+    ));
+}
+
+#[test]
+fn a_context_that_is_not_this_jobs_is_refused() {
+    let bytes = code("sum.x86_64");
+    let job = job("x86_64", &bytes, &[("rbx", DATA)], |job| job.trace = 4);
+    let area = memory_file(8 << 20);
+    let mut wider = job.clone();
+    wider.trace = 1000;
+    let runner = Runner::new([vec![ToCell::RunOneInstruction; 50], vec![ToCell::SaveContext]].concat());
+    run(&wider, &bytes, &runner, &area, None);
+    let length = runner.answers.borrow().iter().find_map(|answer| match answer {
+        FromCell::Saved { length, .. } => Some(*length),
+        _ => None,
+    });
+    let length = length.expect("saved");
+    let operator = || Operator::new(Box::new(Runner::new([])), None);
+    let error = crate::payload::run(operator(), &job, &bytes, None, Some((&area, length)));
+    let error = error.expect_err("refused").to_string();
+    assert!(error.contains("more instructions traced"), "{error}");
+    let error = crate::payload::run(operator(), &job, &bytes, None, Some((&area, length - 1)));
+    assert!(error.is_err());
+}
