@@ -131,6 +131,50 @@ fn a_cell_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
 }
 
 #[test]
+fn raw_code_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
+    // mov ecx, 12_000_000; dec ecx; jnz
+    let manifest = json!({
+        "hotcell": 1,
+        "name": "one",
+        "stages": {"run": {
+            "uses": "unicorn/payload",
+            "limits": {"instructions": 30_000_000},
+            "with": {"arch": "x86_64", "address": "0x10000", "code": "b9001bb700ffc975fc", "trace": 8},
+        }},
+    });
+    let labs = [Lab::new(), Lab::new()];
+    for lab in &labs {
+        lab.manifest("one.yaml", &manifest);
+    }
+    let [calm, lab] = &labs;
+    let calm = calm.run("one.yaml", &["--progress", "none"]);
+    let mut run = start(lab);
+    let first = until(lab, "a cell of the emulator", of_emulator);
+    let process = first[0]["process"].clone();
+    let pid = process.to_string();
+    let does = |args: &[&str]| {
+        let (code, text) = told(lab, args);
+        assert_eq!(code, 0, "{args:?}: {text}");
+    };
+    does(&["pause", &pid]);
+    does(&["step", &pid, "--count", "50"]);
+    does(&["step", &pid, "--slices"]);
+    let context = lab.path("here.context");
+    let context = context.to_str().unwrap();
+    does(&["save", &pid, context]);
+    does(&["step", &pid]);
+    does(&["restore", &pid]);
+    does(&["restore", &pid, context]);
+    until(lab, "another process", |cells| {
+        cells.first().is_none_or(|cell| cell["process"] != process)
+    });
+    assert!(run.wait().unwrap().success());
+    let disturbed = lab.latest();
+    assert!(disturbed.all_ok());
+    calm.assert_same_result(&disturbed, "after being stepped, saved and moved");
+}
+
+#[test]
 fn what_a_broken_cell_saved_is_kept_and_another_goes_on_from_it() {
     if busybox().is_none() {
         return;
