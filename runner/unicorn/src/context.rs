@@ -1,4 +1,5 @@
-//! A run as one piece of bytes: the kernel, every machine's registers, and the pages of memory that are not zero.
+//! A run as one piece of bytes: the kernel, every machine's registers, and the pages of memory that the run changed: neither
+//! zero nor, where they were mapped from a blob of the job, still the blob's.
 //!
 //! The bytes lie in a memory file: a head, the state (postcard), and behind it, from a page's beginning on, pages of guest
 //! memory in the order in which the state names them. Going on maps long runs of pages privately from the file, so that they
@@ -13,18 +14,17 @@ use unicorn_engine::Prot;
 
 use crate::{
     machine::{Guest, Mapped, UnicornMachine, failed},
-    memory_unsafe::{self, PAGE, Window},
+    memory_unsafe::{self, MAPPED_FROM, PAGE, Window},
     pool::Pool,
     saved::{Foreign, Saved},
+    sources::{Origin, unchanged},
     written::Written,
 };
 
 /// First bytes of the head.
-const MARK: [u8; 8] = *b"hcuctx01";
+const MARK: [u8; 8] = *b"hcuctx02";
 /// Bytes of the head: the mark, and three numbers (little-endian u64): bytes of the state, where pages begin, how many.
 const HEAD: u64 = 32;
-/// Runs of fewer pages are copied: a mapping of its own costs about as much as copying so many.
-const MAPPED_FROM: u64 = 16;
 /// Greatest number of regions of one machine (the kernel allows fewer).
 const MAX_REGIONS: usize = 20_000;
 /// Greatest number of machines.
@@ -60,8 +60,10 @@ struct State {
     ran: bool,
     /// Start, length, protection.
     regions: Vec<(u64, u64, u32)>,
-    /// Runs of pages that are not zero: start, how many.
+    /// Runs of pages that are neither zero nor a blob's: start, how many.
     pages: Vec<(u64, u64)>,
+    /// Runs of pages that are a blob's: start, how many, which blob, where in it.
+    blobs: Vec<(u64, u64, u32, u64)>,
 }
 
 fn wrong(what: &str) -> MachineError {
@@ -193,7 +195,7 @@ impl Run {
     }
 }
 
-/// What a machine is, and which of its pages are not zero.
+/// What a machine is, and which of its pages it changed.
 fn state(space: SpaceId, machine: &UnicornMachine<'static>) -> Result<State, MachineError> {
     const ZERO: [u8; PAGE as usize] = [0; PAGE as usize];
     let guest = machine.uc.get_data();
@@ -205,6 +207,7 @@ fn state(space: SpaceId, machine: &UnicornMachine<'static>) -> Result<State, Mac
     };
     let mut regions = Vec::new();
     let mut pages: Vec<(u64, u64)> = Vec::new();
+    let mut blobs: Vec<(u64, u64, u32, u64)> = Vec::new();
     let mut all = machine.uc.mem_regions().map_err(failed("listing memory"))?;
     all.sort_by_key(|region| region.begin);
     for region in all.into_iter().filter(|region| ours(region.begin)) {
@@ -219,6 +222,18 @@ fn state(space: SpaceId, machine: &UnicornMachine<'static>) -> Result<State, Mac
             .zip(bytes.chunks(PAGE as usize))
         {
             if page == ZERO {
+                continue;
+            }
+            if let Some((blob, offset)) = unchanged(&guest.sources, &guest.origins, at, page) {
+                match blobs.last_mut() {
+                    Some((start, count, of, from))
+                        if (*of, *start + *count * PAGE, *from + *count * PAGE) == (blob, at, offset)
+                            && *start >= region.begin =>
+                    {
+                        *count += 1;
+                    }
+                    _ => blobs.push((at, 1, blob, offset)),
+                }
                 continue;
             }
             match pages.last_mut() {
@@ -240,6 +255,7 @@ fn state(space: SpaceId, machine: &UnicornMachine<'static>) -> Result<State, Mac
         ran: guest.ran,
         regions,
         pages,
+        blobs,
     })
 }
 
@@ -267,6 +283,27 @@ impl Pages<'_> {
     }
 }
 
+/// Pages of a blob of the job.
+fn give_blob(guest: &mut Guest, start: u64, count: u64, blob: u32, offset: u64) -> Result<(), MachineError> {
+    let sources = Rc::clone(&guest.sources);
+    let length = count.saturating_mul(PAGE);
+    let (_, file) = sources
+        .bytes(blob, offset, length)
+        .ok_or_else(|| wrong("pages of a blob that the job does not have"))?;
+    if count >= MAPPED_FROM {
+        guest.memory.share(start, length, file, offset)?;
+    } else {
+        guest.memory.fill(start, length, file, offset)?;
+    }
+    guest.origins.push(Origin {
+        start,
+        length,
+        blob,
+        offset,
+    });
+    Ok(())
+}
+
 impl State {
     /// Makes a machine be like this.
     fn give(
@@ -290,6 +327,10 @@ impl State {
         }
         for (start, count) in &self.pages {
             pages.give(uc.get_data_mut(), *start, *count)?;
+        }
+        machine.uc.get_data_mut().origins.clear();
+        for (start, count, blob, offset) in self.blobs {
+            give_blob(machine.uc.get_data_mut(), start, count, blob, offset)?;
         }
         machine.apply(&Saved::Foreign(self.registers))?;
         if self.counting {

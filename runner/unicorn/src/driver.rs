@@ -28,10 +28,11 @@ use crate::{
     context::{Area, Run},
     machine::{Ended, Guest, Stop, UnicornMachine, failed},
     nudge_unsafe,
-    operate::{Next, Operator, Outlet, Resume, Stopped, busy},
+    operate::{Next, Operator, Resume, Stopped, busy},
     pool::Pool,
     quirks::Quirk,
     shape::Shape,
+    sources::Sources,
     traps,
 };
 
@@ -312,8 +313,13 @@ fn lend_number(uc: &mut Unicorn<'_, Guest>, at: u64) -> Option<(u64, u64)> {
 }
 
 /// A new machine with its hooks.
-fn make(shape: &Rc<Shape>, shared: &Rc<Shared>) -> Result<UnicornMachine<'static>, MachineError> {
+fn make(
+    shape: &Rc<Shape>,
+    shared: &Rc<Shared>,
+    sources: &Rc<Sources>,
+) -> Result<UnicornMachine<'static>, MachineError> {
     let mut machine = UnicornMachine::new(shape, Rc::clone(&shared.operator.counts))?;
+    machine.uc.get_data_mut().sources = Rc::clone(sources);
     let uc = &mut machine.uc;
     if shape.syscall == SyscallTrap::Instruction {
         let shared = Rc::clone(shared);
@@ -356,8 +362,11 @@ pub(crate) enum Beginning {
 pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResult, CellError> {
     nudge_unsafe::listen().map_err(|error| CellError::Job(format!("hearing the runner: {error}")))?;
     let mut blobs: BTreeMap<u32, Bytes> = BTreeMap::new();
+    let mut sources = Sources::default();
     for blob in job.blobs() {
-        blobs.insert(blob.index, Bytes::of(connection.blob(blob)?));
+        let bytes = Bytes::of(connection.blob(blob)?);
+        sources.add(blob.index, bytes.clone(), connection.blob_file(blob)?);
+        blobs.insert(blob.index, bytes);
     }
     let find = |blob: Blob| blobs.get(&blob.index).cloned();
     let beginning = match connection.context() {
@@ -365,8 +374,8 @@ pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResu
         Some(context) => Beginning::Context(connection.blob_file(context)?, context.length),
     };
     let area = connection.area()?.map(|(file, length)| Area::new(file, length));
-    let outlet = Box::new(connection.clone());
-    let finished = match execute(outlet, job, &find, beginning, area)? {
+    let operator = Operator::new(Box::new(connection.clone()), area);
+    let finished = match execute(operator, job, &find, sources, beginning)? {
         Ok(finished) => finished,
         Err(reason) => return Ok(unsupported(job, reason)),
     };
@@ -380,17 +389,17 @@ pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResu
 
 /// Runs a job to its end. The inner error says why this engine cannot begin it.
 pub(crate) fn execute(
-    outlet: Box<dyn Outlet>,
+    operator: Operator,
     job: &LinuxJob,
     find: &dyn Fn(Blob) -> Option<Bytes>,
+    sources: Sources,
     beginning: Beginning,
-    area: Option<Area>,
 ) -> Result<Result<Finished, String>, CellError> {
     let shape = match Shape::new(&job.arch) {
         Ok(shape) => Rc::new(shape),
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let operator = Rc::new(Operator::new(outlet, area));
+    let operator = Rc::new(operator);
     let sink = operator.sink();
     let kernel = match Kernel::new(job, find, sink) {
         Ok(kernel) => kernel,
@@ -405,7 +414,8 @@ pub(crate) fn execute(
     });
     {
         let theirs = Rc::clone(&shared);
-        let mut pool = Pool::new(move || make(&shape, &theirs));
+        let sources = Rc::new(sources);
+        let mut pool = Pool::new(move || make(&shape, &theirs, &sources));
         let _clocks = clocks_unsafe::activate(Rc::clone(&shared) as Rc<dyn Source>);
         let task = Task {
             job,

@@ -18,6 +18,7 @@ use crate::{
     registers,
     saved::Saved,
     shape::Shape,
+    sources::{self, Origin, Sources},
     traps,
     written::Written,
 };
@@ -46,6 +47,10 @@ pub(crate) struct Guest {
     pub(crate) lengths: BlockLengths,
     /// Its memory.
     pub(crate) memory: Memory,
+    /// The blobs of its job.
+    pub(crate) sources: Rc<Sources>,
+    /// What of its memory was filled from them.
+    pub(crate) origins: Vec<Origin>,
     /// The processor's state when it was made, as bytes.
     pub(crate) first: Rc<[u8]>,
     /// The registers when it was made.
@@ -150,6 +155,8 @@ impl<'a> UnicornMachine<'a> {
             hooks: (None, None),
             lengths: BlockLengths::new(shape),
             memory: Memory::default(),
+            sources: Rc::default(),
+            origins: Vec::new(),
             first: Rc::from([]),
             initial: None,
             ran: false,
@@ -588,9 +595,14 @@ impl Machine for UnicornMachine<'_> {
         if !guest.copying {
             guest.written.get_mut().write(address, from);
         }
-        self.uc
-            .mem_write(address, from)
-            .map_err(|_| AccessError { address })?;
+        let mapped = sources::map(self.uc.get_data_mut(), address, from);
+        let before = from.get(..mapped.start).unwrap_or_default();
+        let behind = from.get(mapped.end..).unwrap_or_default();
+        for (at, part) in [(address, before), (address + mapped.end as u64, behind)] {
+            self.uc
+                .mem_write(at, part)
+                .map_err(|_| AccessError { address: at })?;
+        }
         self.drop_translations(address, end);
         Ok(())
     }

@@ -11,6 +11,7 @@
 //! | `operate` | what the runner asks of a running job: pause, step, save, load |
 //! | `pool` | the machines of a run |
 //! | `context`, `saved`, `image_unsafe` | a run as bytes; saved registers; a processor's state |
+//! | `sources` | bytes that came with the job, mapped instead of copied |
 //! | `memory_unsafe` | guest memory: mappings of this process, of files where that saves a copy |
 //! | `nudge_unsafe` | the runner's nudge to listen |
 //! | `lengths` | how many instructions a block has |
@@ -46,6 +47,7 @@ mod quirks;
 mod registers;
 mod saved;
 mod shape;
+mod sources;
 mod traps;
 mod written;
 

@@ -15,6 +15,9 @@ use crate::machine::{Guest, failed};
 /// Bytes of a page of the host and, here, of every guest.
 pub(crate) const PAGE: u64 = 0x1000;
 
+/// Fewer pages than these are copied: a mapping of its own costs about as much as copying so many.
+pub(crate) const MAPPED_FROM: u64 = 16;
+
 /// One mapping: its length and where it stands in this process.
 struct Block {
     length: u64,

@@ -58,10 +58,13 @@ impl Machines for Pool {
     fn create(&mut self, space: SpaceId) -> Result<(), MachineError> {
         let mut machine = self.make()?;
         let last = self.last.and_then(|last| self.machines.get(&last));
-        machine.uc.get_data_mut().parent = last.map(|parent| {
-            let written = parent.uc.get_data().written.borrow().inherited();
-            (parent.mapped(), written)
-        });
+        if let Some(parent) = last {
+            let (guest, theirs) = (machine.uc.get_data_mut(), parent.uc.get_data());
+            let written = theirs.written.borrow().inherited();
+            guest.parent = Some((parent.mapped(), written));
+            // A copy holds the same, for as long as nobody changes it.
+            guest.origins = theirs.origins.clone();
+        }
         self.machines.insert(space, machine);
         Ok(())
     }

@@ -192,7 +192,8 @@ impl Process {
     pub fn is_still(&self) -> io::Result<Option<Still>> {
         // A parent is told by a tenth of the work that `/proc` costs, and of all threads at once (`waitid(2)`). Nothing is taken
         // from whoever waits for the process.
-        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let options =
+            WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
             Ok(None) => return Ok(None),
             Ok(Some(status)) if status.stopped() => return Ok(Some(Still::Stopped)),

@@ -6,7 +6,10 @@
 use std::{collections::BTreeMap, fs::File, rc::Rc};
 
 use hotcell_cells::cell_side::{CellError, Connection};
-use hotcell_kernel::machine::{Machine, MachineError, Protection, SpaceId, Trap};
+use hotcell_kernel::{
+    Bytes,
+    machine::{Machine, MachineError, Protection, SpaceId, Trap},
+};
 use hotcell_schema::{
     guest::{Address, Hex},
     job::{JobResult, MemoryIn, PayloadJob, PayloadResult},
@@ -25,6 +28,7 @@ use crate::{
     quirks::Quirk,
     registers,
     shape::{Shape, ShapeError},
+    sources::{self, Sources},
     traps,
 };
 
@@ -150,8 +154,9 @@ impl Resume for Task<'_> {
 /// Runs the code of a connection's job.
 pub(crate) fn serve(connection: &mut Connection, job: &PayloadJob) -> Result<JobResult, CellError> {
     nudge_unsafe::listen().map_err(|error| CellError::Job(format!("hearing the runner: {error}")))?;
-    let code = connection.blob(job.code)?;
-    let file = connection.blob_file(job.code)?;
+    let code = Bytes::of(connection.blob(job.code)?);
+    let mut sources = Sources::default();
+    sources.add(job.code.index, code.clone(), connection.blob_file(job.code)?);
     let context = match connection.context() {
         None => None,
         Some(context) => Some((connection.blob_file(context)?, context.length)),
@@ -159,28 +164,28 @@ pub(crate) fn serve(connection: &mut Connection, job: &PayloadJob) -> Result<Job
     let area = connection.area()?.map(|(file, length)| Area::new(file, length));
     let operator = Operator::new(Box::new(connection.clone()), area);
     let context = context.as_ref().map(|(file, length)| (file, *length));
-    let result = run(operator, job, &code, Some(&file), context).map_err(PayloadError::into_cell_error)?;
+    let result = run(operator, job, &code, sources, context).map_err(PayloadError::into_cell_error)?;
     Ok(JobResult::Payload(result))
 }
 
-/// Runs the code to its end, whatever that is. `file`: where the code stands, sealed, from its first byte on; its pages are
-/// then shared until they are written. `context`: what to go on from, and its length.
+/// Runs the code to its end, whatever that is. `context`: what to go on from, and its length.
 pub(crate) fn run(
     operator: Operator,
     job: &PayloadJob,
     code: &[u8],
-    file: Option<&File>,
+    sources: Sources,
     context: Option<(&File, u64)>,
 ) -> Result<PayloadResult, PayloadError> {
     let task = Task::new(operator, job, code.len() as u64)?;
     let trace = &task.trace;
     let (shape, theirs, operator) = (&task.shape, Rc::clone(trace), &task.operator);
     let (until, for_hooks, for_machines) = (task.until, Rc::clone(operator), Rc::clone(shape));
-    let mut pool = Pool::new(move || machine(&for_machines, until, &theirs, &for_hooks));
+    let sources = Rc::new(sources);
+    let mut pool = Pool::new(move || machine(&for_machines, until, &theirs, &for_hooks, &sources));
     match context {
         None => {
             let mut machine = pool.make()?;
-            task.lay_out(&mut machine, code, file)?;
+            task.lay_out(&mut machine, code)?;
             pool.put(ONLY, machine);
         }
         Some((context, length)) => {
@@ -249,12 +254,7 @@ impl<'a> Task<'a> {
     }
 
     /// Memory and registers as the job wants them.
-    fn lay_out(
-        &self,
-        machine: &mut UnicornMachine<'static>,
-        code: &[u8],
-        file: Option<&File>,
-    ) -> Result<(), PayloadError> {
+    fn lay_out(&self, machine: &mut UnicornMachine<'static>, code: &[u8]) -> Result<(), PayloadError> {
         let (job, start) = (self.job, self.start);
         for (begin, (end, protection)) in &self.pages {
             machine.map(*begin, end - begin, *protection)?;
@@ -264,21 +264,13 @@ impl<'a> Task<'a> {
             machine.write(area.address.0, &area.bytes.0).map_err(unwritable)?;
         }
         let unwritable = |_| PayloadError::Job(format!("the code at {} cannot be written", job.address));
-        let whole = match file {
-            Some(file) => {
-                let whole = code.len() as u64 & !(PAGE - 1);
-                let memory = &mut machine.uc.get_data_mut().memory;
-                if whole > 0 {
-                    memory.share(start, whole, file, 0)?;
-                }
-                whole
-            }
-            None => 0,
-        };
-        let rest = code.get(whole as usize..).unwrap_or_default();
-        machine
-            .write(start.wrapping_add(whole), rest)
-            .map_err(unwritable)?;
+        // Raw code that changes itself is no finding: what it was at first need not be known.
+        let mapped = sources::map(machine.uc.get_data_mut(), start, code);
+        let before = code.get(..mapped.start).unwrap_or_default();
+        let behind = code.get(mapped.end..).unwrap_or_default();
+        for (at, part) in [(start, before), (start.wrapping_add(mapped.end as u64), behind)] {
+            machine.write(at, part).map_err(unwritable)?;
+        }
         for (name, value) in &job.registers {
             let register = machine
                 .register(name)
@@ -302,9 +294,11 @@ fn machine(
     until: u64,
     trace: &Rc<Trace>,
     operator: &Rc<Operator>,
+    sources: &Rc<Sources>,
 ) -> Result<UnicornMachine<'static>, MachineError> {
     let mut machine = UnicornMachine::new(shape, Rc::clone(&operator.counts))?;
     machine.hook_blocks()?;
+    machine.uc.get_data_mut().sources = Rc::clone(sources);
     let uc = &mut machine.uc;
     let (theirs, heard) = (Rc::clone(trace), Rc::clone(operator));
     uc.add_code_hook(1, 0, move |uc, address, size| {

@@ -12,7 +12,11 @@ use hotcell_schema::{
 };
 
 use super::{Record, profile};
-use crate::driver::{Beginning, execute};
+use crate::{
+    driver::{Beginning, execute},
+    operate::Operator,
+    sources::Sources,
+};
 
 /// A finished run and its events.
 struct Run {
@@ -91,7 +95,8 @@ fn linux_bytes(arch: &str, program: &[u8], argv: &[&str], stdin: &[u8], limits: 
     };
     let record = Record::default();
     let find = |blob: Blob| blobs.get(&blob.index).cloned();
-    let finished = execute(Box::new(record.clone()), &job, &find, Beginning::Program, None)
+    let operator = Operator::new(Box::new(record.clone()), None);
+    let finished = execute(operator, &job, &find, Sources::default(), Beginning::Program)
         .expect("the engine holds")
         .expect("the job begins");
     Run {

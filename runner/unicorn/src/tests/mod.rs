@@ -16,7 +16,10 @@ use hotcell_schema::{
     job::{Blob, MemoryIn, MemoryOut, PayloadJob, PayloadResult},
 };
 
-use crate::operate::{Operator, Outlet};
+use crate::{
+    operate::{Operator, Outlet},
+    sources::Sources,
+};
 
 mod clocks;
 mod faults;
@@ -78,7 +81,7 @@ fn run(
 ) -> PayloadResult {
     let job = job(arch, code, registers, change);
     let operator = Operator::new(Box::new(Record::default()), None);
-    crate::payload::run(operator, &job, code, None, None).expect("the job begins")
+    crate::payload::run(operator, &job, code, Sources::default(), None).expect("the job begins")
 }
 
 /// The job that [`run`] does.

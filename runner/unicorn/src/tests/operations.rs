@@ -1,22 +1,25 @@
 //! What the runner asks of raw code while it runs changes nothing of what it does.
 
-use std::{cell::RefCell, collections::VecDeque, fs::File, rc::Rc};
+use std::{cell::RefCell, collections::VecDeque, fs::File, os::unix::fs::FileExt, rc::Rc};
 
 use hotcell_cells::{
     cell_side::{CellError, Control},
     contract::Operation,
     protocol::{FromCell, ToCell},
 };
+use hotcell_kernel::Bytes;
 use hotcell_schema::{
     event::Event,
     guest::Address,
-    job::{PayloadJob, PayloadResult},
+    job::{MemoryOut, PayloadJob, PayloadResult},
+    outcome::Outcome,
 };
 
 use super::{CODE, DATA, code, job};
 use crate::{
     context::Area,
     operate::{Operator, Outlet},
+    sources::Sources,
 };
 
 /// A runner that pauses the job, asks for this one after the other, and then lets it go on.
@@ -74,7 +77,7 @@ fn run(
 ) -> PayloadResult {
     let area = Area::new(area.try_clone().expect("another descriptor"), 8 << 20);
     let operator = Operator::new(Box::new(runner.clone()), Some(area));
-    crate::payload::run(operator, job, code, None, from).expect("the job begins")
+    crate::payload::run(operator, job, code, Sources::default(), from).expect("the job begins")
 }
 
 const ARCHS: [(&str, &str, &str); 12] = [
@@ -179,9 +182,61 @@ fn a_context_that_is_not_this_jobs_is_refused() {
     });
     let length = length.expect("saved");
     let operator = || Operator::new(Box::new(Runner::new([])), None);
-    let error = crate::payload::run(operator(), &job, &bytes, None, Some((&area, length)));
+    let error = crate::payload::run(
+        operator(),
+        &job,
+        &bytes,
+        Sources::default(),
+        Some((&area, length)),
+    );
     let error = error.expect_err("refused").to_string();
     assert!(error.contains("more instructions traced"), "{error}");
-    let error = crate::payload::run(operator(), &job, &bytes, None, Some((&area, length - 1)));
+    let error = crate::payload::run(
+        operator(),
+        &job,
+        &bytes,
+        Sources::default(),
+        Some((&area, length - 1)),
+    );
     assert!(error.is_err());
+}
+
+/// A saved context holds what the run changed, not what came with the job; both are mapped where another goes on.
+#[test]
+fn a_context_holds_only_what_changed() {
+    const PAGES: u64 = 64;
+    let stored = CODE + 40 * 0x1000;
+    let mut bytes = code("sum.x86_64");
+    // The code stores its sum where the loop begins anew, so that a page has changed when it is saved: mov [rbx], ecx; jmp on.
+    bytes.splice(0..0, [0x89, 0x0b, 0xeb, 0x00]);
+    let end = CODE + bytes.len() as u64;
+    bytes.resize((PAGES * 0x1000) as usize, 0xcc);
+    let job = job("x86_64", &bytes, &[("rbx", stored)], |job| {
+        job.until = Some(Address(end));
+        job.want_memory = vec![MemoryOut {
+            address: Address(stored),
+            length: 16,
+        }];
+    });
+    let file = memory_file(0);
+    file.write_all_at(&bytes, 0).expect("written");
+    let bytes = Bytes::of(bytes);
+    let run = |runner: &Runner, area: &File, from: Option<(&File, u64)>| {
+        let mut sources = Sources::default();
+        sources.add(0, bytes.clone(), file.try_clone().expect("another descriptor"));
+        let area = Area::new(area.try_clone().expect("another descriptor"), 8 << 20);
+        let operator = Operator::new(Box::new(runner.clone()), Some(area));
+        crate::payload::run(operator, &job, &bytes, sources, from).expect("the job begins")
+    };
+    let (area, elsewhere) = (memory_file(8 << 20), memory_file(8 << 20));
+    let runner = Runner::new([vec![ToCell::RunOneInstruction; 50], vec![ToCell::SaveContext]].concat());
+    let calm = run(&runner, &area, None);
+    assert_eq!(calm.outcome, Outcome::Completed);
+    assert_eq!(&calm.memory[0].bytes.0[..4], 5050u32.to_le_bytes());
+    let answers = runner.answers.borrow();
+    let Some(FromCell::Saved { length, .. }) = answers.last() else {
+        panic!("nothing was saved: {answers:?}");
+    };
+    assert!(*length <= 4 * 0x1000, "{length} bytes for one page");
+    assert_eq!(run(&Runner::new([]), &elsewhere, Some((&area, *length))), calm);
 }

@@ -48,7 +48,11 @@ impl Schedule {
 
     /// Lets in those who wait for it, first come, first served, as far as users and host may have cells.
     fn admit(&mut self, now: Nanos) {
-        if !self.cells.values().any(|entry| matches!(entry.state, State::Held)) {
+        if !self
+            .cells
+            .values()
+            .any(|entry| matches!(entry.state, State::Held))
+        {
             return;
         }
         let mut all = 0usize;
