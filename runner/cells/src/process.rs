@@ -398,6 +398,11 @@ impl ProcessCell {
         }
     }
 
+    /// How many bytes the context has that was kept last.
+    pub fn kept_length(&self) -> Option<u64> {
+        self.kept.map(|kept| kept.length)
+    }
+
     /// Writes the context that was kept last as a file ([`context`]), and tells whose it is.
     ///
     /// # Errors

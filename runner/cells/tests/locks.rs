@@ -451,7 +451,8 @@ fn proc_with(stats: &[(u32, &str)]) -> tempfile::TempDir {
 
 fn stat(pid: u32, name: &str, state: char, threads: u32, started: u64) -> String {
     format!(
-        "{pid} ({name}) {state} 1 1 1 0 -1 4227148 350 0 0 0 0 0 0 0 20 0 {threads} 0 {started} 0 0 18446744073709551615\n"
+        "{pid} ({name}) {state} 1 1 1 0 -1 4227148 350 0 0 0 0 0 0 0 20 0 {threads} 0 {started} 0 0 18446744073709551615 \
+         0 0 0 0 0 0 0 0 0 0 0 0 17 3 0 0 0\n"
     )
 }
 

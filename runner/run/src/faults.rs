@@ -9,6 +9,7 @@ use hotcell_plan::Instance;
 use hotcell_schema::fault::{CONTEXT, FILE, FaultRecord, LOG};
 use hotcell_store::{RunFolder, StoreError};
 
+use crate::given::Given;
 use crate::secrets::Secrets;
 
 /// Most records of a run; of further faults, `run.json` says the reason alone.
@@ -41,9 +42,15 @@ impl<'a> Faults<'a> {
     }
 
     /// Keeps the last context that a broken cell saved; gives its name beside the record. `None`: it saved none, or it cannot
-    /// be kept.
-    pub(crate) fn keep_context(&self, instance: &Instance, cell: &ProcessCell) -> Option<String> {
-        if self.room.load(Ordering::Relaxed) == 0 {
+    /// be kept, or is more than the run may still give out.
+    pub(crate) fn keep_context(
+        &self,
+        instance: &Instance,
+        cell: &ProcessCell,
+        given: &Given,
+    ) -> Option<String> {
+        let length = cell.kept_length()?;
+        if self.room.load(Ordering::Relaxed) == 0 || !given.take_whole(length) {
             return None;
         }
         let path = format!("{}/{CONTEXT}", folder(instance));

@@ -44,6 +44,16 @@ impl Given {
         }
     }
 
+    /// Counts bytes that are given out together or not at all; whether they may be.
+    pub(crate) fn take_whole(&self, bytes: u64) -> bool {
+        let Some(most) = self.most else { return true };
+        let fits = |so_far: u64| so_far.checked_add(bytes).filter(|all| *all <= most);
+        let taken = self
+            .so_far
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        taken.is_ok()
+    }
+
     /// Whether something may begin: nothing was refused yet.
     pub(crate) fn is_open(&self) -> Result<(), Done> {
         match self.most {
@@ -117,6 +127,9 @@ mod tests {
         given.is_open().unwrap_err();
         assert_eq!(first.into_inner(), b"12345");
         assert!(refused(&io::Error::from(io::ErrorKind::QuotaExceeded)).is_none());
+        let given = Given::new(Some(10));
+        assert!(given.take_whole(6) && !given.take_whole(5) && given.take_whole(4));
+        given.is_open().unwrap();
         Given::new(None).counted(io::sink()).write_all(&[0; 100]).unwrap();
     }
 }

@@ -288,7 +288,7 @@ fn look(stat: &File) -> io::Result<Option<Stat>> {
         Err(error) => return Err(error),
     };
     let text = text.get(..length).unwrap_or_default();
-    match Stat::read(text) {
+    match Stat::parse(text) {
         Some(stat) => Ok(Some(stat)),
         None => Err(io::Error::new(
             io::ErrorKind::InvalidData,

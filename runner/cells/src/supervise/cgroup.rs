@@ -396,7 +396,17 @@ impl Group {
     }
 
     /// Changes the bound on memory.
+    ///
+    /// # Errors
+    ///
+    /// If nobody is in the group any longer: the arbiter of a host takes cells into groups of its own.
     pub(crate) fn limit_memory(&self, bytes: u64) -> io::Result<()> {
+        if fs::read_to_string(self.memory.join("cgroup.procs"))?.is_empty() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "its memory is bounded by the arbiter of this host, by what was asked for when it began",
+            ));
+        }
         let file = match self.unified {
             true => "memory.max",
             false => "memory.limit_in_bytes",

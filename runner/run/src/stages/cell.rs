@@ -220,7 +220,7 @@ fn to_the_end(
         shared.note_confinement(cell.layers(), cell.fallbacks());
         let post_mortem = cell.post_mortem();
         let kept = match (&post_mortem, &shared.faults) {
-            (Some(_), Some(faults)) => faults.keep_context(instance, &cell),
+            (Some(_), Some(faults)) => faults.keep_context(instance, &cell, &shared.given),
             _ => None,
         };
         let walls = (cell.layers().to_vec(), cell.fallbacks().to_vec());

@@ -76,7 +76,7 @@ impl Processes {
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
             Err(source) => return Err(ProcessFault::Host { pid, source }),
         };
-        let stat = Stat::read(&text).ok_or(ProcessFault::Shape { pid })?;
+        let stat = Stat::parse(&text).ok_or(ProcessFault::Shape { pid })?;
         if stat.has_ended() {
             return Ok(None);
         }

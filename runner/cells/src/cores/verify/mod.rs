@@ -6,8 +6,6 @@
 //! What a process calls itself is never believed: only the kernel's numbers count. Each look reads a bounded number of
 //! threads, and goes on from there the next time.
 
-mod stat;
-
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +19,7 @@ use hotcell_schema::report::CoreChecks;
 
 use super::process::bind_this_thread;
 use super::schedule::Nanos;
-use stat::{Stat, Thread};
+use super::stat::{self, Stat, Thread};
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_millis(500);
