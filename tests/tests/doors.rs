@@ -132,14 +132,14 @@ fn a_cell_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
 
 #[test]
 fn raw_code_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
-    // mov ecx, 12_000_000; dec ecx; jnz
+    // mov ecx, 24_000_000; dec ecx; jnz
     let manifest = json!({
         "hotcell": 1,
         "name": "one",
         "stages": {"run": {
             "uses": "unicorn/payload",
-            "limits": {"instructions": 30_000_000},
-            "with": {"arch": "x86_64", "address": "0x10000", "code": "b9001bb700ffc975fc", "trace": 8},
+            "limits": {"instructions": 60_000_000},
+            "with": {"arch": "x86_64", "address": "0x10000", "code": "b900366e01ffc975fc", "trace": 8},
         }},
     });
     let labs = [Lab::new(), Lab::new()];
@@ -166,7 +166,7 @@ fn raw_code_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
     does(&["restore", &pid]);
     does(&["restore", &pid, context]);
     until(lab, "another process", |cells| {
-        cells.first().is_none_or(|cell| cell["process"] != process)
+        cells.first().is_some_and(|cell| cell["process"] != process)
     });
     assert!(run.wait().unwrap().success());
     let disturbed = lab.latest();

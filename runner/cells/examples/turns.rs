@@ -12,7 +12,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use hotcell_cells::cores::arbiter::{Arbiter, GiveCores};
-use hotcell_cells::cores::process::{Process, bind_this_thread};
+use hotcell_cells::cores::process::{Process, Still, bind_this_thread};
 use hotcell_cells::cores::schedule::{Request, Rules};
 use hotcell_cells::cores::topology::Topology;
 use hotcell_schema::cores::CoreSet;
@@ -24,9 +24,10 @@ const ROUNDS: u64 = 250_000_000;
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let first = arguments.next();
-    if first.as_deref() == Some("work") {
+    if let Some(rounds @ ("work" | "work-on")) = first.as_deref() {
+        let rounds = if rounds == "work" { ROUNDS } else { u64::MAX };
         let mut value = 1u64;
-        for round in 0..ROUNDS {
+        for round in 0..rounds {
             value = std::hint::black_box(value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round));
         }
         return;
@@ -46,7 +47,7 @@ fn main() {
     bind_this_thread(&topology.usable(core)).unwrap();
     let begun = Instant::now();
     for _ in 0..cells {
-        assert!(start().wait().unwrap().success());
+        assert!(start("work").wait().unwrap().success());
     }
     let alone = begun.elapsed().as_secs_f64();
     bind_this_thread(&control).unwrap();
@@ -65,7 +66,7 @@ fn main() {
     let mut places = Vec::new();
     let begun = Instant::now();
     for _ in 0..cells {
-        let child = start();
+        let child = start("work");
         places.push(
             arbiter
                 .admit(Request::of(0), i32::try_from(child.id()).unwrap(), "work")
@@ -100,7 +101,7 @@ fn main() {
 /// What a switch costs this host without any arbiter, in us of CPU.
 fn bare_switch(slice: u64, cpus: &CoreSet) -> f64 {
     const SWITCHES: usize = 200;
-    let mut children = [start(), start()];
+    let mut children = [start("work-on"), start("work-on")];
     let mut processes = Vec::new();
     for child in &children {
         let mut process = Process::open(i32::try_from(child.id()).unwrap()).unwrap();
@@ -108,14 +109,19 @@ fn bare_switch(slice: u64, cpus: &CoreSet) -> f64 {
         process.bind(cpus).unwrap();
         processes.push(process);
     }
+    processes.first().unwrap().go_on().unwrap();
     let before = own_cpu();
     for turn in 0..SWITCHES {
         std::thread::sleep(Duration::from_millis(slice));
         let running = processes.get(turn % 2).unwrap();
         running.tell_to_stop().unwrap();
-        while running.is_still().unwrap().is_none() {
+        let still = loop {
+            if let Some(still) = running.is_still(Duration::ZERO).unwrap() {
+                break still;
+            }
             std::hint::spin_loop();
-        }
+        };
+        assert_eq!(still, Still::Stopped);
         processes.get((turn + 1) % 2).unwrap().go_on().unwrap();
     }
     let cpu = own_cpu() - before;
@@ -126,9 +132,9 @@ fn bare_switch(slice: u64, cpus: &CoreSet) -> f64 {
     cpu * 1e6 / SWITCHES as f64
 }
 
-fn start() -> Child {
+fn start(what: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .arg("work")
+        .arg(what)
         .spawn()
         .unwrap()
 }

@@ -8,6 +8,7 @@
 
 use std::{cell::RefCell, fs::File, os::unix::fs::FileExt, rc::Rc};
 
+use hotcell_cells::cell_side::{CellError, Connection};
 use hotcell_kernel::machine::{MachineError, SpaceId};
 use serde::{Deserialize, Serialize};
 use unicorn_engine::Prot;
@@ -17,7 +18,7 @@ use crate::{
     memory_unsafe::{self, MAPPED_FROM, PAGE, Window},
     pool::Pool,
     saved::{Foreign, Saved},
-    sources::{Origin, unchanged},
+    sources::{Origins, Part},
     written::Written,
 };
 
@@ -29,6 +30,24 @@ const HEAD: u64 = 32;
 const MAX_REGIONS: usize = 20_000;
 /// Greatest number of machines.
 const MAX_MACHINES: usize = 4096;
+
+/// Where a run begins.
+pub(crate) enum Beginning {
+    /// With the job's program.
+    Program,
+    /// With a context in a file of so many bytes, which does not change.
+    Context(File, u64),
+}
+
+impl Beginning {
+    /// Where the job of a connection begins.
+    pub(crate) fn of(connection: &Connection) -> Result<Self, CellError> {
+        Ok(match connection.context() {
+            None => Self::Program,
+            Some(context) => Self::Context(connection.blob_file(context)?, context.length),
+        })
+    }
+}
 
 /// All of a run but its pages.
 #[derive(Serialize, Deserialize)]
@@ -62,8 +81,10 @@ struct State {
     regions: Vec<(u64, u64, u32)>,
     /// Runs of pages that are neither zero nor a blob's: start, how many.
     pages: Vec<(u64, u64)>,
-    /// Runs of pages that are a blob's: start, how many, which blob, where in it.
-    blobs: Vec<(u64, u64, u32, u64)>,
+    /// Which pages were filled from blobs.
+    origins: Origins,
+    /// Runs of these that were not changed since: start, and the part of the blob.
+    blobs: Vec<(u64, Part)>,
 }
 
 fn wrong(what: &str) -> MachineError {
@@ -207,7 +228,7 @@ fn state(space: SpaceId, machine: &UnicornMachine<'static>) -> Result<State, Mac
     };
     let mut regions = Vec::new();
     let mut pages: Vec<(u64, u64)> = Vec::new();
-    let mut blobs: Vec<(u64, u64, u32, u64)> = Vec::new();
+    let mut blobs: Vec<(u64, Part)> = Vec::new();
     let mut all = machine.uc.mem_regions().map_err(failed("listing memory"))?;
     all.sort_by_key(|region| region.begin);
     for region in all.into_iter().filter(|region| ours(region.begin)) {
@@ -224,15 +245,16 @@ fn state(space: SpaceId, machine: &UnicornMachine<'static>) -> Result<State, Mac
             if page == ZERO {
                 continue;
             }
-            if let Some((blob, offset)) = unchanged(&guest.sources, &guest.origins, at, page) {
+            if let Some(part) = guest.origins.unchanged(&guest.sources, at, page) {
                 match blobs.last_mut() {
-                    Some((start, count, of, from))
-                        if (*of, *start + *count * PAGE, *from + *count * PAGE) == (blob, at, offset)
+                    Some((start, run))
+                        if (run.blob, *start + run.length, run.offset + run.length)
+                            == (part.blob, at, part.offset)
                             && *start >= region.begin =>
                     {
-                        *count += 1;
+                        run.length += PAGE;
                     }
-                    _ => blobs.push((at, 1, blob, offset)),
+                    _ => blobs.push((at, part)),
                 }
                 continue;
             }
@@ -255,6 +277,7 @@ fn state(space: SpaceId, machine: &UnicornMachine<'static>) -> Result<State, Mac
         ran: guest.ran,
         regions,
         pages,
+        origins: guest.origins.clone(),
         blobs,
     })
 }
@@ -283,25 +306,31 @@ impl Pages<'_> {
     }
 }
 
-/// Pages of a blob of the job.
-fn give_blob(guest: &mut Guest, start: u64, count: u64, blob: u32, offset: u64) -> Result<(), MachineError> {
-    let sources = Rc::clone(&guest.sources);
-    let length = count.saturating_mul(PAGE);
-    let (_, file) = sources
-        .bytes(blob, offset, length)
-        .ok_or_else(|| wrong("pages of a blob that the job does not have"))?;
-    if count >= MAPPED_FROM {
-        guest.memory.share(start, length, file, offset)?;
-    } else {
-        guest.memory.fill(start, length, file, offset)?;
+/// Runs of pages, each of some pages and behind the one before: so there are no more of them than pages.
+fn ascending(runs: &[(u64, Part)]) -> Result<&[(u64, Part)], MachineError> {
+    let mut free = 0;
+    for (start, part) in runs {
+        let end = start.checked_add(part.length);
+        match end {
+            Some(end) if *start >= free && end > *start && part.length.is_multiple_of(PAGE) => free = end,
+            _ => return Err(wrong("runs of pages that overlap")),
+        }
     }
-    guest.origins.push(Origin {
-        start,
-        length,
-        blob,
-        offset,
-    });
-    Ok(())
+    Ok(runs)
+}
+
+impl Guest {
+    /// Fills memory from a part of a blob.
+    fn give_blob(&mut self, start: u64, part: &Part) -> Result<(), MachineError> {
+        let sources = Rc::clone(&self.sources);
+        let (_, file) = sources
+            .bytes(part)
+            .ok_or_else(|| wrong("pages of a blob that the job does not have"))?;
+        match part.length >= MAPPED_FROM * PAGE {
+            true => self.memory.share(start, part.length, file, part.offset),
+            false => self.memory.fill(start, part.length, file, part.offset),
+        }
+    }
 }
 
 impl State {
@@ -328,9 +357,11 @@ impl State {
         for (start, count) in &self.pages {
             pages.give(uc.get_data_mut(), *start, *count)?;
         }
-        machine.uc.get_data_mut().origins.clear();
-        for (start, count, blob, offset) in self.blobs {
-            give_blob(machine.uc.get_data_mut(), start, count, blob, offset)?;
+        let guest = machine.uc.get_data_mut();
+        self.origins.check(&guest.sources)?;
+        guest.origins = self.origins;
+        for (start, part) in ascending(&self.blobs)? {
+            guest.give_blob(*start, part)?;
         }
         machine.apply(&Saved::Foreign(self.registers))?;
         if self.counting {

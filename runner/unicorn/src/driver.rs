@@ -7,7 +7,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    fs::File,
     rc::Rc,
 };
 
@@ -25,7 +24,7 @@ use unicorn_engine::{Arch, RegisterS390X, TranslationBlock, Unicorn, X86Insn};
 
 use crate::{
     clocks_unsafe::{self, Source},
-    context::{Area, Run},
+    context::{Area, Beginning, Run},
     machine::{Ended, Guest, Stop, UnicornMachine, failed},
     nudge_unsafe,
     operate::{Next, Operator, Resume, Stopped, busy},
@@ -200,9 +199,7 @@ impl Shared {
             return;
         }
         let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
-        if uc.mem_read(address, &mut bytes).is_err()
-            || !uc.get_data_mut().written.get_mut().first(address, &bytes)
-        {
+        if uc.mem_read(address, &mut bytes).is_err() || !uc.get_data_mut().is_first(address, &bytes) {
             return;
         }
         if let Ok(mut kernel) = self.kernel.try_borrow_mut() {
@@ -350,14 +347,6 @@ fn make(
     Ok(machine)
 }
 
-/// Where a run begins.
-pub(crate) enum Beginning {
-    /// With the job's program.
-    Program,
-    /// With a context in a file of so many bytes, which does not change.
-    Context(File, u64),
-}
-
 /// Runs the job of a connection to its end.
 pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResult, CellError> {
     nudge_unsafe::listen().map_err(|error| CellError::Job(format!("hearing the runner: {error}")))?;
@@ -365,14 +354,11 @@ pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResu
     let mut sources = Sources::default();
     for blob in job.blobs() {
         let bytes = Bytes::of(connection.blob(blob)?);
-        sources.add(blob.index, bytes.clone(), connection.blob_file(blob)?);
+        sources.add(blob.index, &bytes, || connection.blob_file(blob))?;
         blobs.insert(blob.index, bytes);
     }
     let find = |blob: Blob| blobs.get(&blob.index).cloned();
-    let beginning = match connection.context() {
-        None => Beginning::Program,
-        Some(context) => Beginning::Context(connection.blob_file(context)?, context.length),
-    };
+    let beginning = Beginning::of(connection)?;
     let area = connection.area()?.map(|(file, length)| Area::new(file, length));
     let operator = Operator::new(Box::new(connection.clone()), area);
     let finished = match execute(operator, job, &find, sources, beginning)? {

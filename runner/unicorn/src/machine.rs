@@ -18,7 +18,7 @@ use crate::{
     registers,
     saved::Saved,
     shape::Shape,
-    sources::{self, Origin, Sources},
+    sources::{Origins, Sources},
     traps,
     written::Written,
 };
@@ -50,7 +50,7 @@ pub(crate) struct Guest {
     /// The blobs of its job.
     pub(crate) sources: Rc<Sources>,
     /// What of its memory was filled from them.
-    pub(crate) origins: Vec<Origin>,
+    pub(crate) origins: Origins,
     /// The processor's state when it was made, as bytes.
     pub(crate) first: Rc<[u8]>,
     /// The registers when it was made.
@@ -156,7 +156,7 @@ impl<'a> UnicornMachine<'a> {
             lengths: BlockLengths::new(shape),
             memory: Memory::default(),
             sources: Rc::default(),
-            origins: Vec::new(),
+            origins: Origins::default(),
             first: Rc::from([]),
             initial: None,
             ran: false,
@@ -457,6 +457,22 @@ impl<'a> UnicornMachine<'a> {
         }
     }
 
+    /// Puts bytes into memory: whole pages that lie in a blob of the job are mapped, the others copied.
+    pub(crate) fn fill(&mut self, address: u64, from: &[u8]) -> Result<(), MachineError> {
+        let guest = self.uc.get_data();
+        let planned = guest.origins.plan(&guest.sources, &guest.memory, address, from);
+        let Some((mapped, part)) = planned else {
+            return self.uc.mem_write(address, from).map_err(failed("writing memory"));
+        };
+        let start = address + mapped.start as u64;
+        let before = from.get(..mapped.start).unwrap_or_default();
+        let behind = from.get(mapped.end..).unwrap_or_default();
+        for (at, part) in [(address, before), (address + mapped.end as u64, behind)] {
+            self.uc.mem_write(at, part).map_err(failed("writing memory"))?;
+        }
+        self.uc.get_data_mut().share(start, part)
+    }
+
     /// The end of an access, if its address does not wrap.
     fn end(address: u64, length: usize) -> Result<u64, AccessError> {
         let length = u64::try_from(length).map_err(|_| AccessError { address })?;
@@ -593,16 +609,10 @@ impl Machine for UnicornMachine<'_> {
         self.take_after_parent();
         let guest = self.uc.get_data_mut();
         if !guest.copying {
-            guest.written.get_mut().write(address, from);
+            let part = guest.sources.find(from);
+            guest.written.get_mut().write(address, from, part);
         }
-        let mapped = sources::map(self.uc.get_data_mut(), address, from);
-        let before = from.get(..mapped.start).unwrap_or_default();
-        let behind = from.get(mapped.end..).unwrap_or_default();
-        for (at, part) in [(address, before), (address + mapped.end as u64, behind)] {
-            self.uc
-                .mem_write(at, part)
-                .map_err(|_| AccessError { address: at })?;
-        }
+        self.fill(address, from).map_err(|_| AccessError { address })?;
         self.drop_translations(address, end);
         Ok(())
     }
@@ -625,7 +635,9 @@ impl Machine for UnicornMachine<'_> {
     fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError> {
         let end = range_end(start, length)?;
         self.drop_translations(start, end);
-        self.uc.get_data_mut().written.get_mut().unmapped(start, end);
+        let guest = self.uc.get_data_mut();
+        guest.written.get_mut().unmapped(start, end);
+        guest.origins.forget(start, end);
         memory_unsafe::unmap(&mut self.uc, start, length)
     }
 

@@ -137,6 +137,11 @@ impl Memory {
         (end <= block.length).then(|| unsafe { block.host.add(inside as usize) })
     }
 
+    /// Whether one block holds all of a range.
+    pub(crate) fn holds(&self, start: u64, length: u64) -> bool {
+        self.place(start, length).is_some()
+    }
+
     /// The bytes of a range that one block holds. The guest must not run meanwhile.
     pub(crate) fn bytes(&self, start: u64, length: u64) -> Option<&[u8]> {
         let place = self.place(start, length)?;

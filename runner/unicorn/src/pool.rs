@@ -62,7 +62,7 @@ impl Machines for Pool {
             let (guest, theirs) = (machine.uc.get_data_mut(), parent.uc.get_data());
             let written = theirs.written.borrow().inherited();
             guest.parent = Some((parent.mapped(), written));
-            // A copy holds the same, for as long as nobody changes it.
+            // A copy holds the same, for as long as nobody changes it. A new program takes its own in their place.
             guest.origins = theirs.origins.clone();
         }
         self.machines.insert(space, machine);

@@ -16,7 +16,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-const PAGE: u64 = 0x1000;
+use crate::{
+    memory_unsafe::PAGE,
+    sources::{Part, Sources},
+};
+
 /// Bytes kept to compare with, for one address space. Beyond them, what is filled is not asked about.
 const MAX_KEPT: usize = 64 << 20;
 /// Pieces kept, likewise.
@@ -84,6 +88,48 @@ impl Ranges {
     }
 }
 
+/// Bytes that stood in memory at first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Piece {
+    /// Kept here.
+    Kept(Rc<[u8]>),
+    /// In a blob of the job.
+    Part(Part),
+}
+
+impl Piece {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Kept(bytes) => bytes.len() as u64,
+            Self::Part(part) => part.length,
+        }
+    }
+
+    /// The bytes; none of a part that the job does not have.
+    fn bytes<'a>(&'a self, sources: &'a Sources) -> &'a [u8] {
+        match self {
+            Self::Kept(bytes) => bytes,
+            Self::Part(part) => sources.bytes(part).map_or(&[], |(bytes, _)| bytes),
+        }
+    }
+
+    /// So many of its bytes, from one on.
+    fn cut(&self, from: u64, length: u64) -> Self {
+        match self {
+            Self::Kept(bytes) => {
+                let rest = bytes.get(from as usize..).unwrap_or_default();
+                let length = rest.len().min(length as usize);
+                Self::Kept(Rc::from(rest.get(..length).unwrap_or_default()))
+            }
+            Self::Part(part) => Self::Part(Part {
+                offset: part.offset.saturating_add(from),
+                length,
+                ..*part
+            }),
+        }
+    }
+}
+
 /// What is known of one address space.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Written {
@@ -92,7 +138,7 @@ pub(crate) struct Written {
     /// Is or was writable since it was mapped, or was filled on the guest's behalf.
     open: Ranges,
     /// What stood in open memory at first, in order; elsewhere zeros.
-    pieces: Vec<(u64, Rc<[u8]>)>,
+    pieces: Vec<(u64, Piece)>,
     kept: usize,
     /// Pages that were told.
     told: BTreeSet<u64>,
@@ -128,7 +174,7 @@ impl Written {
         while let Some(page) = self.told.range(start..end).next().copied() {
             self.told.remove(&page);
         }
-        let over = |at: u64, piece: &Rc<[u8]>| at < end && start < at.saturating_add(piece.len() as u64);
+        let over = |at: u64, piece: &Piece| at < end && start < at.saturating_add(piece.length());
         if !self.pieces.iter().any(|(at, piece)| over(*at, piece)) {
             return;
         }
@@ -137,13 +183,15 @@ impl Written {
                 self.pieces.push((at, piece));
                 continue;
             }
-            self.kept = self.kept.saturating_sub(piece.len());
-            let before = start.saturating_sub(at) as usize;
-            let behind = (end.saturating_sub(at) as usize).min(piece.len());
-            self.keep(at, piece.get(..before).unwrap_or_default());
+            if let Piece::Kept(bytes) = &piece {
+                self.kept = self.kept.saturating_sub(bytes.len());
+            }
+            let before = start.saturating_sub(at);
+            let behind = end.saturating_sub(at).min(piece.length());
+            self.keep(at, piece.cut(0, before));
             self.keep(
-                at.saturating_add(behind as u64),
-                piece.get(behind..).unwrap_or_default(),
+                at.saturating_add(behind),
+                piece.cut(behind, piece.length().saturating_sub(behind)),
             );
         }
     }
@@ -158,31 +206,38 @@ impl Written {
     /// What stands in memory that was just opened, before the guest can write there.
     pub(crate) fn filled(&mut self, start: u64, bytes: &[u8]) {
         if bytes.iter().any(|byte| *byte != 0) {
-            self.keep(start, bytes);
+            self.keep(start, Piece::Kept(Rc::from(bytes)));
         }
     }
 
-    /// The kernel writes.
-    pub(crate) fn write(&mut self, start: u64, bytes: &[u8]) {
+    /// The kernel writes. `part`: where in a blob of the job these bytes lie, if they do.
+    pub(crate) fn write(&mut self, start: u64, bytes: &[u8], part: Option<Part>) {
         let end = start.saturating_add(bytes.len() as u64);
         if !self.fresh.overlaps(start, end) {
             self.open.insert(start, end);
         } else if self.open.overlaps(start, end) {
-            self.keep(start, bytes);
+            self.keep(
+                start,
+                part.map_or_else(|| Piece::Kept(Rc::from(bytes)), Piece::Part),
+            );
         }
     }
 
-    fn keep(&mut self, start: u64, bytes: &[u8]) {
-        if bytes.is_empty() {
+    fn keep(&mut self, start: u64, piece: Piece) {
+        let length = piece.length();
+        if length == 0 {
             return;
         }
-        let kept = self.kept.saturating_add(bytes.len());
+        let kept = match &piece {
+            Piece::Kept(bytes) => self.kept.saturating_add(bytes.len()),
+            Piece::Part(_) => self.kept,
+        };
         if kept > MAX_KEPT || self.pieces.len() >= MAX_PIECES {
-            self.open.remove(start, start.saturating_add(bytes.len() as u64));
+            self.open.remove(start, start.saturating_add(length));
             return;
         }
         self.kept = kept;
-        self.pieces.push((start, Rc::from(bytes)));
+        self.pieces.push((start, piece));
     }
 
     /// Whether a block may have been written at all, and its page was not told.
@@ -191,9 +246,10 @@ impl Written {
     }
 
     /// Whether the guest wrote any of these bytes, told once for a page.
-    pub(crate) fn first(&mut self, start: u64, bytes: &[u8]) -> bool {
+    pub(crate) fn first(&mut self, start: u64, bytes: &[u8], sources: &Sources) -> bool {
         let mut expected = vec![0; bytes.len()];
         for (at, piece) in &self.pieces {
+            let piece = piece.bytes(sources);
             // The part of the piece that lies in the block.
             let skip = start.saturating_sub(*at) as usize;
             let into = at.saturating_sub(start) as usize;
@@ -219,24 +275,24 @@ mod tests {
     fn what_came_with_the_memory_is_not_written() {
         let mut written = Written::default();
         written.mapped(0x1000, 0x3000, true);
-        written.write(0x1ffe, &[1, 2, 3, 4]);
-        assert!(!written.first(0x1ffe, &[1, 2, 3, 4, 0]));
-        assert!(!written.first(0x1fff, &[2, 3]));
-        assert!(written.first(0x1fff, &[2, 9]));
+        written.write(0x1ffe, &[1, 2, 3, 4], None);
+        assert!(!written.first(0x1ffe, &[1, 2, 3, 4, 0], &Sources::default()));
+        assert!(!written.first(0x1fff, &[2, 3], &Sources::default()));
+        assert!(written.first(0x1fff, &[2, 9], &Sources::default()));
         assert!(!written.asks(0x1000, 4));
         assert!(written.asks(0x2000, 4));
         // Read from a file after the guest ran.
         written.guest_ran();
-        written.write(0x2100, &[7]);
-        assert!(written.first(0x2100, &[7]));
+        written.write(0x2100, &[7], None);
+        assert!(written.first(0x2100, &[7], &Sources::default()));
         // New memory at the same place.
         written.unmapped(0x2000, 0x3000);
         assert!(!written.asks(0x2000, 4));
         written.mapped(0x2000, 0x3000, true);
         assert!(written.asks(0x2000, 4));
-        assert!(!written.first(0x2000, &[0, 0]));
+        assert!(!written.first(0x2000, &[0, 0], &Sources::default()));
         assert!(
-            !written.first(0x1ffe, &[1, 2, 0, 0]),
+            !written.first(0x1ffe, &[1, 2, 0, 0], &Sources::default()),
             "the rest of the piece is gone"
         );
     }
@@ -245,14 +301,14 @@ mod tests {
     fn what_was_never_writable_is_not_asked_about() {
         let mut written = Written::default();
         written.mapped(0x1000, 0x2000, false);
-        written.write(0x1000, &[1, 2]);
+        written.write(0x1000, &[1, 2], None);
         assert!(!written.asks(0x1000, 2));
         written.guest_ran();
         assert_eq!(written.opened(0x1000, 0x2000), [(0x1000, 0x2000)]);
         written.filled(0x1000, &[1, 2]);
         assert_eq!(written.opened(0x1000, 0x2000), []);
-        assert!(!written.first(0x1000, &[1, 2]));
-        assert!(written.first(0x1000, &[1, 3]));
+        assert!(!written.first(0x1000, &[1, 2], &Sources::default()));
+        assert!(written.first(0x1000, &[1, 3], &Sources::default()));
         assert!(written.inherited().asks(0x1000, 2));
     }
 

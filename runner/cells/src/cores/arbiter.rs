@@ -539,7 +539,9 @@ impl State {
     fn settle(&mut self, now: impl Fn() -> Nanos) -> bool {
         let mut settled = false;
         for (cell, told) in self.stopping.clone() {
-            let still = self.cells.get(&cell).map(|held| held.process.is_still());
+            let since = Duration::from_nanos(now().saturating_sub(told));
+            let held = self.cells.get(&cell);
+            let still = held.map(|held| held.process.is_still(since));
             let at = now();
             let late = at.saturating_sub(told) >= STILL;
             let ended = match still {

@@ -14,7 +14,7 @@ use hotcell_schema::cores::CoreSet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, pidfd_open, pidfd_send_signal, waitid,
 };
 
 use super::locks::Holder;
@@ -40,6 +40,8 @@ pub(super) fn pause_after(told: Duration) -> Option<Duration> {
 pub struct Process {
     pidfd: OwnedFd,
     holder: Holder,
+    /// Whether this process is its parent.
+    child: bool,
     /// Its `/proc/PID/stat`: once opened it never shows another process.
     stat: File,
     /// The processors that it was bound to last.
@@ -95,6 +97,7 @@ impl Process {
         let pid = u32::try_from(pid).map_err(io::Error::other)?;
         let process = Self {
             holder: Holder::new(pid, seen.started).ok_or_else(none)?,
+            child: state(&pidfd).is_ok(),
             pidfd,
             stat,
             cpus: None,
@@ -159,7 +162,7 @@ impl Process {
         }
         let told = Instant::now();
         loop {
-            if let Some(still) = self.is_still()? {
+            if let Some(still) = self.is_still(told.elapsed())? {
                 return Ok(still);
             }
             if told.elapsed() >= STILL {
@@ -184,22 +187,22 @@ impl Process {
         self.signal(Signal::STOP)
     }
 
-    /// Whether it stands still, or has ended; `None`: it does not yet.
+    /// Whether it stands still, or has ended; `None`: it does not yet. It was told so long ago.
     ///
     /// # Errors
     ///
     /// If `/proc` does not show it.
-    pub fn is_still(&self) -> io::Result<Option<Still>> {
-        // A parent is told by a tenth of the work that `/proc` costs, and of all threads at once (`waitid(2)`). Nothing is taken
-        // from whoever waits for the process.
-        let options =
-            WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
-            Ok(None) => return Ok(None),
-            Ok(Some(status)) if status.stopped() => return Ok(Some(Still::Stopped)),
-            Ok(Some(_)) => return Ok(Some(Still::Ended)),
-            // Somebody else's child, or somebody has waited for it meanwhile.
-            Err(_) => {}
+    pub fn is_still(&self, told: Duration) -> io::Result<Option<Still>> {
+        // A parent is told by a tenth of the work that `/proc` costs, and of all threads at once (`waitid(2)`). What a parent is
+        // not told (whoever waits for stops and takes them, a debugger that holds the process) stands in `/proc` all the same.
+        if self.child {
+            match state(&self.pidfd) {
+                Ok(Some(status)) if status.stopped() => return Ok(Some(Still::Stopped)),
+                Ok(Some(_)) => return Ok(Some(Still::Ended)),
+                Ok(None) if told < LONGEST_PAUSE => return Ok(None),
+                // Somebody has waited for its end meanwhile.
+                Ok(None) | Err(_) => {}
+            }
         }
         Ok(match look(&self.stat)? {
             None => Some(Still::Ended),
@@ -277,6 +280,17 @@ impl Process {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// What a parent is told of a child that stands still or has ended, which is not taken from whoever waits for it.
+///
+/// # Errors
+///
+/// If it is nobody's here, or was waited for.
+fn state(child: &OwnedFd) -> rustix::io::Result<Option<WaitIdStatus>> {
+    let options =
+        WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    waitid(WaitId::PidFd(child.as_fd()), options)
 }
 
 /// What a `stat` file says now; `None`: the process has ended and was waited for.

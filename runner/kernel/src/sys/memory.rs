@@ -109,12 +109,7 @@ fn map(c: &mut Call<'_>, offset: u64) -> Answer {
         let path = file.path.clone();
         match file.target {
             Target::File(ino) => {
-                let bytes = c.k.tree.bytes(ino).unwrap_or_default();
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                let count = usize::try_from(length)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len() - start);
-                content = bytes.get(start..start + count).map(<[u8]>::to_vec);
+                content = c.k.tree.part(ino, offset, length);
                 name = Some(text(&path));
                 backing = Backing::File {
                     path: text(&path),
@@ -146,8 +141,9 @@ fn map(c: &mut Call<'_>, offset: u64) -> Answer {
             space.free_range(hint, length).ok_or(Errno::ENOMEM)?
         };
         space.map(machine, room, start, length, prot, shared, backing)?;
-        if let Some(bytes) = content.filter(|_| prot != Protection::NONE) {
-            machine.write(start, &bytes).map_err(|_| Errno::ENOMEM)?;
+        if let Some((bytes, part)) = content.filter(|_| prot != Protection::NONE) {
+            let bytes = bytes.get(part).unwrap_or_default();
+            machine.write(start, bytes).map_err(|_| Errno::ENOMEM)?;
         }
         Ok(start)
     })?;

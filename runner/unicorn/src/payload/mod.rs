@@ -3,7 +3,7 @@
 //! There is no kernel here: a system call, like any other exception, ends the run as a fault. Every executed
 //! instruction is counted by a code hook, which also records the trace; raw code is small, so its cost is accepted.
 
-use std::{collections::BTreeMap, fs::File, rc::Rc};
+use std::{collections::BTreeMap, rc::Rc};
 
 use hotcell_cells::cell_side::{CellError, Connection};
 use hotcell_kernel::{
@@ -20,15 +20,16 @@ use unicorn_engine::{Arch, X86Insn};
 use self::trace::{MAX_INSTRUCTION, Trace};
 use crate::{
     clocks_unsafe::{self, Source},
-    context::{Area, Run},
+    context::{Area, Beginning, Run},
     machine::{Ended, UnicornMachine, failed},
+    memory_unsafe::PAGE,
     nudge_unsafe,
     operate::{Operator, Resume, Stopped},
     pool::Pool,
     quirks::Quirk,
     registers,
     shape::{Shape, ShapeError},
-    sources::{self, Sources},
+    sources::Sources,
     traps,
 };
 
@@ -37,7 +38,6 @@ mod trace;
 /// The number of the only machine.
 const ONLY: SpaceId = SpaceId(0);
 
-const PAGE: u64 = 0x1000;
 /// Greatest length of one memory area.
 const MAX_AREA: u64 = 256 << 20;
 /// Greatest number of memory areas, in and out.
@@ -141,7 +141,15 @@ impl Resume for Task<'_> {
         Ok((Run::new(self.trace.save()?), 0))
     }
 
-    fn become_run(&self, _pool: &mut Pool, run: &Run) -> Result<(), Stopped> {
+    fn become_run(&self, pool: &mut Pool, run: &Run) -> Result<(), Stopped> {
+        let mut machines = pool.machines();
+        let only = machines.next().is_some_and(|(space, machine)| {
+            let guest = machine.uc.get_data();
+            space == ONLY && !guest.counting
+        });
+        if !only || machines.next().is_some() {
+            return Err(MachineError("the saved context: not of raw code".to_owned()).into());
+        }
         Ok(self.trace.restore(&run.state)?)
     }
 
@@ -156,25 +164,21 @@ pub(crate) fn serve(connection: &mut Connection, job: &PayloadJob) -> Result<Job
     nudge_unsafe::listen().map_err(|error| CellError::Job(format!("hearing the runner: {error}")))?;
     let code = Bytes::of(connection.blob(job.code)?);
     let mut sources = Sources::default();
-    sources.add(job.code.index, code.clone(), connection.blob_file(job.code)?);
-    let context = match connection.context() {
-        None => None,
-        Some(context) => Some((connection.blob_file(context)?, context.length)),
-    };
+    sources.add(job.code.index, &code, || connection.blob_file(job.code))?;
+    let beginning = Beginning::of(connection)?;
     let area = connection.area()?.map(|(file, length)| Area::new(file, length));
     let operator = Operator::new(Box::new(connection.clone()), area);
-    let context = context.as_ref().map(|(file, length)| (file, *length));
-    let result = run(operator, job, &code, sources, context).map_err(PayloadError::into_cell_error)?;
+    let result = run(operator, job, &code, sources, beginning).map_err(PayloadError::into_cell_error)?;
     Ok(JobResult::Payload(result))
 }
 
-/// Runs the code to its end, whatever that is. `context`: what to go on from, and its length.
+/// Runs the code to its end, whatever that is.
 pub(crate) fn run(
     operator: Operator,
     job: &PayloadJob,
     code: &[u8],
     sources: Sources,
-    context: Option<(&File, u64)>,
+    beginning: Beginning,
 ) -> Result<PayloadResult, PayloadError> {
     let task = Task::new(operator, job, code.len() as u64)?;
     let trace = &task.trace;
@@ -182,14 +186,14 @@ pub(crate) fn run(
     let (until, for_hooks, for_machines) = (task.until, Rc::clone(operator), Rc::clone(shape));
     let sources = Rc::new(sources);
     let mut pool = Pool::new(move || machine(&for_machines, until, &theirs, &for_hooks, &sources));
-    match context {
-        None => {
+    match beginning {
+        Beginning::Program => {
             let mut machine = pool.make()?;
             task.lay_out(&mut machine, code)?;
             pool.put(ONLY, machine);
         }
-        Some((context, length)) => {
-            let run = Run::read(&mut pool, context, 0, length, task.memory())?;
+        Beginning::Context(context, length) => {
+            let run = Run::read(&mut pool, &context, 0, length, task.memory())?;
             operator.take_over(&task, &mut pool, &run)?;
         }
     }
@@ -265,12 +269,7 @@ impl<'a> Task<'a> {
         }
         let unwritable = |_| PayloadError::Job(format!("the code at {} cannot be written", job.address));
         // Raw code that changes itself is no finding: what it was at first need not be known.
-        let mapped = sources::map(machine.uc.get_data_mut(), start, code);
-        let before = code.get(..mapped.start).unwrap_or_default();
-        let behind = code.get(mapped.end..).unwrap_or_default();
-        for (at, part) in [(start, before), (start.wrapping_add(mapped.end as u64), behind)] {
-            machine.write(at, part).map_err(unwritable)?;
-        }
+        machine.fill(start, code).map_err(unwritable)?;
         for (name, value) in &job.registers {
             let register = machine
                 .register(name)

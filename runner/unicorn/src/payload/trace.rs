@@ -89,8 +89,13 @@ impl Trace {
     pub(super) fn restore(&self, bytes: &[u8]) -> Result<(), MachineError> {
         let wrong = |what: &str| MachineError(format!("the saved context: {what}"));
         let state: State = postcard::from_bytes(bytes).map_err(|error| wrong(&error.to_string()))?;
-        if state.instructions.len() > self.wanted as usize {
-            return Err(wrong("more instructions traced than the job wants"));
+        let traced = state.instructions.len() as u64;
+        if traced != state.executed.min(u64::from(self.wanted)) {
+            return Err(wrong("other instructions traced than the job wants"));
+        }
+        let long = |one: &TracedInstruction| one.bytes.0.len() > MAX_INSTRUCTION as usize;
+        if state.disagreements > traced || state.instructions.iter().any(long) {
+            return Err(wrong("a trace that no code has"));
         }
         self.executed.set(state.executed);
         self.last.set(state.last);

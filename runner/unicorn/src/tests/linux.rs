@@ -1,6 +1,12 @@
 //! Real Linux programs over the emulated kernel: the project's guests and Debian's busybox, where they are at hand.
 
-use std::{collections::BTreeMap, path::Path, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
 
 use hotcell_kernel::{Bytes, Finished};
 use hotcell_schema::{
@@ -12,11 +18,7 @@ use hotcell_schema::{
 };
 
 use super::{Record, profile};
-use crate::{
-    driver::{Beginning, execute},
-    operate::Operator,
-    sources::Sources,
-};
+use crate::{context::Beginning, driver::execute, operate::Operator, sources::Sources};
 
 /// A finished run and its events.
 struct Run {
@@ -96,13 +98,27 @@ fn linux_bytes(arch: &str, program: &[u8], argv: &[&str], stdin: &[u8], limits: 
     let record = Record::default();
     let find = |blob: Blob| blobs.get(&blob.index).cloned();
     let operator = Operator::new(Box::new(record.clone()), None);
-    let finished = execute(operator, &job, &find, Sources::default(), Beginning::Program)
+    let mut sources = Sources::default();
+    for (index, bytes) in &blobs {
+        sources
+            .add(*index, bytes, || memory_file(bytes))
+            .expect("a memory file");
+    }
+    let finished = execute(operator, &job, &find, sources, Beginning::Program)
         .expect("the engine holds")
         .expect("the job begins");
     Run {
         finished,
         events: record.take(),
     }
+}
+
+/// A memory file with these bytes, as a cell is given.
+fn memory_file(bytes: &[u8]) -> io::Result<File> {
+    let file = nix::sys::memfd::memfd_create(c"blob", nix::sys::memfd::MFdFlags::empty())?;
+    let file = File::from(file);
+    file.write_all_at(bytes, 0)?;
+    Ok(file)
 }
 
 fn cache() -> Option<PathBuf> {

@@ -17,6 +17,7 @@ use hotcell_schema::{
 };
 
 use crate::{
+    context::Beginning,
     operate::{Operator, Outlet},
     sources::Sources,
 };
@@ -81,7 +82,7 @@ fn run(
 ) -> PayloadResult {
     let job = job(arch, code, registers, change);
     let operator = Operator::new(Box::new(Record::default()), None);
-    crate::payload::run(operator, &job, code, Sources::default(), None).expect("the job begins")
+    crate::payload::run(operator, &job, code, Sources::default(), Beginning::Program).expect("the job begins")
 }
 
 /// The job that [`run`] does.

@@ -17,7 +17,7 @@ use hotcell_schema::{
 
 use super::{CODE, DATA, code, job};
 use crate::{
-    context::Area,
+    context::{Area, Beginning},
     operate::{Operator, Outlet},
     sources::Sources,
 };
@@ -68,13 +68,11 @@ fn memory_file(length: u64) -> File {
     file
 }
 
-fn run(
-    job: &PayloadJob,
-    code: &[u8],
-    runner: &Runner,
-    area: &File,
-    from: Option<(&File, u64)>,
-) -> PayloadResult {
+fn from(context: &File, length: u64) -> Beginning {
+    Beginning::Context(context.try_clone().expect("another descriptor"), length)
+}
+
+fn run(job: &PayloadJob, code: &[u8], runner: &Runner, area: &File, from: Beginning) -> PayloadResult {
     let area = Area::new(area.try_clone().expect("another descriptor"), 8 << 20);
     let operator = Operator::new(Box::new(runner.clone()), Some(area));
     crate::payload::run(operator, job, code, Sources::default(), from).expect("the job begins")
@@ -104,13 +102,13 @@ fn raw_code_that_is_stepped_saved_and_moved_does_the_same() {
             job.address = Address(CODE | u64::from(name == "thumb"));
         });
         let area = memory_file(8 << 20);
-        let calm = run(&job, &bytes, &Runner::new([]), &area, None);
+        let calm = run(&job, &bytes, &Runner::new([]), &area, Beginning::Program);
 
         let mut asks = vec![ToCell::RunOneInstruction; 50];
         asks.extend([ToCell::SaveContext, ToCell::RunOneSlice]);
         let runner = Runner::new(asks);
         assert_eq!(
-            run(&job, &bytes, &runner, &area, None),
+            run(&job, &bytes, &runner, &area, Beginning::Program),
             calm,
             "{name}: stepped and saved"
         );
@@ -134,7 +132,7 @@ fn raw_code_that_is_stepped_saved_and_moved_does_the_same() {
 
         // In another instance, as in another process.
         let elsewhere = memory_file(8 << 20);
-        let moved = run(&job, &bytes, &Runner::new([]), &elsewhere, Some((&area, length)));
+        let moved = run(&job, &bytes, &Runner::new([]), &elsewhere, from(&area, length));
         assert_eq!(moved, calm, "{name}: moved");
     }
 }
@@ -144,14 +142,14 @@ fn raw_code_goes_back_to_what_was_kept() {
     let bytes = code("sum.x86_64");
     let job = job("x86_64", &bytes, &[("rbx", DATA)], |job| job.trace = 1000);
     let area = memory_file(8 << 20);
-    let calm = run(&job, &bytes, &Runner::new([]), &area, None);
+    let calm = run(&job, &bytes, &Runner::new([]), &area, Beginning::Program);
     let steps = vec![ToCell::RunOneInstruction; 20];
     let mut asks = vec![ToCell::LoadContext, ToCell::SaveContext];
     asks.extend(steps.clone());
     asks.push(ToCell::LoadContext);
     asks.extend(steps);
     let runner = Runner::new(asks);
-    assert_eq!(run(&job, &bytes, &runner, &area, None), calm);
+    assert_eq!(run(&job, &bytes, &runner, &area, Beginning::Program), calm);
     let answers = runner.answers.borrow();
     let count = |wanted: &FromCell| answers.iter().filter(|answer| *answer == wanted).count();
     let operation = Operation::RunOneInstruction;
@@ -175,28 +173,22 @@ fn a_context_that_is_not_this_jobs_is_refused() {
     let mut wider = job.clone();
     wider.trace = 1000;
     let runner = Runner::new([vec![ToCell::RunOneInstruction; 50], vec![ToCell::SaveContext]].concat());
-    run(&wider, &bytes, &runner, &area, None);
+    run(&wider, &bytes, &runner, &area, Beginning::Program);
     let length = runner.answers.borrow().iter().find_map(|answer| match answer {
         FromCell::Saved { length, .. } => Some(*length),
         _ => None,
     });
     let length = length.expect("saved");
     let operator = || Operator::new(Box::new(Runner::new([])), None);
-    let error = crate::payload::run(
-        operator(),
-        &job,
-        &bytes,
-        Sources::default(),
-        Some((&area, length)),
-    );
+    let error = crate::payload::run(operator(), &job, &bytes, Sources::default(), from(&area, length));
     let error = error.expect_err("refused").to_string();
-    assert!(error.contains("more instructions traced"), "{error}");
+    assert!(error.contains("other instructions traced"), "{error}");
     let error = crate::payload::run(
         operator(),
         &job,
         &bytes,
         Sources::default(),
-        Some((&area, length - 1)),
+        from(&area, length - 1),
     );
     assert!(error.is_err());
 }
@@ -205,38 +197,56 @@ fn a_context_that_is_not_this_jobs_is_refused() {
 #[test]
 fn a_context_holds_only_what_changed() {
     const PAGES: u64 = 64;
-    let stored = CODE + 40 * 0x1000;
+    // mov [rbx], ecx; mov [rdx], ecx; jmp on: two pages have changed when it is saved, fewer than 16 pages apart.
     let mut bytes = code("sum.x86_64");
-    // The code stores its sum where the loop begins anew, so that a page has changed when it is saved: mov [rbx], ecx; jmp on.
-    bytes.splice(0..0, [0x89, 0x0b, 0xeb, 0x00]);
+    bytes.splice(0..0, [0x89, 0x0b, 0x89, 0x0a, 0xeb, 0x00]);
     let end = CODE + bytes.len() as u64;
-    bytes.resize((PAGES * 0x1000) as usize, 0xcc);
-    let job = job("x86_64", &bytes, &[("rbx", stored)], |job| {
+    bytes.extend((bytes.len() as u64..PAGES * 0x1000).map(|at| (at >> 12 ^ at) as u8 | 1));
+    let (stored, near) = (CODE + 40 * 0x1000, CODE + 44 * 0x1000);
+    let job = job("x86_64", &bytes, &[("rbx", stored), ("rdx", near)], |job| {
         job.until = Some(Address(end));
         job.want_memory = vec![MemoryOut {
-            address: Address(stored),
-            length: 16,
+            address: Address(CODE),
+            length: PAGES * 0x1000,
         }];
     });
     let file = memory_file(0);
     file.write_all_at(&bytes, 0).expect("written");
     let bytes = Bytes::of(bytes);
-    let run = |runner: &Runner, area: &File, from: Option<(&File, u64)>| {
+    let run = |runner: &Runner, area: &File, from: Beginning| {
         let mut sources = Sources::default();
-        sources.add(0, bytes.clone(), file.try_clone().expect("another descriptor"));
+        sources
+            .add(0, &bytes, || file.try_clone())
+            .expect("another descriptor");
         let area = Area::new(area.try_clone().expect("another descriptor"), 8 << 20);
         let operator = Operator::new(Box::new(runner.clone()), Some(area));
-        crate::payload::run(operator, &job, &bytes, sources, from).expect("the job begins")
+        crate::payload::run(operator, &job, &bytes, sources, from)
     };
     let (area, elsewhere) = (memory_file(8 << 20), memory_file(8 << 20));
     let runner = Runner::new([vec![ToCell::RunOneInstruction; 50], vec![ToCell::SaveContext]].concat());
-    let calm = run(&runner, &area, None);
+    let calm = run(&runner, &area, Beginning::Program).expect("the job begins");
     assert_eq!(calm.outcome, Outcome::Completed);
-    assert_eq!(&calm.memory[0].bytes.0[..4], 5050u32.to_le_bytes());
+    let left = &calm.memory[0].bytes.0;
+    assert_eq!(
+        left.get(40 << 12..(40 << 12) + 4),
+        Some(&5050u32.to_le_bytes()[..])
+    );
+    let same = left.iter().zip(bytes.iter()).filter(|(now, then)| now == then);
+    assert!(
+        same.count() as u64 >= PAGES * 0x1000 - 8,
+        "only eight bytes changed"
+    );
     let answers = runner.answers.borrow();
     let Some(FromCell::Saved { length, .. }) = answers.last() else {
         panic!("nothing was saved: {answers:?}");
     };
-    assert!(*length <= 4 * 0x1000, "{length} bytes for one page");
-    assert_eq!(run(&Runner::new([]), &elsewhere, Some((&area, *length))), calm);
+    assert!(*length <= 5 * 0x1000, "{length} bytes for two pages");
+    let moved = run(&Runner::new([]), &elsewhere, from(&area, *length)).expect("it goes on");
+    assert!(moved == calm, "moved");
+
+    // Where the job has no such blob, the context is refused.
+    let operator = Operator::new(Box::new(Runner::new([])), None);
+    let without = crate::payload::run(operator, &job, &bytes, Sources::default(), from(&area, *length));
+    let error = without.expect_err("refused").to_string();
+    assert!(error.contains("a blob that the job does not have"), "{error}");
 }
