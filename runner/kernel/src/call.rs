@@ -446,7 +446,7 @@ impl Kernel {
             .map(|arg| hotcell_schema::guest::text_up_to(arg, 4096))
             .collect();
         let what = ProcessEvent {
-            path: Some(text(&image.path)),
+            path: Some(text(&image.file.path)),
             argv,
             ..ProcessEvent::new(ProcessOp::Exec)
         };

@@ -12,16 +12,25 @@ use crate::space::{AddressSpace, Backing, MapError};
 use crate::task::{Process, State, Task};
 use serde::{Deserialize, Serialize};
 
-/// A program ready to be loaded.
+/// A file of which segments are mapped.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Image {
-    /// Absolute path of the file that is loaded.
+pub(crate) struct Executable {
+    /// Absolute path.
     pub(crate) path: Vec<u8>,
-    /// The name that was executed, for AT_EXECFN and `comm`.
-    pub(crate) executed: Vec<u8>,
     pub(crate) ino: Ino,
     pub(crate) bytes: Bytes,
     pub(crate) program: Program,
+}
+
+/// A program ready to be loaded.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Image {
+    /// The program.
+    pub(crate) file: Executable,
+    /// The loader that links it with its libraries; `None`: it needs none.
+    pub(crate) loader: Option<Executable>,
+    /// The name that was executed, for AT_EXECFN and `comm`.
+    pub(crate) executed: Vec<u8>,
     pub(crate) argv: Vec<Vec<u8>>,
     pub(crate) env: Vec<Vec<u8>>,
 }
@@ -46,15 +55,43 @@ impl Kernel {
         let bytes = self.file_bytes(ino).unwrap_or_default();
         let program = elf::parse(&bytes, &self.profile, &self.abi)?;
         let path = absolute(b"/", path);
+        let loader = self.loader(0, self.tree.root, &program)?;
         Ok(Image {
             executed: path.clone(),
-            path,
-            ino,
-            bytes,
-            program,
+            file: Executable {
+                path,
+                ino,
+                bytes,
+                program,
+            },
+            loader,
             argv,
             env,
         })
+    }
+
+    /// The loader that a program names.
+    fn loader(&self, pid: u32, cwd: Ino, program: &Program) -> Result<Option<Executable>, ElfError> {
+        let Some(name) = &program.interpreter else {
+            return Ok(None);
+        };
+        let fault = |fault: String| ElfError::Interpreter {
+            path: hotcell_schema::guest::text(name),
+            fault,
+        };
+        let ino = walk(&self.tree, &self.magic(pid), cwd, name, true).and_then(|place| place.inode());
+        let bytes = ino.ok().and_then(|ino| Some((ino, self.file_bytes(ino)?)));
+        let Some((ino, bytes)) = bytes else {
+            return Err(fault("is not among its files".to_owned()));
+        };
+        let program = elf::parse(&bytes, &self.profile, &self.abi)
+            .map_err(|error| fault(format!("cannot be run: {error}")))?;
+        Ok(Some(Executable {
+            path: absolute(&self.tree.path_of(cwd), name),
+            ino,
+            bytes,
+            program,
+        }))
     }
 
     fn file_bytes(&self, ino: Ino) -> Option<Bytes> {
@@ -83,16 +120,19 @@ impl Kernel {
             }
             let bytes = self.file_bytes(ino).ok_or(Errno::EACCES)?;
             let Some(line) = bytes.strip_prefix(b"#!") else {
-                let program = elf::parse(&bytes, &self.profile, &self.abi).map_err(|error| match error {
-                    ElfError::NeedsInterpreter(_) => Errno::ENOENT,
-                    _ => Errno::ENOEXEC,
-                })?;
+                let program = elf::parse(&bytes, &self.profile, &self.abi).map_err(|_| Errno::ENOEXEC)?;
+                let loader = self
+                    .loader(pid, process.cwd, &program)
+                    .map_err(|_| Errno::ENOENT)?;
                 return Ok(Image {
-                    path,
+                    file: Executable {
+                        path,
+                        ino,
+                        bytes,
+                        program,
+                    },
+                    loader,
                     executed,
-                    ino,
-                    bytes,
-                    program,
                     argv,
                     env,
                 });
@@ -194,7 +234,7 @@ impl Kernel {
         image: &Image,
     ) -> Result<(), MapError> {
         let abi = self.abi.clone();
-        let program = &image.program;
+        let program = &image.file.program;
         let room = self.memory_room();
         let base = if program.relocatable {
             // Where Linux puts programs without ASLR: two thirds up (ELF_ET_DYN_BASE).
@@ -204,7 +244,15 @@ impl Kernel {
         };
         let mut end = 0;
         for segment in &program.segments {
-            end = end.max(map_segment(space, machine, room, &abi, base, segment, image)?);
+            end = end.max(map_segment(
+                space,
+                machine,
+                room,
+                &abi,
+                base,
+                segment,
+                &image.file,
+            )?);
         }
         space.heap = (end, end);
 
@@ -224,6 +272,14 @@ impl Kernel {
             Backing::Stack,
         )?;
         space.search_from = top - stack - (1 << 20);
+        let mut begin = (base, program);
+        if let Some(loader) = &image.loader {
+            let at = loader.place(space, &abi)?;
+            for segment in &loader.program.segments {
+                map_segment(space, machine, room, &abi, at, segment, loader)?;
+            }
+            begin = (at, &loader.program);
+        }
 
         let mut random = [0; 16];
         self.chance.programs.fill(&mut random);
@@ -239,7 +295,7 @@ impl Kernel {
             (at::PHDR, program.headers.wrapping_add(base)),
             (at::PHENT, u64::from(program.header_size)),
             (at::PHNUM, u64::from(program.header_count)),
-            (at::BASE, 0),
+            (at::BASE, if image.loader.is_some() { begin.0 } else { 0 }),
             (at::FLAGS, 0),
             (at::ENTRY, entry),
             (at::UID, u64::from(uid[0])),
@@ -269,8 +325,31 @@ impl Kernel {
         let Some(registers) = &self.registers else {
             return Ok(());
         };
-        registers.start(machine, &abi, program.flags, entry, pointer);
+        let (base, program) = begin;
+        registers.start(machine, &abi, program, base, pointer);
         Ok(())
+    }
+}
+
+impl Executable {
+    /// Where a loader's addresses count from: below the stack, as one piece.
+    fn place(&self, space: &AddressSpace, abi: &crate::abi::Abi) -> Result<u64, Errno> {
+        if !self.program.relocatable {
+            return Ok(0);
+        }
+        let segments = &self.program.segments;
+        let first = segments
+            .iter()
+            .map(|segment| abi.page_down(segment.address))
+            .min();
+        let last = segments
+            .iter()
+            .map(|segment| segment.address.saturating_add(segment.memory))
+            .max();
+        let (first, last) = (first.unwrap_or(0), last.unwrap_or(0));
+        let length = abi.page_up(last.saturating_sub(first)).ok_or(Errno::ENOMEM)?;
+        let start = space.free_range(0, length).ok_or(Errno::ENOMEM)?;
+        Ok(start.wrapping_sub(first))
     }
 }
 
@@ -282,7 +361,7 @@ fn map_segment(
     abi: &crate::abi::Abi,
     base: u64,
     segment: &Segment,
-    image: &Image,
+    image: &Executable,
 ) -> Result<u64, MapError> {
     let address = base.checked_add(segment.address).ok_or(Errno::ENOMEM)?;
     let end = address

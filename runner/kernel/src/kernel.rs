@@ -399,7 +399,7 @@ impl Kernel {
         self.next_space += 1;
         let pid = self.first;
         let argv = image.argv.iter().map(|arg| text(arg)).collect();
-        let path = Some(text(&image.path));
+        let path = Some(text(&image.file.path));
         let task = self.event_task(pid, pid);
         self.emit(
             task,

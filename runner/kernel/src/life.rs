@@ -67,8 +67,8 @@ impl Process {
 
     /// Takes over what an image says of itself.
     pub(crate) fn describe(&mut self, image: &Image) {
-        self.image = image.path.clone();
-        self.image_ino = Some(image.ino);
+        self.image = image.file.path.clone();
+        self.image_ino = Some(image.file.ino);
         let name = image
             .executed
             .rsplit(|byte| *byte == b'/')

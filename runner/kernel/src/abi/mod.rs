@@ -11,6 +11,7 @@ pub(crate) mod signal;
 
 use hotcell_schema::arch::{AbiFamily, AbiQuirk, ArchProfile, ByteOrder, ErrorStyle, StartValue};
 
+use crate::load::elf::Program;
 use crate::machine::{Machine, MachineError, Reg};
 use errno::Errno;
 
@@ -229,18 +230,27 @@ impl Registers {
 }
 
 impl Registers {
-    /// Registers of a program that starts. ppc64 ELFv1 (`e_flags` below 2): the entry is a descriptor.
-    pub(crate) fn start(&self, machine: &mut dyn Machine, abi: &Abi, elf_flags: u32, entry: u64, stack: u64) {
-        let mut entry = entry;
+    /// Registers of a program that starts; its addresses count from `base`. ppc64 ELFv1 (`e_flags` below 2): the entry is a
+    /// descriptor.
+    pub(crate) fn start(
+        &self,
+        machine: &mut dyn Machine,
+        abi: &Abi,
+        program: &Program,
+        base: u64,
+        stack: u64,
+    ) {
+        let mut entry = program.entry.wrapping_add(base);
         if let Some(toc) = self.toc
-            && elf_flags & 3 < 2
+            && program.flags & 3 < 2
             && abi.big
         {
             let mut descriptor = [[0; 8]; 2];
             for (index, word) in descriptor.iter_mut().enumerate() {
                 let _ = machine.read(entry.wrapping_add(8 * index as u64), word);
             }
-            let [code, table] = descriptor.map(|word| abi.get_u64(word));
+            // Nobody has relocated it yet (arch/powerpc/kernel/process.c, start_thread).
+            let [code, table] = descriptor.map(|word| abi.get_u64(word).wrapping_add(base));
             machine.set(toc, table);
             entry = code;
         }

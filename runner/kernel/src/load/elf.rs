@@ -34,9 +34,14 @@ pub enum ElfError {
     /// Neither executable nor position independent executable.
     #[error("ELF type {0} is not an executable")]
     NotExecutable(u16),
-    /// Dynamically linked.
-    #[error("needs interpreter {0}")]
-    NeedsInterpreter(String),
+    /// What is to load a dynamically linked program is not there, or is no loader.
+    #[error("it is dynamically linked, and its loader {path} {fault}")]
+    Interpreter {
+        /// The loader's path.
+        path: String,
+        /// What is the matter with it.
+        fault: String,
+    },
     /// A header says something impossible.
     #[error("bad program header: {0}")]
     BadHeader(&'static str),
@@ -65,6 +70,8 @@ pub(crate) struct Program {
     pub(crate) header_size: u16,
     pub(crate) header_count: u16,
     pub(crate) flags: u32,
+    /// The path of the loader that is to link it at run time.
+    pub(crate) interpreter: Option<Vec<u8>>,
     /// PT_GNU_STACK asks for an executable stack (or is absent on architectures whose default that is: taken as no).
     pub(crate) executable_stack: bool,
 }
@@ -190,6 +197,7 @@ pub(crate) fn parse(bytes: &[u8], profile: &ArchProfile, abi: &Abi) -> Result<Pr
         header_size,
         header_count,
         flags,
+        interpreter: None,
         executable_stack: false,
     };
     let mut headers = None;
@@ -250,14 +258,19 @@ fn read_header(
         }
         PT_INTERP => {
             let start = usize::try_from(offset).unwrap_or(usize::MAX);
-            let count = usize::try_from(file).unwrap_or(0).min(256);
+            // PATH_MAX with the zero (limits.h).
+            let count = usize::try_from(file).unwrap_or(0).min(4096);
             let end = start
                 .checked_add(count)
                 .filter(|_| inside)
                 .ok_or(ElfError::Truncated("interpreter's name"))?;
             let name = reader.bytes.get(start..end).unwrap_or_default();
             let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
-            return Err(ElfError::NeedsInterpreter(hotcell_schema::guest::text(name)));
+            if name.is_empty() {
+                return Err(ElfError::BadHeader("an interpreter without a name"));
+            }
+            // As Linux does: the first one counts.
+            program.interpreter.get_or_insert_with(|| name.to_vec());
         }
         PT_PHDR => *headers = Some(address),
         PT_GNU_STACK => program.executable_stack = flags & 1 != 0,

@@ -103,10 +103,21 @@ fn an_interpreter_is_named() {
     bytes[OFFSET..OFFSET + 8].copy_from_slice(&0x800u64.to_le_bytes());
     bytes[FILE..FILE + 8].copy_from_slice(&20u64.to_le_bytes());
     bytes[0x800..0x80e].copy_from_slice(b"/lib/ld-x.so.1");
+    // The only segment was made its name.
     assert_eq!(
-        read(&bytes, &profile).unwrap_err().to_string(),
-        "needs interpreter /lib/ld-x.so.1"
+        read(&bytes, &profile),
+        Err(ElfError::BadHeader("nothing to load"))
     );
+    let mut two = tiny_elf(&profile);
+    two[56] = 2;
+    two.copy_within(64..120, 120);
+    two[64..120].copy_from_slice(&bytes[64..120]);
+    two[0x800..0x80e].copy_from_slice(b"/lib/ld-x.so.1");
+    let program = read(&two, &profile).unwrap();
+    assert_eq!(program.interpreter.as_deref(), Some(&b"/lib/ld-x.so.1"[..]));
+    two[0x800] = 0;
+    let nameless = ElfError::BadHeader("an interpreter without a name");
+    assert_eq!(read(&two, &profile), Err(nameless));
 }
 
 proptest! {

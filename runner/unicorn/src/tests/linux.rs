@@ -12,7 +12,7 @@ use hotcell_kernel::{Bytes, Finished};
 use hotcell_schema::{
     digest::Digest,
     event::{Event, MemoryOp, What},
-    job::{Blob, GuestLimits, LinuxJob},
+    job::{Blob, GuestFile, GuestLimits, LinuxJob},
     outcome::Outcome,
     persona::Persona,
 };
@@ -76,7 +76,20 @@ fn elf(arch: &str, code: &[u8], flags: u32) -> Vec<u8> {
 }
 
 fn linux_bytes(arch: &str, program: &[u8], argv: &[&str], stdin: &[u8], limits: GuestLimits) -> Run {
-    let blobs: BTreeMap<u32, Bytes> = [(0, Bytes::from(program)), (1, Bytes::from(stdin))].into();
+    linux_among(arch, program, argv, stdin, limits, &[])
+}
+
+/// The same with further files: guest path and bytes.
+fn linux_among(
+    arch: &str,
+    program: &[u8],
+    argv: &[&str],
+    stdin: &[u8],
+    limits: GuestLimits,
+    files: &[(&str, Vec<u8>)],
+) -> Run {
+    let mut blobs: BTreeMap<u32, Bytes> = [(0, Bytes::from(program)), (1, Bytes::from(stdin))].into();
+    blobs.extend((2..).zip(files.iter().map(|(_, bytes)| Bytes::from(bytes.as_slice()))));
     let blob = |index: u32| Blob {
         index,
         length: blobs.get(&index).map_or(0, |bytes| bytes.len() as u64),
@@ -90,7 +103,14 @@ fn linux_bytes(arch: &str, program: &[u8], argv: &[&str], stdin: &[u8], limits: 
         argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
         env: None,
         cwd: None,
-        files: Vec::new(),
+        files: (2..)
+            .zip(files)
+            .map(|(index, (path, _))| GuestFile {
+                path: (*path).to_owned(),
+                content: blob(index),
+                mode: 0o755,
+            })
+            .collect(),
         stdin: Some(blob(1)),
         seed: Digest::of(b"test"),
         limits,
@@ -325,6 +345,35 @@ fn a_loop_of_clock_reads_ends() {
     assert_eq!(result.outcome, Outcome::Limit("virtual-time".into()));
     assert_eq!(result.virtual_time, 1_000_000);
     assert_eq!(*result, run().finished.result);
+}
+
+/// A program of this host that needs a loader and a library, which are its only files.
+#[test]
+fn a_dynamically_linked_program_is_linked_and_runs() {
+    const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+    const LIBRARY: &str = "/lib/x86_64-linux-gnu/libc.so.6";
+    let read = |path: &str| std::fs::read(path).ok();
+    let (Some(program), Some(loader), Some(library)) = (read("/bin/echo"), read(LOADER), read(LIBRARY))
+    else {
+        eprintln!("SKIPPED: this host has no dynamically linked /bin/echo for x86_64");
+        return;
+    };
+    let files = [(LOADER, loader), (LIBRARY, library)];
+    let argv = ["echo", "hello", "world"];
+    let limits = GuestLimits::default;
+    let run = || linux_among("x86_64", &program, &argv, b"", limits(), &files);
+    let first = run();
+    assert_eq!(first.stdout(), "hello world\n", "{:?}", first.events);
+    assert_eq!(first.finished.result.outcome, Outcome::Exited(0));
+    assert_eq!(first.events, run().events);
+    // Without its loader it cannot be begun; without its library the loader says so.
+    let run = linux_among("x86_64", &program, &argv, b"", limits(), &files[..1]);
+    assert_eq!(run.finished.result.outcome, Outcome::Exited(127));
+    let told = String::from_utf8_lossy(&run.finished.stderr);
+    assert!(
+        told.contains("libc.so.6: cannot open shared object file"),
+        "{told}"
+    );
 }
 
 fn newest_guests() -> Option<PathBuf> {
