@@ -157,6 +157,23 @@ fn raw_code_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
         assert_eq!(code, 0, "{args:?}: {text}");
     };
     does(&["pause", &pid]);
+    // What another job saved is refused, and the cell goes on as it was.
+    let mut other = manifest.clone();
+    other["stages"]["run"]["with"]["trace"] = json!(9);
+    let stranger = Lab::new();
+    stranger.manifest("one.yaml", &other);
+    let mut its_run = start(&stranger);
+    let its = until(&stranger, "a cell of the emulator", of_emulator);
+    let strange = stranger.path("strange.context");
+    let strange = strange.to_str().unwrap();
+    let (code, text) = told(&stranger, &["save", &its[0]["process"].to_string(), strange]);
+    assert_eq!(code, 0, "{text}");
+    its_run.kill().unwrap();
+    its_run.wait().unwrap();
+    let (code, text) = told(lab, &["restore", &pid, strange]);
+    assert_eq!(code, 4, "{text}");
+    assert!(text.contains("of another job"), "{text}");
+    assert_eq!(cells(lab)[0]["process"], process);
     does(&["step", &pid, "--count", "50"]);
     does(&["step", &pid, "--slices"]);
     let context = lab.path("here.context");

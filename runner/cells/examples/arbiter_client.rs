@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use hotcell_cells::cores::arbiter::GiveCores as _;
 use hotcell_cells::cores::schedule::Request;
 use hotcell_cells::cores::service::client::{Connection, HostArbiter};
+use hotcell_cells::stop::StopSignal;
 
 fn main() {
     let mut words = std::env::args_os().skip(1);
@@ -16,7 +17,10 @@ fn main() {
     let pid: i32 = words.next().unwrap().to_str().unwrap().parse().unwrap();
     let admitted = Connection::open(&socket)
         .map_err(|error| error.to_string())
-        .and_then(|connection| HostArbiter::new(&socket, connection).map_err(|error| error.to_string()))
+        .and_then(|connection| {
+            let stop = StopSignal::new().map_err(|error| error.to_string())?;
+            HostArbiter::new(&socket, connection, stop, |_| {}).map_err(|error| error.to_string())
+        })
         .and_then(|arbiter| {
             let claim = arbiter.admit(Request::of(0), pid, "mine");
             let claim = claim.map_err(|error| error.to_string())?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::context::Owner;
 use crate::contract::{CellFault, Limit, Operation};
 use crate::cores::arbiter::Claim;
 use crate::process::Interruption;
@@ -37,6 +38,8 @@ pub(crate) struct Asked {
 /// The control socket, watched together with the deadline, the stop request and the error output.
 #[derive(Debug)]
 pub(crate) struct Channel {
+    /// Whose contexts are whose, once its job has begun.
+    pub(crate) owner: Option<Owner>,
     pub(crate) child: Child,
     stop: StopSignal,
     /// Whether the cell has said that it is ready. Before, a stop request ends it at once.
@@ -71,6 +74,7 @@ impl Channel {
     /// The channel of a process that was just made.
     pub(crate) fn new(child: Child, stop: StopSignal, wall: Duration, cpu_s: u64) -> io::Result<Self> {
         Ok(Self {
+            owner: None,
             child,
             stop,
             ready: false,
@@ -183,6 +187,11 @@ impl Channel {
                 .set_limit(*limit)
                 .map(|()| Answer::Done)
                 .map_err(host("changing a limit of a cell")),
+            Request::GoOnFrom(facts) => match self.owner.as_ref().map(Owner::facts) {
+                Some(Ok(ours)) => facts.check(&ours).map(|()| Answer::Done).map_err(Into::into),
+                Some(Err(source)) => Err(host("finding out what a context belongs to")(source)),
+                None => Err(CellFault::Ended),
+            },
             Request::Stop => {
                 self.tell_to_stop();
                 Ok(Answer::Done)

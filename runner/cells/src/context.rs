@@ -10,7 +10,7 @@ use hotcell_schema::digest::Digest;
 use hotcell_schema::job::Job;
 use serde::{Deserialize, Serialize};
 
-use crate::supervise::SealedBlob;
+use crate::supervise::{Executable, SealedBlob};
 
 /// Name of the format, and its version.
 const FORMAT: &str = "hotcell-context";
@@ -61,6 +61,39 @@ impl Facts {
             Some((what, theirs, ours)) => Err(ContextError::Other { what, theirs, ours }),
             None => Ok(()),
         }
+    }
+}
+
+/// What a context of a cell and its job is bound to.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) engine: String,
+    pub(crate) identity: String,
+    pub(crate) executable: Executable,
+    /// The bytes that the job names.
+    pub(crate) payload: Vec<SealedBlob>,
+    /// Digest of the job.
+    pub(crate) job: Digest,
+}
+
+impl Owner {
+    /// As a context says it; of no length, before any event.
+    pub(crate) fn facts(&self) -> io::Result<Facts> {
+        let digests: io::Result<Vec<Digest>> = self
+            .payload
+            .iter()
+            .map(|blob| stream_digest(&mut blob.reader()))
+            .collect();
+        let digests = digests?;
+        Ok(Facts {
+            engine: self.engine.clone(),
+            identity: self.identity.clone(),
+            executable: self.executable.digest()?,
+            job: self.job,
+            payload: Digest::of_parts(digests.iter().map(|digest| digest.as_bytes().as_slice())),
+            events: 0,
+            length: 0,
+        })
     }
 }
 

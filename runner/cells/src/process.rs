@@ -4,12 +4,11 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotcell_schema::digest::Digest;
 use hotcell_schema::fault::FaultKind;
 use hotcell_schema::job::{Blob, Job, JobResult};
 
 use crate::channel::{Asked, Channel};
-use crate::context::{self, Facts, SavedContext};
+use crate::context::{self, Facts, Owner, SavedContext};
 use crate::contract::{Cell, CellFault, Limit, Operation, Usage};
 use crate::cores::Seat;
 use crate::cores::arbiter::{AdmitError, EndedBy, GiveCores};
@@ -115,8 +114,6 @@ pub struct ProcessCell {
     area: Area,
     /// The facts of a context that it goes on from.
     from: Option<Facts>,
-    /// The digest of its job, once it has begun.
-    job: Option<Digest>,
     /// The context that was kept last.
     kept: Option<Kept>,
     /// What came while an answer was waited for.
@@ -177,7 +174,6 @@ impl ProcessCell {
             payload,
             area,
             from: context.map(|context| context.facts().clone()),
-            job: None,
             kept: None,
             held: Held::default(),
             last: None,
@@ -426,22 +422,10 @@ impl ProcessCell {
 
     /// What a context of this cell and its job is bound to.
     fn facts(&self) -> Result<Facts, CellFault> {
-        let host = |source| CellFault::Host {
+        let owner = self.intake.get_ref().owner.as_ref().ok_or(CellFault::Ended)?;
+        owner.facts().map_err(|source| CellFault::Host {
             doing: "finding out what a context belongs to",
             source,
-        };
-        let mut digests = Vec::new();
-        for blob in &self.payload {
-            digests.push(context::stream_digest(&mut blob.reader()).map_err(host)?);
-        }
-        Ok(Facts {
-            engine: self.engine.clone(),
-            identity: self.identity.clone(),
-            executable: self.executable.digest().map_err(host)?,
-            job: self.job.ok_or(CellFault::Ended)?,
-            payload: Digest::of_parts(digests.iter().map(|digest| digest.as_bytes().as_slice())),
-            events: 0,
-            length: 0,
         })
     }
 
@@ -559,14 +543,15 @@ impl ProcessCell {
         let channel = self.intake.get_mut();
         channel.asked = Some(Asked { operation, by: None });
         channel.child.nudge();
-        let said = match self.job {
-            Some(_) => self.intake.take(&mut self.held),
-            None => self.intake.take(&mut Nothing),
+        let began = channel.owner.is_some();
+        let said = match began {
+            true => self.intake.take(&mut self.held),
+            false => self.intake.take(&mut Nothing),
         };
         self.intake.get_mut().asked = None;
         match said {
             // The job's own end comes to whoever collects.
-            Ok(said @ (Said::Done(_) | Said::Failed(_))) if self.job.is_some() => {
+            Ok(said @ (Said::Done(_) | Said::Failed(_))) if began => {
                 self.last = Some(Ok(said));
                 Err(CellFault::Ended)
             }
@@ -587,8 +572,14 @@ impl ProcessCell {
 
 impl Cell for ProcessCell {
     fn start(&mut self, job: &Job) -> Result<(), CellFault> {
-        self.job = Some(context::job_digest(job)?);
         let blobs = self.payload.len() as u32;
+        self.intake.get_mut().owner = Some(Owner {
+            engine: self.engine.clone(),
+            identity: self.identity.clone(),
+            executable: self.executable.clone(),
+            payload: std::mem::take(&mut self.payload),
+            job: context::job_digest(job)?,
+        });
         let mut context = None;
         if let Some(from) = self.from.take() {
             from.check(&self.facts()?)?;

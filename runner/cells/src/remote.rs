@@ -41,6 +41,8 @@ pub enum Request {
     Usage,
     /// Change a limit.
     SetLimit(Limit),
+    /// Tell whether the job could go on from a context with these facts.
+    GoOnFrom(Box<Facts>),
 }
 
 impl Request {
@@ -52,7 +54,7 @@ impl Request {
             Self::Stop => Operation::Stop,
             Self::ForceStop => Operation::ForceStop,
             Self::SaveContext(_) => Operation::SaveContext,
-            Self::LoadContext => Operation::LoadContext,
+            Self::LoadContext | Self::GoOnFrom(_) => Operation::LoadContext,
             Self::RunOneInstruction => Operation::RunOneInstruction,
             Self::RunOneSlice => Operation::RunOneSlice,
             Self::Usage => Operation::Usage,
@@ -69,7 +71,9 @@ impl Request {
             Self::LoadContext => ToCell::LoadContext,
             Self::RunOneInstruction => ToCell::RunOneInstruction,
             Self::RunOneSlice => ToCell::RunOneSlice,
-            Self::Stop | Self::ForceStop | Self::Usage | Self::SetLimit(_) => return None,
+            Self::Stop | Self::ForceStop | Self::Usage | Self::SetLimit(_) | Self::GoOnFrom(_) => {
+                return None;
+            }
         })
     }
 }

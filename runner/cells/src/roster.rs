@@ -118,9 +118,10 @@ impl Roster {
     ///
     /// # Errors
     ///
-    /// If there is no such cell, or the file is no context.
+    /// If there is no such cell, or the file is no context of its job; it goes on as it was then.
     pub fn restore(&self, process: u32, from: File) -> Result<(), CellFault> {
         let context = SavedContext::read(from)?;
+        self.ask(process, Request::GoOnFrom(Box::new(context.facts().clone())))?;
         match self.lock().get_mut(&process) {
             Some(entry) => entry.next = Some(context),
             None => return Err(CellFault::Ended),

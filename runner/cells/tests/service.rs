@@ -112,7 +112,7 @@ impl Service {
     }
 
     fn arbiter(&self) -> HostArbiter {
-        HostArbiter::new(&self.socket(), self.connect()).unwrap()
+        HostArbiter::new(&self.socket(), self.connect(), StopSignal::new().unwrap(), |_| {}).unwrap()
     }
 }
 

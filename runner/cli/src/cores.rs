@@ -14,6 +14,7 @@ use hotcell_cells::cores::service::client::{Connection, HostArbiter};
 use hotcell_cells::cores::service::policy::Quota;
 use hotcell_cells::cores::topology::Topology;
 use hotcell_cells::cores::verify::Verifier;
+use hotcell_cells::stop::StopSignal;
 use hotcell_cells::supervise::Sandbox;
 use hotcell_plan::Plan;
 use hotcell_run::Cores;
@@ -21,7 +22,7 @@ use hotcell_schema::cores::CoreSet;
 use hotcell_schema::manifest::later::OnSmallHost;
 
 use crate::exit::Failure;
-use crate::{host, quota};
+use crate::{host, quota, ui};
 
 /// Who gives cores to a plan's cells.
 pub(crate) enum Giver {
@@ -67,7 +68,12 @@ pub(crate) fn seats(plan: &Plan, duties: &Duties, topology: &Topology) -> Result
 
 /// Takes the cores for a plan. The calling thread, and so everything it starts, moves to those for control and chores;
 /// guests get the pool's, from the host's arbiter or from one that is started here.
-pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<Option<Cores>, Failure> {
+pub(crate) fn take(
+    plan: &Plan,
+    jobs: usize,
+    arbiter: Option<&Path>,
+    stop: &StopSignal,
+) -> Result<Option<Cores>, Failure> {
     let Some((duties, topology, giver)) = duties(plan, arbiter)? else {
         return Ok(None);
     };
@@ -97,6 +103,7 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
     }
     fallbacks.extend(seats.fallbacks);
     let mut verifier = None;
+    let mut in_groups = false;
     let mut quota = Quota::default();
     let mut level = isolation.as_ref().map_or("affinity", Isolation::level).to_owned();
     let gives: Arc<dyn GiveCores> = match giver {
@@ -123,16 +130,24 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
             arbiter
         }
         Giver::Host(path, connection) => {
-            fallbacks.extend(connection.welcome().fallbacks.iter().cloned());
+            let theirs = &connection.welcome().fallbacks;
+            // Where it could not make any, it says so.
+            in_groups = !theirs
+                .iter()
+                .any(|fallback| fallback.starts_with("no control groups"));
+            fallbacks.extend(theirs.iter().cloned());
             quota = connection.welcome().quota;
             level.clone_from(&connection.welcome().isolation);
             if plan.cores.is_some() {
                 fallbacks.push("the host's manifest says which cores there are, not this one".to_owned());
             }
-            Arc::new(HostArbiter::new(&path, *connection).map_err(refused)?)
+            Arc::new(HostArbiter::new(&path, *connection, stop.clone(), ui::say).map_err(refused)?)
         }
     };
-    let sandbox = Sandbox::of_this_host();
+    let mut sandbox = Sandbox::of_this_host().clone();
+    if in_groups {
+        sandbox = sandbox.in_groups_of_arbiter();
+    }
     Ok(Some(Cores {
         arbiter: gives,
         quota,
@@ -144,8 +159,8 @@ pub(crate) fn take(plan: &Plan, jobs: usize, arbiter: Option<&Path>) -> Result<O
         requests: seats.requests,
         fallbacks,
         sandbox: match &isolation {
-            Some(isolation) => isolation.sandbox(sandbox),
-            None => sandbox.clone(),
+            Some(isolation) => isolation.sandbox(&sandbox),
+            None => sandbox,
         },
         isolation,
     }))

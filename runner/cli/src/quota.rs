@@ -28,11 +28,15 @@ pub(crate) fn judge(plan: &Plan, user: &str, quota: &Quota) -> Result<(), Failur
         };
         let memory = hotcell_run::host_limits(&stage.limits).memory;
         if let Some(most) = quota.memory.filter(|most| memory > *most) {
-            return Err(refused(
-                "memory for each cell",
-                Size(memory).to_string(),
-                Size(most).to_string(),
-            ));
+            return Err(Failure::host(format!(
+                "each cell of stage `{name}` takes {}, and `{user}` may have {most} of memory on this host",
+                Size(memory),
+                most = Size(most)
+            ))
+            .help(format!(
+                "a cell takes twice the guest's memory (`stages.{name}.limits.memory`) and 1GiB for the engine, and never less than \
+                 2GiB; a quota below that lets none run"
+            )));
         }
         // What is not asked for is bounded by the quota, and may be enough.
         let times = [

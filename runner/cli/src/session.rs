@@ -296,7 +296,12 @@ impl Planned {
             host: host(),
         };
         janitor::clear(&how.runs);
-        let cores = cores::take(&self.plan, how.jobs, self.places.arbiter.as_deref())?;
+        let cores = cores::take(
+            &self.plan,
+            how.jobs,
+            self.places.arbiter.as_deref(),
+            &self.supplies.stop,
+        )?;
         if let Some(most) = cores.as_ref().and_then(|cores| cores.quota.stored) {
             quota::judge_store(&store, most)?;
         }
@@ -557,6 +562,14 @@ static LISTENING: OnceLock<()> = OnceLock::new();
 
 /// The first Ctrl-C (or SIGTERM) asks to stop, the second one insists. What a handler does is async-signal-safe.
 pub(crate) fn listen(stop: &StopSignal) -> Result<(), Failure> {
+    listen_and_say(
+        stop,
+        "stopping: what runs has two seconds to end; press Ctrl-C again to end it at once",
+    )
+}
+
+/// The same; at the first one this is said.
+pub(crate) fn listen_and_say(stop: &StopSignal, said: &'static str) -> Result<(), Failure> {
     use signal_hook::consts::{SIGINT, SIGTERM};
     *STOP.lock().unwrap_or_else(PoisonError::into_inner) = Some((stop.clone(), 0));
     if LISTENING.set(()).is_err() {
@@ -574,7 +587,7 @@ pub(crate) fn listen(stop: &StopSignal) -> Result<(), Failure> {
                 }
             };
             if first {
-                ui::say("stopping: what runs has two seconds to end; press Ctrl-C again to end it at once");
+                ui::say(said);
             }
         }
     });

@@ -60,6 +60,9 @@ pub struct HostLimits {
     pub tasks: u64,
 }
 
+/// How a fallback begins where no control groups can be made.
+const NO_GROUPS: &str = "no control groups for cells";
+
 impl Default for HostLimits {
     fn default() -> Self {
         Self {
@@ -200,6 +203,14 @@ impl Sandbox {
         self
     }
 
+    /// The same walls where the host's arbiter takes each cell into a control group of its own, whatever this user may make.
+    pub fn in_groups_of_arbiter(mut self) -> Self {
+        self.fallbacks.retain(|fallback| !fallback.starts_with(NO_GROUPS));
+        self.layers
+            .push("cgroup (the host's arbiter: memory, processes, cores)".into());
+        self
+    }
+
     /// The same walls without control groups, as on hosts where none can be made.
     pub fn without_groups(mut self) -> Self {
         let given = self
@@ -247,7 +258,7 @@ impl Sandbox {
                 found.groups = Some(groups);
             }
             Err(why) => found.fallbacks.push(format!(
-                "no control groups for cells ({why}): the limit of address space bounds memory instead"
+                "{NO_GROUPS} ({why}): the limit of address space bounds memory instead"
             )),
         }
         let works = |namespaces, own_users| {

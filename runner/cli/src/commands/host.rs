@@ -1,6 +1,7 @@
 //! `hotcell host`: what serves a host that a manifest describes.
 
 use std::collections::BTreeMap;
+use std::io::BufReader;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -55,6 +56,15 @@ fn arbiter(args: &ArbiterArgs, global: &Global) -> Result<Exit, Failure> {
     }
     let journal = args.kept.join("audit.jsonl");
     let by = audit::User { uid: 0, name: None };
+    if journal.try_exists()? {
+        audit::verify(BufReader::new(fs_err::File::open(&journal)?)).map_err(|fault| {
+            Failure::host(format!(
+                "the audit journal {} was changed: {fault}",
+                journal.display()
+            ))
+            .help("`hotcell audit verify` shows it; to begin a new one, move it and the file beside it away")
+        })?;
+    }
     let audit = Audit::open(&journal, 0o600, &by, &now()?).map_err(|error| {
         Failure::host(format!("the audit journal cannot be continued: {error}"))
             .help("`hotcell audit verify` says what is wrong with it; to begin a new one, move it and the file beside it away")
@@ -65,7 +75,10 @@ fn arbiter(args: &ArbiterArgs, global: &Global) -> Result<Exit, Failure> {
         .or(&topology.usable(duties.chores));
     let _ = bind_this_thread(&house);
     let stop = StopSignal::new()?;
-    session::listen(&stop)?;
+    session::listen_and_say(
+        &stop,
+        "stopping: cells stand still until the next arbiter takes them",
+    )?;
     let small = "a small host: cores have several duties";
     let fallbacks = duties.shared.then(|| small.to_owned()).into_iter().collect();
     let said = format!(
@@ -102,7 +115,7 @@ fn cannot(error: std::io::Error) -> Failure {
 fn manifest(path: &Path, global: &Global) -> Result<Option<(Manifest, Digest)>, Failure> {
     let facts = fs_err::metadata(path).map_err(|error| {
         Failure::usage(error.to_string())
-            .help("name the host's manifest with --manifest; `hotcell help host` shows one")
+            .help("name the host's manifest (`hotcell host arbiter --manifest FILE`); examples/sandbox-host has one, and README a short one")
     })?;
     if facts.uid() != 0 || facts.mode() & WRITABLE_BY_OTHERS != 0 {
         return Err(Failure::usage(format!(

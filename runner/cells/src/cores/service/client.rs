@@ -21,6 +21,7 @@ use crate::cores::history::{History, Turn};
 use crate::cores::locks::LockView;
 use crate::cores::process::Process;
 use crate::cores::schedule::{CellId, Nanos, Request};
+use crate::stop::{StopSignal, Urgency};
 
 /// How long is waited for an arbiter that has gone.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -189,7 +190,12 @@ struct Inner {
     path: PathBuf,
     state: Mutex<State>,
     changed: Condvar,
+    stop: StopSignal,
+    told: Told,
 }
+
+/// Who is told in words that an arbiter has gone, and that one is there again.
+pub type Told = fn(&str);
 
 #[derive(Debug)]
 struct State {
@@ -197,6 +203,13 @@ struct State {
     claims: BTreeMap<u64, Claimed>,
     next: u64,
     closing: bool,
+}
+
+/// Whether an arbiter that has gone is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    Yes,
+    No,
 }
 
 #[derive(Debug)]
@@ -226,12 +239,12 @@ struct Claimed {
 }
 
 impl HostArbiter {
-    /// Goes on with a connection.
+    /// Goes on with a connection. Nobody waits for an arbiter that has gone once it was asked to stop.
     ///
     /// # Errors
     ///
     /// If no thread can be made.
-    pub fn new(path: &Path, connection: Connection) -> io::Result<Self> {
+    pub fn new(path: &Path, connection: Connection, stop: StopSignal, told: Told) -> io::Result<Self> {
         let inner = Arc::new(Inner {
             path: path.to_owned(),
             state: Mutex::new(State {
@@ -241,6 +254,8 @@ impl HostArbiter {
                 closing: false,
             }),
             changed: Condvar::new(),
+            stop,
+            told,
         });
         let theirs = Arc::clone(&inner);
         let keeper = std::thread::Builder::new()
@@ -273,7 +288,7 @@ impl GiveCores for HostArbiter {
             request,
             name: name.to_owned(),
         };
-        let (mut state, answer) = self.inner.ask(&question, Some(&process));
+        let (mut state, answer) = self.inner.ask(&question, Some(&process), Waits::Yes);
         let cell = match answer {
             Ok(Answer::Admitted(cell)) => cell,
             Ok(_) => return Err(AdmitError::Refused(ClientError::Answer.to_string())),
@@ -309,7 +324,7 @@ impl GiveCores for HostArbiter {
         let mut history = History::default();
         let mut from = 0;
         loop {
-            let (turns, now, more) = match self.inner.ask(&Ask::Turns { from }, None).1 {
+            let (turns, now, more) = match self.inner.ask(&Ask::Turns { from }, None, Waits::No).1 {
                 Ok(Answer::Turns {
                     turns,
                     forgotten: _,
@@ -357,7 +372,7 @@ impl HostPlace {
             Some(claimed) => return (claimed.total(), claimed.ended_by.clone()),
             None => return (0, None),
         };
-        let (mut state, answer) = self.inner.ask(&Ask::Look { cell }, None);
+        let (mut state, answer) = self.inner.ask(&Ask::Look { cell }, None, Waits::No);
         let Some(claimed) = state.claims.get_mut(&self.number) else {
             return (0, None);
         };
@@ -397,7 +412,7 @@ impl Claim for HostPlace {
         drop(state);
         // While no arbiter is there it is not waited for: the next one is told when the cell is handed in again.
         if up {
-            let _ = self.inner.ask(&Ask::Hold { cell, holds }, None);
+            let _ = self.inner.ask(&Ask::Hold { cell, holds }, None, Waits::No);
         }
     }
 }
@@ -409,7 +424,9 @@ impl Drop for HostPlace {
         let _ = claimed.process.kill();
         // An arbiter that has gone does not know it any more.
         if matches!(self.inner.lock().link, Link::Up(_)) {
-            let _ = self.inner.ask(&Ask::Leave { cell: claimed.cell }, None);
+            let _ = self
+                .inner
+                .ask(&Ask::Leave { cell: claimed.cell }, None, Waits::No);
         }
     }
 }
@@ -425,11 +442,12 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks, as soon as there is an arbiter to ask. The error is its refusal, or why there is none.
+    /// Asks. The error is its refusal, or why there is none to ask.
     fn ask(
         &self,
         question: &Ask,
         process: Option<&Process>,
+        waits: Waits,
     ) -> (MutexGuard<'_, State>, Result<Answer, String>) {
         let mut state = self.lock();
         loop {
@@ -439,19 +457,32 @@ impl Inner {
                     match ask(&connection.socket, &mut connection.buffer, question, process) {
                         Ok((answer, _)) => return (state, Ok(answer)),
                         Err(ClientError::Refused(why)) => return (state, Err(why)),
-                        Err(_) => {
-                            state.link = Link::Down(Instant::now());
-                            self.changed.notify_all();
-                        }
+                        Err(_) => self.lose(&mut state),
                     }
                 }
-                Link::Down(_) => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Link::Down(_) if waits == Waits::No || self.stop.urgency() != Urgency::None => {
+                    return (state, Err("the host's arbiter has gone".to_owned()));
+                }
+                Link::Down(_) => {
+                    let waited = self.changed.wait_timeout(state, PAUSE);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
                 Link::Lost(why) => {
                     let why = why.clone();
                     return (state, Err(why));
                 }
             }
         }
+    }
+
+    /// There is no arbiter any longer.
+    fn lose(&self, state: &mut State) {
+        state.link = Link::Down(Instant::now());
+        self.changed.notify_all();
+        (self.told)(&format!(
+            "the host's arbiter has gone: its cells stand still; one is waited for for {} seconds",
+            PATIENCE.as_secs()
+        ));
     }
 
     /// Watches the connection, and finds the arbiter again when it has gone.
@@ -463,14 +494,17 @@ impl Inner {
                     let mut watched = [PollFd::new(connection.socket.as_fd(), PollFlags::empty())];
                     let gone = poll(&mut watched, PollTimeout::ZERO).is_ok_and(|found| found > 0);
                     if gone {
-                        state.link = Link::Down(Instant::now());
+                        self.lose(&mut state);
                         continue;
                     }
                 }
                 Link::Down(since) => {
                     let since = *since;
                     match self.again(&mut state) {
-                        Ok(()) => self.changed.notify_all(),
+                        Ok(()) => {
+                            (self.told)("the host's arbiter is there again");
+                            self.changed.notify_all();
+                        }
                         Err(why) if since.elapsed() >= PATIENCE => {
                             self.give_up(&mut state, &why);
                         }

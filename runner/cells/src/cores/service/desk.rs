@@ -355,7 +355,7 @@ impl Desk<'_> {
                 }
                 let user = state.by(uid);
                 record(&mut state, &by, &Deed::Banned(user), reason)?;
-                state.policy.ban(uid, reason.unwrap_or("no reason was given"));
+                state.policy.ban(uid, reason);
                 let cells = arbiter.cells().into_iter();
                 let ids: Vec<CellId> = cells
                     .filter(|cell| cell.request.user == uid)

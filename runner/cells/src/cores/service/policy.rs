@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::cores::schedule::{Allowance, Nanos, Request};
 
+/// What is said of a ban without a reason.
+const NO_REASON: &str = "no reason was given";
+
 /// What a user may take. Absent: no bound but the host's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
@@ -197,9 +200,12 @@ impl Policy {
         }
     }
 
-    /// Lets a user's cells in no more.
-    pub fn ban(&mut self, uid: u32, why: &str) {
-        self.banned.insert(uid, why.to_owned());
+    /// Lets a user's cells in no more. A user who is banned already stays so for the reason of then, if there is no new one.
+    pub fn ban(&mut self, uid: u32, why: Option<&str>) {
+        let reason = self.banned.entry(uid).or_insert_with(|| NO_REASON.to_owned());
+        if let Some(why) = why {
+            why.clone_into(reason);
+        }
     }
 
     /// Lets a user's cells in again; `false`: they were not banned.
@@ -275,7 +281,8 @@ mod tests {
     #[test]
     fn who_is_banned_stays_so_until_unbanned() {
         let mut policy = policy();
-        policy.ban(1501, "spam");
+        policy.ban(1501, Some("spam"));
+        policy.ban(1501, None);
         let refused = policy.admit(1, 1501, Request::of(0)).unwrap_err();
         assert_eq!(refused.to_string(), "user `ci` is banned: spam");
         assert!(policy.unban(1501));
