@@ -124,7 +124,7 @@ impl Run {
         assert_eq!(self.facts("it").status, Status::Failed, "{:?}", self.facts("it"));
         let reason = self.reason("it");
         for word in words {
-            assert!(reason.contains(word), "{reason}");
+            assert!(reason.contains(word), "{reason}: {:?}", self.facts("it"));
         }
     }
 }
