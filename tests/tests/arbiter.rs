@@ -306,7 +306,7 @@ fn what_a_quota_can_never_give_is_refused_and_what_runs_out_is_told() {
     for (limits, told_of) in [
         (
             json!({"memory": "60GiB"}),
-            "stage `run` asks for 121GiB of memory for each cell",
+            "each cell of stage `run` takes 121GiB, and `ci` may have 64GiB",
         ),
         (json!({"wall": "2m"}), "stage `run` asks for 2m of wall time"),
     ] {
