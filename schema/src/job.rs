@@ -16,6 +16,7 @@ use crate::finding::Finding;
 use crate::guest::{Address, Hex};
 use crate::outcome::Outcome;
 use crate::persona::Persona;
+use crate::sysroot::Sysroot;
 use crate::unpack::{UnpackJob, UnpackResult};
 
 /// Bytes handed to a cell: the index of an inherited descriptor, and the length.
@@ -60,7 +61,9 @@ pub struct LinuxJob {
     pub env: Option<BTreeMap<String, String>>,
     /// Working directory; absent: the persona's.
     pub cwd: Option<String>,
-    /// Further files of the guest.
+    /// The root that the guest finds, over what the persona makes.
+    pub sysroot: Option<Sysroot>,
+    /// Further files of the guest, over all others.
     pub files: Vec<GuestFile>,
     /// What standard input holds; absent: empty.
     pub stdin: Option<Blob>,
@@ -74,9 +77,11 @@ impl LinuxJob {
     /// All blobs that the job names.
     pub fn blobs(&self) -> impl Iterator<Item = Blob> {
         let files = self.files.iter().map(|file| file.content);
+        let sysroot = self.sysroot.map(|root| [root.index, root.content]);
         [Some(self.program), self.stdin]
             .into_iter()
             .flatten()
+            .chain(sysroot.into_iter().flatten())
             .chain(files)
     }
 }

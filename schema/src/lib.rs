@@ -10,6 +10,7 @@
 //! | [`persona`] | the machine that a guest believes to run on |
 //! | [`cores`] | processor cores as people and the kernel list them |
 //! | [`job`] | what the runner asks of a cell, and what the cell answers |
+//! | [`sysroot`] | the files that a guest finds |
 //! | [`unpack`] | what the runner asks of the process that reads archives, and its answer |
 //! | [`event`] | what a sample did, one typed enum, as JSON lines |
 //! | [`elf`] | what static inspection found in a file |
@@ -51,6 +52,7 @@ pub mod outcome;
 pub mod persona;
 pub mod report;
 pub mod stage;
+pub mod sysroot;
 pub mod turns;
 pub mod unpack;
 pub mod verdict;

@@ -67,6 +67,9 @@ pub struct Lock {
     /// Programs of this host that commands run, and interpreters of scripts, by their path. Absent: an entry of version 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub programs: Option<Pins>,
+    /// Roots of guests, by the sources that they are made of.
+    #[serde(skip_serializing_if = "Pins::is_empty")]
+    pub sysroots: Pins,
     /// Rule files.
     #[serde(skip_serializing_if = "Pins::is_empty")]
     pub rules: Pins,
@@ -100,7 +103,7 @@ static NONE: Pins = Pins::new();
 
 impl Lock {
     /// All sections with their names.
-    pub fn sections(&self) -> [(&'static str, &Pins); 11] {
+    pub fn sections(&self) -> [(&'static str, &Pins); 12] {
         [
             ("tools", &self.tools),
             ("documents", &self.documents),
@@ -109,6 +112,7 @@ impl Lock {
             ("packages", &self.packages),
             ("files", &self.files),
             ("programs", self.programs.as_ref().unwrap_or(&NONE)),
+            ("sysroots", &self.sysroots),
             ("rules", &self.rules),
             ("personas", &self.personas),
             ("profiles", &self.profiles),
@@ -165,6 +169,7 @@ mod tests {
             packages: pins(value),
             files: pins(value),
             programs: Some(pins(value)),
+            sysroots: pins(value),
             rules: pins(value),
             personas: pins(value),
             profiles: pins(value),
@@ -172,7 +177,7 @@ mod tests {
         };
         assert_eq!(all("1").differences(&all("1")), []);
         let differences = all("1").differences(&all("2"));
-        assert_eq!(differences.len(), 11);
+        assert_eq!(differences.len(), 12);
         assert!(
             differences
                 .iter()
@@ -182,7 +187,7 @@ mod tests {
             programs: Some(Pins::new()),
             ..Lock::default()
         };
-        assert_eq!(all("1").differences(&empty).len(), 11);
-        assert_eq!(empty.differences(&all("1")).len(), 11);
+        assert_eq!(all("1").differences(&empty).len(), 12);
+        assert_eq!(empty.differences(&all("1")).len(), 12);
     }
 }

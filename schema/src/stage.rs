@@ -416,6 +416,9 @@ pub struct LinuxWith {
     pub cwd: Option<String>,
     /// Name of a shipped persona, or path of a persona file; absent: `server`.
     pub persona: Option<String>,
+    /// Names of sources (`sources.<name>`) that the guest's root is made of, the later ones over the earlier: a folder,
+    /// archives, Debian packages. For instance what a dynamically linked program needs: its loader and libraries.
+    pub sysroot: Vec<String>,
     /// Further guest files: guest path to text.
     pub files: BTreeMap<String, String>,
     /// `none`: sockets are refused. (The simulated internet comes later.)

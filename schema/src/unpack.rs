@@ -90,13 +90,17 @@ pub struct ArchiveIndex {
     pub kind: ArchiveKind,
     /// Its regular members, in its own order. Names can stand twice, be empty or hold anything.
     pub members: Vec<ArchiveMember>,
+    /// Its links, in its own order.
+    pub links: Vec<ArchiveLink>,
+    /// Its folders, in its own order.
+    pub folders: Vec<ArchiveFolder>,
 }
 
 impl ArchiveIndex {
     /// Name of the format.
     pub const FORMAT: &str = "hotcell-archive-index";
     /// Version of the format.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 
 /// Kinds of archive.
@@ -127,6 +131,28 @@ pub struct ArchiveMember {
     /// Its first 64 bytes when they begin an ELF file; else nothing.
     #[serde(default)]
     pub head: Hex,
+    /// Permission bits; 0o755 where the archive does not say.
+    pub mode: u32,
+}
+
+/// A link in an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveLink {
+    /// Its name as the archive says it, without a leading `./`.
+    pub name: String,
+    /// What it says: for a hard link the name of another member.
+    pub target: String,
+    /// Whether it is a hard link, and so another name of a member.
+    pub hard: bool,
+}
+
+/// A folder in an archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveFolder {
+    /// Its name as the archive says it, without a leading `./` and the slash at its end.
+    pub name: String,
+    /// Permission bits.
+    pub mode: u32,
 }
 
 /// Why an archive cannot be had.

@@ -40,33 +40,67 @@ pub(crate) const STACK: u64 = 8 << 20;
 /// Deepest chain of `#!` (fs/exec.c).
 const MAX_INTERPRETERS: u32 = 4;
 
+/// A file to be executed.
+pub(crate) struct Execute {
+    pub(crate) ino: Ino,
+    /// Where it stands.
+    pub(crate) path: Vec<u8>,
+    /// The name that was executed.
+    pub(crate) executed: Vec<u8>,
+    pub(crate) argv: Vec<Vec<u8>>,
+    pub(crate) env: Vec<Vec<u8>>,
+}
+
+/// Why a file cannot be executed.
+pub(crate) enum ImageError {
+    Errno(Errno),
+    Elf(ElfError),
+    /// What its `#!` line names.
+    Interpreter(Vec<u8>, Errno),
+}
+
+impl From<Errno> for ImageError {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<ImageError> for Errno {
+    /// What execve says (fs/exec.c, fs/binfmt_elf.c).
+    fn from(error: ImageError) -> Self {
+        match error {
+            ImageError::Errno(errno) | ImageError::Interpreter(_, errno) => errno,
+            ImageError::Elf(ElfError::Interpreter { .. }) => Self::ENOENT,
+            ImageError::Elf(_) => Self::ENOEXEC,
+        }
+    }
+}
+
 impl Kernel {
     /// The job's program.
     pub(crate) fn first_image(
-        &mut self,
+        &self,
         path: &[u8],
         argv: Vec<Vec<u8>>,
         env: Vec<Vec<u8>>,
     ) -> Result<Image, LoadError> {
-        let place = walk(&self.tree, &self.magic(0), self.tree.root, path, true);
-        let ino = place
-            .and_then(|place| place.inode())
-            .map_err(|errno| LoadError::File(errno.name().to_owned()))?;
-        let bytes = self.file_bytes(ino).unwrap_or_default();
-        let program = elf::parse(&bytes, &self.profile, &self.abi)?;
+        let shown = hotcell_schema::guest::text;
+        let file = |errno: Errno| LoadError::File(format!("{}: {}", shown(path), errno.name()));
+        let root = self.tree.root;
+        let place = walk(&self.tree, &self.magic(0), root, path, true);
+        let ino = place.and_then(|place| place.inode()).map_err(file)?;
         let path = absolute(b"/", path);
-        let loader = self.loader(0, self.tree.root, &program)?;
-        Ok(Image {
+        let asked = Execute {
+            ino,
             executed: path.clone(),
-            file: Executable {
-                path,
-                ino,
-                bytes,
-                program,
-            },
-            loader,
+            path,
             argv,
             env,
+        };
+        self.image(0, root, asked).map_err(|error| match error {
+            ImageError::Errno(errno) => file(errno),
+            ImageError::Elf(error) => LoadError::Elf(error),
+            ImageError::Interpreter(name, errno) => LoadError::Interpreter(shown(&name), errno.name()),
         })
     }
 
@@ -82,7 +116,9 @@ impl Kernel {
         let ino = walk(&self.tree, &self.magic(pid), cwd, name, true).and_then(|place| place.inode());
         let bytes = ino.ok().and_then(|ino| Some((ino, self.file_bytes(ino)?)));
         let Some((ino, bytes)) = bytes else {
-            return Err(fault("is not among its files".to_owned()));
+            return Err(fault(
+                "is not among its files: give the stage a `sysroot` that has it".to_owned(),
+            ));
         };
         let program = elf::parse(&bytes, &self.profile, &self.abi)
             .map_err(|error| fault(format!("cannot be run: {error}")))?;
@@ -102,28 +138,26 @@ impl Kernel {
         }
     }
 
-    /// The image that execve of an inode asks for, through `#!` lines.
-    pub(crate) fn image(
-        &self,
-        pid: u32,
-        mut ino: Ino,
-        mut path: Vec<u8>,
-        executed: Vec<u8>,
-        mut argv: Vec<Vec<u8>>,
-        env: Vec<Vec<u8>>,
-    ) -> Result<Image, Errno> {
-        let process = self.processes.get(&pid).ok_or(Errno::ESRCH)?;
+    /// The image that executing a file asks for, through `#!` lines.
+    pub(crate) fn image(&self, pid: u32, cwd: Ino, asked: Execute) -> Result<Image, ImageError> {
+        let Execute {
+            mut ino,
+            mut path,
+            executed,
+            mut argv,
+            env,
+        } = asked;
+        // What an interpreter is told to read: in a chain of scripts the one before it.
+        let mut name = executed.clone();
         for _ in 0..=MAX_INTERPRETERS {
             let inode = self.tree.get(ino).ok_or(Errno::ENOENT)?;
             if inode.mode & 0o111 == 0 || !matches!(inode.kind, Kind::File(_)) {
-                return Err(Errno::EACCES);
+                return Err(Errno::EACCES.into());
             }
             let bytes = self.file_bytes(ino).ok_or(Errno::EACCES)?;
             let Some(line) = bytes.strip_prefix(b"#!") else {
-                let program = elf::parse(&bytes, &self.profile, &self.abi).map_err(|_| Errno::ENOEXEC)?;
-                let loader = self
-                    .loader(pid, process.cwd, &program)
-                    .map_err(|_| Errno::ENOENT)?;
+                let program = elf::parse(&bytes, &self.profile, &self.abi).map_err(ImageError::Elf)?;
+                let loader = self.loader(pid, cwd, &program).map_err(ImageError::Elf)?;
                 return Ok(Image {
                     file: Executable {
                         path,
@@ -151,17 +185,21 @@ impl Kernel {
                 None => (line, None),
             };
             if interpreter.is_empty() {
-                return Err(Errno::ENOEXEC);
+                return Err(Errno::ENOEXEC.into());
             }
             let mut new = vec![interpreter.to_vec()];
             new.extend(argument.map(<[u8]>::to_vec));
-            new.push(executed.clone());
+            new.push(std::mem::take(&mut name));
             new.extend(argv.into_iter().skip(1));
             argv = new;
-            ino = walk(&self.tree, &self.magic(pid), process.cwd, interpreter, true)?.inode()?;
-            path = absolute(&self.tree.path_of(process.cwd), interpreter);
+            let found = walk(&self.tree, &self.magic(pid), cwd, interpreter, true);
+            ino = found
+                .and_then(|place| place.inode())
+                .map_err(|errno| ImageError::Interpreter(interpreter.to_vec(), errno))?;
+            path = absolute(&self.tree.path_of(cwd), interpreter);
+            name = interpreter.to_vec();
         }
-        Err(Errno::ELOOP)
+        Err(Errno::ELOOP.into())
     }
 
     /// Makes the first process with its standard descriptors.

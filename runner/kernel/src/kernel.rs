@@ -19,8 +19,8 @@ use crate::call::Deferred;
 use crate::chance::Chance;
 use crate::exec::Image;
 use crate::fs::open::OpenFiles;
-use crate::fs::root;
 use crate::fs::tree::Tree;
+use crate::fs::{root, sysroot};
 use crate::load::elf::ElfError;
 use crate::machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step, Trap};
 use crate::space::AddressSpace;
@@ -48,6 +48,9 @@ pub enum LoadError {
     /// The program is not an ELF file that this architecture runs.
     #[error(transparent)]
     Elf(#[from] ElfError),
+    /// It is a script, and what its first line names cannot be run: path and error.
+    #[error("it is a script, and its interpreter {0} cannot be run: {1}")]
+    Interpreter(String, &'static str),
     /// A guest file or a file of the persona cannot be placed.
     #[error("cannot place {0}")]
     File(String),
@@ -155,6 +158,11 @@ impl Kernel {
             job.limits.file_bytes,
         );
         root::build(&mut tree, persona).map_err(LoadError::File)?;
+        if let Some(sysroot) = &job.sysroot {
+            let (index, content) = (blob(sysroot.index)?, blob(sysroot.content)?);
+            sysroot::place(&mut tree, &index, &content).map_err(LoadError::File)?;
+        }
+        root::furnish(&mut tree, persona).map_err(LoadError::File)?;
         for file in &job.files {
             root::file(&mut tree, &file.path, blob(file.content)?, file.mode)
                 .map_err(|errno| LoadError::File(format!("{}: {}", file.path, errno.name())))?;

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use hotcell_schema::event::{self, What};
 use hotcell_schema::job::{Blob, LinuxJob, UnsupportedCall};
@@ -191,27 +192,36 @@ impl Drop for Given {
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let own: &[u8] = match self.blob {
-            Some(_) => &[],
-            None => self,
-        };
-        (self.blob, Raw(own)).serialize(serializer)
+        match self.place() {
+            Some((blob, part)) => Held::Blob(blob, part),
+            None => Held::Own(Raw(self)),
+        }
+        .serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Pair(Option<u32>, #[serde(with = "raw")] Vec<u8>);
-        let Pair(blob, own) = Pair::deserialize(deserializer)?;
-        let Some(index) = blob else {
-            return Ok(Self::of(own));
-        };
-        GIVEN
-            .with_borrow(|given| given.get(&index).cloned())
-            .ok_or_else(|| serde::de::Error::custom(format!("there is no blob {index}")))
+        match Held::<Owned>::deserialize(deserializer)? {
+            Held::Own(Owned(own)) => Ok(Self::of(own)),
+            Held::Blob(index, part) => GIVEN
+                .with_borrow(|given| given.get(&index)?.part(part))
+                .ok_or_else(|| serde::de::Error::custom(format!("there is no such part of a blob {index}"))),
+        }
     }
 }
+
+/// What a state says of [`Bytes`].
+#[derive(Serialize, Deserialize)]
+enum Held<T> {
+    /// Part of a blob of the job.
+    Blob(u32, Range<usize>),
+    /// The bytes themselves.
+    Own(T),
+}
+
+#[derive(Deserialize)]
+struct Owned(#[serde(with = "raw")] Vec<u8>);
 
 /// Bytes in one piece.
 struct Raw<'a>(&'a [u8]);

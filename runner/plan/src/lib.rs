@@ -63,12 +63,12 @@ mod words;
 
 pub use self::plan::{
     After, Archive, AskedLimits, AxisValue, Expansion, FileSet, Instance, Item, Late, Origin, OwnFile, Plan,
-    PlannedLimits, PlannedStage, RuleSet, Sample, When, Wire,
+    PlannedLimits, PlannedStage, RootKind, RootName, RuleSet, Sample, Sysroot, When, Wire,
 };
 pub use diagnostics::{Code, Diagnostic, Label, Severity};
 pub use files::{MAX_ARCHIVE, MAX_SAMPLE};
 pub use load::{Loaded, Options, load, load_text};
 pub use profiles::Profiles;
-pub use reader::{Member, NoReader, Package, PackageFile, SourceError, SourceReader, Supply, Wanted};
+pub use reader::{NoReader, Package, PackageFile, SourceError, SourceReader, Supply, Wanted};
 pub use resolve::{plan, plan_with};
 pub use sources::{Position, Sources};

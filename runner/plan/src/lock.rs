@@ -77,6 +77,9 @@ pub fn pin(plan: &Plan, tools: &Tools<'_>) -> Lock {
             lock.files.insert(path.into_string(), file.digest.to_string());
         }
     }
+    for (name, sysroot) in &plan.sysroots {
+        lock.sysroots.insert(name.clone(), sysroot.digest.to_string());
+    }
     for file in plan.rule_sets.values().flat_map(|set| &set.files) {
         lock.rules.insert(file.path.clone(), file.digest.to_string());
     }

@@ -58,6 +58,10 @@ pub struct Plan {
     pub rule_sets: BTreeMap<String, RuleSet>,
     /// Files of the user's own programs that instances name ([`Instance::files`]).
     pub file_sets: BTreeMap<String, FileSet>,
+    /// Roots of guests that instances name ([`Instance::sysroot`]). One that is not there is not known before a run has
+    /// fetched its packages.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysroots: BTreeMap<String, Sysroot>,
     /// What is expected of the result.
     pub expect: Vec<Expectation>,
     /// Which parts of the result are compared with golden files.
@@ -238,6 +242,9 @@ pub struct Instance {
     /// Key of [`Plan::file_sets`], where the stage type has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<String>,
+    /// Key of [`Plan::sysroots`], where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sysroot: Option<String>,
     /// The outputs whose files become the items of this point; empty for every other instance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expands: Vec<Wire>,
@@ -406,6 +413,47 @@ pub struct OwnFile {
     /// Whether it may be executed.
     #[serde(default)]
     pub executable: bool,
+}
+
+/// The root of a guest, from the sources that a stage names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysroot {
+    /// Digest of all names and what stands there.
+    pub digest: Digest,
+    /// How many names it has.
+    pub names: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Names by their absolute guest path. Not part of the written plan.
+    #[serde(skip)]
+    pub entries: BTreeMap<String, RootName>,
+}
+
+/// What stands at a path of a guest's root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootName {
+    /// Permission bits.
+    pub mode: u32,
+    /// What it is.
+    pub kind: RootKind,
+}
+
+/// What a name of a guest's root is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootKind {
+    /// A folder.
+    Directory,
+    /// A symbolic link: the text that it holds.
+    Link(String),
+    /// A file.
+    File {
+        /// Digest of its bytes.
+        digest: Digest,
+        /// Length in bytes.
+        length: u64,
+        /// Where they are.
+        origin: Origin,
+    },
 }
 
 /// A rule file.

@@ -2,16 +2,18 @@
 //!
 //! Nothing here reads an archive: the [`SourceReader`](crate::reader::SourceReader) does.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::{Source, SourceKind, Span};
+use hotcell_schema::unpack::{ArchiveFolder, ArchiveLink};
 
 use crate::debian;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::files::{self, FileError};
-use crate::load;
+use crate::load::{self, Loaded};
 use crate::plan::{Archive, Origin};
 use crate::reader::{Package, SourceError, Supply, Wanted};
 use crate::sources::Sources;
@@ -30,12 +32,18 @@ pub(crate) struct Entry {
     pub digest: Digest,
     pub length: u64,
     pub head: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
 }
 
 /// The files of one source.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     pub entries: Vec<Entry>,
+    /// Links among them.
+    pub links: Vec<ArchiveLink>,
+    /// Folders that they stand in, as far as archives tell of them.
+    pub folders: Vec<ArchiveFolder>,
     by_digest: HashMap<Digest, usize>,
     by_name: HashMap<String, usize>,
     /// Where it was looked, for people.
@@ -74,24 +82,66 @@ impl Pool {
     }
 }
 
+/// The pools of all sources that were asked for, each looked into once; nothing where one cannot be had.
+#[derive(Debug, Default)]
+pub(crate) struct Pools {
+    made: BTreeMap<String, Option<Rc<Pool>>>,
+    /// Archives that files stand in.
+    pub archives: Vec<Archive>,
+    /// Packages by the name of their source.
+    pub packages: BTreeMap<String, Package>,
+}
+
+impl Pools {
+    /// The files of a source that is no folder.
+    pub(crate) fn of(
+        &mut self,
+        name: &str,
+        source: &Source,
+        loaded: &Loaded,
+        supply: &Supply<'_>,
+        sources: &Sources,
+        problems: &mut Vec<Diagnostic>,
+    ) -> Option<Rc<Pool>> {
+        if loaded.tainted.contains(&("sources", name.to_owned())) {
+            return None;
+        }
+        if let Some(pool) = self.made.get(name) {
+            return pool.clone();
+        }
+        let mut maker = Maker {
+            supply,
+            sources,
+            folder: &loaded.folder,
+            archives: &mut self.archives,
+            problems,
+        };
+        let place = loaded.tree.key_span(&["sources", name]);
+        let made = maker.pool(name, source, place);
+        let pool = made.map(|(pool, package)| {
+            if let Some(package) = package {
+                self.packages.insert(name.to_owned(), package);
+            }
+            Rc::new(pool)
+        });
+        self.made.insert(name.to_owned(), pool.clone());
+        pool
+    }
+}
+
 /// Makes pools.
-pub(crate) struct Maker<'a> {
-    pub supply: &'a Supply<'a>,
-    pub sources: &'a Sources,
+struct Maker<'a> {
+    supply: &'a Supply<'a>,
+    sources: &'a Sources,
     /// The plan's folder.
-    pub folder: &'a Utf8Path,
-    pub archives: &'a mut Vec<Archive>,
-    pub problems: &'a mut Vec<Diagnostic>,
+    folder: &'a Utf8Path,
+    archives: &'a mut Vec<Archive>,
+    problems: &'a mut Vec<Diagnostic>,
 }
 
 impl Maker<'_> {
     /// The files of a source, and the package that was found for it. `None` when it cannot be had, which was told.
-    pub(crate) fn pool(
-        &mut self,
-        name: &str,
-        source: &Source,
-        place: Span,
-    ) -> Option<(Pool, Option<Package>)> {
+    fn pool(&mut self, name: &str, source: &Source, place: Span) -> Option<(Pool, Option<Package>)> {
         let mut pool = Pool::default();
         if let Some(path) = &source.path {
             let before = self.problems.len();
@@ -118,6 +168,7 @@ impl Maker<'_> {
                         digest: file.digest,
                         length: file.length,
                         head: Vec::new(),
+                        mode: 0o644,
                     });
                 }
             }
@@ -198,8 +249,10 @@ impl Maker<'_> {
     /// Adds the members of an archive.
     fn archive(&mut self, pool: &mut Pool, archive: Archive, path: Option<&Utf8Path>, span: Span) -> bool {
         match self.supply.reader.index(&archive, path) {
-            Ok(members) => {
-                for member in members.iter() {
+            Ok(index) => {
+                pool.links.extend_from_slice(&index.links);
+                pool.folders.extend_from_slice(&index.folders);
+                for member in &index.members {
                     pool.add(Entry {
                         origin: Origin::Member {
                             archive: self.archives.len(),
@@ -208,7 +261,8 @@ impl Maker<'_> {
                         name: member.name.clone(),
                         digest: member.digest,
                         length: member.length,
-                        head: member.head.clone(),
+                        head: member.head.0.clone(),
+                        mode: member.mode,
                     });
                 }
                 self.archives.push(archive);
@@ -264,6 +318,7 @@ impl Maker<'_> {
                     digest: facts.digest,
                     length: facts.length,
                     head: facts.head,
+                    mode: 0o644,
                 }),
                 Err(error) => self.problems.push(error.tell(span)),
             }

@@ -9,27 +9,16 @@ use std::sync::Arc;
 
 use camino::Utf8Path;
 use hotcell_schema::digest::Digest;
+use hotcell_schema::unpack::ArchiveIndex;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Archive;
 
-/// A regular file in an archive, as the confined process tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its name as the archive says it. Data: never a path on the host.
-    pub name: String,
-    /// Digest of its bytes.
-    pub digest: Digest,
-    /// Length in bytes.
-    pub length: u64,
-    /// Its first bytes, when they begin an ELF file.
-    pub head: Vec<u8>,
-}
-
 /// Reads what only a confined process may read, and fetches what is not on this host.
 pub trait SourceReader: Debug + Sync {
-    /// The regular members of an archive. `path` is its file; absent: it stands in the store.
-    fn index(&self, archive: &Archive, path: Option<&Utf8Path>) -> Result<Arc<[Member]>, SourceError>;
+    /// What is in an archive, as the confined process tells it: names are data, and never paths on the host. `path` is its
+    /// file; absent: it stands in the store.
+    fn index(&self, archive: &Archive, path: Option<&Utf8Path>) -> Result<Arc<ArchiveIndex>, SourceError>;
 
     /// A Debian package whose files are then in the store.
     fn package(&self, wanted: &Wanted<'_>) -> Result<Package, SourceError>;
@@ -153,7 +142,7 @@ impl Default for Supply<'_> {
 pub struct NoReader;
 
 impl SourceReader for NoReader {
-    fn index(&self, _: &Archive, _: Option<&Utf8Path>) -> Result<Arc<[Member]>, SourceError> {
+    fn index(&self, _: &Archive, _: Option<&Utf8Path>) -> Result<Arc<ArchiveIndex>, SourceError> {
         Err(SourceError::NoReader)
     }
 

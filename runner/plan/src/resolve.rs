@@ -25,6 +25,7 @@ mod origins;
 mod refusals;
 mod seats;
 mod settings;
+mod sysroots;
 
 pub use filters::unknown;
 
@@ -135,20 +136,30 @@ fn build(
         seed: manifest.seed,
         folder: loaded.folder.clone(),
         samples: samples.list,
-        archives: samples.archives,
-        packages: samples.packages,
+        archives: samples.pools.archives.clone(),
+        packages: BTreeMap::new(),
         stages: IndexMap::new(),
         instances: Vec::new(),
         profiles: BTreeMap::new(),
         personas: BTreeMap::new(),
         rule_sets: BTreeMap::new(),
         file_sets: BTreeMap::new(),
+        sysroots: BTreeMap::new(),
         expect: manifest.expect.clone(),
         golden: manifest.golden.clone(),
         cores: manifest.cores.clone(),
         stage_cores: seats::wanted(manifest),
     };
-    instances::all(&shared, &graph, &samples.sets, &mut plan, sources, problems);
+    let wanted = instances::all(&shared, &graph, &samples.sets, &mut plan, sources, problems);
+    sysroots::find(
+        &shared,
+        &wanted,
+        supply,
+        samples.pools,
+        &mut plan,
+        sources,
+        problems,
+    );
     filters::check(&shared, &plan, problems);
     Some(plan)
 }

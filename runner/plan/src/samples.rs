@@ -14,10 +14,10 @@ use crate::diagnostics::{Code, Diagnostic};
 use crate::files::{self, ByDigest, FileError};
 use crate::load::{self, Loaded};
 use crate::near::Near;
-use crate::plan::{Archive, Origin, Sample};
-use crate::pools::{Entry, Maker, Pool};
+use crate::plan::{Origin, Sample};
+use crate::pools::{Entry, Pool, Pools};
 use crate::profiles::Profiles;
-use crate::reader::{Package, Supply};
+use crate::reader::Supply;
 use crate::sources::Sources;
 use lists::{Row, csv_rows, json_rows};
 
@@ -28,10 +28,8 @@ const MAX_SAMPLES: usize = 1_000_000;
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
     pub list: Vec<Sample>,
-    /// Archives that samples stand in.
-    pub archives: Vec<Archive>,
-    /// Packages by the name of their source.
-    pub packages: BTreeMap<String, Package>,
+    /// Sources that were looked into.
+    pub pools: Pools,
     /// Indexes of the samples of each set.
     pub sets: IndexMap<String, Vec<usize>>,
 }
@@ -45,8 +43,6 @@ pub(crate) struct Reader<'a> {
     problems: &'a mut Vec<Diagnostic>,
     near: Near,
     by_digest: ByDigest,
-    /// Sources that are no folders; nothing where one cannot be had.
-    pools: BTreeMap<String, Option<Rc<Pool>>>,
     /// Listed samples of the set at hand that are nowhere: place and words.
     absent: Vec<(Span, String)>,
     /// Files that could not be read while samples of the set at hand were looked for and not found.
@@ -74,7 +70,6 @@ pub(crate) fn find(
         problems,
         near: Near::default(),
         by_digest: ByDigest::default(),
-        pools: BTreeMap::new(),
         absent: Vec::new(),
         unread: None,
         known: BTreeMap::new(),
@@ -203,30 +198,17 @@ impl Reader<'_> {
         Some(Place::Folder(folder))
     }
 
-    /// The files of a source that is no folder, found once for all sets.
+    /// The files of a source that is no folder.
     fn pool(&mut self, name: &str, source: &Source) -> Option<Place> {
-        if self.loaded.tainted.contains(&("sources", name.to_owned())) {
-            return None;
-        }
-        if let Some(pool) = self.pools.get(name) {
-            return pool.clone().map(Place::Pool);
-        }
-        let mut maker = Maker {
-            supply: self.supply,
-            sources: self.sources,
-            folder: &self.loaded.folder,
-            archives: &mut self.out.archives,
-            problems: self.problems,
-        };
-        let place = self.loaded.tree.key_span(&["sources", name]);
-        let made = maker.pool(name, source, place);
-        let pool = made.map(|(pool, package)| {
-            if let Some(package) = package {
-                self.out.packages.insert(name.to_owned(), package);
-            }
-            Rc::new(pool)
-        });
-        self.pools.insert(name.to_owned(), pool.clone());
+        let pools = &mut self.out.pools;
+        let pool = pools.of(
+            name,
+            source,
+            self.loaded,
+            self.supply,
+            self.sources,
+            self.problems,
+        );
         pool.map(Place::Pool)
     }
 
@@ -561,7 +543,7 @@ impl Samples {
     pub(crate) fn once_each(&mut self, loaded: &Loaded, problems: &mut Vec<Diagnostic>) {
         for (name, indexes) in &mut self.sets {
             let mut seen: BTreeSet<Digest> = BTreeSet::new();
-            let (list, archives) = (&self.list, &self.archives);
+            let (list, archives) = (&self.list, &self.pools.archives);
             let mut twice = Vec::new();
             indexes.retain(|index| match list.get(*index) {
                 Some(sample) if !seen.insert(sample.digest) => {

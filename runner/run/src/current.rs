@@ -204,7 +204,13 @@ fn fingerprint(plan: &Plan, options: &Options<'_>) -> Option<Digest> {
     put(&mut hash, &(&plan.samples, &plan.archives, &plan.packages))?;
     put(
         &mut hash,
-        &(&plan.profiles, &plan.personas, &plan.rule_sets, &plan.file_sets),
+        &(
+            &plan.profiles,
+            &plan.personas,
+            &plan.rule_sets,
+            &plan.file_sets,
+            &plan.sysroots,
+        ),
     )?;
     let mut with = None;
     for instance in &plan.instances {
@@ -218,6 +224,7 @@ fn fingerprint(plan: &Plan, options: &Options<'_>) -> Option<Digest> {
             &instance.persona,
             &instance.rules,
             &instance.files,
+            &instance.sysroot,
         );
         put(&mut hash, &(&instance.name, given))?;
     }

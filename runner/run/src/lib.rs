@@ -26,6 +26,7 @@
 //! | [`work`] | one instance from its inputs to its status |
 //! | [`key`] | the cache key and its named components |
 //! | [`sources`] | archives and packages: the confined process that reads them, the mirror they come from |
+//! | `sysroots` | roots of guests, made once and shared by all cells |
 //! | [`secrets`] | passwords and tokens: read when needed, wiped, never written |
 //! | [`engines`] | the cell executables and who they are |
 //! | `stages` | what each stage type does |
@@ -62,6 +63,7 @@ pub mod secrets;
 pub mod select;
 pub mod sources;
 mod stages;
+mod sysroots;
 mod table;
 mod turns;
 pub mod work;

@@ -15,18 +15,18 @@ pub mod http;
 mod unpacker;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
+use hotcell_cells::intake::Sink;
 use hotcell_cells::stop::StopSignal;
 use hotcell_cells::supervise::SealedBlob;
-use hotcell_plan::{
-    Archive, MAX_ARCHIVE, Member, Origin, Package, Plan, Sample, SourceError, SourceReader, Wanted,
-};
+use hotcell_plan::{Archive, MAX_ARCHIVE, Origin, Package, Plan, Sample, SourceError, SourceReader, Wanted};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::unpack::{
-    ArchiveIndex, ArchiveMember, Unpack, UnpackLimits, UnpackRefusal, UnpackResult, WantedMember,
+    ArchiveIndex, ArchiveLink, ArchiveMember, Unpack, UnpackLimits, UnpackRefusal, UnpackResult, WantedMember,
 };
 use hotcell_store::{Store, Stored};
 use sha2::{Digest as _, Sha256};
@@ -34,7 +34,7 @@ use sha2::{Digest as _, Sha256};
 use crate::engines::Engines;
 use crate::secrets::Secrets;
 use http::Http;
-use unpacker::{IntoStore, Pieces};
+use unpacker::{IntoFile, IntoStore, Members, Pieces};
 
 /// Bytes of members that are taken out of an archive at once.
 const BATCH: u64 = 256 << 20;
@@ -53,7 +53,7 @@ pub struct Archives {
     http: Option<Box<dyn Http>>,
     /// When the command began, in seconds since 1970: suites of a mirror have an age.
     now: i64,
-    indexes: Mutex<HashMap<Digest, Arc<Vec<ArchiveMember>>>>,
+    indexes: Mutex<HashMap<Digest, Arc<ArchiveIndex>>>,
     /// One archive is unpacked at a time: members are taken out in batches.
     unpacking: Mutex<()>,
 }
@@ -89,11 +89,7 @@ impl Archives {
         }
     }
 
-    fn members(
-        &self,
-        archive: &Archive,
-        path: Option<&Utf8Path>,
-    ) -> Result<Arc<Vec<ArchiveMember>>, SourceError> {
+    fn index_of(&self, archive: &Archive, path: Option<&Utf8Path>) -> Result<Arc<ArchiveIndex>, SourceError> {
         let identity = self.engines.key("inspect/elf").map_err(SourceError::Host)?;
         let secret = archive.secret.as_deref().unwrap_or_default();
         let key = Digest::of_parts([
@@ -121,9 +117,9 @@ impl Archives {
                 index
             }
         };
-        let members = Arc::new(index.members);
-        lock(&self.indexes).insert(key, Arc::clone(&members));
-        Ok(members)
+        let index = Arc::new(index);
+        lock(&self.indexes).insert(key, Arc::clone(&index));
+        Ok(index)
     }
 
     fn make_index(&self, archive: &Archive, path: Option<&Utf8Path>) -> Result<ArchiveIndex, SourceError> {
@@ -227,20 +223,10 @@ impl Archives {
 
     /// Takes a sample out of its archive, and those that follow it there: a solid archive is decoded from its start.
     fn take_out(&self, store: &Store, plan: &Plan, index: usize, sample: &Sample) -> Result<(), SourceError> {
-        let archive = plan
-            .archives
-            .get(index)
-            .ok_or_else(|| SourceError::Host("the plan names an archive it does not have".into()))?;
-        let path = archive.path.as_ref().map(|path| plan.path(path));
-        let members = self.members(archive, path.as_deref())?;
-        let numbers: HashMap<Digest, &ArchiveMember> = members
-            .iter()
-            .rev()
-            .map(|member| (member.digest, member))
-            .collect();
-        let own = numbers.get(&sample.digest).ok_or_else(|| {
-            SourceError::Damaged("it does not have a member that was found in it before".into())
-        })?;
+        let (archive, path) = archive_of(plan, index)?;
+        let known = self.index_of(archive, path.as_deref())?;
+        let numbers = by_digest(&known);
+        let own = numbers.get(&sample.digest).ok_or_else(other_archive)?;
         let others = plan.samples.iter().filter_map(|other| match &other.origin {
             Origin::Member { archive, .. } if *archive == index => numbers.get(&other.digest),
             _ => None,
@@ -264,23 +250,49 @@ impl Archives {
                 wanted.push(member);
             }
         }
-        let bytes = self.bytes(archive, path.as_deref())?;
-        let want = Unpack::Members(
-            wanted
-                .iter()
-                .map(|member| WantedMember {
-                    number: member.number,
-                    digest: member.digest,
-                })
-                .collect(),
-        );
+        let digests = wanted.iter().map(|member| member.digest).collect();
+        let mut sink = Members::new(IntoStore(store), digests);
+        self.take(archive, path.as_deref(), &wanted, &mut sink)?;
+        sink.finish().map_err(SourceError::Host)
+    }
+
+    fn take(
+        &self,
+        archive: &Archive,
+        path: Option<&Utf8Path>,
+        wanted: &[&ArchiveMember],
+        sink: &mut dyn Sink,
+    ) -> Result<(), SourceError> {
+        let bytes = self.bytes(archive, path)?;
+        let want = wanted.iter().map(|member| WantedMember {
+            number: member.number,
+            digest: member.digest,
+        });
+        let want = Unpack::Members(want.collect());
         let limits = UnpackLimits::MEMBERS;
-        let count = wanted.len() as u64;
-        let mut sink = IntoStore::new(store, wanted.iter().map(|member| member.digest).collect());
-        match self.unpack(archive, &bytes, want, limits, count, &mut sink)? {
-            UnpackResult::Sent => sink.finish().map_err(SourceError::Host),
+        match self.unpack(archive, &bytes, want, limits, wanted.len() as u64, sink)? {
+            UnpackResult::Sent => Ok(()),
             _ => Err(SourceError::Host(unpacker::WRONG_ANSWER.into())),
         }
+    }
+
+    /// Writes members of one archive of the plan into a file, each where `wanted` says.
+    pub(crate) fn write_members(
+        &self,
+        plan: &Plan,
+        index: usize,
+        wanted: &BTreeMap<Digest, u64>,
+        file: &File,
+    ) -> Result<(), SourceError> {
+        let (archive, path) = archive_of(plan, index)?;
+        let known = self.index_of(archive, path.as_deref())?;
+        let numbers = by_digest(&known);
+        let members = wanted.keys().map(|digest| numbers.get(digest).copied());
+        let members: Option<Vec<_>> = members.collect();
+        let members = members.ok_or_else(other_archive)?;
+        let mut sink = Members::new(IntoFile { file, wanted }, wanted.keys().copied().collect());
+        self.take(archive, path.as_deref(), &members, &mut sink)?;
+        sink.finish().map_err(SourceError::Host)
     }
 
     /// Unpacks one compressed text of a mirror.
@@ -302,6 +314,26 @@ impl Archives {
             UnpackResult::Index(_) => Err(SourceError::Host(unpacker::WRONG_ANSWER.into())),
         }
     }
+}
+
+/// An archive of a plan, and its file.
+fn archive_of(plan: &Plan, index: usize) -> Result<(&Archive, Option<Utf8PathBuf>), SourceError> {
+    let archive = plan
+        .archives
+        .get(index)
+        .ok_or_else(|| SourceError::Host("the plan names an archive it does not have".into()))?;
+    let path = archive.path.as_ref().map(|path| plan.path(path));
+    Ok((archive, path))
+}
+
+/// Members by what they hold; of those that hold the same, the first.
+fn by_digest(index: &ArchiveIndex) -> HashMap<Digest, &ArchiveMember> {
+    let members = index.members.iter().rev();
+    members.map(|member| (member.digest, member)).collect()
+}
+
+fn other_archive() -> SourceError {
+    SourceError::Damaged("it does not have a member that was found in it before".into())
 }
 
 /// What a refusal of the confined process means.
@@ -351,17 +383,8 @@ impl Write for Compared<'_> {
 }
 
 impl SourceReader for Archives {
-    fn index(&self, archive: &Archive, path: Option<&Utf8Path>) -> Result<Arc<[Member]>, SourceError> {
-        let members = self.members(archive, path)?;
-        Ok(members
-            .iter()
-            .map(|member| Member {
-                name: member.name.clone(),
-                digest: member.digest,
-                length: member.length,
-                head: member.head.0.clone(),
-            })
-            .collect())
+    fn index(&self, archive: &Archive, path: Option<&Utf8Path>) -> Result<Arc<ArchiveIndex>, SourceError> {
+        self.index_of(archive, path)
     }
 
     fn package(&self, wanted: &Wanted<'_>) -> Result<Package, SourceError> {
@@ -386,10 +409,13 @@ impl SourceReader for Archives {
 /// The answer of a hostile process: within the bounds that it was given.
 fn checked(index: ArchiveIndex, limits: &UnpackLimits) -> Result<ArchiveIndex, SourceError> {
     let count = index.members.len() <= limits.members as usize;
-    let names = index
-        .members
-        .iter()
-        .all(|member| member.name.len() <= limits.name as usize && member.head.0.len() <= 64);
+    let most = limits.name as usize;
+    let count = count && index.links.len().saturating_add(index.folders.len()) <= limits.members as usize;
+    let members = |member: &ArchiveMember| member.name.len() <= most && member.head.0.len() <= 64;
+    let links = |link: &ArchiveLink| link.name.len() <= most && link.target.len() <= most;
+    let names = index.members.iter().all(members)
+        && index.links.iter().all(links)
+        && index.folders.iter().all(|folder| folder.name.len() <= most);
     match count && names && index.format == ArchiveIndex::FORMAT && index.version == ArchiveIndex::VERSION {
         true => Ok(index),
         false => Err(SourceError::Host(unpacker::WRONG_ANSWER.into())),

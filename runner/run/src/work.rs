@@ -26,6 +26,7 @@ use crate::given::{self, Given};
 use crate::key;
 use crate::left::Left;
 use crate::schedule::{Dependency, dependencies};
+use crate::sysroots::Sysroots;
 use crate::table::Table;
 use crate::{condition, late, stages};
 
@@ -160,6 +161,8 @@ pub(crate) struct Shared<'a> {
     /// Stages that nobody who waits for all of them is kept back by: looked at once, not once for each who waits.
     sound: Mutex<HashSet<usize>>,
     pub rules: stages::rules::Compiled,
+    /// Roots of guests that cells were given.
+    pub sysroots: Sysroots,
     /// Where programs that did not end well leave what they made; absent: nowhere.
     pub left: Option<Left<'a>>,
     /// Where it is kept what is known of cells that broke; absent: nowhere.
@@ -185,6 +188,7 @@ impl<'a> Shared<'a> {
             documents: Documents::default(),
             sound: Mutex::default(),
             rules: stages::rules::Compiled::default(),
+            sysroots: Sysroots::default(),
             left: None,
             faults: None,
             given: Given::new(options.cores.and_then(|cores| cores.quota.output)),

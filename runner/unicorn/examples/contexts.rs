@@ -97,6 +97,7 @@ fn main() {
         argv: vec!["sample".into()],
         env: None,
         cwd: None,
+        sysroot: None,
         files: Vec::new(),
         stdin: None,
         seed: Digest::of(b"seed"),

@@ -21,6 +21,7 @@ static JOB: LazyLock<LinuxJob> = LazyLock::new(|| LinuxJob {
     argv: vec!["sample".into()],
     env: None,
     cwd: None,
+    sysroot: None,
     files: Vec::new(),
     stdin: None,
     seed: Digest::of(b"seed"),

@@ -54,7 +54,7 @@ impl SealedBlob {
     }
 
     /// The bytes, from the first on, for one reader at a time.
-    pub(crate) fn reader(&self) -> impl Read + '_ {
+    pub fn reader(&self) -> impl Read + '_ {
         Reader {
             file: &self.file,
             at: 0,

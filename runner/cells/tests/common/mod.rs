@@ -84,6 +84,7 @@ pub(crate) fn job_about(what: &str, target: i32) -> Job {
         argv: vec!["sample".into(), what.into(), target.to_string()],
         env: None,
         cwd: None,
+        sysroot: None,
         files: Vec::new(),
         stdin: None,
         seed: hotcell_schema::digest::Digest::of(b"seed"),

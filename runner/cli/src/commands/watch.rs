@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use camino::Utf8PathBuf;
+use hotcell_plan::{Origin, RootKind};
 use hotcell_schema::forecast::InstanceForecast;
 
 use super::{plan, run as run_command, test};
@@ -152,7 +153,20 @@ fn files_of(planned: &Planned) -> Vec<PathBuf> {
     let samples = plan.samples.iter().filter_map(|sample| plan.sample_file(sample));
     let archives = plan.archives.iter().filter_map(|archive| archive.path.as_ref());
     let archives = archives.map(|path| plan.path(path));
+    let roots = plan.sysroots.values().flat_map(|root| root.entries.values());
+    let roots = roots.filter_map(|name| match &name.kind {
+        RootKind::File {
+            origin: Origin::File(path),
+            ..
+        } => Some(plan.path(path)),
+        _ => None,
+    });
     let golden = plan.folder.join("golden").join(&plan.name).join("x");
-    let all = rules.chain(own).chain(samples).chain(archives).chain([golden]);
+    let all = rules
+        .chain(own)
+        .chain(samples)
+        .chain(roots)
+        .chain(archives)
+        .chain([golden]);
     all.map(Utf8PathBuf::into_std_path_buf).collect()
 }

@@ -23,6 +23,8 @@ use hotcell_schema::unpack::{ArchiveIndex, ArchiveKind, Unpack, UnpackLimits, Un
 
 use taker::Taker;
 
+/// Permission bits of what comes from an archive that says none.
+const UNSAID: u32 = 0o755;
 /// What a panic of a reader means.
 const PANIC: &str = "its reader met an error of its own";
 
@@ -107,11 +109,13 @@ pub fn unpack(request: &Request<'_>, give: Give<'_>) -> io::Result<UnpackResult>
         Err(Fault::Give(error)) => return Err(error),
     };
     match taker.finish() {
-        Ok(Some(members)) => Ok(UnpackResult::Index(ArchiveIndex {
+        Ok(Some(found)) => Ok(UnpackResult::Index(ArchiveIndex {
             format: ArchiveIndex::FORMAT.into(),
             version: ArchiveIndex::VERSION,
             kind,
-            members,
+            members: found.members,
+            links: found.links,
+            folders: found.folders,
         })),
         Ok(None) => Ok(UnpackResult::Sent),
         Err(missing) => Ok(UnpackResult::Refused(UnpackRefusal::Damaged(missing))),

@@ -5,8 +5,8 @@ use std::io::{self, Cursor, Read};
 use hotcell_schema::unpack::UnpackRefusal;
 use sevenz_rust2::{Archive, BlockDecoder, Error, Password};
 
-use super::Fault;
 use super::taker::{TakeError, Taker};
+use super::{Fault, UNSAID};
 
 pub(super) fn read(bytes: &[u8], password: Option<&[u8]>, taker: &mut Taker<'_>) -> Result<(), Fault> {
     let text = match password.map(std::str::from_utf8) {
@@ -100,7 +100,13 @@ fn one(
         // The decoder reads on over what is left here; it is bounded by what the index counted.
         return Ok(());
     }
-    taker.take(&entry.name, content)
+    let unix = entry.has_windows_attributes && entry.windows_attributes & 0x8000 != 0;
+    let mode = if unix {
+        entry.windows_attributes >> 16
+    } else {
+        UNSAID
+    };
+    taker.take(&entry.name, mode, content)
 }
 
 fn fault(error: Error, encrypted: bool) -> Fault {

@@ -7,11 +7,13 @@ use std::rc::Rc;
 
 use hotcell_schema::digest::Digest;
 use hotcell_schema::guest::Hex;
-use hotcell_schema::unpack::{ArchiveMember, Unpack, UnpackLimits};
+use hotcell_schema::unpack::{ArchiveFolder, ArchiveLink, ArchiveMember, Unpack, UnpackLimits};
 use sha2::{Digest as _, Sha256};
 
 use super::{Fault, Give, Request};
 
+/// Permission bits, set-id and sticky among them.
+const MODE: u32 = 0o7777;
 /// How many first bytes of an ELF file are told: enough to name its architecture.
 const HEAD: usize = 64;
 /// Bytes of all names together: an index must fit into one message.
@@ -27,13 +29,21 @@ pub(super) enum TakeError {
     Fault(Fault),
 }
 
+/// What an index tells.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) members: Vec<ArchiveMember>,
+    pub(super) links: Vec<ArchiveLink>,
+    pub(super) folders: Vec<ArchiveFolder>,
+}
+
 /// Takes members.
 pub(super) struct Taker<'a> {
     limits: UnpackLimits,
     give: Give<'a>,
     /// Wanted members by number; absent: an index is wanted.
     wanted: Option<BTreeMap<u32, Digest>>,
-    members: Vec<ArchiveMember>,
+    found: Found,
     /// Regular members so far.
     number: u32,
     /// Entries of whatever kind so far.
@@ -60,7 +70,7 @@ impl<'a> Taker<'a> {
             limits: request.limits,
             give,
             wanted,
-            members: Vec::new(),
+            found: Found::default(),
             number: 0,
             entries: 0,
             names: 0,
@@ -113,27 +123,61 @@ impl<'a> Taker<'a> {
         self.number = self.number.saturating_add(1);
     }
 
+    /// Takes a link.
+    pub(super) fn link(&mut self, name: &str, target: &str, hard: bool) -> Result<(), Fault> {
+        if self.wanted.is_none() {
+            let name = self.name(name)?.to_owned();
+            let target = match hard {
+                true => self.name(target)?,
+                false => self.bounded(target)?,
+            };
+            let target = target.to_owned();
+            self.found.links.push(ArchiveLink { name, target, hard });
+        }
+        Ok(())
+    }
+
+    /// Takes a folder.
+    pub(super) fn folder(&mut self, name: &str, mode: u32) -> Result<(), Fault> {
+        if self.wanted.is_none() {
+            let name = self.name(name)?.trim_end_matches('/').to_owned();
+            let mode = mode & MODE;
+            self.found.folders.push(ArchiveFolder { name, mode });
+        }
+        Ok(())
+    }
+
     /// Takes the next regular member.
-    pub(super) fn take(&mut self, name: &str, content: &mut dyn Read) -> Result<(), TakeError> {
+    pub(super) fn take(&mut self, name: &str, mode: u32, content: &mut dyn Read) -> Result<(), TakeError> {
         let number = self.number;
         self.number = self.number.saturating_add(1);
         match self.wanted.as_mut().map(|wanted| wanted.remove(&number)) {
-            None => self.index(number, name, content),
+            None => self.index(number, name, mode, content),
             Some(Some(digest)) => self.keep(digest, content),
             Some(None) => Ok(()),
         }
     }
 
-    fn index(&mut self, number: u32, name: &str, content: &mut dyn Read) -> Result<(), TakeError> {
-        let name = name.trim_start_matches("./");
-        self.names = self.names.saturating_add(name.len());
-        if name.len() > self.limits.name as usize || self.names > MAX_NAMES {
+    /// A name as the index has it.
+    fn name<'n>(&mut self, name: &'n str) -> Result<&'n str, Fault> {
+        self.bounded(name.trim_start_matches("./"))
+    }
+
+    /// A text that counts among the names.
+    fn bounded<'n>(&mut self, text: &'n str) -> Result<&'n str, Fault> {
+        self.names = self.names.saturating_add(text.len());
+        if text.len() > self.limits.name as usize || self.names > MAX_NAMES {
             let what = format!(
                 "a name of more than {} bytes, or {MAX_NAMES} bytes of names",
                 self.limits.name
             );
-            return Err(TakeError::Fault(Fault::too_much(what)));
+            return Err(Fault::too_much(what));
         }
+        Ok(text)
+    }
+
+    fn index(&mut self, number: u32, name: &str, mode: u32, content: &mut dyn Read) -> Result<(), TakeError> {
+        let name = self.name(name).map_err(TakeError::Fault)?;
         let mut hash = Sha256::new();
         let mut head = Vec::new();
         let mut length = 0u64;
@@ -145,12 +189,13 @@ impl<'a> Taker<'a> {
         if !head.starts_with(b"\x7fELF") {
             head.clear();
         }
-        self.members.push(ArchiveMember {
+        self.found.members.push(ArchiveMember {
             number,
             name: name.to_owned(),
             digest: Digest::from_bytes(hash.finalize().into()),
             length,
             head: Hex(head),
+            mode: mode & MODE,
         });
         Ok(())
     }
@@ -186,9 +231,9 @@ impl<'a> Taker<'a> {
     }
 
     /// The index; nothing where members were wanted. The error says what is missing.
-    pub(super) fn finish(self) -> Result<Option<Vec<ArchiveMember>>, String> {
+    pub(super) fn finish(self) -> Result<Option<Found>, String> {
         match self.wanted {
-            None => Ok(Some(self.members)),
+            None => Ok(Some(self.found)),
             Some(wanted) if wanted.is_empty() => Ok(None),
             Some(wanted) => Err(format!("{} members of the index are not there", wanted.len())),
         }

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::io::{self, BufReader, Read};
 use std::rc::Rc;
 
-use super::Fault;
 use super::taker::{TakeError, Taker};
+use super::{Fault, UNSAID};
 
 /// Memory that a decoder may take, in KiB.
 const DECODER_KIB: u32 = 512 << 10;
@@ -81,6 +81,16 @@ fn members(stream: impl Read, prefix: &str, taker: &mut Taker<'_>) -> Result<(),
         let mut entry = entry.map_err(bounded)?;
         taker.entry()?;
         let kind = entry.header().entry_type();
+        let mode = entry.header().mode().unwrap_or(UNSAID);
+        if kind.is_dir() {
+            taker.folder(&name(&entry, prefix), mode)?;
+            continue;
+        }
+        if let (true, Some(target)) = (kind.is_symlink() || kind.is_hard_link(), entry.link_name_bytes()) {
+            let target = String::from_utf8_lossy(&target);
+            taker.link(&name(&entry, prefix), &target, kind.is_hard_link())?;
+            continue;
+        }
         if !kind.is_file() && !kind.is_contiguous() && !kind.is_gnu_sparse() {
             continue;
         }
@@ -88,9 +98,8 @@ fn members(stream: impl Read, prefix: &str, taker: &mut Taker<'_>) -> Result<(),
             taker.pass();
             continue;
         }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let name = format!("{prefix}{}", name.trim_start_matches("./"));
-        taker.take(&name, &mut entry).map_err(|error| match error {
+        let name = name(&entry, prefix);
+        taker.take(&name, mode, &mut entry).map_err(|error| match error {
             TakeError::Fault(fault) => fault,
             TakeError::Read(error) => bounded(error),
         })?;
@@ -103,6 +112,12 @@ fn members(stream: impl Read, prefix: &str, taker: &mut Taker<'_>) -> Result<(),
         Err(error) if [io::ErrorKind::UnexpectedEof, OVER].contains(&error.kind()) => Err(bounded(error)),
         _ => Ok(()),
     }
+}
+
+/// A member's name, after a prefix.
+fn name<R: Read>(entry: &tar::Entry<'_, R>, prefix: &str) -> String {
+    let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+    format!("{prefix}{}", name.trim_start_matches("./"))
 }
 
 /// A stream that ends with an error after so many bytes.

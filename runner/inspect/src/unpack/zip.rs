@@ -9,7 +9,7 @@ use zip::result::ZipError;
 use zip::unstable::read::ZipIterable;
 
 use super::taker::{TakeError, Taker};
-use super::{Fault, short};
+use super::{Fault, UNSAID, short};
 
 /// Whether the bytes end as a ZIP file does: its last record is found within the longest comment.
 pub(super) fn is_zip(bytes: &[u8]) -> bool {
@@ -49,6 +49,7 @@ fn member(
         Ok(name) => name.into_owned(),
         Err(_) => String::from_utf8_lossy(entry.name_raw()).into_owned(),
     };
+    let mode = entry.unix_mode().unwrap_or(UNSAID);
     let encrypted = entry.encrypted();
     if encrypted && password.is_none() {
         return Err(Fault::Refused(UnpackRefusal::NeedsPassword));
@@ -58,7 +59,7 @@ fn member(
     let mut file = entry
         .with_reader(&mut content, options)
         .map_err(|error| fault(error, encrypted, Some(&name)))?;
-    match taker.take(&name, &mut file) {
+    match taker.take(&name, mode, &mut file) {
         Ok(()) => Ok(()),
         Err(TakeError::Fault(fault)) => Err(fault),
         Err(TakeError::Read(error)) => Err(fault(ZipError::Io(error), encrypted, Some(&name))),

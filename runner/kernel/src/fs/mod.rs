@@ -6,5 +6,6 @@ pub(crate) mod device;
 pub(crate) mod open;
 pub(crate) mod proc;
 pub(crate) mod root;
+pub(crate) mod sysroot;
 pub(crate) mod tree;
 pub(crate) mod walk;

@@ -104,19 +104,51 @@ ID=debian
 
 const FILE_SYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\n\text4\n";
 
-/// Finds or makes the directories of a path; gives the last one.
+/// Most links that are followed on the way to a directory (linux/namei.h).
+const MAX_LINKS: u32 = 40;
+
+/// Finds or makes the directories of a path, links followed; gives the last one.
 pub(crate) fn directories(tree: &mut Tree, path: &str, mode: u32) -> Result<Ino, Errno> {
-    let mut at = tree.root;
-    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
-        if part == ".." {
-            return Err(Errno::EINVAL);
+    if path.split('/').any(|part| part == "..") {
+        return Err(Errno::EINVAL);
+    }
+    directories_from(tree, tree.root, path.as_bytes(), mode)
+}
+
+/// The same from a directory on. A link may lead upwards, but never out of the tree.
+pub(crate) fn directories_from(tree: &mut Tree, from: Ino, path: &[u8], mode: u32) -> Result<Ino, Errno> {
+    let mut links = MAX_LINKS;
+    follow(tree, from, path, mode, &mut links)
+}
+
+fn follow(tree: &mut Tree, from: Ino, path: &[u8], mode: u32, links: &mut u32) -> Result<Ino, Errno> {
+    let mut at = if path.first() == Some(&b'/') {
+        tree.root
+    } else {
+        from
+    };
+    for part in path.split(|byte| *byte == b'/') {
+        if matches!(part, b"" | b".") {
+            continue;
         }
-        at = match tree.entries(at)?.get(part.as_bytes()) {
-            Some(there) => *there,
-            None => tree.add(at, part.as_bytes(), Tree::directory(), mode, (0, 0))?,
+        if part == b".." {
+            at = tree.parent(at);
+            continue;
+        }
+        let Some(there) = tree.entries(at)?.get(part).copied() else {
+            at = tree.add(at, part, Tree::directory(), mode, (0, 0))?;
+            continue;
+        };
+        at = match tree.get(there).map(|inode| &inode.kind) {
+            Some(Kind::Symlink(target)) => {
+                *links = links.checked_sub(1).ok_or(Errno::ELOOP)?;
+                let target = target.clone();
+                follow(tree, at, &target, mode, links)?
+            }
+            _ => there,
         };
     }
-    Ok(at)
+    tree.entries(at).map(|_| at)
 }
 
 /// Puts a file into the root, over what was there.
@@ -141,12 +173,14 @@ pub(crate) fn file(tree: &mut Tree, path: &str, content: Bytes, mode: u32) -> Re
     )
 }
 
-/// Builds the root. Errors name the persona's path that is to blame.
+/// What an error of a persona's path says.
+fn blame(path: &str) -> impl FnOnce(Errno) -> String {
+    let path = path.to_owned();
+    move |errno| format!("persona: {path}: {}", errno.name())
+}
+
+/// Builds what every root has. Errors name the persona's path that is to blame.
 pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
-    let blame = |path: &str| {
-        let path = path.to_owned();
-        move |errno: Errno| format!("persona: {path}: {}", errno.name())
-    };
     for (path, mode) in DIRECTORIES {
         let ino = directories(tree, path, *mode).map_err(blame(path))?;
         if let Some(inode) = tree.get_mut(ino) {
@@ -251,7 +285,11 @@ pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
         )
         .map_err(blame(path))?;
     }
-    machine_files(tree).map_err(blame("/proc"))?;
+    machine_files(tree).map_err(blame("/proc"))
+}
+
+/// Adds the persona's own files.
+pub(crate) fn furnish(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
     for path in &persona.directories {
         directories(tree, path, 0o755).map_err(blame(path))?;
     }

@@ -2,7 +2,7 @@
 
 mod sound;
 
-use std::{collections::BTreeMap, ops::Range};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -488,15 +488,15 @@ impl Tree {
     }
 
     /// Bytes of a file from an offset on, at most so many, to be held on to: where they lie, if the guest never wrote the file;
-    /// else a copy. With which of the bytes that are held they are.
-    pub(crate) fn part(&self, ino: Ino, offset: u64, length: u64) -> Option<(Bytes, Range<usize>)> {
+    /// else a copy.
+    pub(crate) fn part(&self, ino: Ino, offset: u64, length: u64) -> Option<Bytes> {
         let all = self.bytes(ino)?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(all.len());
         let count = usize::try_from(length).unwrap_or(usize::MAX);
         let part = start..start.saturating_add(count).min(all.len());
         match &self.inodes.get(&ino)?.kind {
-            Kind::File(Data::Shared(bytes)) => Some((bytes.clone(), part)),
-            _ => Some((Bytes::from(all.get(part.clone())?), 0..part.len())),
+            Kind::File(Data::Shared(bytes)) => bytes.part(part),
+            _ => all.get(part).map(Bytes::from),
         }
     }
 

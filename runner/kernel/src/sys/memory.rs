@@ -141,9 +141,8 @@ fn map(c: &mut Call<'_>, offset: u64) -> Answer {
             space.free_range(hint, length).ok_or(Errno::ENOMEM)?
         };
         space.map(machine, room, start, length, prot, shared, backing)?;
-        if let Some((bytes, part)) = content.filter(|_| prot != Protection::NONE) {
-            let bytes = bytes.get(part).unwrap_or_default();
-            machine.write(start, bytes).map_err(|_| Errno::ENOMEM)?;
+        if let Some(bytes) = content.filter(|_| prot != Protection::NONE) {
+            machine.write(start, &bytes).map_err(|_| Errno::ENOMEM)?;
         }
         Ok(start)
     })?;

@@ -4,6 +4,7 @@ use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
 use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Deferred, Fail, Fork};
+use crate::exec::Execute;
 use crate::sys::identity::other;
 use crate::task::{Change, Ended};
 
@@ -185,7 +186,15 @@ fn exec(c: &mut Call<'_>, at: Option<usize>, path: usize, argv: usize) -> Answer
     } else {
         argv_list
     };
-    let image = c.k.image(c.pid, ino, real, executed, argv_list, env)?;
+    let cwd = c.process().cwd;
+    let asked = Execute {
+        ino,
+        path: real,
+        executed,
+        argv: argv_list,
+        env,
+    };
+    let image = c.k.image(c.pid, cwd, asked).map_err(Errno::from)?;
     // Said before the old program is gone: what the stack's first quarter cannot hold.
     let word = c.abi().word();
     let size = |texts: &[Vec<u8>]| texts.iter().map(|text| text.len() as u64 + 1 + word).sum::<u64>();

@@ -5,6 +5,7 @@ mod fuzz;
 mod layouts;
 mod machine;
 mod programs;
+mod sysroot;
 mod tree;
 
 use std::cell::RefCell;
@@ -129,6 +130,7 @@ pub(crate) fn job(profile: &ArchProfile, program: &[u8], limits: GuestLimits) ->
         argv: vec!["sample".into(), "one".into()],
         env: None,
         cwd: Some("/tmp".into()),
+        sysroot: None,
         files: vec![GuestFile {
             path: "/tmp/given".into(),
             mode: 0o644,

@@ -13,6 +13,7 @@ use super::Shared;
 use super::allowance::{too_long, too_much};
 use super::graph::{self, Graph, Reference, Wired};
 use super::settings::{Settings, Settled};
+use super::sysroots::Wanted;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::naming;
 use crate::plan::{
@@ -45,7 +46,7 @@ pub(super) fn all(
     plan: &mut Plan,
     sources: &mut Sources,
     problems: &mut Vec<Diagnostic>,
-) {
+) -> Wanted {
     let mut found: HashMap<&str, Found> = HashMap::with_capacity(graph.stages.len());
     let mut settings = Settings::new(shared);
     for (before, wired) in graph.stages.iter().enumerate() {
@@ -67,7 +68,7 @@ pub(super) fn all(
                 span,
                 format!("the plan has more than {MAX_INSTANCES} instances"),
             ));
-            return;
+            return Wanted::default();
         };
         // Without its wires, an instance can still be looked at for mistakes of its own.
         let wirable = !wired.broken && axes_fit(shared, wired, &axes, &found, problems);
@@ -151,7 +152,7 @@ pub(super) fn all(
             );
         }
     }
-    settings.finish(plan);
+    settings.finish(plan)
 }
 
 /// The values of all axes of a stage.
@@ -362,6 +363,7 @@ fn bare(
         persona: None,
         rules: None,
         files: None,
+        sysroot: None,
         expands: Vec::new(),
     }
 }
@@ -651,6 +653,7 @@ fn fill(
     instance.persona = read.persona;
     instance.rules = read.rules;
     instance.files = read.files;
+    instance.sysroot = read.sysroot;
     if !read.runs {
         return;
     }

@@ -355,7 +355,7 @@ const FROM_FOLDER: &str = "paths count from the folder of the document that name
 const PATTERNS_FROM_FOLDER: &str = "patterns count from the folder of the document that names them";
 
 /// Where an element of a list stands; the list, where it is no list of its own any more.
-fn place(list: Option<&Node>, index: usize, or: Span) -> Span {
+pub(super) fn place(list: Option<&Node>, index: usize, or: Span) -> Span {
     let item = match list.map(|list| &list.value) {
         Some(Value::List(items)) => items.get(index),
         _ => None,

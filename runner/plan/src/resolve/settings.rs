@@ -7,7 +7,7 @@ use camino::Utf8PathBuf;
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::command::{CommandWith, OutputPlace};
 use hotcell_schema::digest::Digest;
-use hotcell_schema::manifest::Span;
+use hotcell_schema::manifest::{Span, Spanned};
 use hotcell_schema::persona::Persona;
 use hotcell_schema::stage::{InspectWith, LinuxWith, NetworkMode, PayloadWith, PortType, RulesWith};
 use serde::Serialize;
@@ -15,7 +15,8 @@ use serde_json::Value as Json;
 
 use super::Shared;
 use super::graph::Wired;
-use super::named::OwnKey;
+use super::named::{self, OwnKey};
+use super::sysroots::{self, Wanted};
 use crate::check;
 use crate::diagnostics::{Code, Diagnostic};
 use crate::expression::{self, Piece};
@@ -42,6 +43,8 @@ pub(super) struct Read {
     pub rules: Option<String>,
     /// Key of the program's own files.
     pub files: Option<String>,
+    /// Key of the guest's root.
+    pub sysroot: Option<String>,
     /// Whether something in it is known at run time only: `with` is then as it is written.
     pub late: bool,
 }
@@ -146,6 +149,8 @@ pub(super) struct Settings<'a> {
     pub(super) own_words: HashMap<u32, HashMap<String, Option<Utf8PathBuf>>>,
     /// Digests and lengths of own files.
     pub(super) own_known: HashMap<Utf8PathBuf, (Digest, u64)>,
+    /// Roots of guests that were asked for.
+    sysroots: Wanted,
 }
 
 /// The typed struct of a stage type, and what all stage types have in common.
@@ -170,6 +175,7 @@ fn typed(uses: &str, node: &Node) -> Result<(With, Names), ReadError> {
             let with: LinuxWith = read(node)?;
             names.arch = with.arch.clone();
             names.runs = true;
+            names.sysroot = with.sysroot.clone();
             names.persona = Some(with.persona.clone().unwrap_or_else(|| "server".into()));
             names.sink = with.network == NetworkMode::Sink;
             written(&with)?
@@ -200,6 +206,7 @@ struct Names {
     runs: bool,
     arch: Option<String>,
     persona: Option<String>,
+    sysroot: Vec<String>,
     rules: Option<Vec<String>>,
     sink: bool,
     code: bool,
@@ -219,15 +226,17 @@ impl<'a> Settings<'a> {
             globbed: HashMap::new(),
             own_words: HashMap::new(),
             own_known: HashMap::new(),
+            sysroots: Wanted::new(),
         }
     }
 
-    /// Puts everything that was named into the plan.
-    pub(super) fn finish(self, plan: &mut Plan) {
+    /// Puts everything that was named into the plan; gives the roots, whose sources nobody looked into yet.
+    pub(super) fn finish(self, plan: &mut Plan) -> Wanted {
         plan.profiles = self.profiles;
         plan.personas = self.personas;
         plan.rule_sets = self.rule_sets;
         plan.file_sets = self.file_sets;
+        self.sysroots
     }
 
     /// Looks at the settings of a stage.
@@ -386,6 +395,17 @@ impl<'a> Settings<'a> {
                 Diagnostic::error(Code::MissingInput, node.span, text).help("give it in one of the two ways"),
             );
         }
+        if !names.sysroot.is_empty() {
+            let key = sysroots::key(&names.sysroot);
+            self.sysroots.entry(key.clone()).or_insert_with(|| {
+                let named = names.sysroot.iter().enumerate();
+                let place = |index| named::place(node.get("sysroot"), index, node.span);
+                named
+                    .map(|(index, name)| Spanned::new(name.clone(), place(index)))
+                    .collect()
+            });
+            read.sysroot = Some(key);
+        }
         if let Some(name) = names.persona {
             read.persona = self.persona(&name, at("persona"), sources, problems);
         }
@@ -494,7 +514,7 @@ struct Late<'a> {
 }
 
 /// Keys that decide what is planned: what they say must be known before anything runs.
-const BEFORE: [&str; 6] = ["arch", "persona", "rules", "files", "outputs", "stdin"];
+const BEFORE: [&str; 7] = ["arch", "persona", "rules", "sysroot", "files", "outputs", "stdin"];
 
 impl Late<'_> {
     /// Tells of every text that is known at run time only.

@@ -1,7 +1,9 @@
 //! One archive in one confined process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 
 use hotcell_cells::contract::CellFault;
 use hotcell_cells::intake::{Bounds, Sink};
@@ -122,17 +124,66 @@ impl Sink for Pieces<'_> {
     }
 }
 
-/// Takes members into the store: only those that were asked for, and only when they are what they should be.
-pub(super) struct IntoStore<'a> {
-    store: &'a Store,
-    wanted: BTreeSet<Digest>,
-    open: Option<(Digest, ObjectWriter)>,
+/// Where members go.
+pub(super) trait Place {
+    /// A member that is being taken.
+    type Open: io::Write;
+    /// Begins to take a member.
+    fn begin(&self) -> io::Result<Self::Open>;
+    /// A member was taken whole; `false`: it is not what it should be.
+    fn end(&self, open: Self::Open, digest: &Digest) -> io::Result<bool>;
 }
 
-impl<'a> IntoStore<'a> {
-    pub(super) fn new(store: &'a Store, wanted: BTreeSet<Digest>) -> Self {
+/// Into the store, each under its digest.
+pub(super) struct IntoStore<'a>(pub &'a Store);
+
+impl Place for IntoStore<'_> {
+    type Open = ObjectWriter;
+
+    fn begin(&self) -> io::Result<ObjectWriter> {
+        self.0.writer().map_err(io::Error::other)
+    }
+
+    fn end(&self, open: ObjectWriter, digest: &Digest) -> io::Result<bool> {
+        let stored = open.finish_as(digest).map_err(io::Error::other)?;
+        Ok(stored.is_some())
+    }
+}
+
+/// Into one file, each at its offset.
+pub(super) struct IntoFile<'a> {
+    pub file: &'a File,
+    pub wanted: &'a BTreeMap<Digest, u64>,
+}
+
+impl Place for IntoFile<'_> {
+    type Open = Vec<u8>;
+
+    fn begin(&self) -> io::Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn end(&self, open: Vec<u8>, digest: &Digest) -> io::Result<bool> {
+        match self.wanted.get(digest) {
+            Some(offset) if Digest::of(&open) == *digest => {
+                self.file.write_all_at(&open, *offset).map(|()| true)
+            }
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Takes members: only those that were asked for, and only when they are what they should be.
+pub(super) struct Members<P: Place> {
+    place: P,
+    wanted: BTreeSet<Digest>,
+    open: Option<(Digest, P::Open)>,
+}
+
+impl<P: Place> Members<P> {
+    pub(super) fn new(place: P, wanted: BTreeSet<Digest>) -> Self {
         Self {
-            store,
+            place,
             wanted,
             open: None,
         }
@@ -147,7 +198,7 @@ impl<'a> IntoStore<'a> {
     }
 }
 
-impl Sink for IntoStore<'_> {
+impl<P: Place> Sink for Members<P> {
     fn events(&mut self, _: Vec<Event>) -> io::Result<()> {
         no_events()
     }
@@ -158,22 +209,22 @@ impl Sink for IntoStore<'_> {
             .ok()
             .filter(|digest| port == "members" && self.wanted.contains(digest))
             .ok_or_else(|| io::Error::other(WRONG_ANSWER))?;
-        self.open = Some((digest, self.store.writer().map_err(io::Error::other)?));
+        self.open = Some((digest, self.place.begin()?));
         Ok(())
     }
 
     fn output_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
         match &mut self.open {
-            Some((_, writer)) => writer.write_all(bytes),
+            Some((_, open)) => open.write_all(bytes),
             None => Ok(()),
         }
     }
 
     fn output_ends(&mut self) -> io::Result<()> {
-        if let Some((digest, writer)) = self.open.take() {
-            match writer.finish_as(&digest).map_err(io::Error::other)? {
-                Some(_) => _ = self.wanted.remove(&digest),
-                None => return Err(io::Error::other(WRONG_ANSWER)),
+        if let Some((digest, open)) = self.open.take() {
+            match self.place.end(open, &digest)? {
+                true => _ = self.wanted.remove(&digest),
+                false => return Err(io::Error::other(WRONG_ANSWER)),
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! One job in one cell: hand over the bytes, run, take what comes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hotcell_cells::context::SavedContext;
@@ -25,19 +26,24 @@ use crate::work::{Done, Shared, store_failed};
 
 /// The bytes that a job names.
 #[derive(Debug, Default)]
-pub(super) struct Blobs(Vec<SealedBlob>);
+pub(super) struct Blobs(Vec<Arc<SealedBlob>>);
 
 impl Blobs {
     /// Seals bytes and names them.
     pub(super) fn add(&mut self, bytes: &[u8]) -> Result<Blob, Done> {
-        let index = u32::try_from(self.0.len())
-            .map_err(|_| Done::without_outputs(Status::Refused, "more files than a cell can be given"))?;
         let sealed = SealedBlob::of(bytes)
             .map_err(|error| Done::failed("the host cannot seal bytes", error.to_string()))?;
-        self.0.push(sealed);
+        self.share(&Arc::new(sealed))
+    }
+
+    /// Names bytes that other cells have too.
+    pub(super) fn share(&mut self, sealed: &Arc<SealedBlob>) -> Result<Blob, Done> {
+        let index = u32::try_from(self.0.len())
+            .map_err(|_| Done::without_outputs(Status::Refused, "more files than a cell can be given"))?;
+        self.0.push(Arc::clone(sealed));
         Ok(Blob {
             index,
-            length: bytes.len() as u64,
+            length: sealed.length(),
         })
     }
 }
@@ -81,7 +87,7 @@ pub(super) fn run(
         }
     };
     let limits = host_limits(&shared.limits(instance));
-    let sealed: Vec<&SealedBlob> = blobs.0.iter().collect();
+    let sealed: Vec<&SealedBlob> = blobs.0.iter().map(Arc::as_ref).collect();
     let takes_turns = shared.options.cores.filter(|_| shared.plan.runs_code(instance));
     let spec = Spec {
         executable: &engine.executable,

@@ -8,6 +8,7 @@ use hotcell_schema::event::Header;
 use hotcell_schema::job::{GuestFile, Job, JobResult, LinuxJob};
 use hotcell_schema::outcome::Status;
 use hotcell_schema::stage::{LinuxWith, NetworkMode};
+use hotcell_schema::sysroot::Sysroot;
 use hotcell_store::Stored;
 use indexmap::IndexMap;
 
@@ -39,6 +40,16 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         Some(input) => Some(blobs.add(&shared.read(input)?)?),
         None => None,
     };
+    let sysroot = match &instance.sysroot {
+        Some(name) => {
+            let root = shared.sysroots.get(shared, name)?;
+            Some(Sysroot {
+                index: blobs.share(&root.index)?,
+                content: blobs.share(&root.content)?,
+            })
+        }
+        None => None,
+    };
     let mut files = Vec::new();
     for (path, text) in &with.files {
         files.push(GuestFile {
@@ -67,6 +78,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         argv: std::iter::once(argv0).chain(with.args).collect(),
         env: with.env,
         cwd: with.cwd,
+        sysroot,
         files,
         stdin,
         seed: instance.seed,

@@ -103,6 +103,7 @@ fn linux_among(
         argv: argv.iter().map(|argument| (*argument).to_owned()).collect(),
         env: None,
         cwd: None,
+        sysroot: None,
         files: (2..)
             .zip(files)
             .map(|(index, (path, _))| GuestFile {

@@ -93,6 +93,7 @@ impl Work {
             argv: argv.iter().map(|arg| (*arg).into()).collect(),
             env: None,
             cwd: Some("/tmp".into()),
+            sysroot: None,
             files: vec![GuestFile {
                 path: "/tmp/given".into(),
                 mode: 0o644,
