@@ -71,7 +71,7 @@ pub struct Manifest {
     pub vars: IndexMap<String, Json>,
     /// Where bytes come from.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9-]{0,63}$"}))]
+    #[schemars(extend("propertyNames" = {"pattern": "^[a-z][a-z0-9_-]{0,63}$"}))]
     pub sources: IndexMap<String, Source>,
     /// Sets of samples.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]

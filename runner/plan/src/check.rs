@@ -368,7 +368,7 @@ fn tell(root: &Node, error: &ValidationError<'_>, near: &Near, mistakes: &mut Ve
                 .help(match steps.as_slice() {
                     ["stages", _, "with", "env"] => "a name of the environment is not empty, and holds neither `=` nor control characters",
                     ["stages", _, "in"] => "names of inputs begin with a lower-case letter and hold lower-case letters, digits, `-` and `_`",
-                    _ => "names begin with a lower-case letter and hold lower-case letters, digits and `-` (axes and variables: `_`)",
+                    _ => "names begin with a lower-case letter and hold lower-case letters, digits and `-` (axes and variables: `_`; sources: both)",
                 });
             let mut path = path;
             path.push(key);
