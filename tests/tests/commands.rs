@@ -345,3 +345,30 @@ fn warnings_are_a_line_where_nobody_asked_for_them() {
     let lines: Vec<&str> = brief.lines().collect();
     assert!(lines.len() == 1 && lines[0].starts_with("warning[E"), "{brief}");
 }
+
+#[test]
+fn system_calls_are_listed_with_how_far_they_are_supported() {
+    let lab = Lab::new();
+    let (all, _) = lab.expect(0, ["syscalls", "--json"]);
+    let all: Value = serde_json::from_str(&all).unwrap();
+    let calls = all["calls"].as_array().unwrap();
+    let write = calls.iter().find(|call| call["name"] == "write").unwrap();
+    assert_eq!(write["numbers"]["mips-o32"], 4004);
+    assert_eq!(write["support"], "full");
+    let missing = calls.iter().filter(|call| call["support"] == "missing");
+    assert!(missing.clone().count() > 10 && missing.clone().all(|call| call["answer"] == "ENOSYS"));
+    let (mips, _) = lab.expect(0, ["syscalls", "--arch", "mipsel", "--support", "full"]);
+    assert!(
+        mips.lines()
+            .any(|line| line.split_whitespace().eq(["4004", "write", "full"])),
+        "{mips}"
+    );
+    assert!(
+        !mips.contains("missing ") && !mips.contains("arch_prctl"),
+        "{mips}"
+    );
+    let (_, said) = lab.expect(2, ["syscalls", "wriet"]);
+    assert!(said.contains("did you mean `write`?"), "{said}");
+    let (_, said) = lab.expect(2, ["syscalls", "--arch", "vax"]);
+    assert!(said.contains("there is no arch profile `vax`"), "{said}");
+}

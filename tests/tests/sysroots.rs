@@ -297,3 +297,49 @@ fn dynamically_linked_programs_find_their_libraries() {
         (&b"30 2\n"[..], "")
     );
 }
+
+#[test]
+fn files_are_analyzed_with_a_root_and_without_a_manifest() {
+    let Some(all) = programs() else { return };
+    let Some(one) = all.iter().find(|one| one.arch == "mipsel") else {
+        return;
+    };
+    let lab = Lab::new();
+    // A path that would be a pattern, and an expression.
+    let root = lab.path("a [root] ${x}");
+    fs::create_dir_all(root.join("bin")).unwrap();
+    fs::copy(&one.path, root.join("bin/sh")).unwrap();
+    fs::set_permissions(root.join("bin/sh"), Permissions::from_mode(0o755)).unwrap();
+    done(
+        Command::new("tar")
+            .arg("-cf")
+            .arg(lab.path("b {root} ${x}.tar"))
+            .arg("-C")
+            .arg(&root)
+            .arg("bin"),
+    );
+    lab.write("script", "#!/bin/sh\necho $((6 * 7)) $1\n");
+    for place in ["a [root] ${x}", "b {root} ${x}.tar"] {
+        let (json, _) = lab.expect(
+            0,
+            [
+                "analyze",
+                "script",
+                "--arch",
+                "mipsel",
+                "--sysroot",
+                place,
+                "--json",
+                "--",
+                "x",
+            ],
+        );
+        let report: Value = serde_json::from_str(&json).unwrap();
+        let outcome = report["instances"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find_map(|instance| instance.get("outcome"));
+        assert_eq!(outcome.unwrap()["exited"], 0, "{outcome:?}");
+    }
+}

@@ -20,6 +20,7 @@ pub(crate) mod run;
 pub(crate) mod runs;
 pub(crate) mod schema;
 pub(crate) mod store;
+pub(crate) mod syscalls;
 pub(crate) mod test;
 pub(crate) mod users;
 pub(crate) mod validate;

@@ -113,6 +113,7 @@ fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Command::Report(args) => commands::report::run(args, global),
         Command::Test(args) => commands::test::run(args, global),
         Command::Analyze(args) => commands::analyze::run(args, global),
+        Command::Syscalls(args) => commands::syscalls::run(args, global),
         Command::Doctor(args) => commands::doctor::run(args, global),
         Command::Cores(args) => commands::cores::run(args, global),
         Command::Cells(args) => commands::cells::run(args, global),

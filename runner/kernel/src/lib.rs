@@ -18,6 +18,7 @@
 //! | `task`, `life`, `deliver` | processes and tasks, fork and exit, signals |
 //! | `fs` | the file tree, paths, the built-in root, `/proc`, open files |
 //! | `state`, `bytes` | a run as bytes, and back; bytes that are shared |
+//! | [`support`] | the same table for people |
 //! | `time`, `chance` | the virtual clock, seeded randomness |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -37,6 +38,7 @@ mod load;
 pub mod machine;
 mod space;
 mod state;
+pub mod support;
 mod sys;
 mod table;
 mod task;

@@ -9,7 +9,7 @@
 //! | `weights FOLDER` | measures how slow each architecture is under Unicorn, for the arch profiles |
 //! | `bench FOLDER` | compares the executables in FOLDER with other emulators, prints ratios (with `--features bench`) |
 //! | `schemas [--check]` | writes the JSON schemas, or says which are out of date (with `--features schemas`) |
-//! | `reference [--check]` | writes the reference of the manifest language, or says that it is stale (with `--features schemas`) |
+//! | `reference [--check]` | writes the references of the manifest language and of system calls, or says that they are stale (with `--features schemas`) |
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{

@@ -1,4 +1,5 @@
-//! `reference [--check]`: writes `schema/MANIFEST.md`, the reference of the manifest language, or says that it is stale.
+//! `reference [--check]`: writes `schema/MANIFEST.md`, the reference of the manifest language, and `runner/kernel/SYSCALLS.md`, what the
+//! emulated Linux supports, or says that they are stale.
 //!
 //! [`page.md`](reference/page.md) is the page with marks in it. What replaces a mark is made of the JSON schema, which is made
 //! of the types; of the registry of stage types; of the catalogue of diagnostics; and of the documents in
@@ -18,9 +19,11 @@
 //! |---|---|
 //! | [`keys`] | tables of keys; what types and values look like in words |
 //! | [`examples`] | the values of keys in documents |
+//! | [`syscalls`] | the page of system calls |
 
 mod examples;
 mod keys;
+mod syscalls;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -47,16 +50,17 @@ pub(crate) fn run(project: &Path, arguments: &[String]) -> Result<()> {
         [only] if only == "--check" => true,
         _ => return Err("the task takes `--check` or nothing".into()),
     };
-    let page = page(project)?;
-    let path = project.join(PAGE);
-    if fs_err::read_to_string(&path).is_ok_and(|present| present == page) {
-        return Ok(());
+    for (name, page) in [(PAGE, page(project)?), (syscalls::PAGE, syscalls::page())] {
+        let path = project.join(name);
+        if fs_err::read_to_string(&path).is_ok_and(|present| present == page) {
+            continue;
+        }
+        if check {
+            return Err(format!("{name} is out of date: run `make schema` and commit it").into());
+        }
+        fs_err::write(&path, page)?;
+        println!("wrote {name}");
     }
-    if check {
-        return Err(format!("{PAGE} is out of date: run `make schema` and commit it").into());
-    }
-    fs_err::write(&path, page)?;
-    println!("wrote {PAGE}");
     Ok(())
 }
 

@@ -227,6 +227,12 @@ pub(crate) struct AnalyzeArgs {
     /// The same, after `--`
     #[arg(last = true, value_name = "ARGS", conflicts_with = "args")]
     pub rest: Vec<String>,
+    /// What the guest's root is made of: a folder, an archive or a Debian package; several times, the later over the earlier
+    #[arg(long, value_name = "PLACE")]
+    pub sysroot: Vec<PathBuf>,
+    /// The architecture of files that do not say theirs, for instance scripts
+    #[arg(long)]
+    pub arch: Option<String>,
     /// Only look, do not run
     #[arg(long)]
     pub no_run: bool,

@@ -33,7 +33,9 @@ pub(crate) use self::runs::{
     DiffArgs, ReportArgs, RunsArgs, RunsCommand, RunsListArgs, RunsRmArgs, RunsShowArgs,
 };
 pub(crate) use self::store::{ExportArgs, GcArgs, ImportArgs, StoreArgs, StoreCommand, VerifyArgs};
-pub(crate) use self::tools::{CompletionsArgs, DoctorArgs, InitArgs, ManArgs, SchemaArgs};
+pub(crate) use self::tools::{
+    CompletionsArgs, DoctorArgs, InitArgs, ManArgs, SchemaArgs, SupportLevel, SyscallsArgs,
+};
 
 /// Run binaries of every architecture in a sandbox, as declared in a manifest.
 #[derive(Debug, Parser)]
@@ -145,7 +147,7 @@ pub(crate) enum Command {
     Watch(WatchArgs),
     /// Pin what a manifest is made of in hotcell.lock beside it
     #[command(
-        after_help = "Pinned are documents, samples, rules, programs and their files, personas, arch profiles, packages, engines and the\nversion of hotcell. `run`, `test` and `plan` refuse anything else with --locked (exit code 2).\n\nExamples:\n  hotcell lock experiment.toml\n  hotcell lock experiment.toml --check\n  hotcell run experiment.toml --locked"
+        after_help = "Pinned are documents, samples, roots of guests, rules, programs and their files, personas, arch profiles, packages,\nengines and the version of hotcell. `run`, `test` and `plan` refuse anything else with --locked (exit code 2).\n\nExamples:\n  hotcell lock experiment.toml\n  hotcell lock experiment.toml --check\n  hotcell run experiment.toml --locked"
     )]
     Lock(LockArgs),
     /// List, show and remove runs
@@ -170,9 +172,14 @@ pub(crate) enum Command {
     Test(TestArgs),
     /// Look at files and run them, without a manifest
     #[command(
-        after_help = "Examples:\n  hotcell analyze ./sample\n  hotcell analyze ./busybox -- sh -c 'id; uname -a'"
+        after_help = "Examples:\n  hotcell analyze ./sample\n  hotcell analyze ./busybox -- sh -c 'id; uname -a'\n  hotcell analyze ./agent --sysroot /usr/aarch64-linux-gnu\n  hotcell analyze ./install.sh --arch mipsel --sysroot firmware.tar.gz"
     )]
     Analyze(AnalyzeArgs),
+    /// Show the system calls of Linux, and how far the emulated one (`unicorn/linux`) supports each
+    #[command(
+        after_help = "A report names the calls of a sample that were not fully supported.\n\nExamples:\n  hotcell syscalls --arch mipsel\n  hotcell syscalls --support missing --support partial\n  hotcell syscalls epoll_wait socket\n  hotcell syscalls --json | jq '.calls[] | select(.support == \"full\") | .name'"
+    )]
+    Syscalls(SyscallsArgs),
     /// Show what this host can do and what is missing
     #[command(after_help = "Examples:\n  hotcell doctor\n  hotcell doctor --json")]
     Doctor(DoctorArgs),

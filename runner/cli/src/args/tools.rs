@@ -31,6 +31,35 @@ pub(crate) struct SchemaArgs {
     pub list: bool,
 }
 
+/// `hotcell syscalls`.
+#[derive(Debug, Args)]
+pub(crate) struct SyscallsArgs {
+    /// Only these, by name
+    pub names: Vec<String>,
+    /// Only calls of this architecture, with their numbers
+    #[arg(long)]
+    pub arch: Option<String>,
+    /// Only calls that are supported so far: full, partial, refused, missing
+    #[arg(long, value_enum)]
+    pub support: Vec<SupportLevel>,
+    /// Print as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How far a call is supported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SupportLevel {
+    /// As Linux does it
+    Full,
+    /// Some of it
+    Partial,
+    /// Always answered with an error, on purpose
+    Refused,
+    /// Answered with ENOSYS
+    Missing,
+}
+
 /// `hotcell completions`.
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {

@@ -17,6 +17,22 @@ const MANIFEST: &str = include_str!("analyze.toml");
 /// The set the files are put into.
 const SET: &str = "files";
 
+/// A value as `--set` reads it: TOML reads all of JSON's texts but one character.
+fn toml(value: &impl serde::Serialize) -> String {
+    serde_json::json!(value).to_string().replace('\u{7f}', "\\u007f")
+}
+
+/// A pattern that only this path fits.
+fn literal_pattern(path: &str) -> String {
+    path.chars().fold(String::new(), |mut pattern, character| {
+        if "*?[]{}\\!".contains(character) {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+        pattern
+    })
+}
+
 pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> {
     let mut samples = Vec::new();
     let mut seen: HashMap<Digest, &PathBuf> = HashMap::new();
@@ -45,13 +61,32 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
     let mut set = Vec::new();
     let given = [args.args.as_slice(), args.rest.as_slice()].concat();
     if !given.is_empty() {
-        // The list goes through `--set`: what a manifest would evaluate is meant literally here, and TOML reads all of
-        // JSON's texts but one character.
+        // What a manifest would evaluate is meant literally here.
         let literal: Vec<String> = given.iter().map(|arg| arg.replace("${", "$${")).collect();
-        let list = serde_json::json!(literal)
-            .to_string()
-            .replace('\u{7f}', "\\u007f");
-        set.push(format!("stages.run.with.args={list}"));
+        set.push(format!("stages.run.with.args={}", toml(&literal)));
+    }
+    let mut names = Vec::new();
+    for (number, place) in args.sysroot.iter().enumerate() {
+        let path = place
+            .canonicalize()
+            .map_err(|error| Failure::usage(format!("{}: {error}", place.display())))?;
+        let kind = if path.is_dir() { "folder" } else { "archive" };
+        let path = session::utf8_buf(&path)?;
+        // The path of an archive is a pattern.
+        let path = match kind {
+            "folder" => path.into_string(),
+            _ => literal_pattern(path.as_str()),
+        };
+        let name = format!("root-{number}");
+        set.push(format!("sources.{name}.kind={}", toml(&kind)));
+        set.push(format!("sources.{name}.path={}", toml(&path)));
+        names.push(name);
+    }
+    if !names.is_empty() {
+        set.push(format!("stages.run.with.sysroot={}", toml(&names)));
+    }
+    if let Some(arch) = &args.arch {
+        set.push(format!("stages.run.with.arch={}", toml(&arch)));
     }
     let variants = if args.no_run {
         vec!["look".to_owned()]

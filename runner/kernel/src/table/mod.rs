@@ -31,6 +31,15 @@ pub(crate) enum Level {
 }
 
 impl Level {
+    /// The error that it is always answered with.
+    pub(crate) fn answer(&self) -> Option<&'static str> {
+        match self {
+            Self::Full | Self::Partial(_) => None,
+            Self::Refused(errno, _) => Some(errno.name()),
+            Self::Missing => Some(Errno::ENOSYS.name()),
+        }
+    }
+
     /// As events and results say it.
     pub(crate) fn told(&self) -> (Support, &'static str) {
         match self {
@@ -54,7 +63,7 @@ pub(crate) enum Effect {
 }
 
 /// Column of each family in a row's numbers.
-const FAMILIES: [AbiFamily; 9] = [
+pub(crate) const FAMILIES: [AbiFamily; 9] = [
     AbiFamily::X86_64,
     AbiFamily::I386,
     AbiFamily::ArmEabi,
@@ -132,7 +141,6 @@ impl Table {
     }
 
     /// All rows, by name.
-    #[cfg(test)]
     pub(crate) fn rows(&self) -> &[Row] {
         &self.rows
     }
