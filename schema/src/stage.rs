@@ -421,7 +421,7 @@ pub struct LinuxWith {
     pub sysroot: Vec<String>,
     /// Further guest files: guest path to text.
     pub files: BTreeMap<String, String>,
-    /// `none`: sockets are refused. (The simulated internet comes later.)
+    /// `none`: the guest has its loopback, and nothing beyond is reached. (The simulated internet comes later.)
     pub network: NetworkMode,
 }
 
@@ -429,7 +429,7 @@ pub struct LinuxWith {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum NetworkMode {
-    /// No network: sockets are refused.
+    /// The guest's own loopback; every other address is unreachable.
     #[default]
     None,
     /// The simulated internet with sinks.

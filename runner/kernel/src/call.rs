@@ -89,6 +89,7 @@ impl Kernel {
             args: Vec::new(),
             progress: 0,
             deadline: None,
+            wake_at: None,
         };
         let pid = self.pid_of(tid);
         let call = Call {
@@ -171,7 +172,7 @@ impl Kernel {
         else {
             return;
         };
-        if pending.progress > 0 && pending.row.name.contains("write") {
+        if pending.progress > 0 && pending.row.moves_in_parts() {
             let done = pending.progress;
             self.finish_call(machine, tid, pending, Ok(done));
         } else if restart && pending.row.restarts() {
@@ -184,6 +185,7 @@ impl Kernel {
 
     fn attempt(&mut self, machine: &mut dyn Machine, tid: u32, mut pending: Pending) -> Flow {
         let pid = self.pid_of(tid);
+        pending.wake_at = None;
         let answer = match (&pending.row.level, pending.row.handler) {
             (Level::Refused(errno, _), _) => Err(Fail::Errno(*errno)),
             (Level::Missing, _) | (_, None) => Err(Fail::Errno(Errno::ENOSYS)),
@@ -204,7 +206,7 @@ impl Kernel {
             Err(Fail::Wait) => {
                 let state = State::Waiting {
                     tried_at: self.wake,
-                    deadline: pending.deadline,
+                    deadline: [pending.deadline, pending.wake_at].into_iter().flatten().min(),
                 };
                 if let Some(task) = self.tasks.get_mut(&tid) {
                     task.pending = Some(pending);
@@ -265,7 +267,7 @@ impl Kernel {
             self.note_unsupported(row.name, support, note);
         }
         let errno = result.and_then(Result::err);
-        if let Some(what) = self.effect(pid, &pending, errno) {
+        if let Some(what) = self.effect(pid, &pending, result) {
             self.later.insert(0, (task.clone(), what));
         }
         let event = Syscall {
@@ -281,13 +283,12 @@ impl Kernel {
     }
 
     /// The typed event that follows from the row's shape alone.
-    fn effect(&self, pid: u32, pending: &Pending, errno: Option<Errno>) -> Option<What> {
+    fn effect(&self, pid: u32, pending: &Pending, result: Option<Result<u64, Errno>>) -> Option<What> {
+        let errno = result.and_then(Result::err);
         let op = match pending.row.effect {
             Effect::None => return None,
             Effect::Network(op) => {
-                return Some(What::Network(crate::sys::net::network_event(
-                    &self.abi, op, pending, errno,
-                )));
+                return Some(What::Network(self.network_event(pid, op, pending, result)));
             }
             Effect::File(op) => op,
         };
@@ -490,7 +491,15 @@ impl Row {
 
     /// Whether the call is made again after a handler with SA_RESTART (`signal(7)`).
     fn restarts(&self) -> bool {
-        self.name.starts_with("read") || self.name.starts_with("write") || self.name.starts_with("wait")
+        const NAMES: [&str; 8] = [
+            "read", "write", "wait", "accept", "connect", "recv", "send", "open",
+        ];
+        NAMES.iter().any(|name| self.name.starts_with(name))
+    }
+
+    /// Whether what it has done so far is its result when it is interrupted.
+    fn moves_in_parts(&self) -> bool {
+        self.name.contains("write") || self.name.starts_with("send")
     }
 
     /// Argument names that hold values only after the call.

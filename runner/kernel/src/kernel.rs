@@ -23,6 +23,7 @@ use crate::fs::tree::Tree;
 use crate::fs::{root, sysroot};
 use crate::load::elf::ElfError;
 use crate::machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step, Trap};
+use crate::net::Sockets;
 use crate::space::AddressSpace;
 use crate::task::{Process, State, Task};
 use crate::time::Time;
@@ -95,6 +96,7 @@ pub struct Kernel {
     pub(crate) chance: Chance,
     pub(crate) tree: Tree,
     pub(crate) open: OpenFiles,
+    pub(crate) sockets: Sockets,
     pub(crate) spaces: BTreeMap<SpaceId, AddressSpace>,
     pub(crate) processes: BTreeMap<u32, Process>,
     pub(crate) tasks: BTreeMap<u32, Task>,
@@ -188,6 +190,7 @@ impl Kernel {
             chance: Chance::new(&job.seed),
             tree,
             open: OpenFiles::default(),
+            sockets: Sockets::default(),
             spaces: BTreeMap::new(),
             processes: BTreeMap::new(),
             tasks: BTreeMap::new(),

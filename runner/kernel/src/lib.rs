@@ -17,6 +17,7 @@
 //! | `space` | address spaces |
 //! | `task`, `life`, `deliver` | processes and tasks, fork and exit, signals |
 //! | `fs` | the file tree, paths, the built-in root, `/proc`, open files |
+//! | `net` | sockets |
 //! | `state`, `bytes` | a run as bytes, and back; bytes that are shared |
 //! | [`support`] | the same table for people |
 //! | `time`, `chance` | the virtual clock, seeded randomness |
@@ -36,6 +37,7 @@ mod kernel;
 mod life;
 mod load;
 pub mod machine;
+mod net;
 mod space;
 mod state;
 pub mod support;

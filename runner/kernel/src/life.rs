@@ -175,8 +175,14 @@ impl Kernel {
         let Closed::Last(file) = self.open.close(id) else {
             return;
         };
-        if matches!(file.target, Target::PipeRead(_) | Target::PipeWrite(_)) {
+        if matches!(file.target, Target::PipeRead(_) | Target::PipeWrite(_)) || file.target.is_anonymous() {
             self.wake += 1;
+        }
+        if let Target::Socket(id) = file.target {
+            // What was on its way to it has no other owner.
+            for sent in self.sockets.close(id) {
+                self.close_file(pid, sent);
+            }
         }
         if let (Some(bytes), Target::File(ino)) = (file.written, &file.target) {
             // A guest may close one large file for ever.

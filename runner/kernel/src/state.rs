@@ -23,6 +23,7 @@ use crate::fs::open::OpenFiles;
 use crate::fs::tree::Tree;
 use crate::kernel::{EventSink, Kernel};
 use crate::machine::{MachineError, Machines, SpaceId};
+use crate::net::Sockets;
 use crate::space::AddressSpace;
 use crate::task::{Process, Task};
 use crate::time::Time;
@@ -81,6 +82,7 @@ state! {
     time: Time,
     tree: Tree,
     open: OpenFiles,
+    sockets: Sockets,
     spaces: BTreeMap<SpaceId, AddressSpace>,
     processes: BTreeMap<u32, Process>,
     tasks: BTreeMap<u32, Task>,
@@ -161,6 +163,9 @@ impl Kernel {
             || self.processes.iter().any(|(pid, process)| *pid != process.pid)
         {
             return wrong("a task or process under another number");
+        }
+        if !self.sockets.is_sound() {
+            return wrong("sockets that hold what they do not");
         }
         if !self.tree.is_sound() {
             return wrong("a directory that is above itself");

@@ -148,4 +148,6 @@ pub(crate) struct Pending {
     pub(crate) progress: u64,
     /// Until when it waits.
     pub(crate) deadline: Option<u64>,
+    /// When it is tried again though nothing woke it.
+    pub(crate) wake_at: Option<u64>,
 }

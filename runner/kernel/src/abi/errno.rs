@@ -1,9 +1,10 @@
 //! Error numbers: asm-generic/errno-base.h and errno.h, and mips' own (arch/mips/include/uapi/asm/errno.h).
 
 use hotcell_schema::arch::AbiFamily;
+use serde::{Deserialize, Serialize};
 
 /// A guest's error, by its generic number. Not an error of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Errno(pub(crate) u16);
 
 macro_rules! errnos {
@@ -26,7 +27,7 @@ errnos! {
     EOVERFLOW 75 79, ENOTSOCK 88 95, EDESTADDRREQ 89 96, EMSGSIZE 90 97, EPROTOTYPE 91 98, ENOPROTOOPT 92 99,
     EPROTONOSUPPORT 93 120, ESOCKTNOSUPPORT 94 121, EOPNOTSUPP 95 122, EPFNOSUPPORT 96 123, EAFNOSUPPORT 97 124,
     EADDRINUSE 98 125, EADDRNOTAVAIL 99 126, ENETDOWN 100 127, ENETUNREACH 101 128, ECONNRESET 104 131,
-    ENOBUFS 105 132, EISCONN 106 133, ENOTCONN 107 134, ETIMEDOUT 110 145, ECONNREFUSED 111 146, EHOSTUNREACH 113 148,
+    ENOBUFS 105 132, EISCONN 106 133, ENOTCONN 107 134, ESHUTDOWN 108 143, ETOOMANYREFS 109 144, ETIMEDOUT 110 145, ECONNREFUSED 111 146, EHOSTUNREACH 113 148,
     EALREADY 114 149, EINPROGRESS 115 150, ESTALE 116 151, EDQUOT 122 1133,
 }
 

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::abi::errno::Errno;
 use crate::bytes::Bytes;
 use crate::fs::tree::{Device, Ino};
+use crate::net::SocketId;
+use crate::sys::epoll::Epoll;
+use crate::sys::timer::Timer;
 
 /// Names an open file description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -37,6 +40,27 @@ pub(crate) enum Target {
     },
     /// Opened with O_PATH.
     Path(Ino),
+    Socket(SocketId),
+    Epoll(Epoll),
+    /// An eventfd.
+    Event {
+        count: u64,
+        semaphore: bool,
+        /// Counts what happened to it.
+        activity: u64,
+    },
+    /// A timerfd.
+    Timer(Timer),
+}
+
+impl Target {
+    /// Whether it is something without a name that another open cannot reach.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        matches!(
+            self,
+            Self::Socket(_) | Self::Epoll(_) | Self::Event { .. } | Self::Timer(_)
+        )
+    }
 }
 
 /// One entry of a listed directory.
@@ -143,6 +167,10 @@ pub(crate) struct Pipe {
     pub(crate) buffer: VecDeque<u8>,
     pub(crate) readers: u32,
     pub(crate) writers: u32,
+    /// Readers and writers that ever were: whoever opens a FIFO waits for one of the others.
+    pub(crate) ever: [u64; 2],
+    /// Counts what happened to it.
+    pub(crate) activity: u64,
 }
 
 /// Bytes that fit in a pipe, and those that are written at once or not at all (`pipe(7)`).
@@ -154,6 +182,8 @@ pub(crate) const PIPE_BUF: usize = 4096;
 pub(crate) struct OpenFiles {
     files: BTreeMap<FileId, OpenFile>,
     pipes: BTreeMap<PipeId, Pipe>,
+    /// Pipes of FIFOs that are open.
+    fifos: BTreeMap<Ino, PipeId>,
     next: u64,
 }
 
@@ -181,8 +211,16 @@ impl OpenFiles {
         self.next += 1;
         file.references = 1;
         match file.target {
-            Target::PipeRead(pipe) => self.pipes.entry(pipe).or_default().readers += 1,
-            Target::PipeWrite(pipe) => self.pipes.entry(pipe).or_default().writers += 1,
+            Target::PipeRead(pipe) => {
+                let pipe = self.pipes.entry(pipe).or_default();
+                pipe.readers += 1;
+                pipe.ever[0] += 1;
+            }
+            Target::PipeWrite(pipe) => {
+                let pipe = self.pipes.entry(pipe).or_default();
+                pipe.writers += 1;
+                pipe.ever[1] += 1;
+            }
             _ => {}
         }
         self.files.insert(id, file);
@@ -216,8 +254,10 @@ impl OpenFiles {
             } else {
                 ends.writers = ends.writers.saturating_sub(1);
             }
+            ends.activity += 1;
             if ends.readers == 0 && ends.writers == 0 {
                 self.pipes.remove(&pipe);
+                self.fifos.retain(|_, fifo| *fifo != pipe);
             }
         }
         Closed::Last(file)
@@ -228,6 +268,16 @@ impl OpenFiles {
         let id = PipeId(self.next);
         self.next += 1;
         id
+    }
+
+    /// The pipe of a FIFO.
+    pub(crate) fn fifo(&mut self, ino: Ino) -> PipeId {
+        if let Some(pipe) = self.fifos.get(&ino) {
+            return *pipe;
+        }
+        let pipe = self.new_pipe();
+        self.fifos.insert(ino, pipe);
+        pipe
     }
 
     pub(crate) fn pipe(&mut self, id: PipeId) -> Option<&mut Pipe> {

@@ -46,15 +46,22 @@ impl Call<'_> {
         }
         let inode = match file.target {
             Target::PipeRead(pipe) | Target::PipeWrite(pipe) => 4000 + pipe.0,
+            Target::Socket(id) => 5000 + id.0,
+            Target::Epoll(_) | Target::Event { .. } | Target::Timer(_) => 9,
             Target::Input(_) => 3001,
             Target::Output { error: false } => 3002,
             _ => 3003,
+        };
+        let kind = match file.target {
+            Target::Socket(_) => mode::SOCKET | 0o777,
+            _ if file.target.is_anonymous() => 0o600,
+            _ => mode::FIFO | 0o600,
         };
         let now = self.k.time.real().div_euclid(1_000_000_000);
         Ok(Stat {
             device: 0xd,
             inode,
-            mode: mode::FIFO | 0o600,
+            mode: kind,
             links: 1,
             block_size: 4096,
             times: [(now, 0); 3],

@@ -11,10 +11,10 @@ use crate::fs::tree::Device;
 const MAX_SEGMENTS: u64 = 1024;
 
 /// Memory that a call reads or writes: address and length.
-type Segment = (u64, u64);
+pub(super) type Segment = (u64, u64);
 
 impl Call<'_> {
-    fn vector(&self, address: u64, count: u64) -> Result<Vec<Segment>, Errno> {
+    pub(super) fn vector(&self, address: u64, count: u64) -> Result<Vec<Segment>, Errno> {
         if count > MAX_SEGMENTS {
             return Err(Errno::EINVAL);
         }
@@ -36,7 +36,7 @@ impl Call<'_> {
     }
 
     /// The bytes that a call writes.
-    fn gather(&self, segments: &[Segment]) -> Result<Vec<u8>, Errno> {
+    pub(super) fn gather(&self, segments: &[Segment]) -> Result<Vec<u8>, Errno> {
         match segments {
             [(address, length)] => self.bytes(*address, *length),
             _ => {
@@ -50,7 +50,7 @@ impl Call<'_> {
     }
 
     /// Gives bytes to the guest; how many.
-    fn scatter(&mut self, segments: &[Segment], bytes: &[u8]) -> Result<u64, Errno> {
+    pub(super) fn scatter(&mut self, segments: &[Segment], bytes: &[u8]) -> Result<u64, Errno> {
         let mut rest = bytes;
         for (address, length) in segments {
             let size = rest.len().min(usize::try_from(*length).unwrap_or(usize::MAX));
@@ -96,7 +96,18 @@ impl Call<'_> {
                     bytes
                 }
             },
-            Target::PipeRead(_) if at.is_some() => return Err(Errno::ESPIPE.into()),
+            Target::PipeRead(_) | Target::Socket(_) | Target::Event { .. } | Target::Timer(_)
+                if at.is_some() =>
+            {
+                return Err(Errno::ESPIPE.into());
+            }
+            Target::Socket(socket) => {
+                let socket = *socket;
+                return self.read_socket(socket, segments, nonblocking);
+            }
+            Target::Event { .. } => self.read_event(id, wanted, nonblocking)?,
+            Target::Timer(_) => self.read_timer(id, wanted, nonblocking)?,
+            Target::Epoll(_) => return Err(Errno::EINVAL.into()),
             Target::PipeRead(pipe) => {
                 let pipe = *pipe;
                 let pipe = self.k.open.pipe(pipe).ok_or(Errno::EBADF)?;
@@ -118,6 +129,7 @@ impl Call<'_> {
                     .len()
                     .min(usize::try_from(wanted).unwrap_or(usize::MAX));
                 let bytes = pipe.buffer.drain(..size).collect();
+                pipe.activity += 1;
                 self.k.wake += 1;
                 bytes
             }
@@ -196,6 +208,7 @@ impl Call<'_> {
                 };
                 pipe.buffer.extend(rest.iter().take(size));
                 if size > 0 {
+                    pipe.activity += 1;
                     self.k.wake += 1;
                 }
                 let done = done + size;
@@ -212,6 +225,10 @@ impl Call<'_> {
                 self.pending.progress = done as u64;
                 Err(Fail::Wait)
             }
+            Target::Socket(_) | Target::Event { .. } if at.is_some() => Err(Errno::ESPIPE.into()),
+            Target::Socket(socket) => self.write_socket(socket, bytes, nonblocking),
+            Target::Event { .. } => self.write_event(id, bytes, nonblocking),
+            Target::Epoll(_) | Target::Timer(_) => Err(Errno::EINVAL.into()),
             Target::Text(..) => Err(Errno::EACCES.into()),
             Target::Path(_) | Target::Directory(..) | Target::Input(_) | Target::PipeRead(_) => {
                 Err(Errno::EBADF.into())
@@ -219,7 +236,7 @@ impl Call<'_> {
         }
     }
 
-    fn broken_pipe(&mut self) -> Answer {
+    pub(super) fn broken_pipe(&mut self) -> Answer {
         let (pid, tid) = (self.pid, self.tid);
         self.k.tell_signal((pid, tid), pid, Sig::PIPE);
         self.k.post(pid, Sig::PIPE);

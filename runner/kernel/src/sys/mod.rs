@@ -2,14 +2,19 @@
 
 pub(crate) mod attributes;
 pub(crate) mod dir;
+pub(crate) mod epoll;
 pub(crate) mod file;
 pub(crate) mod identity;
 pub(crate) mod io;
 pub(crate) mod memory;
+pub(crate) mod message;
 pub(crate) mod misc;
 pub(crate) mod net;
 pub(crate) mod path;
 pub(crate) mod process;
+pub(crate) mod ready;
 pub(crate) mod signal;
+pub(crate) mod socket;
 pub(crate) mod time;
+pub(crate) mod timer;
 pub(crate) mod wait;

@@ -62,7 +62,7 @@ impl Call<'_> {
     }
 
     /// The place of a new name, with leave to make it there.
-    fn new_name(&mut self, at: Option<usize>, path: &[u8]) -> Result<Place, Errno> {
+    pub(super) fn new_name(&mut self, at: Option<usize>, path: &[u8]) -> Result<Place, Errno> {
         let place = self.walk(at, path, false)?;
         if place.found.is_some() || place.name.is_empty() {
             return Err(Errno::EEXIST);
@@ -169,6 +169,7 @@ fn open_inode(
         Shape::Symlink => return Err(Errno::ELOOP.into()),
         Shape::Device(Device::Tty | Device::Console) => return Err(Errno::ENXIO.into()),
         Shape::Device(device) => Target::Device(ino, device),
+        Shape::Fifo => return open_fifo(c, ino, how, absolute),
         Shape::Special => return Err(Errno::ENXIO.into()),
         Shape::Proc(what) => {
             if writes {
@@ -191,12 +192,54 @@ fn open_inode(
     Ok(u64::from(c.install(file, close)?))
 }
 
+/// Opens a FIFO: who reads waits for who writes, and the other way round (`fifo(7)`).
+fn open_fifo(c: &mut Call<'_>, ino: Ino, how: u64, absolute: &[u8]) -> Answer {
+    let nonblocking = how & open::NONBLOCK != 0;
+    let pipe = c.k.open.fifo(ino);
+    let target = match how & open::ACCESS {
+        0 => Target::PipeRead(pipe),
+        open::WRITE_ONLY => Target::PipeWrite(pipe),
+        // Both at once: Linux alone allows it, and few do it.
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let reads = matches!(target, Target::PipeRead(_));
+    let others = |c: &Call<'_>| {
+        let pipe = c.k.open.pipe_ref(pipe);
+        pipe.map_or((0, 0), |pipe| match reads {
+            true => (pipe.writers, pipe.ever[1]),
+            false => (pipe.readers, pipe.ever[0]),
+        })
+    };
+    // How far it is: the descriptor that is open already, and how many of the others ever were when it was.
+    if let Some(fd) = c.pending.progress.checked_sub(1) {
+        let (fd, before) = (fd & 0xffff, fd >> 16);
+        return match others(c).1 > before {
+            true => Ok(fd),
+            false => Err(crate::call::Fail::Wait),
+        };
+    }
+    let (there, ever) = others(c);
+    if nonblocking && !reads && there == 0 {
+        return Err(Errno::ENXIO.into());
+    }
+    let kept = how & !(open::CREATE | open::EXCLUSIVE | open::TRUNCATE | open::CLOSE_ON_EXEC);
+    let file = OpenFile::new(target, kept, absolute.to_vec());
+    let fd = u64::from(c.install(file, how & open::CLOSE_ON_EXEC != 0)?);
+    c.k.wake += 1;
+    if nonblocking || there > 0 {
+        return Ok(fd);
+    }
+    c.pending.progress = 1 + (fd | ever << 16);
+    Err(crate::call::Fail::Wait)
+}
+
 /// What an inode is, as far as opening cares.
 enum Shape {
     File,
     Directory,
     Symlink,
     Device(Device),
+    Fifo,
     Special,
     Proc(crate::fs::proc::ProcFile),
 }
@@ -208,7 +251,8 @@ impl Kind {
             Self::Directory { .. } | Self::ProcFds { .. } => Shape::Directory,
             Self::Symlink(_) | Self::ProcLink(_) => Shape::Symlink,
             Self::Device(device) => Shape::Device(*device),
-            Self::Fifo | Self::Special { .. } => Shape::Special,
+            Self::Fifo => Shape::Fifo,
+            Self::Special { .. } => Shape::Special,
             Self::Proc(what) => Shape::Proc(*what),
         }
     }
@@ -225,6 +269,9 @@ fn reopen(c: &mut Call<'_>, at: Option<usize>, path: &[u8], how: u64) -> Option<
                 let target = c.k.open.get(file)?;
                 if target.inode().is_some() {
                     return None;
+                }
+                if target.target.is_anonymous() {
+                    return Some(Err(Errno::ENXIO.into()));
                 }
                 if matches!(target.target, Target::Input(_)) && how & open::ACCESS == 0 {
                     // What was read through one descriptor is gone for the other, as with a pipe.
@@ -437,6 +484,35 @@ fn mknod_at(c: &mut Call<'_>, at: Option<usize>, path: usize) -> Answer {
     let bits = bits & 0o7777 & !c.process().umask;
     c.k.tree.make(place.directory, &place.name, kind, bits, owner)?;
     Ok(0)
+}
+
+/// A file without a name.
+pub(crate) fn memfd_create(c: &mut Call<'_>) -> Answer {
+    const CLOSE_ON_EXEC: u64 = 1;
+    // Seals, huge pages, and whether it may be executed: taken, and without effect.
+    const KNOWN: u64 = 0x1f | 0x3f << 26;
+    let name = c.text(c.word(0), 250).map_err(|_| Errno::EINVAL)?;
+    let how = c.word(1) & 0xffff_ffff;
+    if how & !KNOWN != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let owner = c.owner();
+    let root = c.k.tree.root;
+    let path = [b"/memfd:", name.as_slice(), b" (deleted)"].concat();
+    // It has a name until it is open.
+    let hidden = format!("memfd:{}", c.k.sequence).into_bytes();
+    let kind = Kind::File(Data::Own(Vec::new()));
+    let ino = c.k.tree.make(root, &hidden, kind, 0o777, owner)?;
+    let fd = c.install(
+        OpenFile::new(Target::File(ino), 2, path),
+        how & CLOSE_ON_EXEC != 0,
+    );
+    c.k.tree.unlink(root, &hidden)?;
+    c.tell(What::File(File::new(
+        FileOp::Create,
+        format!("memfd:{}", text(&name)),
+    )));
+    Ok(u64::from(fd?))
 }
 
 pub(crate) fn mknod(c: &mut Call<'_>) -> Answer {

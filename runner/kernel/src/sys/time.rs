@@ -48,7 +48,7 @@ impl Call<'_> {
     }
 
     /// What a clock shows, in nanoseconds.
-    fn clock(&mut self, clock: u64) -> Result<i64, Errno> {
+    pub(super) fn clock(&mut self, clock: u64) -> Result<i64, Errno> {
         let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         match clock as u32 {
             0 | 5 | 8 | 11 => Ok(self.k.time.real()),

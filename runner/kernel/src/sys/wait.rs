@@ -3,42 +3,11 @@
 use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
 use crate::call::{Answer, Call, Fail};
-use crate::fs::open::Target;
-
-const IN: u16 = 1;
-const OUT: u16 = 4;
-const ERROR: u16 = 8;
-const HANG_UP: u16 = 0x10;
-const INVALID: u16 = 0x20;
+use crate::sys::ready::{ERROR, HANG_UP, IN, INVALID, OUT};
 
 impl Call<'_> {
-    /// What a descriptor is ready for, as poll says it.
-    fn ready(&mut self, fd: u64) -> u16 {
-        let Ok(descriptor) = self.process().files.get(fd) else {
-            return INVALID;
-        };
-        let Some(file) = self.k.open.get(descriptor.file) else {
-            return INVALID;
-        };
-        match file.target {
-            Target::PipeRead(pipe) => match self.k.open.pipe_ref(pipe) {
-                Some(pipe) => {
-                    let data = if pipe.buffer.is_empty() { 0 } else { IN };
-                    data | if pipe.writers == 0 { HANG_UP } else { 0 }
-                }
-                None => HANG_UP,
-            },
-            Target::PipeWrite(pipe) => match self.k.open.pipe_ref(pipe) {
-                Some(pipe) if pipe.readers == 0 => OUT | ERROR,
-                Some(pipe) if pipe.buffer.len() < crate::fs::open::PIPE_CAPACITY => OUT,
-                _ => 0,
-            },
-            _ => IN | OUT,
-        }
-    }
-
     /// Sets the deadline of a wait from an optional length of time, once.
-    fn until(&mut self, wait: Option<u64>) {
+    pub(super) fn until(&mut self, wait: Option<u64>) {
         if let Some(wait) = wait
             && self.pending.deadline.is_none()
         {
@@ -46,11 +15,16 @@ impl Call<'_> {
         }
     }
 
-    fn timed_out(&self) -> bool {
+    /// Tries again at a time, though it is not the end of the wait.
+    pub(super) fn wake_at(&mut self, at: Option<u64>) {
+        self.pending.wake_at = at;
+    }
+
+    pub(super) fn timed_out(&self) -> bool {
         self.pending.deadline.is_some_and(|at| self.k.time.now >= at)
     }
 
-    fn optional_time(&self, address: u64, wide: bool) -> Result<Option<u64>, Errno> {
+    pub(super) fn optional_time(&self, address: u64, wide: bool) -> Result<Option<u64>, Errno> {
         if address == 0 {
             Ok(None)
         } else {
@@ -68,6 +42,7 @@ fn poll_for(c: &mut Call<'_>, wait: Option<u64>) -> Answer {
     c.until(wait);
     let mut bytes = c.bytes(list, count * 8)?;
     let mut found = 0;
+    let mut deadline = None;
     for entry in bytes.chunks_exact_mut(8) {
         let [a, b, d, e, f, g, ..] = *entry else { continue };
         let fd = c.abi().get_u32([a, b, d, e]);
@@ -75,7 +50,9 @@ fn poll_for(c: &mut Call<'_>, wait: Option<u64>) -> Answer {
         let seen = if fd.cast_signed() < 0 {
             0
         } else {
-            c.ready(u64::from(fd)) & (wanted | ERROR | HANG_UP | INVALID)
+            let ready = c.ready(u64::from(fd));
+            deadline = [deadline, ready.at].into_iter().flatten().min();
+            (ready.events & (u32::from(wanted) | ERROR | HANG_UP | INVALID)) as u16
         };
         found += u64::from(seen != 0);
         let answer = if c.abi().big {
@@ -88,6 +65,7 @@ fn poll_for(c: &mut Call<'_>, wait: Option<u64>) -> Answer {
         }
     }
     if found == 0 && !c.timed_out() {
+        c.wake_at(deadline);
         return Err(Fail::Wait);
     }
     c.write(list, &bytes)?;
@@ -120,6 +98,7 @@ fn select_for(c: &mut Call<'_>, wait: Option<u64>) -> Answer {
     let bits = c.abi().word() as usize * 8;
     let mut answers = Vec::new();
     let mut found = 0;
+    let mut deadline = None;
     for (index, wanted) in [(1, IN | HANG_UP | ERROR), (2, OUT | ERROR), (3, 0)] {
         let at = c.word(index);
         if at == 0 {
@@ -132,6 +111,8 @@ fn select_for(c: &mut Call<'_>, wait: Option<u64>) -> Answer {
             let mut answer = 0u64;
             for bit in (0..bits).filter(|bit| word * bits + bit < count && asked & (1 << bit) != 0) {
                 let ready = c.ready((word * bits + bit) as u64);
+                deadline = [deadline, ready.at].into_iter().flatten().min();
+                let ready = ready.events;
                 if ready & INVALID != 0 {
                     return Err(Errno::EBADF.into());
                 }
@@ -145,6 +126,7 @@ fn select_for(c: &mut Call<'_>, wait: Option<u64>) -> Answer {
         answers.push((at, layout));
     }
     if found == 0 && !c.timed_out() {
+        c.wake_at(deadline);
         return Err(Fail::Wait);
     }
     for (at, bytes) in answers {

@@ -1,0 +1,77 @@
+//! Names of sockets.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fs::tree::Ino;
+
+/// Address families.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Family {
+    Unix,
+    Inet,
+    Inet6,
+}
+
+/// What a socket is bound or connected to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Address {
+    /// A socket file: the path that was said, and its inode.
+    Path(Vec<u8>, Ino),
+    /// A name of `unix(7)`'s abstract kind.
+    Abstract(Vec<u8>),
+    Inet(SocketAddr),
+}
+
+/// The same address, one of IPv4 that is written as one of IPv6 as such.
+fn plain(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+/// Whether the machine has this address, or it stands for all that it has.
+pub(super) fn is_own(ip: IpAddr) -> bool {
+    let ip = plain(ip);
+    ip.is_loopback() || ip.is_unspecified()
+}
+
+/// Whether an address is one that the machine itself has, as one to call.
+pub(crate) fn is_here(ip: IpAddr) -> bool {
+    is_own(ip)
+}
+
+/// The own address, without a port, from which another is called.
+pub(super) fn own_for(peer: IpAddr) -> SocketAddr {
+    let own = match (peer, plain(peer)) {
+        (IpAddr::V6(_), IpAddr::V4(_)) => IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped()),
+        (_, IpAddr::V4(_)) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        (_, IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(own, 0)
+}
+
+/// Whether two names can be bound side by side though they have the same port.
+pub(super) fn are_apart(there: Option<&Address>, new: &Address) -> bool {
+    match (there, new) {
+        (Some(Address::Inet(there)), Address::Inet(new)) => {
+            let (there, new) = (plain(there.ip()), plain(new.ip()));
+            !there.is_unspecified() && !new.is_unspecified() && there != new
+        }
+        _ => false,
+    }
+}
+
+/// Whether who is bound to `local` is reached by calling `address`.
+pub(super) fn reaches(local: &Address, address: &Address) -> bool {
+    match (local, address) {
+        (Address::Inet(local), Address::Inet(address)) => {
+            let (own, called) = (plain(local.ip()), plain(address.ip()));
+            let same_version = own.is_ipv4() == called.is_ipv4();
+            // `::` takes calls of both versions; to call nobody's address is to call oneself.
+            own == called
+                || own.is_unspecified() && (own.is_ipv6() || same_version)
+                || called.is_unspecified() && same_version && own.is_loopback()
+        }
+        _ => true,
+    }
+}

@@ -1,0 +1,539 @@
+//! Sockets: unix ones, and TCP and UDP within the machine (`lo`). Nothing here reaches out of the run.
+//!
+//! A stream is two sockets that know each other; what one sends lies in the other's inbox until it is taken. Handlers are in
+//! [`crate::sys::socket`] and [`crate::sys::message`].
+
+mod address;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use address::{Address, Family, is_here};
+
+use crate::abi::errno::Errno;
+use crate::fs::open::FileId;
+
+/// Bytes that wait in one inbox (`net.core.rmem_default`), and in all of them.
+pub(crate) const CAPACITY: usize = 212_992;
+const MAX_BUFFERED: usize = 64 << 20;
+/// Bytes of one datagram of UDP (`udp(7)`).
+const MAX_DATAGRAM: usize = 65_507;
+/// Sockets at once, and packets in one inbox.
+const MAX_SOCKETS: usize = 16_384;
+const MAX_PACKETS: usize = 4_096;
+/// Descriptors that are on their way, all together.
+const MAX_IN_FLIGHT: usize = 1_024;
+/// Connections that may wait to be accepted (`net.core.somaxconn`).
+const MAX_BACKLOG: usize = 4_096;
+/// Ports that are given to whoever names none (`net.ipv4.ip_local_port_range`).
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+
+/// Names a socket. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct SocketId(pub(crate) u64);
+
+/// How a socket carries bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    Stream,
+    Datagram,
+    /// A stream that keeps its messages apart.
+    Sequenced,
+}
+
+impl Kind {
+    /// Whether it is connected before it carries anything.
+    pub(crate) fn connects(self) -> bool {
+        self != Self::Datagram
+    }
+}
+
+/// Who holds a socket (`struct ucred`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Credentials {
+    pub(crate) pid: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// How a socket stands.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum State {
+    /// Neither connected nor listening.
+    Idle,
+    /// Waits for connections: those that came and were not accepted.
+    Listening {
+        queue: VecDeque<SocketId>,
+        backlog: usize,
+    },
+    /// Its other side.
+    Connected(SocketId),
+    /// The other side is gone.
+    Disconnected,
+}
+
+/// What lies in an inbox.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Packet {
+    #[serde(with = "crate::state::raw")]
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) from: Option<Address>,
+    pub(crate) credentials: Credentials,
+    /// Open files that came with it, each with a reference of its own.
+    pub(crate) files: Vec<FileId>,
+}
+
+/// A socket.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Socket {
+    pub(crate) family: Family,
+    pub(crate) kind: Kind,
+    pub(crate) state: State,
+    /// The name that it is bound to.
+    pub(crate) local: Option<Address>,
+    /// The name of the other side.
+    pub(crate) peer: Option<Address>,
+    inbox: VecDeque<Packet>,
+    /// Bytes in it.
+    held: usize,
+    /// Whether reading and writing were shut down.
+    pub(crate) shut: [bool; 2],
+    /// What the next call is told (`SO_ERROR`).
+    pub(crate) error: Option<Errno>,
+    /// Options that were set, by level and number.
+    pub(crate) options: BTreeMap<(u64, u64), Vec<u8>>,
+    pub(crate) owner: Credentials,
+    pub(crate) peer_owner: Credentials,
+    /// Counts what happened to it, for who waits for something new.
+    pub(crate) activity: u64,
+}
+
+impl Socket {
+    /// `tcp`, `udp`, `unix`.
+    pub(crate) fn protocol(&self) -> &'static str {
+        match (self.family, self.kind) {
+            (Family::Unix, _) => "unix",
+            (_, Kind::Datagram) => "udp",
+            (..) => "tcp",
+        }
+    }
+
+    /// Bytes that can be read: of a datagram socket those of the first.
+    pub(crate) fn waiting(&self) -> usize {
+        match self.kind {
+            Kind::Stream => self.held,
+            _ => self.inbox.front().map_or(0, |packet| packet.bytes.len()),
+        }
+    }
+
+    /// Whether something lies in the inbox.
+    pub(crate) fn has_packets(&self) -> bool {
+        !self.inbox.is_empty()
+    }
+
+    fn room(&self) -> usize {
+        match self.inbox.len() < MAX_PACKETS {
+            true => CAPACITY.saturating_sub(self.held),
+            false => 0,
+        }
+    }
+}
+
+/// What is wanted of an inbox.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Take {
+    pub(crate) most: usize,
+    /// Leave it there (`MSG_PEEK`).
+    pub(crate) peek: bool,
+}
+
+/// What was in an inbox.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) from: Option<Address>,
+    pub(crate) credentials: Credentials,
+    pub(crate) files: Vec<FileId>,
+    /// Length of the whole packet, where packets are kept apart.
+    pub(crate) whole: usize,
+}
+
+/// What became of bytes that were sent.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// So many are on their way.
+    Bytes(usize),
+    /// There is no room now.
+    Full,
+    Refused(Errno),
+}
+
+/// All sockets of the machine.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Sockets {
+    all: BTreeMap<SocketId, Socket>,
+    /// Who is bound to names, ports among them.
+    bound: BTreeMap<Name, Vec<SocketId>>,
+    next: u64,
+    next_port: u16,
+    buffered: usize,
+    in_flight: usize,
+}
+
+/// What sockets are looked up by.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Name {
+    Path(u64),
+    Abstract(Vec<u8>),
+    Port(Kind, u16),
+}
+
+impl Name {
+    fn of(kind: Kind, address: &Address) -> Self {
+        match address {
+            Address::Path(_, ino) => Self::Path(ino.0),
+            Address::Abstract(name) => Self::Abstract(name.clone()),
+            Address::Inet(address) => Self::Port(kind, address.port()),
+        }
+    }
+}
+
+impl Sockets {
+    /// A new socket.
+    pub(crate) fn make(&mut self, family: Family, kind: Kind, owner: Credentials) -> Result<SocketId, Errno> {
+        if self.all.len() >= MAX_SOCKETS {
+            return Err(Errno::ENFILE);
+        }
+        let id = SocketId(self.next);
+        self.next += 1;
+        let socket = Socket {
+            family,
+            kind,
+            state: State::Idle,
+            local: None,
+            peer: None,
+            inbox: VecDeque::new(),
+            held: 0,
+            shut: [false; 2],
+            error: None,
+            options: BTreeMap::new(),
+            owner,
+            peer_owner: Credentials::default(),
+            activity: 0,
+        };
+        self.all.insert(id, socket);
+        Ok(id)
+    }
+
+    pub(crate) fn get(&self, id: SocketId) -> Option<&Socket> {
+        self.all.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SocketId) -> Option<&mut Socket> {
+        self.all.get_mut(&id)
+    }
+
+    /// Makes two sockets each other's other side.
+    pub(crate) fn join(&mut self, a: SocketId, b: SocketId) {
+        for (own, other) in [(a, b), (b, a)] {
+            let facts = self.get(other).map(|other| (other.local.clone(), other.owner));
+            if let (Some(socket), Some((name, owner))) = (self.get_mut(own), facts) {
+                socket.state = State::Connected(other);
+                socket.peer = socket.peer.take().or(name);
+                socket.peer_owner = owner;
+                socket.activity += 1;
+            }
+        }
+    }
+
+    /// Binds a socket to a name.
+    pub(crate) fn bind(&mut self, id: SocketId, mut address: Address) -> Result<(), Errno> {
+        let reuses = |socket: &Socket| socket.options.contains_key(&REUSE);
+        let socket = self.all.get(&id).ok_or(Errno::EBADF)?;
+        if socket.local.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let (kind, own) = (socket.kind, reuses(socket));
+        if let Address::Inet(wanted) = &mut address {
+            if !address::is_own(wanted.ip()) {
+                return Err(Errno::EADDRNOTAVAIL);
+            }
+            if wanted.port() == 0 {
+                wanted.set_port(self.free_port(kind)?);
+            }
+        }
+        let name = Name::of(kind, &address);
+        let taken = self.bound.get(&name).into_iter().flatten().any(|other| {
+            self.all.get(other).is_some_and(|other| {
+                let apart = address::are_apart(other.local.as_ref(), &address);
+                let shares = own && reuses(other) && !matches!(other.state, State::Listening { .. });
+                !apart && !shares
+            })
+        });
+        if taken {
+            return Err(Errno::EADDRINUSE);
+        }
+        self.bound.entry(name).or_default().push(id);
+        if let Some(socket) = self.all.get_mut(&id) {
+            socket.local = Some(address);
+        }
+        Ok(())
+    }
+
+    fn free_port(&mut self, kind: Kind) -> Result<u16, Errno> {
+        for _ in EPHEMERAL {
+            let port = self.next_port.max(*EPHEMERAL.start());
+            self.next_port = if port >= *EPHEMERAL.end() { 0 } else { port + 1 };
+            if !self.bound.contains_key(&Name::Port(kind, port)) {
+                return Ok(port);
+            }
+        }
+        Err(Errno::EADDRINUSE)
+    }
+
+    /// Gives a socket that sends without a name one of its own.
+    pub(crate) fn bind_any(&mut self, id: SocketId, to: &Address) -> Result<(), Errno> {
+        match (self.get(id), to) {
+            (Some(socket), Address::Inet(peer)) if socket.local.is_none() => {
+                let own = address::own_for(peer.ip());
+                self.bind(id, Address::Inet(own))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The socket of a kind that is bound to a name: the one that says it best.
+    pub(crate) fn find(&self, kind: Kind, address: &Address) -> Option<SocketId> {
+        let all = self.bound.get(&Name::of(kind, address))?;
+        let fits = |id: &&SocketId| {
+            let local = self.all.get(id).and_then(|socket| socket.local.as_ref());
+            local.is_some_and(|local| address::reaches(local, address))
+        };
+        // Whoever is connected hears only its peer: it was made by accept, or said connect.
+        let listens = |id: &&SocketId| {
+            let socket = self.all.get(id);
+            socket.is_some_and(|socket| matches!(socket.state, State::Listening { .. } | State::Idle))
+        };
+        all.iter()
+            .filter(fits)
+            .find(listens)
+            .or_else(|| all.iter().find(fits))
+            .copied()
+    }
+
+    /// Begins a connection to a listening socket: the other side waits there to be accepted. `Ok(false)`: there is no room
+    /// for it yet.
+    pub(crate) fn connect(&mut self, id: SocketId, to: SocketId, address: &Address) -> Result<bool, Errno> {
+        let listener = self.all.get(&to).ok_or(Errno::ECONNREFUSED)?;
+        let State::Listening { queue, backlog } = &listener.state else {
+            return Err(Errno::ECONNREFUSED);
+        };
+        if queue.len() > *backlog {
+            return Ok(false);
+        }
+        let (family, kind, owner) = (listener.family, listener.kind, listener.owner);
+        let other = self.make(family, kind, owner)?;
+        if let Some(socket) = self.all.get_mut(&other) {
+            // A wildcard becomes the address that was called.
+            socket.local = Some(address.clone());
+        }
+        self.join(id, other);
+        if let Some(listener) = self.all.get_mut(&to) {
+            listener.activity += 1;
+            if let State::Listening { queue, .. } = &mut listener.state {
+                queue.push_back(other);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes a socket wait for connections.
+    pub(crate) fn listen(&mut self, id: SocketId, wanted: usize) -> Result<(), Errno> {
+        let socket = self.all.get_mut(&id).ok_or(Errno::EBADF)?;
+        match &mut socket.state {
+            State::Idle => {
+                socket.state = State::Listening {
+                    queue: VecDeque::new(),
+                    backlog: wanted.min(MAX_BACKLOG),
+                };
+                Ok(())
+            }
+            State::Listening { backlog, .. } => {
+                *backlog = wanted.min(MAX_BACKLOG);
+                Ok(())
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Puts bytes into another socket's inbox: whole where messages are kept apart.
+    pub(crate) fn deliver(&mut self, to: SocketId, mut packet: Packet) -> Sent {
+        let Some(socket) = self.all.get_mut(&to) else {
+            return Sent::Refused(Errno::ECONNREFUSED);
+        };
+        let length = packet.bytes.len();
+        if socket.kind != Kind::Stream {
+            let most = match socket.family {
+                Family::Unix => CAPACITY,
+                _ => MAX_DATAGRAM,
+            };
+            if length > most {
+                return Sent::Refused(Errno::EMSGSIZE);
+            }
+        }
+        let room = socket.room();
+        let size = match socket.kind {
+            Kind::Stream => length.min(room),
+            _ if length <= room => length,
+            _ => return Sent::Full,
+        };
+        if length > 0 && size == 0 {
+            return Sent::Full;
+        }
+        if self.buffered.saturating_add(size) > MAX_BUFFERED {
+            return Sent::Refused(Errno::ENOBUFS);
+        }
+        if self.in_flight.saturating_add(packet.files.len()) > MAX_IN_FLIGHT {
+            return Sent::Refused(Errno::ETOOMANYREFS);
+        }
+        packet.bytes.truncate(size);
+        self.buffered += size;
+        self.in_flight += packet.files.len();
+        socket.held += size;
+        socket.activity += 1;
+        match socket.inbox.back_mut() {
+            // A stream does not keep its messages apart, but descriptors stay with their bytes.
+            Some(last)
+                if socket.kind == Kind::Stream
+                    && packet.files.is_empty()
+                    && last.credentials == packet.credentials =>
+            {
+                last.bytes.append(&mut packet.bytes);
+            }
+            _ => socket.inbox.push_back(packet),
+        }
+        Sent::Bytes(size)
+    }
+
+    /// Takes what lies in an inbox.
+    pub(crate) fn take(&mut self, id: SocketId, wanted: Take) -> Option<Taken> {
+        let socket = self.all.get_mut(&id)?;
+        let first = socket.inbox.front_mut()?;
+        let mut taken = Taken {
+            from: first.from.clone(),
+            credentials: first.credentials,
+            whole: first.bytes.len(),
+            ..Taken::default()
+        };
+        if socket.kind != Kind::Stream {
+            let size = wanted.most.min(first.bytes.len());
+            taken.bytes = first.bytes.get(..size).unwrap_or_default().to_vec();
+            if wanted.peek {
+                return Some(taken);
+            }
+            let packet = socket.inbox.pop_front()?;
+            taken.files = packet.files;
+            let gone = packet.bytes.len();
+            socket.held = socket.held.saturating_sub(gone);
+            self.buffered = self.buffered.saturating_sub(gone);
+            self.in_flight = self.in_flight.saturating_sub(taken.files.len());
+            return Some(taken);
+        }
+        if wanted.peek {
+            for packet in &socket.inbox {
+                let left = wanted.most.saturating_sub(taken.bytes.len());
+                taken.bytes.extend(packet.bytes.iter().take(left));
+            }
+            return Some(taken);
+        }
+        while let Some(packet) = socket.inbox.front_mut() {
+            let left = wanted.most.saturating_sub(taken.bytes.len());
+            // Descriptors and their bytes are taken by one call, and by themselves.
+            if left == 0 || !taken.bytes.is_empty() && !packet.files.is_empty() {
+                break;
+            }
+            taken.files.append(&mut packet.files);
+            let size = left.min(packet.bytes.len());
+            taken.bytes.extend(packet.bytes.drain(..size));
+            if packet.bytes.is_empty() {
+                socket.inbox.pop_front();
+            }
+            if !taken.files.is_empty() {
+                break;
+            }
+        }
+        let gone = taken.bytes.len();
+        socket.held = socket.held.saturating_sub(gone);
+        self.buffered = self.buffered.saturating_sub(gone);
+        self.in_flight = self.in_flight.saturating_sub(taken.files.len());
+        Some(taken)
+    }
+
+    /// Whether bytes can be sent to a socket now.
+    pub(crate) fn has_room(&self, to: SocketId) -> bool {
+        self.get(to).is_some_and(|socket| socket.room() > 0)
+    }
+
+    /// The last descriptor is gone. Gives the open files that were on their way to it.
+    pub(crate) fn close(&mut self, id: SocketId) -> Vec<FileId> {
+        let mut files = Vec::new();
+        let mut closing = vec![id];
+        while let Some(id) = closing.pop() {
+            let Some(socket) = self.all.remove(&id) else {
+                continue;
+            };
+            self.buffered = self.buffered.saturating_sub(socket.held);
+            let unread = socket.held > 0;
+            for packet in socket.inbox {
+                self.in_flight = self.in_flight.saturating_sub(packet.files.len());
+                files.extend(packet.files);
+            }
+            if let Some(local) = &socket.local {
+                let name = Name::of(socket.kind, local);
+                if let Some(all) = self.bound.get_mut(&name) {
+                    all.retain(|other| *other != id);
+                    if all.is_empty() {
+                        self.bound.remove(&name);
+                    }
+                }
+            }
+            match socket.state {
+                State::Connected(other) => {
+                    if let Some(other) = self.all.get_mut(&other) {
+                        other.activity += 1;
+                        if other.kind.connects() {
+                            other.state = State::Disconnected;
+                            // What nobody read is told to who sent it.
+                            if unread {
+                                other.error = Some(Errno::ECONNRESET);
+                            }
+                        } else {
+                            other.state = State::Idle;
+                        }
+                    }
+                }
+                State::Listening { queue, .. } => closing.extend(queue),
+                State::Idle | State::Disconnected => {}
+            }
+        }
+        files
+    }
+
+    /// Whether what a saved state says of names and sums holds.
+    pub(crate) fn is_sound(&self) -> bool {
+        let held = |socket: &Socket| {
+            let bytes = socket
+                .inbox
+                .iter()
+                .map(|packet| packet.bytes.len())
+                .sum::<usize>();
+            bytes == socket.held
+        };
+        let all: usize = self.all.values().map(|socket| socket.held).sum();
+        self.all.values().all(held) && all == self.buffered && self.all.keys().all(|id| id.0 < self.next)
+    }
+}
+
+/// `SOL_SOCKET`, `SO_REUSEADDR` with generic numbers.
+pub(crate) const REUSE: (u64, u64) = (1, 2);
