@@ -154,10 +154,9 @@ pub(crate) fn epoll_ctl(c: &mut Call<'_>) -> Answer {
     if matches!(target, Target::File(_) | Target::Directory(..) | Target::Path(_)) {
         return Err(Errno::EPERM.into());
     }
-    if operation == ADD && matches!(target, Target::Epoll(_)) {
-        if c.k.epoll_reaches(file, own, 0) || c.k.epoll_depth(file, 0) >= MAX_DEPTH {
-            return Err(Errno::ELOOP.into());
-        }
+    let nests = operation == ADD && matches!(target, Target::Epoll(_));
+    if nests && (c.k.epoll_reaches(file, own, 0) || c.k.epoll_depth(file, 0) >= MAX_DEPTH) {
+        return Err(Errno::ELOOP.into());
     }
     let key = (fd, file);
     let epoll = c.epoll(0)?;

@@ -5,6 +5,7 @@ mod fuzz;
 mod layouts;
 mod machine;
 mod programs;
+mod sockets;
 mod sysroot;
 mod tree;
 

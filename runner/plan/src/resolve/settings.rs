@@ -371,7 +371,7 @@ impl<'a> Settings<'a> {
                     at("network"),
                     "the simulated internet is not there yet",
                 )
-                .help("leave `network` out: sockets are then refused"),
+                .help("leave `network` out: the guest then has its loopback alone"),
             );
         }
         if wired.stage_type.name == "detect/rules" && wired.stage.inputs.is_empty() {
