@@ -359,6 +359,9 @@ pub struct Network {
     /// Host name (`resolve`, HTTP).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
+    /// What a web server was asked for: method and URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     /// Bytes moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
@@ -387,6 +390,8 @@ pub enum NetworkOp {
     Receive,
     /// A name was looked up.
     Resolve,
+    /// A web server was asked for something.
+    Request,
 }
 
 /// A memory event.

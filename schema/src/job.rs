@@ -14,6 +14,7 @@ use crate::elf::ElfInfo;
 use crate::event::Support;
 use crate::finding::Finding;
 use crate::guest::{Address, Hex};
+use crate::internet::Internet;
 use crate::outcome::Outcome;
 use crate::persona::Persona;
 use crate::sysroot::Sysroot;
@@ -63,6 +64,8 @@ pub struct LinuxJob {
     pub cwd: Option<String>,
     /// The root that the guest finds, over what the persona makes.
     pub sysroot: Option<Sysroot>,
+    /// The simulated internet; absent: the guest has its loopback alone.
+    pub internet: Option<Internet>,
     /// Further files of the guest, over all others.
     pub files: Vec<GuestFile>,
     /// What standard input holds; absent: empty.
@@ -77,11 +80,13 @@ impl LinuxJob {
     /// All blobs that the job names.
     pub fn blobs(&self) -> impl Iterator<Item = Blob> {
         let files = self.files.iter().map(|file| file.content);
-        let sysroot = self.sysroot.map(|root| [root.index, root.content]);
+        let web = self.internet.as_ref().and_then(|internet| internet.web);
+        let roots = [self.sysroot, web].into_iter().flatten();
+        let roots = roots.flat_map(|root| [root.index, root.content]);
         [Some(self.program), self.stdin]
             .into_iter()
             .flatten()
-            .chain(sysroot.into_iter().flatten())
+            .chain(roots)
             .chain(files)
     }
 }

@@ -10,6 +10,7 @@
 //! | [`persona`] | the machine that a guest believes to run on |
 //! | [`cores`] | processor cores as people and the kernel list them |
 //! | [`job`] | what the runner asks of a cell, and what the cell answers |
+//! | [`internet`] | the simulated internet |
 //! | [`sysroot`] | the files that a guest finds |
 //! | [`unpack`] | what the runner asks of the process that reads archives, and its answer |
 //! | [`event`] | what a sample did, one typed enum, as JSON lines |
@@ -43,6 +44,7 @@ pub mod finding;
 pub mod forecast;
 pub mod golden;
 pub mod guest;
+pub mod internet;
 pub mod job;
 pub mod lock;
 pub mod log;

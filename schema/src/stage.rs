@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::CommandWith;
 use crate::guest::{Address, Hex};
+use crate::internet::InternetWith;
 use crate::job::{MemoryIn, MemoryOut};
 
 /// What flows through a port.
@@ -281,7 +282,7 @@ pub static STAGE_TYPES: &[StageType] = &[
     StageType {
         name: "unicorn/linux",
         about: "Run a Linux program over the emulated Linux, on any architecture",
-        version: 1,
+        version: 2,
         inputs: &[
             input("file", PortType::File, true, "the program"),
             input("stdin", PortType::File, false, "what its standard input holds"),
@@ -291,6 +292,11 @@ pub static STAGE_TYPES: &[StageType] = &[
             output("result", PortType::Json("linux-result"), "how it ended"),
             output("stdout", PortType::File, "what it wrote to standard output"),
             output("stderr", PortType::File, "what it wrote to standard error"),
+            output(
+                "pcap",
+                PortType::File,
+                "what went to the simulated internet and came from it",
+            ),
             output(
                 "files",
                 PortType::Files,
@@ -421,8 +427,11 @@ pub struct LinuxWith {
     pub sysroot: Vec<String>,
     /// Further guest files: guest path to text.
     pub files: BTreeMap<String, String>,
-    /// `none`: the guest has its loopback, and nothing beyond is reached. (The simulated internet comes later.)
+    /// `none`: the guest has its loopback, and nothing beyond is reached. `sink`: the simulated internet.
     pub network: NetworkMode,
+    /// Who is on the simulated internet, with `network = "sink"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub internet: Option<InternetWith>,
 }
 
 /// What network a guest sees.
@@ -432,7 +441,7 @@ pub enum NetworkMode {
     /// The guest's own loopback; every other address is unreachable.
     #[default]
     None,
-    /// The simulated internet with sinks.
+    /// The simulated internet: every name resolves, every address answers, and nothing leaves the cell.
     Sink,
 }
 

@@ -41,6 +41,7 @@ fn what(number: u64) -> What {
             local: None,
             peer: Some(format!("192.0.2.{}:80", number % 250)),
             host: None,
+            request: None,
             bytes: None,
             errno: None,
         }),

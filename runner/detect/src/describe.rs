@@ -133,6 +133,7 @@ fn network(network: &Network) -> String {
         NetworkOp::Accept => format!("took a connection from {peer} ({protocol})"),
         NetworkOp::Send => format!("sent {bytes} to {peer} ({protocol})"),
         NetworkOp::Receive => format!("received {bytes} from {peer} ({protocol})"),
+        NetworkOp::Request => format!("asked {}", network.request.as_deref().unwrap_or(peer)),
         NetworkOp::Resolve => format!("looked up {}", network.host.as_deref().unwrap_or(peer)),
     };
     format!("{what}{}", failed(&network.errno))

@@ -37,7 +37,7 @@ macro_rules! plain {
 }
 
 plain!(NewPath Op Path Name Directory To Access Mode Bytes Digest Errno Failed Pid Tid Parent Image Witness Time Raw
-    Number Result Support Child Argv CommandLine Code Signal Protocol Local Peer Host LocalPort LocalAddress
+    Number Result Support Child Argv CommandLine Code Signal Protocol Local Peer Host Request LocalPort LocalAddress
     PeerPort PeerAddress Start Length Protection File Limit Value Fault Pc Address);
 
 /// Names of operations, in the order of the enums of the schema.
@@ -47,7 +47,7 @@ pub(crate) const FILE_OPS: &[&str] = &[
     "truncate", "stat", "list",
 ];
 pub(crate) const NETWORK_OPS: &[&str] = &[
-    "socket", "bind", "connect", "listen", "accept", "send", "receive", "resolve",
+    "socket", "bind", "connect", "listen", "accept", "send", "receive", "resolve", "request",
 ];
 pub(crate) const MEMORY_OPS: &[&str] = &[
     "map-executable",
@@ -244,6 +244,12 @@ pub(crate) const FIELDS: [KindInfo; 8] = [
                 "the other side's port",
             ),
             ("host", Plain::Host, Sort::Text, "host name (resolve, HTTP)"),
+            (
+                "request",
+                Plain::Request,
+                Sort::Text,
+                "what a web server was asked for: method and URL",
+            ),
             ("bytes", Plain::Bytes, Sort::Number, "bytes moved"),
             (
                 "errno",
@@ -528,6 +534,7 @@ fn any_plain(event: &Event, field: Plain, test: &mut dyn FnMut(Value<'_>) -> boo
                     .and_then(address_and_port)
                     .is_some_and(|(address, _)| test(Value::Text(address))),
                 Plain::Host => text(&network.host, test),
+                Plain::Request => text(&network.request, test),
                 Plain::Bytes => number(network.bytes.map(Into::into), test),
                 Plain::Errno => text(&network.errno, test),
                 Plain::Failed => test(Value::Bool(network.errno.is_some())),

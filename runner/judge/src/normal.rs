@@ -243,6 +243,7 @@ impl Normaliser {
             NetworkOp::Bind | NetworkOp::Listen | NetworkOp::Accept => network.local.as_deref(),
             NetworkOp::Connect | NetworkOp::Send | NetworkOp::Receive => network.peer.as_deref(),
             NetworkOp::Resolve => network.host.as_deref(),
+            NetworkOp::Request => network.request.as_deref(),
             NetworkOp::Socket => None,
         };
         let mut resource = network.protocol.clone();
@@ -250,7 +251,8 @@ impl Normaliser {
             resource.push(' ');
             resource.push_str(&without_ephemeral(address));
         }
-        if let (Some(host), true) = (&network.host, network.op != NetworkOp::Resolve) {
+        let named = matches!(network.op, NetworkOp::Resolve | NetworkOp::Request);
+        if let (Some(host), false) = (&network.host, named) {
             resource.push_str(&format!(" ({host})"));
         }
         let kind = format!("network/{}", words::network_op(network.op));

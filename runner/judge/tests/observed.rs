@@ -69,6 +69,7 @@ impl Stream {
                 local: Some("10.0.2.15:51234".into()),
                 peer: Some(peer.into()),
                 host: None,
+                request: None,
                 bytes: None,
                 errno: Some("ECONNREFUSED".into()),
             }),

@@ -447,7 +447,7 @@ impl Kernel {
             .map(|arg| hotcell_schema::guest::text_up_to(arg, 4096))
             .collect();
         let what = ProcessEvent {
-            path: Some(text(&image.file.path)),
+            path: Some(text(&image.asked)),
             argv,
             ..ProcessEvent::new(ProcessOp::Exec)
         };

@@ -31,6 +31,8 @@ pub(crate) struct Image {
     pub(crate) loader: Option<Executable>,
     /// The name that was executed, for AT_EXECFN and `comm`.
     pub(crate) executed: Vec<u8>,
+    /// Absolute path of what was executed: of a script its own, not its interpreter's.
+    pub(crate) asked: Vec<u8>,
     pub(crate) argv: Vec<Vec<u8>>,
     pub(crate) env: Vec<Vec<u8>>,
 }
@@ -149,6 +151,7 @@ impl Kernel {
         } = asked;
         // What an interpreter is told to read: in a chain of scripts the one before it.
         let mut name = executed.clone();
+        let asked = path.clone();
         for _ in 0..=MAX_INTERPRETERS {
             let inode = self.tree.get(ino).ok_or(Errno::ENOENT)?;
             if inode.mode & 0o111 == 0 || !matches!(inode.kind, Kind::File(_)) {
@@ -167,6 +170,7 @@ impl Kernel {
                     },
                     loader,
                     executed,
+                    asked,
                     argv,
                     env,
                 });

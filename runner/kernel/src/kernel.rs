@@ -24,6 +24,7 @@ use crate::fs::{root, sysroot};
 use crate::load::elf::ElfError;
 use crate::machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step, Trap};
 use crate::net::Sockets;
+use crate::net::outside::{Outside, World};
 use crate::space::AddressSpace;
 use crate::task::{Process, State, Task};
 use crate::time::Time;
@@ -66,6 +67,8 @@ pub struct Finished {
     pub stdout: Vec<u8>,
     /// What was written to standard error.
     pub stderr: Vec<u8>,
+    /// What went to the simulated internet and came from it, as a pcap; empty: nothing.
+    pub capture: Vec<u8>,
     /// Content of the files in `result.files`, by digest.
     pub files: BTreeMap<Digest, Arc<[u8]>>,
 }
@@ -97,6 +100,9 @@ pub struct Kernel {
     pub(crate) tree: Tree,
     pub(crate) open: OpenFiles,
     pub(crate) sockets: Sockets,
+    /// The simulated internet, as it was declared; absent: there is none.
+    pub(crate) world: Option<World>,
+    pub(crate) outside: Outside,
     pub(crate) spaces: BTreeMap<SpaceId, AddressSpace>,
     pub(crate) processes: BTreeMap<u32, Process>,
     pub(crate) tasks: BTreeMap<u32, Task>,
@@ -164,6 +170,9 @@ impl Kernel {
             let (index, content) = (blob(sysroot.index)?, blob(sysroot.content)?);
             sysroot::place(&mut tree, &index, &content).map_err(LoadError::File)?;
         }
+        if job.internet.is_some() {
+            root::plug_in(&mut tree).map_err(LoadError::File)?;
+        }
         root::furnish(&mut tree, persona).map_err(LoadError::File)?;
         for file in &job.files {
             root::file(&mut tree, &file.path, blob(file.content)?, file.mode)
@@ -176,6 +185,10 @@ impl Kernel {
             .map_err(|errno| LoadError::File(format!("{cwd}: {}", errno.name())))?;
         tree.now = time.real();
         let stdin = job.stdin.map(blob).transpose()?;
+        let world = match &job.internet {
+            None => None,
+            Some(internet) => Some(World::new(internet, blob)?.map_err(LoadError::File)?),
+        };
         let mut kernel = Self {
             sink,
             sequence: 0,
@@ -190,7 +203,9 @@ impl Kernel {
             chance: Chance::new(&job.seed),
             tree,
             open: OpenFiles::default(),
-            sockets: Sockets::default(),
+            sockets: Sockets::new(world.is_some()),
+            world,
+            outside: Outside::default(),
             spaces: BTreeMap::new(),
             processes: BTreeMap::new(),
             tasks: BTreeMap::new(),
@@ -399,6 +414,7 @@ impl Kernel {
             result,
             stdout: self.stdout,
             stderr: self.stderr,
+            capture: self.outside.capture.file().to_vec(),
             files,
         }
     }
@@ -410,7 +426,7 @@ impl Kernel {
         self.next_space += 1;
         let pid = self.first;
         let argv = image.argv.iter().map(|arg| text(arg)).collect();
-        let path = Some(text(&image.file.path));
+        let path = Some(text(&image.asked));
         let task = self.event_task(pid, pid);
         self.emit(
             task,

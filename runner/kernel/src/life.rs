@@ -183,6 +183,7 @@ impl Kernel {
             for sent in self.sockets.close(id) {
                 self.close_file(pid, sent);
             }
+            self.pump();
         }
         if let (Some(bytes), Target::File(ino)) = (file.written, &file.target) {
             // A guest may close one large file for ever.

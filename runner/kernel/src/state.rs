@@ -24,6 +24,7 @@ use crate::fs::tree::Tree;
 use crate::kernel::{EventSink, Kernel};
 use crate::machine::{MachineError, Machines, SpaceId};
 use crate::net::Sockets;
+use crate::net::outside::{Outside, World};
 use crate::space::AddressSpace;
 use crate::task::{Process, Task};
 use crate::time::Time;
@@ -59,7 +60,7 @@ macro_rules! state {
         }
 
         impl Saved {
-            fn kernel(self, job: &LinuxJob, sink: Box<dyn EventSink>) -> Kernel {
+            fn kernel(self, job: &LinuxJob, sink: Box<dyn EventSink>, world: Option<World>) -> Kernel {
                 Kernel {
                     sink,
                     profile: job.arch.clone(),
@@ -67,6 +68,7 @@ macro_rules! state {
                     registers: None,
                     persona: job.persona.clone(),
                     limits: job.limits.clone(),
+                    world,
                     chance: Chance::at(&job.seed, self.positions),
                     $($field: self.$field,)*
                 }
@@ -83,6 +85,7 @@ state! {
     tree: Tree,
     open: OpenFiles,
     sockets: Sockets,
+    outside: Outside,
     spaces: BTreeMap<SpaceId, AddressSpace>,
     processes: BTreeMap<u32, Process>,
     tasks: BTreeMap<u32, Task>,
@@ -135,7 +138,16 @@ impl Kernel {
         let given = Given::lend(named.collect());
         let saved: Saved = postcard::from_bytes(bytes).map_err(|error| StateError(error.to_string()))?;
         drop(given);
-        let mut kernel = saved.kernel(job, sink);
+        let world = match &job.internet {
+            None => None,
+            Some(internet) => {
+                let blob = |blob: Blob| {
+                    blobs(blob).ok_or_else(|| StateError(format!("there is no blob {}", blob.index)))
+                };
+                Some(World::new(internet, blob)?.map_err(StateError)?)
+            }
+        };
+        let mut kernel = saved.kernel(job, sink, world);
         kernel.check()?;
         for space in kernel.spaces.keys() {
             let machine = machines

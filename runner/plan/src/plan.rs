@@ -245,6 +245,9 @@ pub struct Instance {
     /// Key of [`Plan::sysroots`], where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sysroot: Option<String>,
+    /// Key of [`Plan::sysroots`] of what the web servers of its internet give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub web: Option<String>,
     /// The outputs whose files become the items of this point; empty for every other instance.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expands: Vec<Wire>,

@@ -247,16 +247,19 @@ fn network_line(network: &Network) -> String {
         NetworkOp::Accept => network.local.as_deref(),
         NetworkOp::Connect | NetworkOp::Send | NetworkOp::Receive => network.peer.as_deref(),
         NetworkOp::Resolve => network.host.as_deref(),
+        NetworkOp::Request => network.request.as_deref(),
         NetworkOp::Socket => None,
     };
     match place {
+        Some(place) if network.op == NetworkOp::Request => push_word(&mut text, place),
         Some(place) if network.protocol == "tcp" || network.op == NetworkOp::Resolve => {
             push_word(&mut text, place)
         }
         Some(place) => push_word(&mut text, &format!("{place}/{}", network.protocol)),
         None => push_word(&mut text, &network.protocol),
     }
-    if let (Some(host), true) = (&network.host, network.op != NetworkOp::Resolve) {
+    let named = matches!(network.op, NetworkOp::Resolve | NetworkOp::Request);
+    if let (Some(host), false) = (&network.host, named) {
         push_word(&mut text, &format!("({host})"));
     }
     push_errno(&mut text, network.errno.as_deref());

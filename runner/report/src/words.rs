@@ -111,6 +111,7 @@ pub fn network_op(op: NetworkOp) -> &'static str {
         NetworkOp::Send => "send",
         NetworkOp::Receive => "receive",
         NetworkOp::Resolve => "resolve",
+        NetworkOp::Request => "request",
     }
 }
 

@@ -225,6 +225,7 @@ fn fingerprint(plan: &Plan, options: &Options<'_>) -> Option<Digest> {
             &instance.rules,
             &instance.files,
             &instance.sysroot,
+            &instance.web,
         );
         put(&mut hash, &(&instance.name, given))?;
     }

@@ -173,10 +173,12 @@ impl Memory {
         if let Some(files) = instance.files.as_ref().and_then(|name| plan.file_sets.get(name)) {
             add("files".into(), files.digest.to_string().into());
         }
-        if let Some(name) = &instance.sysroot {
-            let known = plan.sysroots.get(name);
-            let digest = known.map_or_else(|| "not fetched".to_owned(), |root| root.digest.to_string());
-            add("sysroot".into(), digest.into());
+        for (part, name) in [("sysroot", &instance.sysroot), ("web", &instance.web)] {
+            if let Some(name) = name {
+                let known = plan.sysroots.get(name);
+                let digest = known.map_or_else(|| "not fetched".to_owned(), |root| root.digest.to_string());
+                add(part.into(), digest.into());
+            }
         }
         // Should two ever have the same name, the later one counts, as in a map.
         parts.sort_by(|a, b| a.0.cmp(&b.0));

@@ -98,6 +98,7 @@ fn main() {
         env: None,
         cwd: None,
         sysroot: None,
+        internet: None,
         files: Vec::new(),
         stdin: None,
         seed: Digest::of(b"seed"),

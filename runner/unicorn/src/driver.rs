@@ -365,6 +365,7 @@ pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResu
         Ok(finished) => finished,
         Err(reason) => return Ok(unsupported(job, reason)),
     };
+    connection.send_output("pcap", "", &finished.capture)?;
     connection.send_output("stdout", "", &finished.stdout)?;
     connection.send_output("stderr", "", &finished.stderr)?;
     for (digest, content) in &finished.files {

@@ -22,6 +22,7 @@ static JOB: LazyLock<LinuxJob> = LazyLock::new(|| LinuxJob {
     env: None,
     cwd: None,
     sysroot: None,
+    internet: None,
     files: Vec::new(),
     stdin: None,
     seed: Digest::of(b"seed"),

@@ -85,6 +85,7 @@ pub(crate) fn job_about(what: &str, target: i32) -> Job {
         env: None,
         cwd: None,
         sysroot: None,
+        internet: None,
         files: Vec::new(),
         stdin: None,
         seed: hotcell_schema::digest::Digest::of(b"seed"),

@@ -288,6 +288,27 @@ pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
     machine_files(tree).map_err(blame("/proc"))
 }
 
+/// What says that there is a network.
+pub(crate) fn plug_in(tree: &mut Tree) -> Result<(), String> {
+    let own = |address: std::net::Ipv4Addr| u32::from(address).swap_bytes();
+    let net = own(std::net::Ipv4Addr::from_bits(
+        hotcell_internet::GUEST.to_bits() & 0xffff_ff00,
+    ));
+    let gateway = own(hotcell_internet::GATEWAY);
+    let header = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
+    let route = format!(
+        "{header}eth0\t00000000\t{gateway:08X}\t0003\t0\t0\t0\t00000000\t0\t0\t0\neth0\t{net:08X}\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+    );
+    let devices = format!(
+        "{NET_DEV}  eth0:   48213     412    0    0    0     0          0         0    31877     305    0    0    0     0       0          0\n"
+    );
+    for (path, content) in [("/proc/net/route", route), ("/proc/net/dev", devices)] {
+        file(tree, path, content.as_bytes().into(), 0o444)
+            .map_err(|errno| format!("{path}: {}", errno.name()))?;
+    }
+    Ok(())
+}
+
 /// Adds the persona's own files.
 pub(crate) fn furnish(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
     for path in &persona.directories {

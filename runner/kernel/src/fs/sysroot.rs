@@ -4,6 +4,8 @@
 //! not matter: `/lib/libc.so.6` of one that does not know of `/lib -> usr/lib` stands in `/usr/lib`. What is in `/proc`,
 //! `/sys` and `/dev` is the kernel's to say.
 
+use std::collections::BTreeMap;
+
 use hotcell_schema::sysroot::{RootEntry, RootKind, Sysroot};
 
 use crate::abi::errno::Errno;
@@ -14,13 +16,40 @@ use crate::fs::tree::{Data, Ino, Kind, Tree};
 /// Where other file systems are mounted.
 const MOUNTS: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-/// Puts a sysroot into the tree. The error names the path that is to blame.
-pub(crate) fn place(tree: &mut Tree, index: &[u8], content: &Bytes) -> Result<(), String> {
+/// The entries of an index.
+fn entries(index: &[u8]) -> Result<Vec<RootEntry>, String> {
     let entries: Vec<RootEntry> = serde_json::from_slice(index)
         .map_err(|error| format!("the sysroot: its index cannot be read: {error}"))?;
-    if entries.len() > Sysroot::MAX_ENTRIES {
-        return Err(format!("the sysroot: more than {} entries", Sysroot::MAX_ENTRIES));
+    match entries.len() <= Sysroot::MAX_ENTRIES {
+        true => Ok(entries),
+        false => Err(format!("the sysroot: more than {} entries", Sysroot::MAX_ENTRIES)),
     }
+}
+
+/// The files alone, by their paths.
+pub(crate) fn files(index: &[u8], content: &Bytes) -> Result<BTreeMap<String, Bytes>, String> {
+    let mut files = BTreeMap::new();
+    for entry in entries(index)? {
+        if let RootKind::File { offset, length, .. } = entry.kind {
+            let bytes = part(content, offset, length)
+                .map_err(|errno| format!("the sysroot: {}: {}", entry.path, errno.name()))?;
+            files.insert(entry.path, bytes);
+        }
+    }
+    Ok(files)
+}
+
+/// A file's bytes.
+fn part(content: &Bytes, offset: u64, length: u64) -> Result<Bytes, Errno> {
+    let start = usize::try_from(offset).map_err(|_| Errno::EFBIG)?;
+    let length = usize::try_from(length).map_err(|_| Errno::EFBIG)?;
+    let end = start.checked_add(length).ok_or(Errno::EFBIG)?;
+    content.part(start..end).ok_or(Errno::EFBIG)
+}
+
+/// Puts a sysroot into the tree. The error names the path that is to blame.
+pub(crate) fn place(tree: &mut Tree, index: &[u8], content: &Bytes) -> Result<(), String> {
+    let entries = entries(index)?;
     let here = |entry: &&RootEntry| !MOUNTS.iter().any(|mount| is_below(&entry.path, mount));
     let is = [
         |kind: &RootKind| matches!(kind, RootKind::Link(_)),
@@ -57,10 +86,7 @@ fn one(tree: &mut Tree, entry: &RootEntry, content: &Bytes) -> Result<(), Errno>
             link(tree, directory, name, target.as_bytes())
         }
         RootKind::File { mode, offset, length } => {
-            let start = usize::try_from(*offset).map_err(|_| Errno::EFBIG)?;
-            let length = usize::try_from(*length).map_err(|_| Errno::EFBIG)?;
-            let end = start.checked_add(length).ok_or(Errno::EFBIG)?;
-            let bytes = content.part(start..end).ok_or(Errno::EFBIG)?;
+            let bytes = part(content, *offset, *length)?;
             let (directory, name) = above(tree, path)?;
             if let Some(there) = tree.entries(directory)?.get(name).copied() {
                 if tree.entries(there).is_ok() {

@@ -35,16 +35,21 @@ pub(super) fn is_own(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
 
-/// Whether an address is one that the machine itself has, as one to call.
-pub(crate) fn is_here(ip: IpAddr) -> bool {
-    is_own(ip)
+/// Whether it is the machine's own address on the simulated internet.
+pub(super) fn is_out_there(ip: IpAddr) -> bool {
+    plain(ip) == IpAddr::V4(hotcell_internet::GUEST)
 }
 
 /// The own address, without a port, from which another is called.
-pub(super) fn own_for(peer: IpAddr) -> SocketAddr {
+pub(super) fn own_for(peer: IpAddr, beyond: bool) -> SocketAddr {
+    let v4 = if beyond {
+        hotcell_internet::GUEST
+    } else {
+        Ipv4Addr::LOCALHOST
+    };
     let own = match (peer, plain(peer)) {
-        (IpAddr::V6(_), IpAddr::V4(_)) => IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped()),
-        (_, IpAddr::V4(_)) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        (IpAddr::V6(_), IpAddr::V4(_)) => IpAddr::V6(v4.to_ipv6_mapped()),
+        (_, IpAddr::V4(_)) => IpAddr::V4(v4),
         (_, IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::LOCALHOST),
     };
     SocketAddr::new(own, 0)

@@ -4,12 +4,13 @@
 //! [`crate::sys::socket`] and [`crate::sys::message`].
 
 mod address;
+pub(crate) mod outside;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use address::{Address, Family, is_here};
+pub(crate) use address::{Address, Family};
 
 use crate::abi::errno::Errno;
 use crate::fs::open::FileId;
@@ -179,6 +180,8 @@ pub(crate) struct Sockets {
     next_port: u16,
     buffered: usize,
     in_flight: usize,
+    /// The machine has an address on the simulated internet.
+    is_online: bool,
 }
 
 /// What sockets are looked up by.
@@ -200,6 +203,14 @@ impl Name {
 }
 
 impl Sockets {
+    /// No sockets yet. `is_online`: the machine has an address on the simulated internet.
+    pub(crate) fn new(is_online: bool) -> Self {
+        Self {
+            is_online,
+            ..Self::default()
+        }
+    }
+
     /// A new socket.
     pub(crate) fn make(&mut self, family: Family, kind: Kind, owner: Credentials) -> Result<SocketId, Errno> {
         if self.all.len() >= MAX_SOCKETS {
@@ -256,7 +267,7 @@ impl Sockets {
         }
         let (kind, own) = (socket.kind, reuses(socket));
         if let Address::Inet(wanted) = &mut address {
-            if !address::is_own(wanted.ip()) {
+            if !self.is_here(wanted.ip()) {
                 return Err(Errno::EADDRNOTAVAIL);
             }
             if wanted.port() == 0 {
@@ -296,11 +307,16 @@ impl Sockets {
     pub(crate) fn bind_any(&mut self, id: SocketId, to: &Address) -> Result<(), Errno> {
         match (self.get(id), to) {
             (Some(socket), Address::Inet(peer)) if socket.local.is_none() => {
-                let own = address::own_for(peer.ip());
+                let own = address::own_for(peer.ip(), !self.is_here(peer.ip()));
                 self.bind(id, Address::Inet(own))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether an address is the machine's own.
+    pub(crate) fn is_here(&self, ip: std::net::IpAddr) -> bool {
+        address::is_own(ip) || self.is_online && address::is_out_there(ip)
     }
 
     /// The socket of a kind that is bound to a name: the one that says it best.

@@ -1,5 +1,7 @@
 //! Sending and receiving on sockets, descriptors among what is sent.
 
+use std::net::SocketAddrV4;
+
 use hotcell_schema::event::{Network, NetworkOp, What};
 
 use crate::abi::errno::Errno;
@@ -7,6 +9,7 @@ use crate::abi::flags::open;
 use crate::abi::layout::Layout;
 use crate::call::{Answer, Call, Fail, MAX_TRANSFER};
 use crate::fs::open::{Descriptor, FileId};
+use crate::net::outside::beyond;
 use crate::net::{Address, CAPACITY, Credentials, Family, Kind, Packet, Sent, SocketId, State, Take, Taken};
 use crate::sys::io::Segment;
 use crate::sys::socket::Asked;
@@ -151,6 +154,11 @@ impl Call<'_> {
                         peer.ok_or(absent)?
                     }
                 };
+                if let Some(to) = self.outward(&address)? {
+                    self.k.sockets.bind_any(id, &address)?;
+                    self.k.send_outside(id, &address, to, bytes)?;
+                    return Ok(bytes.len() as u64);
+                }
                 match self.called(id, kind, family, &address)? {
                     Some(to) => to,
                     // Nobody hears it: who is connected is told by the next call (udp(7)).
@@ -187,6 +195,7 @@ impl Call<'_> {
         match sent {
             Sent::Bytes(size) => {
                 self.k.wake += 1;
+                self.k.pump();
                 let done = done + size;
                 if done == bytes.len() || nonblocking {
                     return Ok(done as u64);
@@ -214,6 +223,20 @@ impl Call<'_> {
         }
     }
 
+    /// Where beyond the machine an address leads; `None`: it stays here.
+    fn outward(&self, address: &Address) -> Result<Option<SocketAddrV4>, Errno> {
+        match address {
+            Address::Inet(called) if !self.k.sockets.is_here(called.ip()) => {
+                let world = self.k.world.as_ref();
+                world
+                    .and_then(|_| beyond(address))
+                    .map(Some)
+                    .ok_or(Errno::ENETUNREACH)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// The datagram socket that an address leads to; `None`: nobody is there.
     fn called(
         &mut self,
@@ -222,11 +245,6 @@ impl Call<'_> {
         family: Family,
         address: &Address,
     ) -> Result<Option<SocketId>, Errno> {
-        if let Address::Inet(address) = address
-            && !crate::net::is_here(address.ip())
-        {
-            return Err(Errno::ENETUNREACH);
-        }
         self.k.sockets.bind_any(id, address)?;
         match self.k.sockets.find(kind, address) {
             None if family == Family::Unix => Err(Errno::ECONNREFUSED),
@@ -272,6 +290,7 @@ impl Call<'_> {
             let taken = self.k.sockets.take(id, Take { most, peek });
             if !peek {
                 self.k.wake += 1;
+                self.k.pump();
             }
             return Ok(taken);
         }

@@ -61,6 +61,7 @@ pub(crate) fn socket_event(op: NetworkOp, socket: &Socket) -> Network {
         local: shown(&socket.local),
         peer: shown(&socket.peer),
         host: None,
+        request: None,
         bytes: None,
         errno: None,
     }
@@ -108,6 +109,7 @@ impl Kernel {
                 local: None,
                 peer: None,
                 host: None,
+                request: None,
                 bytes: None,
                 errno: None,
             },
@@ -117,6 +119,8 @@ impl Kernel {
             // Whom it wanted to reach, whoever it reached before.
             _ => event.peer = told.or(event.peer),
         }
+        let peer = fd.and_then(of).and_then(|socket| socket.peer.as_ref());
+        event.host = peer.and_then(|peer| self.host_of(peer));
         event.bytes = value.filter(|_| matches!(op, NetworkOp::Send | NetworkOp::Receive));
         event.errno = result.and_then(Result::err).map(|errno| errno.name().to_owned());
         event

@@ -10,6 +10,7 @@ use crate::abi::layout::Layout;
 use crate::call::{Answer, Call, Fail};
 use crate::fs::open::{OpenFile, Target};
 use crate::fs::tree::{self, Ino};
+use crate::net::outside::beyond;
 use crate::net::{Address, Credentials, Family, Kind, REUSE, Socket, SocketId, State};
 
 /// `SOL_SOCKET`, as it is kept; mips says 0xffff.
@@ -431,9 +432,18 @@ pub(crate) fn connect(c: &mut Call<'_>) -> Answer {
     }
     let address = c.led_to(asked)?;
     if let Address::Inet(called) = &address
-        && !crate::net::is_here(called.ip())
+        && !c.k.sockets.is_here(called.ip())
     {
-        return Err(Errno::ENETUNREACH.into());
+        let to =
+            c.k.world
+                .as_ref()
+                .and_then(|_| beyond(&address))
+                .ok_or(Errno::ENETUNREACH)?;
+        if kind.connects() {
+            c.k.sockets.bind_any(id, &address)?;
+            c.k.call_outside(id, &address, to)?;
+            return Ok(0);
+        }
     }
     if !kind.connects() {
         c.k.sockets.bind_any(id, &address)?;
@@ -552,6 +562,7 @@ pub(crate) fn shutdown(c: &mut Call<'_>) -> Answer {
     {
         other.activity += 1;
     }
+    c.k.pump();
     c.k.wake += 1;
     Ok(0)
 }

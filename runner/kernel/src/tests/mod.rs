@@ -132,6 +132,7 @@ pub(crate) fn job(profile: &ArchProfile, program: &[u8], limits: GuestLimits) ->
         env: None,
         cwd: Some("/tmp".into()),
         sysroot: None,
+        internet: None,
         files: vec![GuestFile {
             path: "/tmp/given".into(),
             mode: 0o644,

@@ -92,7 +92,7 @@ fn what_is_sent_is_bounded_and_descriptors_stay_with_their_bytes() {
 #[test]
 fn a_port_is_ones_own_and_is_found_by_the_address_that_is_called() {
     let mut sockets = Sockets::default();
-    let mut make = |sockets: &mut Sockets| {
+    let make = |sockets: &mut Sockets| {
         sockets
             .make(Family::Inet, Kind::Stream, Credentials::default())
             .unwrap()

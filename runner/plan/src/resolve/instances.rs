@@ -364,6 +364,7 @@ fn bare(
         rules: None,
         files: None,
         sysroot: None,
+        web: None,
         expands: Vec::new(),
     }
 }
@@ -654,6 +655,7 @@ fn fill(
     instance.rules = read.rules;
     instance.files = read.files;
     instance.sysroot = read.sysroot;
+    instance.web = read.web;
     if !read.runs {
         return;
     }

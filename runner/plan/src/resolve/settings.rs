@@ -45,6 +45,8 @@ pub(super) struct Read {
     pub files: Option<String>,
     /// Key of the guest's root.
     pub sysroot: Option<String>,
+    /// Key of what web servers give.
+    pub web: Option<String>,
     /// Whether something in it is known at run time only: `with` is then as it is written.
     pub late: bool,
 }
@@ -177,7 +179,12 @@ fn typed(uses: &str, node: &Node) -> Result<(With, Names), ReadError> {
             names.runs = true;
             names.sysroot = with.sysroot.clone();
             names.persona = Some(with.persona.clone().unwrap_or_else(|| "server".into()));
-            names.sink = with.network == NetworkMode::Sink;
+            names.offline = with.internet.is_some() && with.network == NetworkMode::None;
+            names.web = with
+                .internet
+                .as_ref()
+                .map(|internet| internet.web.clone())
+                .unwrap_or_default();
             written(&with)?
         }
         "detect/rules" => {
@@ -208,7 +215,8 @@ struct Names {
     persona: Option<String>,
     sysroot: Vec<String>,
     rules: Option<Vec<String>>,
-    sink: bool,
+    web: Vec<String>,
+    offline: bool,
     code: bool,
     command: Option<CommandWith>,
 }
@@ -364,14 +372,14 @@ impl<'a> Settings<'a> {
                 }
             }
         }
-        if names.sink {
+        if names.offline {
             problems.push(
                 Diagnostic::error(
-                    Code::NotYet,
-                    at("network"),
-                    "the simulated internet is not there yet",
+                    Code::MissingKey,
+                    at("internet"),
+                    "`internet` says who is there, and the guest has no network",
                 )
-                .help("leave `network` out: the guest then has its loopback alone"),
+                .help("write `network = \"sink\"` beside it"),
             );
         }
         if wired.stage_type.name == "detect/rules" && wired.stage.inputs.is_empty() {
@@ -395,17 +403,9 @@ impl<'a> Settings<'a> {
                 Diagnostic::error(Code::MissingInput, node.span, text).help("give it in one of the two ways"),
             );
         }
-        if !names.sysroot.is_empty() {
-            let key = sysroots::key(&names.sysroot);
-            self.sysroots.entry(key.clone()).or_insert_with(|| {
-                let named = names.sysroot.iter().enumerate();
-                let place = |index| named::place(node.get("sysroot"), index, node.span);
-                named
-                    .map(|(index, name)| Spanned::new(name.clone(), place(index)))
-                    .collect()
-            });
-            read.sysroot = Some(key);
-        }
+        let web = node.get("internet").and_then(|internet| internet.get("web"));
+        read.sysroot = self.root(&names.sysroot, node.get("sysroot"), node.span);
+        read.web = self.root(&names.web, web, node.span);
         if let Some(name) = names.persona {
             read.persona = self.persona(&name, at("persona"), sources, problems);
         }
@@ -417,6 +417,21 @@ impl<'a> Settings<'a> {
             read.files = self.own_files(with, node, sources, problems);
         }
         (problems.len() == before).then_some(read)
+    }
+
+    /// The key of a root that is made of these sources; `None`: of none.
+    fn root(&mut self, names: &[String], list: Option<&Node>, or: Span) -> Option<String> {
+        if names.is_empty() {
+            return None;
+        }
+        let key = sysroots::key(names);
+        self.sysroots.entry(key.clone()).or_insert_with(|| {
+            let named = names.iter().enumerate();
+            named
+                .map(|(index, name)| Spanned::new(name.clone(), named::place(list, index, or)))
+                .collect()
+        });
+        Some(key)
     }
 
     /// A copy of the tree with every `${}` filled in. A text that is known at run time only is left out, and noted.
@@ -514,7 +529,9 @@ struct Late<'a> {
 }
 
 /// Keys that decide what is planned: what they say must be known before anything runs.
-const BEFORE: [&str; 7] = ["arch", "persona", "rules", "sysroot", "files", "outputs", "stdin"];
+const BEFORE: [&str; 8] = [
+    "arch", "persona", "rules", "sysroot", "internet", "files", "outputs", "stdin",
+];
 
 impl Late<'_> {
     /// Tells of every text that is known at run time only.

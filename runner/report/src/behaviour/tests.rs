@@ -46,6 +46,7 @@ fn network(op: NetworkOp, protocol: &str) -> Network {
         local: Some("10.0.0.2:49152".into()),
         peer: Some("192.0.2.1:80".into()),
         host: None,
+        request: None,
         bytes: Some(3),
         errno: None,
     }

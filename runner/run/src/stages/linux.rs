@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use hotcell_cells::intake::Bounds;
 use hotcell_plan::Instance;
 use hotcell_schema::event::Header;
+use hotcell_schema::internet::Internet;
 use hotcell_schema::job::{GuestFile, Job, JobResult, LinuxJob};
-use hotcell_schema::outcome::Status;
 use hotcell_schema::stage::{LinuxWith, NetworkMode};
 use hotcell_schema::sysroot::Sysroot;
 use hotcell_store::Stored;
@@ -24,10 +24,6 @@ const CLOSING_EVENTS: u64 = 1_000;
 pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>) -> Result<Done, Done> {
     let with: LinuxWith = settings(instance)?;
     let arch = profile(shared, instance)?.clone();
-    if with.network == NetworkMode::Sink {
-        let reason = "`network = \"sink\"` needs the simulated internet, which comes in a later version";
-        return Err(Done::without_outputs(Status::Refused, reason));
-    }
     let persona = instance
         .persona
         .as_ref()
@@ -40,16 +36,22 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         Some(input) => Some(blobs.add(&shared.read(input)?)?),
         None => None,
     };
-    let sysroot = match &instance.sysroot {
+    let mut root = |name: &Option<String>| match name {
         Some(name) => {
             let root = shared.sysroots.get(shared, name)?;
-            Some(Sysroot {
+            Ok(Some(Sysroot {
                 index: blobs.share(&root.index)?,
                 content: blobs.share(&root.content)?,
-            })
+            }))
         }
-        None => None,
+        None => Ok::<_, Done>(None),
     };
+    let sysroot = root(&instance.sysroot)?;
+    let web = root(&instance.web)?;
+    let internet = (with.network == NetworkMode::Sink).then(|| Internet {
+        with: with.internet.unwrap_or_default(),
+        web,
+    });
     let mut files = Vec::new();
     for (path, text) in &with.files {
         files.push(GuestFile {
@@ -64,7 +66,8 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     let guest = shared.limits(instance).guest;
     let bounds = Bounds {
         events: guest.events.saturating_add(CLOSING_EVENTS),
-        output_bytes: guest.file_bytes.saturating_mul(2).saturating_add(1 << 20),
+        // Files, standard output, and what went over the network.
+        output_bytes: guest.file_bytes.saturating_mul(2).saturating_add(64 << 20),
         // Each left file is an output; the kernel keeps at most 200,000.
         outputs: 250_000,
         ..Bounds::default()
@@ -79,13 +82,14 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         env: with.env,
         cwd: with.cwd,
         sysroot,
+        internet,
         files,
         stdin,
         seed: instance.seed,
         limits: guest,
     }));
     let allowed = Allowed {
-        ports: &["stdout", "stderr", "files"],
+        ports: &["stdout", "stderr", "pcap", "files"],
         header: Some(&header),
         bounds,
     };
@@ -119,7 +123,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         outputs.insert("events".to_owned(), events);
     }
     outputs.insert("result".to_owned(), put_json(shared, &result)?);
-    for port in ["stdout", "stderr"] {
+    for port in ["stdout", "stderr", "pcap"] {
         let stored = match finished.kept.output(port) {
             Some(stored) => stored,
             None => shared.options.store.put(b"").map_err(crate::work::store_failed)?,

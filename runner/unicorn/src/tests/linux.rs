@@ -104,6 +104,7 @@ fn linux_among(
         env: None,
         cwd: None,
         sysroot: None,
+        internet: None,
         files: (2..)
             .zip(files)
             .map(|(index, (path, _))| GuestFile {

@@ -94,6 +94,7 @@ impl Work {
             env: None,
             cwd: Some("/tmp".into()),
             sysroot: None,
+            internet: None,
             files: vec![GuestFile {
                 path: "/tmp/given".into(),
                 mode: 0o644,

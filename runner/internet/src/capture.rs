@@ -1,0 +1,170 @@
+//! What went over the wire, as a pcap: flows become packets with handshakes, numbers and sums as they would have been.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use etherparse::PacketBuilder;
+use serde::{Deserialize, Serialize};
+
+/// Bytes of the longest capture; what comes after is not kept.
+const MAX_CAPTURE: usize = 32 << 20;
+/// Payload of one TCP segment, and of one datagram.
+const SEGMENT: usize = 1460;
+const DATAGRAM: usize = 65_507;
+/// `LINKTYPE_RAW`: packets begin with their IP header (tcpdump.org/linktypes.html).
+const LINK: u32 = 101;
+const TIME_TO_LIVE: u8 = 64;
+const WINDOW: u16 = 64_240;
+
+/// Takes what flows, writes packets.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Capture {
+    bytes: Vec<u8>,
+    /// Next sequence numbers of connections, by the guest's end and the other.
+    flows: BTreeMap<(SocketAddrV4, SocketAddrV4), [u32; 2]>,
+}
+
+/// Who sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// The guest.
+    Out,
+    /// The other side.
+    In,
+}
+
+impl Way {
+    fn back(self) -> Self {
+        match self {
+            Self::Out => Self::In,
+            Self::In => Self::Out,
+        }
+    }
+}
+
+impl Capture {
+    /// The file. Empty where nothing flowed.
+    pub fn file(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// One packet; `time` is nanoseconds since 1970.
+    fn packet(&mut self, time: u64, packet: &[u8]) {
+        if self.bytes.len().saturating_add(packet.len()) > MAX_CAPTURE {
+            return;
+        }
+        if self.bytes.is_empty() {
+            // Nanoseconds, version 2.4, UTC, 64 KiB of each packet.
+            for word in [0xa1b2_3c4d, 0x0004_0002, 0, 0, 0x4_0000, LINK] {
+                self.bytes.extend_from_slice(&u32::to_le_bytes(word));
+            }
+        }
+        let length = u32::try_from(packet.len()).unwrap_or(0);
+        let (seconds, rest) = (time / 1_000_000_000, time % 1_000_000_000);
+        for word in [seconds as u32, rest as u32, length, length] {
+            self.bytes.extend_from_slice(&word.to_le_bytes());
+        }
+        self.bytes.extend_from_slice(packet);
+    }
+
+    /// A datagram.
+    pub fn datagram(&mut self, time: u64, way: Way, guest: SocketAddrV4, other: SocketAddrV4, bytes: &[u8]) {
+        let (from, to) = ends(way, guest, other);
+        let payload = bytes.get(..bytes.len().min(DATAGRAM)).unwrap_or_default();
+        let builder = PacketBuilder::ipv4(from.ip().octets(), to.ip().octets(), TIME_TO_LIVE)
+            .udp(from.port(), to.port());
+        let mut packet = Vec::with_capacity(builder.size(payload.len()));
+        if builder.write(&mut packet, payload).is_ok() {
+            self.packet(time, &packet);
+        }
+    }
+
+    /// A connection is made.
+    pub fn connected(&mut self, time: u64, guest: SocketAddrV4, other: SocketAddrV4) {
+        // Where each side begins to count follows from its address.
+        let begin = |end: SocketAddrV4| u32::from(*end.ip()).rotate_left(7) ^ u32::from(end.port()) << 8;
+        self.flows.insert((guest, other), [begin(guest), begin(other)]);
+        self.segment(time, Way::Out, guest, other, Flags::Syn, &[]);
+        self.segment(time, Way::In, guest, other, Flags::SynAck, &[]);
+        self.segment(time, Way::Out, guest, other, Flags::Ack, &[]);
+    }
+
+    /// Bytes of a connection.
+    pub fn sent(&mut self, time: u64, way: Way, guest: SocketAddrV4, other: SocketAddrV4, bytes: &[u8]) {
+        // The window holds more than these.
+        for group in bytes.chunks(8 * SEGMENT) {
+            for part in group.chunks(SEGMENT) {
+                self.segment(time, way, guest, other, Flags::Push, part);
+            }
+            self.segment(time, way.back(), guest, other, Flags::Ack, &[]);
+        }
+    }
+
+    /// One side hangs up, and the other after it.
+    pub fn ended(&mut self, time: u64, way: Way, guest: SocketAddrV4, other: SocketAddrV4) {
+        let back = way.back();
+        self.segment(time, way, guest, other, Flags::Fin, &[]);
+        self.segment(time, back, guest, other, Flags::Fin, &[]);
+        self.segment(time, way, guest, other, Flags::Ack, &[]);
+        self.flows.remove(&(guest, other));
+    }
+
+    fn segment(
+        &mut self,
+        time: u64,
+        way: Way,
+        guest: SocketAddrV4,
+        other: SocketAddrV4,
+        flags: Flags,
+        payload: &[u8],
+    ) {
+        let Some(numbers) = self.flows.get_mut(&(guest, other)) else {
+            return;
+        };
+        let [out, back] = numbers;
+        let (own, seen) = match way {
+            Way::Out => (out, *back),
+            Way::In => (back, *out),
+        };
+        let (from, to) = ends(way, guest, other);
+        let builder = PacketBuilder::ipv4(from.ip().octets(), to.ip().octets(), TIME_TO_LIVE);
+        let builder = builder.tcp(from.port(), to.port(), *own, WINDOW);
+        let builder = match flags {
+            Flags::Syn => builder.syn(),
+            Flags::SynAck => builder.syn().ack(seen),
+            Flags::Ack => builder.ack(seen),
+            Flags::Push => builder.psh().ack(seen),
+            Flags::Fin => builder.fin().ack(seen),
+        };
+        let counts = matches!(flags, Flags::Syn | Flags::SynAck | Flags::Fin);
+        *own = own
+            .wrapping_add(u32::from(counts))
+            .wrapping_add(u32::try_from(payload.len()).unwrap_or(0));
+        let mut packet = Vec::with_capacity(builder.size(payload.len()));
+        if builder.write(&mut packet, payload).is_ok() {
+            self.packet(time, &packet);
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Flags {
+    Syn,
+    SynAck,
+    Ack,
+    Push,
+    Fin,
+}
+
+fn ends(way: Way, guest: SocketAddrV4, other: SocketAddrV4) -> (SocketAddrV4, SocketAddrV4) {
+    match way {
+        Way::Out => (guest, other),
+        Way::In => (other, guest),
+    }
+}
+
+/// The guest's end as it stands on the wire: whoever is bound to no address has the one out there.
+pub fn guest_end(own: Ipv4Addr, port: u16) -> SocketAddrV4 {
+    let ip = if own.is_unspecified() { super::GUEST } else { own };
+    SocketAddrV4::new(ip, port)
+}

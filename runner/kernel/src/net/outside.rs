@@ -1,0 +1,293 @@
+//! What lies beyond the machine: the simulated internet, whose far ends are sockets that no process holds.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+
+use hotcell_internet::capture::{Capture, Way, guest_end};
+use hotcell_internet::{Internet, Peer, Reply, Said, Web};
+use hotcell_schema::event::{Network, NetworkOp, What};
+use hotcell_schema::internet::{self as noun, InternetWith};
+use serde::{Deserialize, Serialize};
+
+use crate::abi::errno::Errno;
+use crate::bytes::Bytes;
+use crate::kernel::Kernel;
+use crate::net::{Address, Credentials, Family, Kind, Packet, Sent, SocketId, State, Take};
+
+/// Bytes that one far end may have to say, and how many there are.
+const MAX_OUTBOX: usize = 64 << 20;
+const MAX_REMOTES: usize = 4_096;
+
+/// The internet as the job declares it.
+pub(crate) struct World {
+    pub(crate) with: InternetWith,
+    files: Files,
+}
+
+/// Files of web servers by `/host/path`.
+struct Files(BTreeMap<String, Bytes>);
+
+impl Web for Files {
+    fn file(&self, host: &str, path: &str) -> Option<Vec<u8>> {
+        let path = format!("/{host}{path}");
+        let found = self
+            .0
+            .get(&path)
+            .or_else(|| self.0.get(&format!("{path}index.html")));
+        found.map(|bytes| bytes.to_vec())
+    }
+
+    fn knows(&self, host: &str) -> bool {
+        let folder = format!("/{host}/");
+        let mut from = self.0.range(folder.clone()..);
+        from.next().is_some_and(|(path, _)| path.starts_with(&folder))
+    }
+}
+
+impl World {
+    /// The internet of a job; `blob` gives the bytes of its blobs. The error says what is wrong.
+    pub(crate) fn new<E>(
+        internet: &noun::Internet,
+        blob: impl Fn(hotcell_schema::job::Blob) -> Result<Bytes, E>,
+    ) -> Result<Result<Self, String>, E> {
+        let files = match &internet.web {
+            None => Ok(BTreeMap::new()),
+            Some(web) => crate::fs::sysroot::files(&blob(web.index)?, &blob(web.content)?),
+        };
+        Ok(files.map(|files| Self {
+            with: internet.with.clone(),
+            files: Files(files),
+        }))
+    }
+}
+
+/// What has happened out there.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Outside {
+    internet: Internet,
+    /// Far ends by their sockets.
+    remotes: BTreeMap<SocketId, Remote>,
+    pub(crate) capture: Capture,
+}
+
+/// A far end.
+#[derive(Debug, Serialize, Deserialize)]
+struct Remote {
+    peer: Peer,
+    /// The guest's socket.
+    near: SocketId,
+    /// Both ends as they stand on the wire.
+    ends: (SocketAddrV4, SocketAddrV4),
+    #[serde(with = "crate::state::raw")]
+    outbox: Vec<u8>,
+    /// It hangs up when all is said.
+    closes: bool,
+}
+
+/// The IPv4 address beyond the machine that an address means.
+pub(crate) fn beyond(address: &Address) -> Option<SocketAddrV4> {
+    match address {
+        Address::Inet(address) => match address.ip().to_canonical() {
+            IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, address.port())),
+            IpAddr::V6(_) => None,
+        },
+        _ => None,
+    }
+}
+
+impl Kernel {
+    /// The name that an address was found by.
+    pub(crate) fn host_of(&self, address: &Address) -> Option<String> {
+        let with = &self.world.as_ref()?.with;
+        let ip = *beyond(address)?.ip();
+        self.outside.internet.name_of(ip, with).map(str::to_owned)
+    }
+
+    fn wire_time(&self) -> u64 {
+        self.time.real().max(0).cast_unsigned()
+    }
+
+    /// The guest's end of a socket as it stands on the wire.
+    fn near_end(&self, id: SocketId) -> SocketAddrV4 {
+        let local = self.sockets.get(id).and_then(|socket| socket.local.as_ref());
+        let end = local.and_then(beyond);
+        end.map_or(guest_end(hotcell_internet::GUEST, 0), |end| {
+            guest_end(*end.ip(), end.port())
+        })
+    }
+
+    /// Connects a stream to a far end.
+    pub(crate) fn call_outside(
+        &mut self,
+        id: SocketId,
+        address: &Address,
+        to: SocketAddrV4,
+    ) -> Result<(), Errno> {
+        let Some(world) = self.world.take() else {
+            return Err(Errno::ENETUNREACH);
+        };
+        if self.outside.remotes.len() >= MAX_REMOTES {
+            self.world = Some(world);
+            return Err(Errno::ETIMEDOUT);
+        }
+        let far = self
+            .sockets
+            .make(Family::Inet, Kind::Stream, Credentials::default());
+        let called = far.map(|far| {
+            if let Some(socket) = self.sockets.get_mut(far) {
+                socket.local = Some(address.clone());
+            }
+            self.sockets.join(id, far);
+            if let Some(socket) = self.sockets.get_mut(id) {
+                socket.peer = Some(address.clone());
+            }
+            let (peer, reply) = self.outside.internet.call(&world.with, to);
+            let ends = (self.near_end(id), to);
+            let time = self.wire_time();
+            self.outside.capture.connected(time, ends.0, ends.1);
+            let remote = Remote {
+                peer,
+                near: id,
+                ends,
+                outbox: reply.bytes,
+                closes: reply.closes,
+            };
+            self.outside.remotes.insert(far, remote);
+        });
+        self.world = Some(world);
+        called?;
+        self.pump();
+        Ok(())
+    }
+
+    /// Sends a datagram out; what comes back lies in the socket's inbox.
+    pub(crate) fn send_outside(
+        &mut self,
+        id: SocketId,
+        address: &Address,
+        to: SocketAddrV4,
+        bytes: &[u8],
+    ) -> Result<(), Errno> {
+        let Some(world) = self.world.take() else {
+            return Err(Errno::ENETUNREACH);
+        };
+        let reply = self.outside.internet.datagram(&world.with, to, bytes);
+        self.world = Some(world);
+        let (near, time) = (self.near_end(id), self.wire_time());
+        self.outside.capture.datagram(time, Way::Out, near, to, bytes);
+        if let Some(reply) = reply {
+            self.outside
+                .capture
+                .datagram(time, Way::In, near, to, &reply.bytes);
+            self.tell_said(&reply, to);
+            let packet = Packet {
+                bytes: reply.bytes,
+                from: Some(address.clone()),
+                ..Packet::default()
+            };
+            self.sockets.deliver(id, packet);
+            self.wake += 1;
+        }
+        Ok(())
+    }
+
+    /// Lets far ends hear what was sent, and says what they have to say. Cheap where there are none.
+    pub(crate) fn pump(&mut self) {
+        if self.outside.remotes.is_empty() {
+            return;
+        }
+        let Some(world) = self.world.take() else { return };
+        let all: Vec<SocketId> = self.outside.remotes.keys().copied().collect();
+        for far in all {
+            if let Some(mut remote) = self.outside.remotes.remove(&far)
+                && self.serve(&world, far, &mut remote)
+            {
+                self.outside.remotes.insert(far, remote);
+            }
+        }
+        self.world = Some(world);
+    }
+
+    /// One far end; `false`: it is gone.
+    fn serve(&mut self, world: &World, far: SocketId, remote: &mut Remote) -> bool {
+        let (near_end, to) = remote.ends;
+        let time = self.wire_time();
+        while let Some(taken) = self.sockets.take(
+            far,
+            Take {
+                most: usize::MAX,
+                peek: false,
+            },
+        ) {
+            self.wake += 1;
+            self.outside
+                .capture
+                .sent(time, Way::Out, near_end, to, &taken.bytes);
+            if remote.closes {
+                continue;
+            }
+            let internet = &mut self.outside.internet;
+            let reply = internet.hear(&mut remote.peer, &world.with, &world.files, &taken.bytes);
+            self.tell_said(&reply, to);
+            let room = MAX_OUTBOX.saturating_sub(remote.outbox.len());
+            remote.outbox.extend(reply.bytes.into_iter().take(room));
+            remote.closes |= reply.closes;
+        }
+        while !remote.outbox.is_empty() {
+            let packet = Packet {
+                bytes: remote.outbox.clone(),
+                ..Packet::default()
+            };
+            match self.sockets.deliver(remote.near, packet) {
+                Sent::Bytes(count) => {
+                    self.wake += 1;
+                    let said: Vec<u8> = remote.outbox.drain(..count.min(remote.outbox.len())).collect();
+                    self.outside.capture.sent(time, Way::In, near_end, to, &said);
+                }
+                Sent::Full => break,
+                Sent::Refused(_) => remote.outbox.clear(),
+            }
+        }
+        let alone = self
+            .sockets
+            .get(far)
+            .is_none_or(|socket| matches!(socket.state, State::Disconnected));
+        let over = remote.closes && remote.outbox.is_empty();
+        if alone || over {
+            let way = if alone { Way::Out } else { Way::In };
+            self.outside.capture.ended(time, way, near_end, to);
+            self.sockets.close(far);
+            self.wake += 1;
+        }
+        !(alone || over)
+    }
+
+    fn tell_said(&mut self, reply: &Reply, to: SocketAddrV4) {
+        let task = self.event_task(self.pid_of(self.current), self.current);
+        for said in &reply.said {
+            let event = match said {
+                Said::Resolved { name, address } => Network {
+                    op: NetworkOp::Resolve,
+                    protocol: "udp".to_owned(),
+                    local: None,
+                    peer: address.map(|address| address.to_string()),
+                    host: Some(name.clone()),
+                    request: None,
+                    bytes: None,
+                    errno: None,
+                },
+                Said::Requested { host, request } => Network {
+                    op: NetworkOp::Request,
+                    protocol: "tcp".to_owned(),
+                    local: None,
+                    peer: Some(SocketAddr::V4(to).to_string()),
+                    host: Some(host.clone()),
+                    request: Some(request.clone()),
+                    bytes: None,
+                    errno: None,
+                },
+            };
+            self.later.push((task.clone(), What::Network(event)));
+        }
+    }
+}
