@@ -31,9 +31,9 @@ fn first_look() {
     lab.expect(0, ["test", "first-look.toml", "--progress", "none"]);
     let run = lab.latest();
     assert!(run.all_ok());
-    assert_eq!(run.report.instances.len(), 5 + 15 + 15);
+    assert_eq!(run.report.instances.len(), 5 + 20 + 20);
     // The five architectures do the same, but for what the processor's name changes.
-    for scene in ["tour", "stay"] {
+    for scene in ["tour", "stay", "drop"] {
         let mut said: Vec<_> = run
             .stage("run")
             .filter(|one| one.axes["scene"] == scene)

@@ -62,6 +62,7 @@ impl Process {
             change: None,
             dumpable: 1,
             no_new_privileges: false,
+            tracer: None,
         }
     }
 

@@ -12,6 +12,7 @@ use std::ops::Range;
 use hotcell_schema::event::{self, What};
 use hotcell_schema::job::{Blob, LinuxJob, UnsupportedCall};
 use hotcell_schema::outcome::Outcome;
+use hotcell_schema::persona::Persona;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::abi::{Abi, Registers};
@@ -66,7 +67,6 @@ macro_rules! state {
                     profile: job.arch.clone(),
                     abi: Abi::new(&job.arch),
                     registers: None,
-                    persona: job.persona.clone(),
                     limits: job.limits.clone(),
                     world,
                     chance: Chance::at(&job.seed, self.positions),
@@ -79,6 +79,8 @@ macro_rules! state {
 
 state! {
     sequence: u64,
+    #[serde(with = "json")]
+    persona: Persona,
     digested: u64,
     event_bytes: u64,
     time: Time,

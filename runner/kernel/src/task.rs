@@ -73,6 +73,8 @@ pub(crate) struct Process {
     pub(crate) change: Option<Change>,
     pub(crate) dumpable: u64,
     pub(crate) no_new_privileges: bool,
+    /// Who traces it.
+    pub(crate) tracer: Option<u32>,
 }
 
 /// What to do on a signal.

@@ -281,13 +281,14 @@ impl Kernel {
         let [gid, egid, sgid] = process.gid;
         let groups: String = process.groups.iter().map(|group| format!("{group} ")).collect();
         format!(
-            "Name:\t{comm}\nUmask:\t{:04o}\nState:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t0\nUid:\t{uid}\t{euid}\t{suid}\t{euid}\nGid:\t{gid}\t{egid}\t{sgid}\t{egid}\nFDSize:\t64\nGroups:\t{groups}\nVmPeak:\t{kib:>8} kB\nVmSize:\t{kib:>8} kB\nVmRSS:\t{:>8} kB\nThreads:\t{}\nSeccomp:\t0\nCpus_allowed:\t{:x}\n",
+            "Name:\t{comm}\nUmask:\t{:04o}\nState:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t{tracer}\nUid:\t{uid}\t{euid}\t{suid}\t{euid}\nGid:\t{gid}\t{egid}\t{sgid}\t{egid}\nFDSize:\t64\nGroups:\t{groups}\nVmPeak:\t{kib:>8} kB\nVmSize:\t{kib:>8} kB\nVmRSS:\t{:>8} kB\nThreads:\t{}\nSeccomp:\t0\nCpus_allowed:\t{:x}\n",
             process.umask,
             process.parent,
             kib / 2,
             process.tasks.len(),
             (1u64 << self.persona.cpus.clamp(1, 32)) - 1,
             pid = process.pid,
+            tracer = process.tracer.unwrap_or(0),
         )
     }
 }

@@ -559,3 +559,19 @@ pub(crate) fn prctl(c: &mut Call<'_>) -> Answer {
         _ => Err(Errno::EINVAL.into()),
     }
 }
+
+/// A process may ask its parent to trace it, once, as Linux has it; nobody traces another.
+pub(crate) fn ptrace(c: &mut Call<'_>) -> Answer {
+    const TRACE_ME: u64 = 0;
+    if c.word(0) & 0xffff_ffff != TRACE_ME {
+        let pid = c.word(1) as u32;
+        let there = c.k.processes.contains_key(&pid);
+        return Err(if there { Errno::EPERM } else { Errno::ESRCH }.into());
+    }
+    let process = c.process();
+    if process.tracer.is_some() {
+        return Err(Errno::EPERM.into());
+    }
+    process.tracer = Some(process.parent);
+    Ok(0)
+}
