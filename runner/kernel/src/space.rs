@@ -83,6 +83,8 @@ pub(crate) struct AddressSpace {
     regions: BTreeMap<u64, u64>,
     /// First address of the program break's area, and the break itself.
     pub(crate) heap: (u64, u64),
+    /// Whether a file was ever mapped shared here.
+    pub(crate) shares_files: bool,
     /// Where the search for free addresses starts, downwards.
     pub(crate) search_from: u64,
     /// Bytes that the machine has memory for.
@@ -100,6 +102,7 @@ impl AddressSpace {
             mappings: BTreeMap::new(),
             regions: BTreeMap::new(),
             heap: (0, 0),
+            shares_files: false,
             search_from: top,
             backed: 0,
             loaded: None,
@@ -112,6 +115,8 @@ impl AddressSpace {
         let backed = self.mappings.iter().filter(|(_, mapping)| mapping.backed);
         Self {
             loaded: None,
+            // A child's memory is a copy: it would put what is old into the file.
+            shares_files: false,
             regions: backed.map(|(start, mapping)| (*start, mapping.end)).collect(),
             ..self.clone()
         }

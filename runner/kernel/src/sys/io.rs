@@ -6,6 +6,7 @@ use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Fail, MAX_TRANSFER};
 use crate::fs::open::{FileId, PIPE_BUF, PIPE_CAPACITY, Target};
 use crate::fs::tree::Device;
+use crate::sys::shared::Which;
 
 /// Most segments of a vector (UIO_MAXIOV).
 const MAX_SEGMENTS: u64 = 1024;
@@ -71,6 +72,10 @@ impl Call<'_> {
         if file.flags & open::ACCESS == open::WRITE_ONLY {
             return Err(Errno::EBADF.into());
         }
+        if let Target::File(ino) = file.target {
+            self.write_back(Which::File(ino))?;
+        }
+        let file = self.k.open.get(id).ok_or(Errno::EBADF)?;
         let offset = at.unwrap_or(file.offset);
         let nonblocking = file.flags & open::NONBLOCK != 0;
         let slice = |bytes: &[u8]| -> Vec<u8> {
@@ -157,8 +162,10 @@ impl Call<'_> {
                 let size = self.k.tree.bytes(ino).map_or(0, |bytes| bytes.len() as u64);
                 let start = if append { size } else { offset };
                 if count > 0 {
+                    self.write_back(Which::File(ino))?;
                     let result = self.k.tree.write(ino, start, bytes);
                     self.stored(result)?;
+                    self.write_through(ino, start, bytes);
                 }
                 if let Some(file) = self.k.open.get_mut(id) {
                     file.written = Some(file.written.unwrap_or(0).saturating_add(count));
@@ -330,6 +337,10 @@ fn transfer(
     count: u64,
 ) -> Answer {
     let count = count.min(MAX_TRANSFER);
+    if let Some(Target::File(ino)) = c.k.open.get(input).map(|file| &file.target) {
+        let ino = *ino;
+        c.write_back(Which::File(ino))?;
+    }
     let file = c.k.open.get(input).ok_or(Errno::EBADF)?;
     let offset = from.unwrap_or(file.offset);
     let bytes = match &file.target {

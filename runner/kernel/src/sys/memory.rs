@@ -9,6 +9,7 @@ use crate::call::{Answer, Call};
 use crate::fs::open::Target;
 use crate::machine::Protection;
 use crate::space::{Backing, LOWEST};
+use crate::sys::shared::Which;
 
 const MAP_SHARED: u64 = 1;
 const MAP_FIXED: u64 = 0x10;
@@ -144,6 +145,7 @@ fn map(c: &mut Call<'_>, offset: u64) -> Answer {
         if let Some(bytes) = content.filter(|_| prot != Protection::NONE) {
             machine.write(start, &bytes).map_err(|_| Errno::ENOMEM)?;
         }
+        space.shares_files |= shared && !anonymous;
         Ok(start)
     })?;
     c.tell_executable(MemoryOp::MapExecutable, start, length, prot, name);
@@ -172,6 +174,7 @@ pub(crate) fn mmap2(c: &mut Call<'_>) -> Answer {
 
 pub(crate) fn munmap(c: &mut Call<'_>) -> Answer {
     let (start, length) = (c.word(0), c.abi().page_up(c.word(1)).ok_or(Errno::EINVAL)?);
+    c.write_back(Which::Range(start, start.saturating_add(length)))?;
     c.with_space(|space, machine, _| match space.unmap(machine, start, length) {
         Err(crate::space::MapError::Errno(_)) => Err(Errno::EINVAL.into()),
         other => other,
@@ -324,4 +327,10 @@ pub(crate) fn mincore(c: &mut Call<'_>) -> Answer {
     let all = vec![1; pages as usize];
     c.write(c.word(2), &all)?;
     Ok(0)
+}
+
+pub(crate) fn msync(c: &mut Call<'_>) -> Answer {
+    let (start, length) = (c.word(0), c.word(1));
+    c.write_back(Which::Range(start, start.saturating_add(length)))?;
+    mapped_only(c)
 }

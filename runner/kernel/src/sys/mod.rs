@@ -13,6 +13,7 @@ pub(crate) mod net;
 pub(crate) mod path;
 pub(crate) mod process;
 pub(crate) mod ready;
+pub(crate) mod shared;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod time;

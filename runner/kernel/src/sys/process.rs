@@ -6,6 +6,7 @@ use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Deferred, Fail, Fork};
 use crate::exec::Execute;
 use crate::sys::identity::other;
+use crate::sys::shared::Which;
 use crate::task::{Change, Ended};
 
 const CLONE_VM: u64 = 0x100;
@@ -31,6 +32,7 @@ impl Call<'_> {
 }
 
 pub(crate) fn exit_group(c: &mut Call<'_>) -> Answer {
+    c.write_back(Which::All)?;
     c.tell_now();
     let code = c.word(0) as u8;
     let answer = leave(c, Ended::Exited(code));
@@ -201,6 +203,7 @@ fn exec(c: &mut Call<'_>, at: Option<usize>, path: usize, argv: usize) -> Answer
     if size(&image.argv) + size(&image.env) + image.executed.len() as u64 + 4096 > crate::exec::STACK / 4 {
         return Err(Errno::E2BIG.into());
     }
+    c.write_back(Which::All)?;
     Err(Fail::Later(Deferred::Exec(Box::new(image))))
 }
 

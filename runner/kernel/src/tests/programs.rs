@@ -106,6 +106,51 @@ fn files_are_written_and_left_behind() {
 }
 
 #[test]
+fn what_is_written_to_a_shared_mapping_is_in_the_file() {
+    let profile = profile("x86_64");
+    let mut bench = bench(&profile, b"/tmp/x\0contents", GuestLimits::default());
+    // O_RDWR|O_CREAT; PROT_READ|PROT_WRITE; MAP_SHARED.
+    assert_eq!(bench.call("open", &[DATA, 0x42, 0o644]), Some(3));
+    assert_eq!(bench.call("write", &[3, DATA + 7, 8]), Some(8));
+    let map = bench
+        .call("mmap", &[0, 4096, 3, 1, 3, 0])
+        .unwrap()
+        .cast_unsigned();
+    // The guest writes: here a read puts the bytes there.
+    assert_eq!(bench.call("pread64", &[3, map + 4, 2, 0]), Some(2));
+    assert_eq!(bench.call("pread64", &[3, DATA + 64, 8, 0]), Some(8));
+    let space = crate::machine::SpaceId(1);
+    let read = |bench: &mut super::Bench, at: u64| {
+        let mut bytes = [0; 8];
+        crate::machine::Machine::read(bench.machines.machine(space), at, &mut bytes).unwrap();
+        bytes
+    };
+    assert_eq!(
+        &read(&mut bench, DATA + 64),
+        b"contcots",
+        "the file has what the mapping has"
+    );
+    // And the other way round.
+    assert_eq!(bench.call("pwrite64", &[3, DATA + 7, 2, 6]), Some(2));
+    assert_eq!(&read(&mut bench, map), b"contcoco");
+    assert_eq!(bench.call("munmap", &[map, 4096]), Some(0));
+    bench.call("exit_group", &[0]);
+    let finished = bench.finish();
+    let left = finished.result.files.first().unwrap();
+    assert_eq!(&*finished.files[&left.digest], b"contcoco");
+}
+
+#[test]
+fn a_process_is_traced_once() {
+    let profile = profile("mipsel");
+    let mut bench = bench(&profile, b"", GuestLimits::default());
+    assert_eq!(bench.call("ptrace", &[0, 0, 0, 0]), Some(0));
+    assert_eq!(bench.call("ptrace", &[0, 0, 0, 0]), Some(-1), "EPERM");
+    assert_eq!(bench.call("ptrace", &[16, 1000, 0, 0]), Some(-1), "EPERM");
+    assert_eq!(bench.call("ptrace", &[16, 4242, 0, 0]), Some(-3), "ESRCH");
+}
+
+#[test]
 fn a_child_ends_and_its_parent_hears_of_it() {
     for profile in profiles() {
         let abi = crate::abi::Abi::new(&profile);
