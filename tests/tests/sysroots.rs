@@ -12,7 +12,7 @@ use hotcell_tests::{Busybox, Lab, busybox};
 use serde_json::{Value, json};
 
 const SCRIPT: &str = "#! /bin/sh -e
-cat /opt/file /opt/hard /opt/soft /opt/over
+cat /opt/file /opt/hard /opt/soft /opt/over /opt/zipped
 readlink /bin; ls -ld /opt/open /opt/locked | cut -c1-10
 echo kept > /var/lib/mark; cat /tmp/var/lib/mark
 echo changed > /opt/file; cat /opt/file /opt/hard
@@ -24,12 +24,14 @@ fn with_roots(lab: &Lab, all: &[Busybox]) -> Value {
     let mut sources = json!({
         "files": {"kind": "archive", "path": "files.tar.gz"},
         "package": {"kind": "debian", "path": "debs/*.deb"},
+        "zipped": {"kind": "archive", "path": "linked.zip"},
     });
     for one in all {
         let root = lab.path(&format!("roots/{}", one.arch));
         fs::create_dir_all(root.join("usr/bin")).unwrap();
         symlink("usr/bin", root.join("bin")).unwrap();
         symlink("tmp/var", root.join("var")).unwrap();
+        symlink("tmp/etc", root.join("etc")).unwrap();
         let program = root.join("usr/bin/busybox");
         fs::copy(&one.path, &program).unwrap();
         fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
@@ -56,6 +58,13 @@ fn with_roots(lab: &Lab, all: &[Busybox]) -> Value {
             .arg("-C")
             .arg(&files)
             .arg("."),
+    );
+    // A link in a ZIP is a file of its kind with the target as content.
+    let zip = "import sys, zipfile\nentry = zipfile.ZipInfo('opt/zipped')\nentry.create_system, entry.external_attr = 3, 0o120777 << 16\nwith zipfile.ZipFile(sys.argv[1], 'w') as out: out.writestr(entry, '/opt/over')\n";
+    done(
+        Command::new("python3")
+            .args(["-c", zip])
+            .arg(lab.path("linked.zip")),
     );
     lab.write(
         "deb/DEBIAN/control",
@@ -105,7 +114,7 @@ fn manifest(lab: &Lab, sources: Value, all: &[Busybox]) {
                 "uses": "unicorn/linux",
                 "for-each": {"sample": "samples.scripts", "arch": archs},
                 "in": {"file": "${sample.file}"},
-                "with": {"arch": "${arch}", "sysroot": ["root-${arch}", "files", "package"]},
+                "with": {"arch": "${arch}", "sysroot": ["root-${arch}", "files", "package", "zipped"]},
             }},
         }),
     );
@@ -129,10 +138,17 @@ fn a_script_finds_its_shell_in_a_root_of_several_sources() {
         // A hard link is a file of its own: what is said of the one is not said of the other.
         assert_eq!(
             String::from_utf8(run.output(instance, "stdout")).unwrap(),
-            "a file\na file\na file\nof the package\nusr/bin\ndrwx------\ndrwxrwxrwt\nkept\nchanged\na file\n",
+            "a file\na file\na file\nof the package\nof the package\nusr/bin\ndrwx------\ndrwxrwxrwt\nkept\nchanged\na file\n",
             "{}",
             instance.name
         );
+    }
+    // What the root had, moved or not, is none of the guest's work.
+    for instance in run.stage("run") {
+        let left: Value = serde_json::from_slice(&run.output(instance, "files")).unwrap();
+        let left = left["files"].as_array().unwrap().iter();
+        let paths: Vec<&str> = left.map(|file| file["path"].as_str().unwrap()).collect();
+        assert_eq!(paths, ["/opt/file", "/tmp/var/lib/mark"], "{}", instance.name);
     }
     // The plan says what the root is, and not name by name.
     let plan = fs::read(run.folder.join("plan.json")).unwrap();
@@ -148,10 +164,10 @@ fn a_script_finds_its_shell_in_a_root_of_several_sources() {
     let again = lab.run("roots.yaml", &[]);
     run.assert_same_result(&again, "nothing changed");
     assert_eq!(again.statuses().get("cached"), Some(&all.len()));
-    lab.write(&format!("roots/{}/etc/new", all[0].arch), "x");
+    lab.write(&format!("roots/{}/srv/new", all[0].arch), "x");
     let (_, differences) = lab.expect(2, ["lock", "roots.yaml", "--check"]);
     assert!(
-        differences.contains(&format!("root-{}+files+package", all[0].arch)),
+        differences.contains(&format!("root-{}+files+package+zipped", all[0].arch)),
         "{differences}"
     );
     let changed = lab.run("roots.yaml", &[]);

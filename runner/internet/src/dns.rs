@@ -11,6 +11,8 @@ use super::{Internet, Reply, Said};
 
 /// How long an answer holds, in seconds.
 const TTL: u32 = 300;
+/// Bytes of a message that asks.
+const MAX_QUESTION: usize = 1232;
 /// Questions of one message that are answered.
 const MAX_QUESTIONS: usize = 4;
 
@@ -20,16 +22,26 @@ pub(crate) fn address(with: &InternetWith, name: &str) -> Option<Ipv4Addr> {
     if with.unknown.iter().any(is) {
         return None;
     }
-    if let Some((_, address)) = with.hosts.iter().find(|(known, _)| is(known)) {
-        return Some(*address);
+    if let Some(address) = declared(with, name) {
+        return Some(address);
     }
     let digest = Digest::of(name.to_ascii_lowercase().as_bytes());
     let [a, b, c, ..] = *digest.as_bytes();
     Some(Ipv4Addr::new(198, 18 + a % 2, b, c.clamp(1, 254)))
 }
 
+/// The address that was declared for a name.
+pub(crate) fn declared(with: &InternetWith, name: &str) -> Option<Ipv4Addr> {
+    let mut hosts = with.hosts.iter();
+    let found = hosts.find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map(|(_, address)| *address)
+}
+
 /// Answers a question; what is no question is dropped.
 pub(crate) fn answer(internet: &mut Internet, with: &InternetWith, bytes: &[u8]) -> Option<Reply> {
+    if bytes.len() > MAX_QUESTION {
+        return None;
+    }
     let question = Packet::parse(bytes).ok()?;
     if question.has_flags(PacketFlag::RESPONSE) || question.questions.is_empty() {
         return None;

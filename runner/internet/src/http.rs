@@ -10,6 +10,9 @@ use super::{MAX_HELD, Reply, Said, Web};
 /// Longest header, and most of its lines.
 const MAX_HEADER: usize = 64 << 10;
 const MAX_LINES: usize = 100;
+/// Characters of a host's name and of a request that are told.
+const MAX_HOST: usize = 255;
+const MAX_REQUEST: usize = 2048;
 /// What a server gives of which nothing is declared.
 const PAGE: &[u8] = b"<html><head><title>It works</title></head><body><p>It works.</p></body></html>\n";
 
@@ -155,8 +158,8 @@ impl Exchange {
             None => page("200 OK", PAGE, method == "HEAD"),
         };
         reply.said.push(Said::Requested {
-            host: shown,
-            request: format!("{method} {url}"),
+            host: shown.chars().take(MAX_HOST).collect(),
+            request: format!("{method} {url}").chars().take(MAX_REQUEST).collect(),
         });
         reply
     }

@@ -115,7 +115,11 @@ impl Internet {
     pub fn call(&mut self, with: &InternetWith, to: SocketAddrV4) -> (Peer, Reply) {
         let name = self.name_of(*to.ip(), with);
         let script = with.peers.iter().position(|peer| {
-            let fits = |host: &String| name == Some(host) || host.parse() == Ok(*to.ip());
+            let fits = |host: &String| {
+                name.is_some_and(|name| name.eq_ignore_ascii_case(host))
+                    || host.parse() == Ok(*to.ip())
+                    || dns::declared(with, host) == Some(*to.ip())
+            };
             peer.port == to.port() && peer.host.as_ref().is_none_or(fits)
         });
         let part = match script {
@@ -166,7 +170,7 @@ impl Internet {
     fn resolve(&mut self, with: &InternetWith, name: &str) -> Option<Ipv4Addr> {
         let address = dns::address(with, name)?;
         if self.names.len() < MAX_NAMES || self.names.contains_key(&address) {
-            self.names.insert(address, name.to_owned());
+            self.names.insert(address, name.to_ascii_lowercase());
         }
         Some(address)
     }

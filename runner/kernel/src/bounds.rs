@@ -73,6 +73,10 @@ pub(crate) fn weight(task: &event::Task, what: &What) -> u64 {
         What::Process(process) => option(&process.path) + list(&process.argv),
         What::File(file) => file.path.len() + option(&file.to),
         What::Memory(memory) => option(&memory.file),
+        What::Network(network) => [&network.local, &network.peer, &network.host, &network.request]
+            .into_iter()
+            .map(option)
+            .sum(),
         _ => EACH,
     };
     (EACH + task.image.len() + own) as u64

@@ -173,17 +173,22 @@ impl Kernel {
 
     /// Drops a reference to an open file; tells of a written file that was closed.
     pub(crate) fn close_file(&mut self, pid: u32, id: FileId) {
-        let Closed::Last(file) = self.open.close(id) else {
-            return;
-        };
-        if matches!(file.target, Target::PipeRead(_) | Target::PipeWrite(_)) || file.target.is_anonymous() {
+        let mut closing = vec![id];
+        while let Some(id) = closing.pop() {
+            if let Closed::Last(file) = self.open.close(id) {
+                self.closed(pid, file, &mut closing);
+            }
+        }
+    }
+
+    /// An open file has no reference any more. What only it referred to goes too.
+    fn closed(&mut self, pid: u32, file: OpenFile, closing: &mut Vec<FileId>) {
+        if file.target.is_pipe() || file.target.is_anonymous() {
             self.wake += 1;
         }
         if let Target::Socket(id) = file.target {
             // What was on its way to it has no other owner.
-            for sent in self.sockets.close(id) {
-                self.close_file(pid, sent);
-            }
+            closing.extend(self.sockets.close(id));
             self.pump();
         }
         if let (Some(bytes), Target::File(ino)) = (file.written, &file.target) {

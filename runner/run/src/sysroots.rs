@@ -97,6 +97,9 @@ fn make(shared: &Shared<'_>, root: &Sysroot) -> Result<Root, Done> {
     let failed = |error: String| Done::failed("the guest's root cannot be made", error);
     let (places, total) = layout(root);
     let index = serde_json::to_vec(&index(root, &places)).map_err(|error| failed(error.to_string()))?;
+    if index.len() as u64 > sysroot::Sysroot::MAX_INDEX {
+        return Err(failed("its names are too long, all together".to_owned()));
+    }
     let index = SealedBlob::of(&index).map_err(|error| failed(error.to_string()))?;
     let of_archives = places
         .values()

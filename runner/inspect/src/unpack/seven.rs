@@ -78,11 +78,18 @@ pub(super) fn read(bytes: &[u8], password: Option<&[u8]>, taker: &mut Taker<'_>)
 /// The method of encryption.
 const AES: &[u8] = &[0x06, 0xf1, 0x07, 0x01];
 
-fn is_regular(entry: &sevenz_rust2::ArchiveEntry) -> bool {
-    // Attributes: the upper half is a Unix mode when bit 15 says so.
+/// Unix mode, where the entry has one: the upper half of its attributes, when bit 15 says so.
+fn unix_mode(entry: &sevenz_rust2::ArchiveEntry) -> Option<u32> {
     let unix = entry.has_windows_attributes && entry.windows_attributes & 0x8000 != 0;
-    let kind = (entry.windows_attributes >> 16) & 0o170_000;
-    let special = unix && ![0, 0o100_000].contains(&kind);
+    unix.then_some(entry.windows_attributes >> 16)
+}
+
+fn is_link(entry: &sevenz_rust2::ArchiveEntry) -> bool {
+    unix_mode(entry).is_some_and(|mode| mode & 0o170_000 == 0o120_000)
+}
+
+fn is_regular(entry: &sevenz_rust2::ArchiveEntry) -> bool {
+    let special = unix_mode(entry).is_some_and(|mode| ![0, 0o100_000].contains(&(mode & 0o170_000)));
     !(entry.is_directory || entry.is_anti_item || special)
 }
 
@@ -92,6 +99,9 @@ fn one(
     taker: &mut Taker<'_>,
 ) -> Result<(), TakeError> {
     taker.entry().map_err(TakeError::Fault)?;
+    if is_link(entry) && taker.is_index() {
+        return taker.link_in(&entry.name, content);
+    }
     if !is_regular(entry) {
         return Ok(());
     }
@@ -100,12 +110,7 @@ fn one(
         // The decoder reads on over what is left here; it is bounded by what the index counted.
         return Ok(());
     }
-    let unix = entry.has_windows_attributes && entry.windows_attributes & 0x8000 != 0;
-    let mode = if unix {
-        entry.windows_attributes >> 16
-    } else {
-        UNSAID
-    };
+    let mode = unix_mode(entry).unwrap_or(UNSAID);
     taker.take(&entry.name, mode, content)
 }
 

@@ -123,9 +123,26 @@ impl<'a> Taker<'a> {
         self.number = self.number.saturating_add(1);
     }
 
+    /// Whether links and folders are wanted.
+    pub(super) fn is_index(&self) -> bool {
+        self.wanted.is_none()
+    }
+
+    /// Takes a link of which the archive holds the text as content.
+    pub(super) fn link_in(&mut self, name: &str, content: &mut dyn Read) -> Result<(), TakeError> {
+        let most = u64::from(self.limits.name);
+        let mut target = Vec::new();
+        content
+            .take(most.saturating_add(1))
+            .read_to_end(&mut target)
+            .map_err(TakeError::Read)?;
+        let target = String::from_utf8_lossy(&target);
+        self.link(name, &target, false).map_err(TakeError::Fault)
+    }
+
     /// Takes a link.
     pub(super) fn link(&mut self, name: &str, target: &str, hard: bool) -> Result<(), Fault> {
-        if self.wanted.is_none() {
+        if self.is_index() {
             let name = self.name(name)?.to_owned();
             let target = match hard {
                 true => self.name(target)?,
@@ -139,7 +156,7 @@ impl<'a> Taker<'a> {
 
     /// Takes a folder.
     pub(super) fn folder(&mut self, name: &str, mode: u32) -> Result<(), Fault> {
-        if self.wanted.is_none() {
+        if self.is_index() {
             let name = self.name(name)?.trim_end_matches('/').to_owned();
             let mode = mode & MODE;
             self.found.folders.push(ArchiveFolder { name, mode });

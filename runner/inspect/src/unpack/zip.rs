@@ -24,10 +24,11 @@ pub(super) fn read(bytes: &[u8], password: Option<&[u8]>, taker: &mut Taker<'_>)
     for entry in archive.files().map_err(of_archive)? {
         let entry = entry.map_err(of_archive)?;
         taker.entry()?;
-        if entry.is_dir() || entry.is_symlink() {
+        let (is_link, index) = (entry.is_symlink(), taker.is_index());
+        if entry.is_dir() || is_link && !index {
             continue;
         }
-        if !taker.wants_next() {
+        if !is_link && !taker.wants_next() {
             taker.pass();
             continue;
         }
@@ -49,6 +50,7 @@ fn member(
         Ok(name) => name.into_owned(),
         Err(_) => String::from_utf8_lossy(entry.name_raw()).into_owned(),
     };
+    let is_link = entry.is_symlink();
     let mode = entry.unix_mode().unwrap_or(UNSAID);
     let encrypted = entry.encrypted();
     if encrypted && password.is_none() {
@@ -59,7 +61,11 @@ fn member(
     let mut file = entry
         .with_reader(&mut content, options)
         .map_err(|error| fault(error, encrypted, Some(&name)))?;
-    match taker.take(&name, mode, &mut file) {
+    let taken = match is_link {
+        true => taker.link_in(&name, &mut file),
+        false => taker.take(&name, mode, &mut file),
+    };
+    match taken {
         Ok(()) => Ok(()),
         Err(TakeError::Fault(fault)) => Err(fault),
         Err(TakeError::Read(error)) => Err(fault(ZipError::Io(error), encrypted, Some(&name))),

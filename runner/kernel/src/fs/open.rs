@@ -32,6 +32,8 @@ pub(crate) enum Target {
     Device(Ino, Device),
     PipeRead(PipeId),
     PipeWrite(PipeId),
+    /// A FIFO that was opened for both.
+    Fifo(PipeId),
     /// What the job gives as standard input.
     Input(Bytes),
     /// Standard output, or error.
@@ -54,6 +56,21 @@ pub(crate) enum Target {
 }
 
 impl Target {
+    /// Of a pipe: which one, and whether it is read and written.
+    fn ends(&self) -> Option<(PipeId, bool, bool)> {
+        match self {
+            Self::PipeRead(pipe) => Some((*pipe, true, false)),
+            Self::PipeWrite(pipe) => Some((*pipe, false, true)),
+            Self::Fifo(pipe) => Some((*pipe, true, true)),
+            _ => None,
+        }
+    }
+
+    /// Whether it is an end of a pipe.
+    pub(crate) fn is_pipe(&self) -> bool {
+        self.ends().is_some()
+    }
+
     /// Whether it is something without a name that another open cannot reach.
     pub(crate) fn is_anonymous(&self) -> bool {
         matches!(
@@ -171,6 +188,8 @@ pub(crate) struct Pipe {
     pub(crate) ever: [u64; 2],
     /// Counts what happened to it.
     pub(crate) activity: u64,
+    /// The FIFO that it is.
+    fifo: Option<Ino>,
 }
 
 /// Bytes that fit in a pipe, and those that are written at once or not at all (`pipe(7)`).
@@ -210,18 +229,12 @@ impl OpenFiles {
         let id = FileId(self.next);
         self.next += 1;
         file.references = 1;
-        match file.target {
-            Target::PipeRead(pipe) => {
-                let pipe = self.pipes.entry(pipe).or_default();
-                pipe.readers += 1;
-                pipe.ever[0] += 1;
-            }
-            Target::PipeWrite(pipe) => {
-                let pipe = self.pipes.entry(pipe).or_default();
-                pipe.writers += 1;
-                pipe.ever[1] += 1;
-            }
-            _ => {}
+        if let Some((pipe, reads, writes)) = file.target.ends() {
+            let pipe = self.pipes.entry(pipe).or_default();
+            pipe.readers += u32::from(reads);
+            pipe.writers += u32::from(writes);
+            pipe.ever[0] += u64::from(reads);
+            pipe.ever[1] += u64::from(writes);
         }
         self.files.insert(id, file);
         id
@@ -246,18 +259,17 @@ impl OpenFiles {
         let Some(file) = self.files.remove(&id) else {
             return Closed::Shared;
         };
-        if let Target::PipeRead(pipe) | Target::PipeWrite(pipe) = file.target
+        if let Some((pipe, reads, writes)) = file.target.ends()
             && let Some(ends) = self.pipes.get_mut(&pipe)
         {
-            if matches!(file.target, Target::PipeRead(_)) {
-                ends.readers = ends.readers.saturating_sub(1);
-            } else {
-                ends.writers = ends.writers.saturating_sub(1);
-            }
+            ends.readers = ends.readers.saturating_sub(u32::from(reads));
+            ends.writers = ends.writers.saturating_sub(u32::from(writes));
             ends.activity += 1;
             if ends.readers == 0 && ends.writers == 0 {
+                if let Some(ino) = ends.fifo {
+                    self.fifos.remove(&ino);
+                }
                 self.pipes.remove(&pipe);
-                self.fifos.retain(|_, fifo| *fifo != pipe);
             }
         }
         Closed::Last(file)
@@ -277,7 +289,13 @@ impl OpenFiles {
         }
         let pipe = self.new_pipe();
         self.fifos.insert(ino, pipe);
+        self.pipes.entry(pipe).or_default().fifo = Some(ino);
         pipe
+    }
+
+    /// The pipe of a FIFO that is open.
+    pub(crate) fn fifo_ref(&self, ino: Ino) -> Option<&Pipe> {
+        self.pipes.get(self.fifos.get(&ino)?)
     }
 
     pub(crate) fn pipe(&mut self, id: PipeId) -> Option<&mut Pipe> {

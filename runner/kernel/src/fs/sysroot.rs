@@ -18,6 +18,12 @@ const MOUNTS: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// The entries of an index.
 fn entries(index: &[u8]) -> Result<Vec<RootEntry>, String> {
+    if index.len() as u64 > Sysroot::MAX_INDEX {
+        return Err(format!(
+            "the sysroot: an index of more than {} bytes",
+            Sysroot::MAX_INDEX
+        ));
+    }
     let entries: Vec<RootEntry> = serde_json::from_slice(index)
         .map_err(|error| format!("the sysroot: its index cannot be read: {error}"))?;
     match entries.len() <= Sysroot::MAX_ENTRIES {

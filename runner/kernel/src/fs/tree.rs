@@ -353,27 +353,27 @@ impl Tree {
 
     /// Removes a node with all below, whatever it is: for what the kernel itself made.
     pub(crate) fn remove_all(&mut self, directory: Ino, name: &[u8]) {
-        let Some(ino) = self
-            .entries(directory)
-            .ok()
-            .and_then(|entries| entries.get(name).copied())
-        else {
-            return;
-        };
-        let below: Vec<_> = self
-            .entries(ino)
-            .map(|entries| entries.keys().cloned().collect())
-            .unwrap_or_default();
-        for name in below {
-            self.remove_all(ino, &name);
+        let mut going = vec![(directory, name.to_vec())];
+        while let Some((above, name)) = going.pop() {
+            let Ok(Some(ino)) = self.entries(above).map(|entries| entries.get(&name).copied()) else {
+                continue;
+            };
+            if let Ok(below) = self.entries(ino)
+                && !below.is_empty()
+            {
+                let below: Vec<_> = below.keys().map(|inner| (ino, inner.clone())).collect();
+                going.push((above, name));
+                going.extend(below);
+                continue;
+            }
+            if let Ok(entries) = self.entries_mut(above) {
+                entries.remove(&name);
+            }
+            if let Some(inode) = self.inodes.get_mut(&ino) {
+                inode.links = 0;
+            }
+            self.free(ino);
         }
-        if let Ok(entries) = self.entries_mut(directory) {
-            entries.remove(name);
-        }
-        if let Some(inode) = self.inodes.get_mut(&ino) {
-            inode.links = 0;
-        }
-        self.free(ino);
     }
 
     /// Renames. `replace`: an existing target goes away.

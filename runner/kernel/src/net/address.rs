@@ -80,3 +80,13 @@ pub(super) fn reaches(local: &Address, address: &Address) -> bool {
         _ => true,
     }
 }
+
+/// Whether two names are of different versions of IP.
+pub(super) fn differ(there: Option<&Address>, new: &Address) -> bool {
+    match (there, new) {
+        (Some(Address::Inet(there)), Address::Inet(new)) => {
+            plain(there.ip()).is_ipv4() != plain(new.ip()).is_ipv4()
+        }
+        _ => false,
+    }
+}

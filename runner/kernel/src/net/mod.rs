@@ -19,7 +19,7 @@ use crate::fs::open::FileId;
 pub(crate) const CAPACITY: usize = 212_992;
 const MAX_BUFFERED: usize = 64 << 20;
 /// Bytes of one datagram of UDP (`udp(7)`).
-const MAX_DATAGRAM: usize = 65_507;
+pub(crate) const MAX_DATAGRAM: usize = 65_507;
 /// Sockets at once, and packets in one inbox.
 const MAX_SOCKETS: usize = 16_384;
 const MAX_PACKETS: usize = 4_096;
@@ -134,10 +134,15 @@ impl Socket {
     }
 
     fn room(&self) -> usize {
-        match self.inbox.len() < MAX_PACKETS {
-            true => CAPACITY.saturating_sub(self.held),
-            false => 0,
+        match self.is_crowded() {
+            false => CAPACITY.saturating_sub(self.held),
+            true => 0,
         }
+    }
+
+    /// Whether there is no room for one more packet, however short.
+    fn is_crowded(&self) -> bool {
+        self.inbox.len() >= MAX_PACKETS
     }
 }
 
@@ -265,7 +270,7 @@ impl Sockets {
         if socket.local.is_some() {
             return Err(Errno::EINVAL);
         }
-        let (kind, own) = (socket.kind, reuses(socket));
+        let (kind, own, own_v6) = (socket.kind, reuses(socket), is_v6_alone(socket));
         if let Address::Inet(wanted) = &mut address {
             if !self.is_here(wanted.ip()) {
                 return Err(Errno::EADDRNOTAVAIL);
@@ -277,7 +282,8 @@ impl Sockets {
         let name = Name::of(kind, &address);
         let taken = self.bound.get(&name).into_iter().flatten().any(|other| {
             self.all.get(other).is_some_and(|other| {
-                let apart = address::are_apart(other.local.as_ref(), &address);
+                let apart = address::are_apart(other.local.as_ref(), &address)
+                    || (own_v6 || is_v6_alone(other)) && address::differ(other.local.as_ref(), &address);
                 let shares = own && reuses(other) && !matches!(other.state, State::Listening { .. });
                 !apart && !shares
             })
@@ -323,8 +329,12 @@ impl Sockets {
     pub(crate) fn find(&self, kind: Kind, address: &Address) -> Option<SocketId> {
         let all = self.bound.get(&Name::of(kind, address))?;
         let fits = |id: &&SocketId| {
-            let local = self.all.get(id).and_then(|socket| socket.local.as_ref());
-            local.is_some_and(|local| address::reaches(local, address))
+            let socket = self.all.get(id);
+            socket.is_some_and(|socket| {
+                let local = socket.local.as_ref();
+                let apart = is_v6_alone(socket) && address::differ(local, address);
+                !apart && local.is_some_and(|local| address::reaches(local, address))
+            })
         };
         // Whoever is connected hears only its peer: it was made by accept, or said connect.
         let listens = |id: &&SocketId| {
@@ -398,6 +408,13 @@ impl Sockets {
                 return Sent::Refused(Errno::EMSGSIZE);
             }
         }
+        // Nothing is nothing on a stream, and a message elsewhere.
+        if socket.kind == Kind::Stream && length == 0 {
+            return Sent::Bytes(0);
+        }
+        if socket.is_crowded() {
+            return Sent::Full;
+        }
         let room = socket.room();
         let size = match socket.kind {
             Kind::Stream => length.min(room),
@@ -434,6 +451,21 @@ impl Sockets {
 
     /// Takes what lies in an inbox.
     pub(crate) fn take(&mut self, id: SocketId, wanted: Take) -> Option<Taken> {
+        let taken = self.take_from(id, wanted);
+        if taken.is_some()
+            && !wanted.peek
+            && let Some(State::Connected(other)) = self.get(id).map(|socket| &socket.state)
+        {
+            // Whoever waits for room hears of it.
+            let other = *other;
+            if let Some(other) = self.get_mut(other) {
+                other.activity += 1;
+            }
+        }
+        taken
+    }
+
+    fn take_from(&mut self, id: SocketId, wanted: Take) -> Option<Taken> {
         let socket = self.all.get_mut(&id)?;
         let first = socket.inbox.front_mut()?;
         let mut taken = Taken {
@@ -536,20 +568,40 @@ impl Sockets {
         files
     }
 
+    /// How many bytes a socket's inbox has room for.
+    pub(crate) fn room_of(&self, id: SocketId) -> usize {
+        self.get(id).map_or(0, Socket::room)
+    }
+
     /// Whether what a saved state says of names and sums holds.
     pub(crate) fn is_sound(&self) -> bool {
-        let held = |socket: &Socket| {
-            let bytes = socket
+        let holds = |socket: &Socket| {
+            let bytes: usize = socket.inbox.iter().map(|packet| packet.bytes.len()).sum();
+            bytes == socket.held && bytes <= CAPACITY && socket.inbox.len() <= MAX_PACKETS
+        };
+        let files = |socket: &Socket| {
+            socket
                 .inbox
                 .iter()
-                .map(|packet| packet.bytes.len())
-                .sum::<usize>();
-            bytes == socket.held
+                .map(|packet| packet.files.len())
+                .sum::<usize>()
         };
-        let all: usize = self.all.values().map(|socket| socket.held).sum();
-        self.all.values().all(held) && all == self.buffered && self.all.keys().all(|id| id.0 < self.next)
+        self.all.len() <= MAX_SOCKETS
+            && self.all.values().all(holds)
+            && self.all.values().map(|socket| socket.held).sum::<usize>() == self.buffered
+            && self.all.values().map(files).sum::<usize>() == self.in_flight
+            && self.in_flight <= MAX_IN_FLIGHT
+            && self.all.keys().all(|id| id.0 < self.next)
     }
 }
 
 /// `SOL_SOCKET`, `SO_REUSEADDR` with generic numbers.
 pub(crate) const REUSE: (u64, u64) = (1, 2);
+/// `IPPROTO_IPV6`, `IPV6_V6ONLY`.
+const V6_ALONE: (u64, u64) = (41, 26);
+
+/// Whether a socket of IPv6 takes no calls of IPv4.
+fn is_v6_alone(socket: &Socket) -> bool {
+    let value = socket.options.get(&V6_ALONE);
+    value.is_some_and(|value| value.iter().any(|byte| *byte != 0))
+}

@@ -14,8 +14,8 @@ use crate::bytes::Bytes;
 use crate::kernel::Kernel;
 use crate::net::{Address, Credentials, Family, Kind, Packet, Sent, SocketId, State, Take};
 
-/// Bytes that one far end may have to say, and how many there are.
-const MAX_OUTBOX: usize = 64 << 20;
+/// Bytes that all far ends together may have to say, and how many there are.
+const MAX_WAITING: usize = 128 << 20;
 const MAX_REMOTES: usize = 4_096;
 
 /// The internet as the job declares it.
@@ -80,6 +80,8 @@ struct Remote {
     ends: (SocketAddrV4, SocketAddrV4),
     #[serde(with = "crate::state::raw")]
     outbox: Vec<u8>,
+    /// How much of it was said.
+    said: usize,
     /// It hangs up when all is said.
     closes: bool,
 }
@@ -150,12 +152,14 @@ impl Kernel {
                 near: id,
                 ends,
                 outbox: reply.bytes,
+                said: 0,
                 closes: reply.closes,
             };
             self.outside.remotes.insert(far, remote);
         });
         self.world = Some(world);
         called?;
+        self.wake += 1;
         self.pump();
         Ok(())
     }
@@ -212,13 +216,11 @@ impl Kernel {
     fn serve(&mut self, world: &World, far: SocketId, remote: &mut Remote) -> bool {
         let (near_end, to) = remote.ends;
         let time = self.wire_time();
-        while let Some(taken) = self.sockets.take(
-            far,
-            Take {
-                most: usize::MAX,
-                peek: false,
-            },
-        ) {
+        let all = Take {
+            most: usize::MAX,
+            peek: false,
+        };
+        while let Some(taken) = self.sockets.take(far, all) {
             self.wake += 1;
             self.outside
                 .capture
@@ -229,30 +231,47 @@ impl Kernel {
             let internet = &mut self.outside.internet;
             let reply = internet.hear(&mut remote.peer, &world.with, &world.files, &taken.bytes);
             self.tell_said(&reply, to);
-            let room = MAX_OUTBOX.saturating_sub(remote.outbox.len());
-            remote.outbox.extend(reply.bytes.into_iter().take(room));
             remote.closes |= reply.closes;
+            let waiting = self.waiting().saturating_add(remote.outbox.len());
+            if waiting.saturating_add(reply.bytes.len()) <= MAX_WAITING {
+                remote.outbox.extend(reply.bytes);
+            } else {
+                // A guest that asks and asks and does not listen is hung up on.
+                remote.closes = true;
+            }
         }
-        while !remote.outbox.is_empty() {
+        loop {
+            let rest = remote.outbox.get(remote.said..).unwrap_or_default();
+            let room = self.sockets.room_of(remote.near);
+            let bytes = rest.get(..room.min(rest.len())).unwrap_or_default().to_vec();
+            if bytes.is_empty() {
+                break;
+            }
             let packet = Packet {
-                bytes: remote.outbox.clone(),
+                bytes: bytes.clone(),
                 ..Packet::default()
             };
             match self.sockets.deliver(remote.near, packet) {
                 Sent::Bytes(count) => {
                     self.wake += 1;
-                    let said: Vec<u8> = remote.outbox.drain(..count.min(remote.outbox.len())).collect();
-                    self.outside.capture.sent(time, Way::In, near_end, to, &said);
+                    remote.said += count;
+                    let said = bytes.get(..count).unwrap_or_default();
+                    self.outside.capture.sent(time, Way::In, near_end, to, said);
                 }
-                Sent::Full => break,
-                Sent::Refused(_) => remote.outbox.clear(),
+                // The machine's buffers are full, or the guest's end is gone: the state below says which.
+                Sent::Full | Sent::Refused(_) => break,
             }
+        }
+        if remote.said >= remote.outbox.len() {
+            (remote.outbox, remote.said) = (Vec::new(), 0);
         }
         let alone = self
             .sockets
             .get(far)
             .is_none_or(|socket| matches!(socket.state, State::Disconnected));
-        let over = remote.closes && remote.outbox.is_empty();
+        // Whoever hears that nothing more will come hangs up when all is said.
+        let ended = self.sockets.get(remote.near).is_some_and(|near| near.shut[1]);
+        let over = (remote.closes || ended) && remote.outbox.is_empty();
         if alone || over {
             let way = if alone { Way::Out } else { Way::In };
             self.outside.capture.ended(time, way, near_end, to);
@@ -260,6 +279,12 @@ impl Kernel {
             self.wake += 1;
         }
         !(alone || over)
+    }
+
+    /// Bytes that far ends have to say.
+    fn waiting(&self) -> usize {
+        let all = self.outside.remotes.values();
+        all.map(|remote| remote.outbox.len()).sum()
     }
 
     fn tell_said(&mut self, reply: &Reply, to: SocketAddrV4) {

@@ -45,7 +45,7 @@ impl Call<'_> {
             return self.stat_of(ino);
         }
         let inode = match file.target {
-            Target::PipeRead(pipe) | Target::PipeWrite(pipe) => 4000 + pipe.0,
+            Target::PipeRead(pipe) | Target::PipeWrite(pipe) | Target::Fifo(pipe) => 4000 + pipe.0,
             Target::Socket(id) => 5000 + id.0,
             Target::Epoll(_) | Target::Event { .. } | Target::Timer(_) => 9,
             Target::Input(_) => 3001,

@@ -17,14 +17,17 @@ const DELETE: u64 = 2;
 const MODIFY: u64 = 3;
 const ONE_SHOT: u32 = 1 << 30;
 const EDGE: u32 = 1 << 31;
-/// How deep one epoll may watch another (EP_MAX_NESTS), and how many descriptors one watches.
-const MAX_DEPTH: u32 = 4;
+/// How many descriptors one epoll watches.
 const MAX_WATCHES: usize = 4_096;
 
 /// What an epoll watches: each open file by the descriptor that it was named with.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Epoll {
     watches: BTreeMap<(u32, FileId), Watch>,
+    /// It watches an epoll.
+    nests: bool,
+    /// An epoll watches it. Linux allows five such levels (EP_MAX_NESTS), here there are two.
+    nested: bool,
     /// Where the next look begins, so that nobody is overlooked where only few are asked for.
     next: (u32, u64),
 }
@@ -49,38 +52,20 @@ impl Watch {
 }
 
 impl Kernel {
-    /// Whether an epoll has anything to tell.
-    pub(super) fn epoll_ready(&self, epoll: &Epoll, depth: u32) -> bool {
-        let ready =
-            |(_, file): &(u32, FileId), watch: &Watch| watch.news(self.readiness(*file, depth + 1)) != 0;
-        depth <= MAX_DEPTH && epoll.watches.iter().any(|(key, watch)| ready(key, watch))
-    }
-
-    /// How deep epolls watch epolls below this file.
-    fn epoll_depth(&self, file: FileId, depth: u32) -> u32 {
-        match self.open.get(file).map(|file| &file.target) {
-            Some(Target::Epoll(epoll)) if depth <= MAX_DEPTH => {
-                let below = epoll
-                    .watches
-                    .keys()
-                    .map(|(_, file)| self.epoll_depth(*file, depth + 1));
-                1 + below.max().unwrap_or(0)
-            }
-            _ => 0,
+    /// Whether an epoll has anything to tell, and when it will have by itself.
+    pub(super) fn epoll_ready(&self, epoll: &Epoll, depth: u32) -> (bool, Option<u64>) {
+        let mut at = None;
+        if depth > 1 {
+            return (false, at);
         }
-    }
-
-    /// Whether an epoll watches a file, itself or through others.
-    fn epoll_reaches(&self, from: FileId, file: FileId, depth: u32) -> bool {
-        from == file
-            || depth <= MAX_DEPTH + 1
-                && match self.open.get(from).map(|file| &file.target) {
-                    Some(Target::Epoll(epoll)) => {
-                        let mut all = epoll.watches.keys();
-                        all.any(|(_, next)| self.epoll_reaches(*next, file, depth + 1))
-                    }
-                    _ => false,
-                }
+        for ((_, file), watch) in &epoll.watches {
+            let ready = self.readiness(*file, depth + 1);
+            at = [at, ready.at].into_iter().flatten().min();
+            if watch.news(ready) != 0 {
+                return (true, at);
+            }
+        }
+        (false, at)
     }
 }
 
@@ -154,9 +139,20 @@ pub(crate) fn epoll_ctl(c: &mut Call<'_>) -> Answer {
     if matches!(target, Target::File(_) | Target::Directory(..) | Target::Path(_)) {
         return Err(Errno::EPERM.into());
     }
-    let nests = operation == ADD && matches!(target, Target::Epoll(_));
-    if nests && (c.k.epoll_reaches(file, own, 0) || c.k.epoll_depth(file, 0) >= MAX_DEPTH) {
-        return Err(Errno::ELOOP.into());
+    let inner = match target {
+        Target::Epoll(inner) => Some(inner.nests),
+        _ => None,
+    };
+    if operation == ADD
+        && let Some(nests) = inner
+    {
+        if nests || c.epoll(0)?.nested {
+            return Err(Errno::ELOOP.into());
+        }
+        c.epoll(0)?.nests = true;
+        if let Some(Target::Epoll(inner)) = c.k.open.get_mut(file).map(|file| &mut file.target) {
+            inner.nested = true;
+        }
     }
     let key = (fd, file);
     let epoll = c.epoll(0)?;
@@ -198,8 +194,10 @@ fn wait(c: &mut Call<'_>, timeout: Option<u64>) -> Answer {
         .filter(|key| after(key))
         .chain(keys.iter().filter(|key| !after(key)));
     let mut deadline = None;
+    // One file may be watched by many descriptors.
+    let mut known: BTreeMap<FileId, Ready> = BTreeMap::new();
     for key in turns {
-        let ready = c.k.readiness(key.1, 0);
+        let ready = *known.entry(key.1).or_insert_with(|| c.k.readiness(key.1, 1));
         deadline = [deadline, ready.at].into_iter().flatten().min();
         let Some(watch) = epoll.watches.get_mut(key) else {
             continue;

@@ -202,7 +202,9 @@ pub(crate) fn ioctl(c: &mut Call<'_>) -> Answer {
                     .saturating_sub(offset)
             }
             Target::Input(input) => (input.len() as u64).saturating_sub(offset),
-            Target::PipeRead(pipe) => c.k.open.pipe_ref(pipe).map_or(0, |pipe| pipe.buffer.len() as u64),
+            Target::PipeRead(pipe) | Target::Fifo(pipe) => {
+                c.k.open.pipe_ref(pipe).map_or(0, |pipe| pipe.buffer.len() as u64)
+            }
             Target::Socket(id) => c.k.sockets.get(id).map_or(0, |socket| socket.waiting() as u64),
             _ => return Err(Errno::ENOTTY.into()),
         };

@@ -101,7 +101,11 @@ impl Call<'_> {
                     bytes
                 }
             },
-            Target::PipeRead(_) | Target::Socket(_) | Target::Event { .. } | Target::Timer(_)
+            Target::PipeRead(_)
+            | Target::Fifo(_)
+            | Target::Socket(_)
+            | Target::Event { .. }
+            | Target::Timer(_)
                 if at.is_some() =>
             {
                 return Err(Errno::ESPIPE.into());
@@ -113,7 +117,7 @@ impl Call<'_> {
             Target::Event { .. } => self.read_event(id, wanted, nonblocking)?,
             Target::Timer(_) => self.read_timer(id, wanted, nonblocking)?,
             Target::Epoll(_) => return Err(Errno::EINVAL.into()),
-            Target::PipeRead(pipe) => {
+            Target::PipeRead(pipe) | Target::Fifo(pipe) => {
                 let pipe = *pipe;
                 let pipe = self.k.open.pipe(pipe).ok_or(Errno::EBADF)?;
                 if wanted == 0 {
@@ -193,7 +197,7 @@ impl Call<'_> {
             }
             Target::Device(_, Device::Full) if count > 0 => Err(Errno::ENOSPC.into()),
             Target::Device(..) => Ok(count),
-            Target::PipeWrite(pipe) => {
+            Target::PipeWrite(pipe) | Target::Fifo(pipe) => {
                 if at.is_some() {
                     return Err(Errno::ESPIPE.into());
                 }

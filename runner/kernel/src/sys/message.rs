@@ -10,7 +10,9 @@ use crate::abi::layout::Layout;
 use crate::call::{Answer, Call, Fail, MAX_TRANSFER};
 use crate::fs::open::{Descriptor, FileId};
 use crate::net::outside::beyond;
-use crate::net::{Address, CAPACITY, Credentials, Family, Kind, Packet, Sent, SocketId, State, Take, Taken};
+use crate::net::{
+    Address, CAPACITY, Credentials, Family, Kind, MAX_DATAGRAM, Packet, Sent, SocketId, State, Take, Taken,
+};
 use crate::sys::io::Segment;
 use crate::sys::socket::Asked;
 
@@ -74,10 +76,13 @@ impl Call<'_> {
             if length < word + 8 || length > header.control_length - at {
                 return Err(Errno::EINVAL);
             }
-            let (level, kind) = (self.get_u32(place + word)?, self.get_u32(place + word + 4)?);
+            let (level, kind) = (
+                self.get_u32(place.wrapping_add(word))?,
+                self.get_u32(place.wrapping_add(word + 4))?,
+            );
             if (level, kind) == (self.level(), RIGHTS) {
                 for index in 0..length.saturating_sub(head) / 4 {
-                    let fd = u64::from(self.get_u32(place + head + index * 4)?);
+                    let fd = u64::from(self.get_u32(place.wrapping_add(head + index * 4))?);
                     files.push(self.process().files.get(fd)?.file);
                 }
                 if files.len() > MAX_RIGHTS {
@@ -155,6 +160,9 @@ impl Call<'_> {
                     }
                 };
                 if let Some(to) = self.outward(&address)? {
+                    if bytes.len() > MAX_DATAGRAM {
+                        return Err(Errno::EMSGSIZE.into());
+                    }
                     self.k.sockets.bind_any(id, &address)?;
                     self.k.send_outside(id, &address, to, bytes)?;
                     return Ok(bytes.len() as u64);
@@ -167,6 +175,7 @@ impl Call<'_> {
                             self.k.sockets.get_mut(id).filter(|socket| socket.peer.is_some())
                         {
                             socket.error = Some(Errno::ECONNREFUSED);
+                            socket.activity += 1;
                         }
                         return Ok(bytes.len() as u64);
                     }
@@ -174,41 +183,54 @@ impl Call<'_> {
             }
         };
         let nonblocking = how & DO_NOT_WAIT != 0;
-        let done = usize::try_from(self.pending.progress)
+        let mut done = usize::try_from(self.pending.progress)
             .unwrap_or(0)
             .min(bytes.len());
-        let files = match header.filter(|_| done == 0 && family == Family::Unix) {
+        let mut files = match header.filter(|_| done == 0 && family == Family::Unix) {
             Some(header) => self.rights(header)?,
             None => Vec::new(),
         };
         let from = self.k.sockets.get(id).and_then(|socket| socket.local.clone());
-        let packet = Packet {
-            bytes: bytes.get(done..).unwrap_or_default().to_vec(),
-            from,
-            credentials: self.credentials(),
-            files: files.clone(),
-        };
-        let sent = self.k.sockets.deliver(to, packet);
-        if !matches!(sent, Sent::Bytes(_)) {
-            self.drop_files(files);
-        }
-        match sent {
-            Sent::Bytes(size) => {
-                self.k.wake += 1;
-                self.k.pump();
-                let done = done + size;
-                if done == bytes.len() || nonblocking {
-                    return Ok(done as u64);
-                }
-                self.pending.progress = done as u64;
-                self.wait_on(id, true, done)
+        let credentials = self.credentials();
+        loop {
+            let sending = std::mem::take(&mut files);
+            let packet = Packet {
+                bytes: bytes.get(done..).unwrap_or_default().to_vec(),
+                from: from.clone(),
+                credentials,
+                files: sending.clone(),
+            };
+            let sent = self.k.sockets.deliver(to, packet);
+            if !matches!(sent, Sent::Bytes(_)) {
+                self.drop_files(sending);
             }
-            // UDP drops what does not fit.
-            Sent::Full if family != Family::Unix && kind == Kind::Datagram => Ok(bytes.len() as u64),
-            Sent::Full if nonblocking && done > 0 => Ok(done as u64),
-            Sent::Full if nonblocking => Err(Errno::EAGAIN.into()),
-            Sent::Full => self.wait_on(id, true, done),
-            Sent::Refused(errno) => refused(self, errno),
+            match sent {
+                Sent::Bytes(size) => {
+                    self.k.wake += 1;
+                    self.k.pump();
+                    done += size;
+                    if done == bytes.len() {
+                        return Ok(done as u64);
+                    }
+                    // Whoever is beyond the machine has taken it already.
+                    if self.k.sockets.has_room(to) {
+                        continue;
+                    }
+                    if nonblocking {
+                        return Ok(done as u64);
+                    }
+                    self.pending.progress = done as u64;
+                    return self.wait_on(id, true, done);
+                }
+                // UDP drops what does not fit.
+                Sent::Full if family != Family::Unix && kind == Kind::Datagram => {
+                    return Ok(bytes.len() as u64);
+                }
+                Sent::Full if nonblocking && done > 0 => return Ok(done as u64),
+                Sent::Full if nonblocking => return Err(Errno::EAGAIN.into()),
+                Sent::Full => return self.wait_on(id, true, done),
+                Sent::Refused(errno) => return refused(self, errno),
+            }
         }
     }
 
@@ -311,8 +333,8 @@ impl Call<'_> {
         let most = total(segments);
         let how = if nonblocking { DO_NOT_WAIT } else { 0 };
         let taken = self.receive(id, most, how)?.unwrap_or_default();
-        let count = self.scatter(segments, &taken.bytes)?;
         self.drop_files(taken.files);
+        let count = self.scatter(segments, &taken.bytes)?;
         self.tell_moved(NetworkOp::Receive, id, count);
         Ok(count)
     }
@@ -369,31 +391,44 @@ impl Call<'_> {
             .get(id)
             .is_some_and(|socket| socket.kind != Kind::Stream);
         let most = total(&header.segments);
-        let taken = self.receive(id, most, wanted)?.unwrap_or_default();
-        let count = self.scatter(&header.segments, &taken.bytes)?;
-        let mut flags = 0;
-        if keeps_apart && taken.whole > taken.bytes.len() {
-            flags |= CUT;
-        }
-        let word = self.abi().word();
-        if header.name != 0 {
-            let at_length = header.at + word;
-            let from = taken.from.clone().filter(|_| keeps_apart);
-            if from.is_some() {
-                // The length of the room stands where the length of the name will.
-                self.put_address(family, from.as_ref(), header.name, at_length)?;
-            } else {
-                self.put_u32(at_length, 0)?;
+        let mut taken = self.receive(id, most, wanted)?.unwrap_or_default();
+        let files = std::mem::take(&mut taken.files);
+        let (count, mut flags) = match self.put_message(&header, family, keeps_apart, &taken) {
+            Ok(put) => put,
+            Err(errno) => {
+                self.drop_files(files);
+                return Err(errno.into());
             }
-        }
-        let whole = taken.whole;
-        let used = self.put_control(id, &header, taken.files, taken.credentials, how, &mut flags)?;
-        self.put_word(header.at + 5 * word, used)?;
-        self.put_u32(header.at + 6 * word, flags as u32)?;
+        };
+        let word = self.abi().word();
+        let used = self.put_control(id, &header, files, taken.credentials, how, &mut flags)?;
+        self.put_word(header.at.wrapping_add(5 * word), used)?;
+        self.put_u32(header.at.wrapping_add(6 * word), flags as u32)?;
         Ok(match how & CUT != 0 && keeps_apart {
-            true => whole as u64,
+            true => taken.whole as u64,
             false => count,
         })
+    }
+
+    /// Gives bytes and their sender to the guest; how many, and flags of the message.
+    fn put_message(
+        &mut self,
+        header: &Header,
+        family: Family,
+        keeps_apart: bool,
+        taken: &Taken,
+    ) -> Result<(u64, u64), Errno> {
+        let count = self.scatter(&header.segments, &taken.bytes)?;
+        if header.name != 0 {
+            // The length of the room stands where the length of the name will.
+            let at_length = header.at.wrapping_add(self.abi().word());
+            match taken.from.as_ref().filter(|_| keeps_apart) {
+                Some(from) => self.put_address(family, Some(from), header.name, at_length)?,
+                None => self.put_u32(at_length, 0)?,
+            }
+        }
+        let cut = keeps_apart && taken.whole > taken.bytes.len();
+        Ok((count, if cut { CUT } else { 0 }))
     }
 
     /// Writes control messages; gives how many bytes.
@@ -429,7 +464,10 @@ impl Call<'_> {
                     .u32(credentials.pid)
                     .u32(credentials.uid)
                     .u32(credentials.gid);
-                self.write(header.control, &message.bytes)?;
+                if let Err(errno) = self.write(header.control, &message.bytes) {
+                    self.drop_files(files);
+                    return Err(errno);
+                }
                 used = (head + 12).next_multiple_of(word).min(room);
             } else {
                 *flags |= CONTROL_CUT;
@@ -467,7 +505,7 @@ impl Call<'_> {
         for fd in installed {
             message = message.u32(fd);
         }
-        self.write(header.control + used, &message.bytes)?;
+        self.write(header.control.wrapping_add(used), &message.bytes)?;
         Ok((used + length.next_multiple_of(word)).min(room))
     }
 
@@ -491,7 +529,10 @@ impl Call<'_> {
                 false => self.receive_message(at, how),
             };
             match moved {
-                Ok(moved) => self.put_u32(at + 7 * word, u32::try_from(moved).unwrap_or(0))?,
+                Ok(moved) => {
+                    self.pending.progress = 0;
+                    self.put_u32(at.wrapping_add(7 * word), u32::try_from(moved).unwrap_or(0))?;
+                }
                 Err(fail) if done == 0 => return Err(fail),
                 Err(_) => break,
             }
@@ -538,7 +579,9 @@ fn receive_into(c: &mut Call<'_>, from: Option<(u64, u64)>) -> Answer {
         c.k.sockets
             .get(id)
             .is_some_and(|socket| socket.kind != Kind::Stream);
-    let taken = c.receive(id, total(&segments), how)?.unwrap_or_default();
+    let mut taken = c.receive(id, total(&segments), how)?.unwrap_or_default();
+    let files = std::mem::take(&mut taken.files);
+    c.drop_files(files);
     let count = c.scatter(&segments, &taken.bytes)?;
     if let Some((at, length_at)) = from.filter(|(at, _)| *at != 0) {
         match taken.from.as_ref().filter(|_| keeps_apart) {
@@ -546,7 +589,6 @@ fn receive_into(c: &mut Call<'_>, from: Option<(u64, u64)>) -> Answer {
             None => c.put_u32(length_at, 0)?,
         }
     }
-    c.drop_files(taken.files);
     Ok(match how & CUT != 0 && keeps_apart {
         true => taken.whole as u64,
         false => count,

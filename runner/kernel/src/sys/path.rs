@@ -95,8 +95,11 @@ fn open_at(c: &mut Call<'_>, at: Option<usize>, path: &[u8], how: u64, file_mode
         ..File::new(FileOp::Open, text(&absolute))
     };
     let result = open_inode(c, at, path, how, file_mode, &absolute, &mut event);
-    if let Err(crate::call::Fail::Errno(errno)) = &result {
-        event.errno = Some(errno.name().to_owned());
+    match &result {
+        // Told when it is over.
+        Err(crate::call::Fail::Wait) => return result,
+        Err(crate::call::Fail::Errno(errno)) => event.errno = Some(errno.name().to_owned()),
+        _ => {}
     }
     c.tell(What::File(event));
     result
@@ -195,16 +198,9 @@ fn open_inode(
 /// Opens a FIFO: who reads waits for who writes, and the other way round (`fifo(7)`).
 fn open_fifo(c: &mut Call<'_>, ino: Ino, how: u64, absolute: &[u8]) -> Answer {
     let nonblocking = how & open::NONBLOCK != 0;
-    let pipe = c.k.open.fifo(ino);
-    let target = match how & open::ACCESS {
-        0 => Target::PipeRead(pipe),
-        open::WRITE_ONLY => Target::PipeWrite(pipe),
-        // Both at once: Linux alone allows it, and few do it.
-        _ => return Err(Errno::EINVAL.into()),
-    };
-    let reads = matches!(target, Target::PipeRead(_));
+    let (reads, both) = (how & open::ACCESS == 0, how & open::ACCESS > open::WRITE_ONLY);
     let others = |c: &Call<'_>| {
-        let pipe = c.k.open.pipe_ref(pipe);
+        let pipe = c.k.open.fifo_ref(ino);
         pipe.map_or((0, 0), |pipe| match reads {
             true => (pipe.writers, pipe.ever[1]),
             false => (pipe.readers, pipe.ever[0]),
@@ -219,14 +215,20 @@ fn open_fifo(c: &mut Call<'_>, ino: Ino, how: u64, absolute: &[u8]) -> Answer {
         };
     }
     let (there, ever) = others(c);
-    if nonblocking && !reads && there == 0 {
+    if nonblocking && !reads && !both && there == 0 {
         return Err(Errno::ENXIO.into());
     }
+    let pipe = c.k.open.fifo(ino);
+    let target = match (reads, both) {
+        (true, _) => Target::PipeRead(pipe),
+        (_, true) => Target::Fifo(pipe),
+        _ => Target::PipeWrite(pipe),
+    };
     let kept = how & !(open::CREATE | open::EXCLUSIVE | open::TRUNCATE | open::CLOSE_ON_EXEC);
     let file = OpenFile::new(target, kept, absolute.to_vec());
     let fd = u64::from(c.install(file, how & open::CLOSE_ON_EXEC != 0)?);
     c.k.wake += 1;
-    if nonblocking || there > 0 {
+    if nonblocking || both || there > 0 {
         return Ok(fd);
     }
     c.pending.progress = 1 + (fd | ever << 16);

@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::fs::open::{FileId, PIPE_CAPACITY, Target};
 use crate::kernel::Kernel;
-use crate::net::{Kind, Socket, State};
+use crate::net::{Family, Kind, Socket, State};
 
 pub(super) const IN: u32 = 1;
 pub(super) const OUT: u32 = 4;
@@ -39,6 +39,13 @@ impl Kernel {
             at: None,
         };
         match &file.target {
+            Target::Fifo(pipe) => {
+                let pipe = self.open.pipe_ref(*pipe);
+                let (held, activity) = pipe.map_or((0, 0), |pipe| (pipe.buffer.len(), pipe.activity));
+                let data = if held > 0 { IN } else { 0 };
+                let room = if held < PIPE_CAPACITY { OUT } else { 0 };
+                ready(data | room, activity)
+            }
             Target::PipeRead(pipe) => match self.open.pipe_ref(*pipe) {
                 Some(pipe) => {
                     let data = if pipe.buffer.is_empty() { 0 } else { IN };
@@ -66,12 +73,20 @@ impl Kernel {
                 let room = if *count < u64::MAX - 1 { OUT } else { 0 };
                 ready(data | room, *activity)
             }
-            Target::Timer(timer) => Ready {
-                events: if timer.expired(self.time.now) { IN } else { 0 },
-                activity: timer.next.unwrap_or(0),
-                at: timer.next,
-            },
-            Target::Epoll(epoll) => ready(if self.epoll_ready(epoll, depth) { IN } else { 0 }, self.wake),
+            Target::Timer(timer) => {
+                let (expired, activity, at) = timer.stands(self.time.now);
+                let events = if expired { IN } else { 0 };
+                Ready { events, activity, at }
+            }
+            Target::Epoll(epoll) => {
+                let (any, at) = self.epoll_ready(epoll, depth);
+                let events = if any { IN } else { 0 };
+                Ready {
+                    events,
+                    activity: self.wake,
+                    at,
+                }
+            }
             _ => ready(IN | OUT, 0),
         }
     }
@@ -88,7 +103,13 @@ impl Kernel {
             State::Listening { queue, .. } => return if queue.is_empty() { 0 } else { IN },
             State::Idle if socket.kind == Kind::Datagram => events |= OUT,
             State::Idle => events |= OUT | HANG_UP,
-            State::Disconnected => events |= IN | OUT | HALF | HANG_UP,
+            State::Disconnected => {
+                events |= IN | OUT | HALF;
+                // TCP: only when both directions are (tcp_poll).
+                if socket.family == Family::Unix || socket.shut[1] {
+                    events |= HANG_UP;
+                }
+            }
             State::Connected(other) => {
                 let facts = self.sockets.get(*other);
                 let over = facts.is_none_or(|other| other.shut[1]) || socket.shut[0];

@@ -21,19 +21,33 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    pub(crate) fn expired(&self, now: u64) -> bool {
-        self.next.is_some_and(|at| at <= now)
+    /// How often it expired since it was last read.
+    fn expiries(&self, now: u64) -> u64 {
+        let since = |at: u64| 1 + (now - at).checked_div(self.interval).unwrap_or(0);
+        self.next.filter(|at| *at <= now).map_or(0, since)
+    }
+
+    /// How it stands: whether it expired, what counts that, and when it does so next, which is not now.
+    pub(crate) fn stands(&self, now: u64) -> (bool, u64, Option<u64>) {
+        let expiries = self.expiries(now);
+        let activity = self.next.unwrap_or(0).saturating_add(expiries);
+        let later = self.next.and_then(|at| match expiries {
+            0 => Some(at),
+            _ if self.interval == 0 => None,
+            times => Some(at.saturating_add(self.interval.saturating_mul(times))),
+        });
+        (expiries > 0, activity, later.filter(|at| *at > now))
     }
 
     /// How often it expired until now; it begins to count anew.
     fn take(&mut self, now: u64) -> u64 {
-        let Some(at) = self.next.filter(|at| *at <= now) else {
-            return 0;
-        };
-        let more = (now - at).checked_div(self.interval).unwrap_or(0);
-        self.next = (self.interval > 0)
-            .then(|| at.saturating_add(self.interval.saturating_mul(more.saturating_add(1))));
-        more + 1
+        let times = self.expiries(now);
+        if times > 0 {
+            let at = self.next.unwrap_or(now);
+            let next = at.saturating_add(self.interval.saturating_mul(times));
+            self.next = (self.interval > 0).then_some(next);
+        }
+        times
     }
 }
 

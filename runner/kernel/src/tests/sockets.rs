@@ -155,6 +155,61 @@ fn a_saved_run_goes_on_with_what_was_under_way() {
     }
 }
 
+#[test]
+fn nothing_at_all_is_no_message_on_a_stream_and_messages_without_bytes_are_bounded() {
+    let mut sockets = Sockets::default();
+    let owner = Credentials::default();
+    for kind in [Kind::Stream, Kind::Datagram] {
+        let a = sockets.make(Family::Unix, kind, owner).unwrap();
+        let b = sockets.make(Family::Unix, kind, owner).unwrap();
+        sockets.join(a, b);
+        let sent = (0..10_000).filter(|_| sockets.deliver(b, packet(Vec::new())) == Sent::Bytes(0));
+        let count = sent.count();
+        assert_eq!(count == 10_000, kind == Kind::Stream, "{count}");
+        assert_eq!(sockets.get(b).unwrap().has_packets(), kind == Kind::Datagram);
+    }
+}
+
+#[test]
+fn a_timer_that_nobody_reads_holds_nobody_up() {
+    let profile = profiles()
+        .into_iter()
+        .find(|profile| profile.name == "x86_64")
+        .unwrap();
+    let mut bench = Bench::start(&profile, &tiny_elf(&profile), GuestLimits::default()).unwrap();
+    let at = 0x40_1000;
+    let put = |bench: &mut Bench, place: u64, words: &[u64]| {
+        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let machine = bench.machines.machine(crate::machine::SpaceId(1));
+        crate::machine::Machine::write(machine, place, &bytes).unwrap();
+    };
+    assert_eq!(bench.call("timerfd_create", &[1, 0]), Some(3));
+    // Every millisecond, from one millisecond on.
+    put(&mut bench, at, &[0, 1_000_000, 0, 1_000_000]);
+    assert_eq!(bench.call("timerfd_settime", &[3, 0, at, 0]), Some(0));
+    // poll for what a timer is never ready for: it ends with its own time.
+    put(&mut bench, at + 64, &[3 | 4 << 32]);
+    assert_eq!(bench.call("poll", &[at + 64, 1, 50]), Some(0));
+    assert!(bench.kernel.time.now >= 50_000_000, "{}", bench.kernel.time.now);
+    // An edge of it is told for each time that it expired.
+    assert_eq!(bench.call("epoll_create1", &[0]), Some(4));
+    put(&mut bench, at + 128, &[1 | 1 << 31]);
+    assert_eq!(bench.call("epoll_ctl", &[4, 1, 3, at + 128]), Some(0));
+    assert_eq!(bench.call("epoll_wait", &[4, at + 256, 4, 100]), Some(1));
+    assert_eq!(
+        bench.call("epoll_wait", &[4, at + 256, 4, 100]),
+        Some(1),
+        "the next time"
+    );
+    // An epoll in an epoll, and no deeper.
+    assert_eq!(bench.call("epoll_create1", &[0]), Some(5));
+    assert_eq!(bench.call("epoll_ctl", &[5, 1, 4, at + 128]), Some(0));
+    assert_eq!(bench.call("epoll_wait", &[5, at + 256, 4, 100]), Some(1));
+    assert_eq!(bench.call("epoll_create1", &[0]), Some(6));
+    assert_eq!(bench.call("epoll_ctl", &[6, 1, 5, at + 128]), Some(-40), "ELOOP");
+    assert_eq!(bench.call("epoll_ctl", &[4, 1, 6, at + 128]), Some(-40), "ELOOP");
+}
+
 #[derive(Debug, Clone)]
 enum Act {
     Make(u8, u8),

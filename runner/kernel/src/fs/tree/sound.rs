@@ -5,6 +5,13 @@ use std::collections::BTreeSet;
 use super::{Inode, Kind, MAX_INODES, Tree};
 
 impl Tree {
+    /// What is here now was here before the guest.
+    pub(crate) fn settle(&mut self) {
+        for inode in self.inodes.values_mut() {
+            inode.touched = false;
+        }
+    }
+
     /// Whether directories lie in each other as in a tree, and no number is given twice. For what was read from outside.
     pub(crate) fn is_sound(&self) -> bool {
         let mut seen = BTreeSet::new();
