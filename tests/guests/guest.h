@@ -414,89 +414,7 @@
 
 typedef unsigned long word;
 
-// A system call with up to four arguments; the answer is the result, or minus the error's number, everywhere.
-static inline long sys4(long number, long a, long b, long c, long d) {
-#if defined(__x86_64__)
-  long result;
-  register long r10 __asm__("r10") = d;
-  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10) : "rcx", "r11", "memory");
-  return result;
-#elif defined(__i386__)
-  long result;
-  __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d) : "memory");
-  return result;
-#elif defined(__arm__)
-  register long r7 __asm__("r7") = number;
-  register long r0 __asm__("r0") = a;
-  register long r1 __asm__("r1") = b;
-  register long r2 __asm__("r2") = c;
-  register long r3 __asm__("r3") = d;
-  __asm__ volatile("svc 0" : "+r"(r0) : "r"(r7), "r"(r1), "r"(r2), "r"(r3) : "memory");
-  return r0;
-#elif defined(__aarch64__)
-  register long x8 __asm__("x8") = number;
-  register long x0 __asm__("x0") = a;
-  register long x1 __asm__("x1") = b;
-  register long x2 __asm__("x2") = c;
-  register long x3 __asm__("x3") = d;
-  __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
-  return x0;
-#elif defined(__riscv)
-  register long a7 __asm__("a7") = number;
-  register long a0 __asm__("a0") = a;
-  register long a1 __asm__("a1") = b;
-  register long a2 __asm__("a2") = c;
-  register long a3 __asm__("a3") = d;
-  __asm__ volatile("ecall" : "+r"(a0) : "r"(a7), "r"(a1), "r"(a2), "r"(a3) : "memory");
-  return a0;
-#elif defined(__mips__)
-  register long v0 __asm__("$2") = number;
-  register long a0 __asm__("$4") = a;
-  register long a1 __asm__("$5") = b;
-  register long a2 __asm__("$6") = c;
-  register long a3 __asm__("$7") = d;
-  __asm__ volatile("syscall"
-                   : "+r"(v0), "+r"(a3)
-                   : "r"(a0), "r"(a1), "r"(a2)
-                   : "$1", "$3", "$8", "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$24", "$25", "memory");
-  return a3 ? -v0 : v0;
-#elif defined(__powerpc__)
-  register long r0 __asm__("r0") = number;
-  register long r3 __asm__("r3") = a;
-  register long r4 __asm__("r4") = b;
-  register long r5 __asm__("r5") = c;
-  register long r6 __asm__("r6") = d;
-  __asm__ volatile("sc\n\tbns+ 1f\n\tneg 3,3\n1:"
-                   : "+r"(r0), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6)
-                   :
-                   : "r7", "r8", "r9", "r10", "r11", "r12", "cr0", "ctr", "memory");
-  return r3;
-#elif defined(__s390x__)
-  register long r1 __asm__("1") = number;
-  register long r2 __asm__("2") = a;
-  register long r3 __asm__("3") = b;
-  register long r4 __asm__("4") = c;
-  register long r5 __asm__("5") = d;
-  __asm__ volatile("svc 0" : "+d"(r2) : "d"(r1), "d"(r3), "d"(r4), "d"(r5) : "memory");
-  return r2;
-#elif defined(__sparc__)
-  register long g1 __asm__("g1") = number;
-  register long o0 __asm__("o0") = a;
-  register long o1 __asm__("o1") = b;
-  register long o2 __asm__("o2") = c;
-  register long o3 __asm__("o3") = d;
-  __asm__ volatile("ta 0x6d\n\tbcc,pt %%xcc, 1f\n\tnop\n\tsub %%g0, %%o0, %%o0\n1:"
-                   : "+r"(g1), "+r"(o0)
-                   : "r"(o1), "r"(o2), "r"(o3)
-                   : "cc", "memory");
-  return o0;
-#endif
-}
-
-#define SYS(name, a, b, c, d) sys4(NR_##name, (long)(a), (long)(b), (long)(c), (long)(d))
-
-#if !defined(__sparc__)
-// The same with a fifth argument.
+// A system call with up to five arguments; the answer is the result, or minus the error's number, everywhere.
 static inline long sys5(long number, long a, long b, long c, long d, long e) {
 #if defined(__x86_64__)
   long result;
@@ -581,11 +499,24 @@ static inline long sys5(long number, long a, long b, long c, long d, long e) {
   register long r6 __asm__("6") = e;
   __asm__ volatile("svc 0" : "+d"(r2) : "d"(r1), "d"(r3), "d"(r4), "d"(r5), "d"(r6) : "memory");
   return r2;
+#elif defined(__sparc__)
+  register long g1 __asm__("g1") = number;
+  register long o0 __asm__("o0") = a;
+  register long o1 __asm__("o1") = b;
+  register long o2 __asm__("o2") = c;
+  register long o3 __asm__("o3") = d;
+  register long o4 __asm__("o4") = e;
+  __asm__ volatile("ta 0x6d\n\tbcc,pt %%xcc, 1f\n\tnop\n\tsub %%g0, %%o0, %%o0\n1:"
+                   : "+r"(g1), "+r"(o0)
+                   : "r"(o1), "r"(o2), "r"(o3), "r"(o4)
+                   : "cc", "memory");
+  return o0;
 #endif
 }
 
 #define SYS5(name, a, b, c, d, e) sys5(NR_##name, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e))
-#endif
+#define SYS(name, a, b, c, d) SYS5(name, a, b, c, d, 0)
+
 
 static inline void quit(int code) {
   for (;;) SYS(exit_group, code, 0, 0, 0);

@@ -4,6 +4,6 @@
 
 int guest(int argc, char **argv) {
   (void)argc, (void)argv;
-  say("ENOSYS", sys4(NR_nothing, 1, 2, 3, 4) == -ENOSYS);
+  say("ENOSYS", sys5(NR_nothing, 1, 2, 3, 4, 5) == -ENOSYS);
   return 0;
 }

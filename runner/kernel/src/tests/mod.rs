@@ -19,6 +19,9 @@ use hotcell_schema::event::Event;
 use hotcell_schema::job::{Blob, GuestFile, GuestLimits, LinuxJob};
 use hotcell_schema::persona::Persona;
 
+use crate::fs::proc::ProcLink;
+use crate::fs::tree::Ino;
+use crate::fs::walk::Magic;
 use crate::machine::{Flow, Machines as _, Step};
 use crate::{Bytes, Finished, Kernel, LoadError, StateError};
 use machine::FakeMachines;
@@ -106,6 +109,19 @@ pub(crate) fn tiny_elf(profile: &ArchProfile) -> Vec<u8> {
     }
     out.resize(4096, 0);
     out
+}
+
+/// A `/proc` without links.
+pub(crate) struct NoMagic;
+
+impl Magic for NoMagic {
+    fn link(&self, _: ProcLink) -> Option<(Vec<u8>, Option<Ino>)> {
+        None
+    }
+
+    fn descriptor(&self, _: u32, _: u32) -> Option<(Vec<u8>, Option<Ino>)> {
+        None
+    }
 }
 
 /// A kernel with its machines and what it told.

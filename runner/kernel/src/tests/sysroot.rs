@@ -4,25 +4,13 @@ use hotcell_schema::persona::Persona;
 use hotcell_schema::sysroot::{RootEntry, RootKind};
 use proptest::prelude::*;
 
+use super::NoMagic;
 use crate::abi::errno::Errno;
 use crate::bytes::Bytes;
-use crate::fs::proc::ProcLink;
 use crate::fs::root;
 use crate::fs::sysroot::place;
-use crate::fs::tree::{Ino, Kind, Tree};
-use crate::fs::walk::{Magic, walk};
-
-struct NoMagic;
-
-impl Magic for NoMagic {
-    fn link(&self, _: ProcLink) -> Option<(Vec<u8>, Option<Ino>)> {
-        None
-    }
-
-    fn descriptor(&self, _: u32, _: u32) -> Option<(Vec<u8>, Option<Ino>)> {
-        None
-    }
-}
+use crate::fs::tree::{Kind, Tree};
+use crate::fs::walk::walk;
 
 fn entry(path: &str, kind: RootKind) -> RootEntry {
     RootEntry {

@@ -2,22 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::NoMagic;
 use crate::abi::errno::Errno;
-use crate::fs::proc::ProcLink;
 use crate::fs::tree::{Data, Ino, Kind, StoreError, Tree};
-use crate::fs::walk::{Magic, absolute, walk};
-
-struct NoMagic;
-
-impl Magic for NoMagic {
-    fn link(&self, _: ProcLink) -> Option<(Vec<u8>, Option<Ino>)> {
-        None
-    }
-
-    fn descriptor(&self, _: u32, _: u32) -> Option<(Vec<u8>, Option<Ino>)> {
-        None
-    }
-}
+use crate::fs::walk::{absolute, walk};
 
 fn tree() -> Tree {
     let mut tree = Tree::new(0, 1 << 20);
