@@ -673,3 +673,49 @@ fn a_package_of_debian_is_fetched_and_verified() {
         Some("arm")
     );
 }
+
+/// The root of a dynamically linked program of another architecture, from Debian's mirror by names alone.
+#[test]
+#[ignore = "needs the network, gpgv and debian-archive-keyring"]
+fn a_root_of_several_packages_is_fetched_and_pinned() {
+    if let Some(why) = no_debian() {
+        eprintln!("SKIPPED: {why}");
+        return;
+    }
+    let lab = Lab::new();
+    let mirror = "http://deb.debian.org/debian";
+    lab.manifest(
+        "root.yaml",
+        &json!({
+            "hotcell": 1,
+            "sources": {"root": {
+                "kind": "debian", "packages": ["libc6", "dash"], "arch": "s390x", "suite": "bookworm", "mirror": mirror,
+            }},
+            "samples": {"shell": {"glob": "bin/dash", "source": "root"}},
+            "stages": {"run": {
+                "uses": "unicorn/linux",
+                "for-each": {"sample": "samples.shell"},
+                "in": {"file": "${sample.file}"},
+                "with": {"sysroot": ["root"], "args": ["-c", "cd /etc && echo $((6 * 7))"]},
+            }},
+        }),
+    );
+    let hotcell = |args: &[&str]| {
+        let output = lab
+            .command(args.iter().copied())
+            .envs(std::env::vars().filter(|(name, _)| name.contains("proxy") || name.starts_with("SSL_CERT")))
+            .output()
+            .unwrap();
+        all_of(&output, 0)
+    };
+    hotcell(&["run", "root.yaml"]);
+    let run = lab.latest();
+    assert_eq!(run.output(run.stage("run").next().unwrap(), "stdout"), b"42\n");
+    hotcell(&["lock", "root.yaml"]);
+    let lock = fs::read_to_string(lab.path("hotcell.lock")).unwrap();
+    assert!(
+        lock.contains("\"root/dash\" = \"dash ") && lock.contains("\"root/libc6\" = \"libc6 "),
+        "{lock}"
+    );
+    hotcell(&["run", "root.yaml", "--locked"]);
+}

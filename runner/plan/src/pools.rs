@@ -118,10 +118,8 @@ impl Pools {
         };
         let place = loaded.tree.key_span(&["sources", name]);
         let made = maker.pool(name, source, place);
-        let pool = made.map(|(pool, package)| {
-            if let Some(package) = package {
-                self.packages.insert(name.to_owned(), package);
-            }
+        let pool = made.map(|(pool, packages)| {
+            self.packages.extend(packages);
             Rc::new(pool)
         });
         self.made.insert(name.to_owned(), pool.clone());
@@ -140,22 +138,56 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// The files of a source, and the package that was found for it. `None` when it cannot be had, which was told.
-    fn pool(&mut self, name: &str, source: &Source, place: Span) -> Option<(Pool, Option<Package>)> {
+    /// The files of a source, and the packages that were found for it. `None` when it cannot be had, which was told.
+    fn pool(&mut self, name: &str, source: &Source, place: Span) -> Option<(Pool, Vec<(String, Package)>)> {
         let mut pool = Pool::default();
         if let Some(path) = &source.path {
             let before = self.problems.len();
             self.take_files(&mut pool, source, path, path.span);
-            return (self.problems.len() == before).then_some((pool, None));
+            return (self.problems.len() == before).then_some((pool, Vec::new()));
         }
-        let wanted = wanted(source, self.supply.pins.get(name))?;
+        if let Some(package) = &source.package {
+            let package = self.package(&mut pool, source, name, package, place)?;
+            let found = package.map(|package| (name.to_owned(), package));
+            return Some((pool, found.into_iter().collect()));
+        }
+        let mut packages = Vec::with_capacity(source.packages.len());
+        let before = self.problems.len();
+        for package in &source.packages {
+            // Each is pinned by itself.
+            let key = format!("{name}/{}", package.value);
+            let found = self.package(&mut pool, source, &key, package, package.span)?;
+            packages.extend(found.map(|found| (key, found)));
+        }
+        // Of packages that a run will fetch, the first is told, and how many more there are.
+        let missing = source.packages.len() - packages.len();
+        self.problems.truncate(before + missing.min(1));
+        if let Some(first) = self.problems.get_mut(before).filter(|_| missing > 1) {
+            first.title = format!("{}; and {} more", first.title, missing - 1);
+        }
+        pool.shown = format!("the packages of `{name}`");
+        Some((pool, packages))
+    }
+
+    /// Adds what is in a package; `None`: it cannot be had. A package that is not known before a run fetches it leaves the pool
+    /// unknown.
+    fn package(
+        &mut self,
+        pool: &mut Pool,
+        source: &Source,
+        key: &str,
+        package: &str,
+        place: Span,
+    ) -> Option<Option<Package>> {
+        let wanted = wanted(source, package, self.supply.pins.get(key))?;
         pool.shown = format!("the package {} of {}", wanted.package, wanted.suite);
         let package = match self.supply.reader.package(&wanted) {
             Ok(package) => package,
             Err(error) => {
-                pool.unknown = matches!(error, SourceError::NotFetched(_));
+                let unknown = matches!(error, SourceError::NotFetched(_));
+                pool.unknown |= unknown;
                 self.tell(&pool.shown, &error, place);
-                return pool.unknown.then_some((pool, None));
+                return unknown.then_some(None);
             }
         };
         pool.shown = format!("the package {} {}", package.name, package.version);
@@ -181,12 +213,12 @@ impl Maker<'_> {
                     path: None,
                     secret: None,
                 };
-                if !self.archive(&mut pool, archive, None, place) {
+                if !self.archive(pool, archive, None, place) {
                     return None;
                 }
             }
         }
-        Some((pool, Some(package)))
+        Some(Some(package))
     }
 
     fn take_files(&mut self, pool: &mut Pool, source: &Source, pattern: &str, span: Span) {
@@ -389,13 +421,13 @@ impl Maker<'_> {
 }
 
 /// What a manifest asks for; a pin of the lock file says which version.
-fn wanted<'a>(source: &'a Source, pin: Option<&'a Package>) -> Option<Wanted<'a>> {
+fn wanted<'a>(source: &'a Source, package: &'a str, pin: Option<&'a Package>) -> Option<Wanted<'a>> {
     let arch = match source.kind {
         SourceKind::DebianSource => None,
         _ => Some(source.arch.as_deref()?),
     };
     Some(Wanted {
-        package: source.package.as_deref()?,
+        package,
         version: source.version.as_deref().or(pin.map(|pin| pin.version.as_str())),
         arch,
         suite: source.suite.as_deref().unwrap_or(Source::SUITE),

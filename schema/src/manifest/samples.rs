@@ -24,6 +24,11 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[a-z0-9][a-z0-9+.-]{0,127}$"))]
     pub package: Option<String>,
+    /// Names of several Debian packages, which are fetched from the mirror: their files are together those of the source, for
+    /// instance of a guest's root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(regex(pattern = "^[a-z0-9][a-z0-9+.-]{0,127}$")), length(max = 1000))]
+    pub packages: Vec<Spanned<String>>,
     /// Version of the package; absent: the newest of the suite, pinned by `hotcell.lock`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[0-9A-Za-z.+:~-]{1,128}$"))]

@@ -6,10 +6,11 @@ use super::Shared;
 use crate::diagnostics::{Code, Diagnostic};
 
 /// Keys of a source beside `kind`.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "path",
     "password",
     "package",
+    "packages",
     "version",
     "arch",
     "suite",
@@ -64,13 +65,14 @@ pub(super) fn check(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
 
 /// What a source needs and does not have, and how it is written.
 fn missing(source: &Source) -> Option<(&'static str, &'static str)> {
-    let (path, package) = (source.path.is_some(), source.package.is_some());
+    let path = source.path.is_some();
+    let package = source.package.is_some() || !source.packages.is_empty();
     match source.kind {
         SourceKind::Folder if !path => Some(("its folder", "write `path = \"folder\"`")),
         SourceKind::Archive if !path => Some(("its archives", "write `path = \"vault/*.zip\"`")),
         SourceKind::Debian | SourceKind::DebianSource if !path && !package => Some((
             "its package",
-            "write `package = \"busybox-static\"`, or `path` for packages that are files",
+            "write `package = \"busybox-static\"`, `packages` for several, or `path` for packages that are files",
         )),
         SourceKind::Debian if package && source.arch.is_none() => Some((
             "the Debian architecture of its package",
@@ -82,10 +84,12 @@ fn missing(source: &Source) -> Option<(&'static str, &'static str)> {
 
 /// The keys that have a meaning for a source.
 fn allowed(source: &Source) -> &'static [&'static str] {
+    let one = source.package.is_some();
     match (source.kind, source.path.is_some()) {
         (SourceKind::Folder, _) => &["path"],
         (SourceKind::Archive, _) => &["path", "password"],
         (SourceKind::Debian | SourceKind::DebianSource, true) => &["path"],
+        (SourceKind::Debian, false) if !one => &["packages", "arch", "suite", "mirror", "check-valid-until"],
         (SourceKind::Debian, false) => &[
             "package",
             "version",
