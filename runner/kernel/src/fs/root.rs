@@ -6,6 +6,7 @@ use crate::abi::errno::Errno;
 use crate::bytes::Bytes;
 use crate::fs::proc::{MACHINE_FILES, PROCESS_FILES, ProcFile, ProcLink, ProcessFile};
 use crate::fs::tree::{DEV_DEVICE, Data, Device, Ino, Kind, PROC_DEVICE, SYS_DEVICE, Tree};
+use crate::fs::walk::MAX_LINKS;
 
 const DIRECTORIES: &[(&str, u32)] = &[
     ("/bin", 0o755),
@@ -103,9 +104,6 @@ ID=debian
 ";
 
 const FILE_SYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\n\text4\n";
-
-/// Most links that are followed on the way to a directory (linux/namei.h).
-const MAX_LINKS: u32 = 40;
 
 /// Finds or makes the directories of a path, links followed; gives the last one.
 pub(crate) fn directories(tree: &mut Tree, path: &str, mode: u32) -> Result<Ino, Errno> {

@@ -7,7 +7,7 @@ use crate::fs::tree::{Ino, Kind, Tree};
 /// Longest path and name, deepest chain of links (linux/limits.h, linux/namei.h).
 pub(crate) const PATH_MAX: usize = 4096;
 const NAME_MAX: usize = 255;
-const MAX_LINKS: u32 = 40;
+pub(crate) const MAX_LINKS: u32 = 40;
 
 /// What links of `/proc` lead to: answered by the kernel from its processes.
 pub(crate) trait Magic {

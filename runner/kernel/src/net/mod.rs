@@ -520,7 +520,7 @@ impl Sockets {
 
     /// Whether bytes can be sent to a socket now.
     pub(crate) fn has_room(&self, to: SocketId) -> bool {
-        self.get(to).is_some_and(|socket| socket.room() > 0)
+        self.room_of(to) > 0
     }
 
     /// The last descriptor is gone. Gives the open files that were on their way to it.
