@@ -44,7 +44,7 @@ $(RELEASE)/.hotcell-built: $(SOURCES)
 
 test: ## Every test of the default tier
 	@.ci/install-packages build test
-	@.ci/fetch-samples $(SAMPLES)
+	@.ci/fetch-samples --packer $(SAMPLES)
 	@echo "test: executables"
 	@$(WITH_UNICORN); $(CARGO) build $(BINARIES)
 	@echo "test: guest programs"
@@ -57,7 +57,7 @@ test: ## Every test of the default tier
 
 test-long: ## The tests that take minutes too (200 kills, a disk that fails in 64 runs, Debian's mirror, make lab)
 	@.ci/install-packages build test
-	@.ci/fetch-samples $(SAMPLES)
+	@.ci/fetch-samples --packer $(SAMPLES)
 	@$(WITH_UNICORN); $(CARGO) build $(BINARIES)
 	@$(WITH_UNICORN); $(WITH_GUESTS); export HOTCELL_BIN_DIR="$(abspath $(TARGET))/debug"; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; \

@@ -409,6 +409,9 @@ pub struct Memory {
     /// The mapped file, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
+    /// The layer that was kept of what was written and executed: its name in the port `layers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
 }
 
 /// What was done to memory.

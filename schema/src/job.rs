@@ -72,8 +72,26 @@ pub struct LinuxJob {
     pub stdin: Option<Blob>,
     /// Seed of all chance in the guest.
     pub seed: Digest,
+    /// What is written down of it beside what it does.
+    pub watch: Watch,
     /// Deterministic limits.
     pub limits: GuestLimits,
+}
+
+/// What is written down of a run beside what it does.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Watch {
+    /// Which blocks of code ran.
+    pub coverage: bool,
+    /// Calls of libraries.
+    pub library_calls: bool,
+    /// Where memory is dumped: names of system calls, and [`Watch::END`].
+    pub dump: Vec<String>,
+}
+
+impl Watch {
+    /// The name among `dump` that is no call: when a process ends.
+    pub const END: &str = "end";
 }
 
 impl LinuxJob {
@@ -232,6 +250,44 @@ pub struct LinuxResult {
     pub unsupported: Vec<UnsupportedCall>,
     /// Files that the sample made or changed and left behind, by path.
     pub files: Vec<LeftFile>,
+    /// Code that it wrote and ran, in order: `layer-PID-N.elf`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<LeftFile>,
+    /// Dumps of memory: `PID-CALL.core`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dumps: Vec<LeftFile>,
+    /// Which code ran: `PID-N.drcov`, the n-th program of a process.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coverage: Vec<LeftFile>,
+}
+
+impl LinuxResult {
+    /// A run with this outcome, and nothing else to tell.
+    pub fn new(outcome: Outcome, arch: &str) -> Self {
+        Self {
+            outcome,
+            arch: arch.to_owned(),
+            virtual_time: 0,
+            syscalls: 0,
+            events: 0,
+            tasks: 0,
+            unsupported: Vec::new(),
+            files: Vec::new(),
+            layers: Vec::new(),
+            dumps: Vec::new(),
+            coverage: Vec::new(),
+        }
+    }
+
+    /// The files that are outputs, by port.
+    pub fn ports(&self) -> [(&'static str, &[LeftFile]); 4] {
+        [
+            ("files", &self.files),
+            ("layers", &self.layers),
+            ("dumps", &self.dumps),
+            ("coverage", &self.coverage),
+        ]
+    }
 }
 
 /// A call that the engine does not fully support.
@@ -248,10 +304,10 @@ pub struct UnsupportedCall {
     pub count: u64,
 }
 
-/// A file that a sample left behind.
+/// A file that a sample left behind, or that was made of what it did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LeftFile {
-    /// Absolute guest path.
+    /// Absolute guest path; of what was made, a name.
     pub path: String,
     /// Permission bits.
     pub mode: u32,

@@ -282,7 +282,7 @@ pub static STAGE_TYPES: &[StageType] = &[
     StageType {
         name: "unicorn/linux",
         about: "Run a Linux program over the emulated Linux, on any architecture",
-        version: 2,
+        version: 3,
         inputs: &[
             input("file", PortType::File, true, "the program"),
             input("stdin", PortType::File, false, "what its standard input holds"),
@@ -301,6 +301,26 @@ pub static STAGE_TYPES: &[StageType] = &[
                 "files",
                 PortType::Files,
                 "the files it made or changed and left behind",
+            ),
+            output(
+                "layers",
+                PortType::Files,
+                "code that it wrote and ran, as ELF files that other tools open",
+            ),
+            output(
+                "dumps",
+                PortType::Files,
+                "its memory where `with.dump` says, as ELF core files",
+            ),
+            output(
+                "coverage",
+                PortType::Files,
+                "which blocks of code ran, with `with.coverage`, in the format drcov",
+            ),
+            output(
+                "strings",
+                PortType::File,
+                "texts that it gave to system calls: lines of the call and the text",
             ),
         ],
         exact: true,
@@ -432,7 +452,24 @@ pub struct LinuxWith {
     /// Who is on the simulated internet, with `network = "sink"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub internet: Option<InternetWith>,
+    /// Which blocks of code ran, for each program, in the format `drcov` (port `coverage`).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub coverage: bool,
+    /// Tells what a dynamically linked program calls in its libraries, with arguments: events of the kind `library`. Costs
+    /// a look at every block that runs.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub library_calls: bool,
+    /// When memory is written down, as ELF core files (port `dumps`): names of system calls, before the first of each in
+    /// each process, and `end`: before a process ends. For instance `["connect", "end"]`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("items" = {"type": "string", "pattern": DUMP_AT}, "maxItems" = MAX_DUMPS_AT))]
+    pub dump: Vec<String>,
 }
+
+/// Names at which memory can be written down.
+pub const DUMP_AT: &str = "^[a-z_][a-z0-9_]{0,63}$";
+/// Greatest number of them.
+pub const MAX_DUMPS_AT: usize = 64;
 
 /// What network a guest sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

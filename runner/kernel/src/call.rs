@@ -100,6 +100,8 @@ impl Kernel {
             pending: &mut pending,
         };
         let args = call.known_args();
+        self.made.strings.arguments(row.name, &args);
+        self.dump_before(row.name, pid, machine);
         pending.args = args;
         let counting = self.time.counting;
         let flow = self.attempt(machine, tid, pending);
@@ -473,12 +475,7 @@ impl Kernel {
         if let Some(task) = self.tasks.get_mut(&pid) {
             task.space = id;
         }
-        for id in std::mem::take(&mut self.doomed) {
-            if !self.tasks.values().any(|task| task.space == id) {
-                self.spaces.remove(&id);
-                machines.destroy(id);
-            }
-        }
+        self.drop_doomed(machines);
         self.load(machines, id, pid, image)
     }
 }

@@ -238,9 +238,10 @@ impl Kernel {
         if self.registers.is_none() {
             self.registers = Some(crate::abi::Registers::resolve(&self.profile, machine)?);
         }
-        let mut space = AddressSpace::new(self.abi.page, self.abi.page_down(self.abi.task_size));
+        let mut space = AddressSpace::new(self.abi.page, self.abi.page_down(self.abi.task_size), pid);
         let outcome = self.load_into(&mut space, machine, pid, &image);
         space.loaded = Some(pid);
+        space.elf_flags = image.file.program.flags;
         self.spaces.insert(id, space);
         if let Some(process) = self.processes.get_mut(&pid) {
             process.space = id;

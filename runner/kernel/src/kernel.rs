@@ -1,13 +1,11 @@
 //! The kernel's door: what the driver calls, and the scheduler behind [`Kernel::next`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use hotcell_schema::arch::{AbiFamily, ArchProfile};
-use hotcell_schema::digest::Digest;
 use hotcell_schema::event::{self, Event, Process as ProcessEvent, ProcessOp, Resource, What, Witness};
 use hotcell_schema::guest::{Address, Hex, text};
-use hotcell_schema::job::{Blob, GuestLimits, LeftFile, LinuxJob, LinuxResult, UnsupportedCall};
+use hotcell_schema::job::{Blob, GuestLimits, LeftFile, LinuxJob, LinuxResult, UnsupportedCall, Watch};
 use hotcell_schema::outcome::{Fault, FaultKind, Outcome};
 use hotcell_schema::persona::Persona;
 
@@ -23,6 +21,7 @@ use crate::fs::tree::Tree;
 use crate::fs::{root, sysroot};
 use crate::load::elf::ElfError;
 use crate::machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step, Trap};
+use crate::made::{Made, Outputs};
 use crate::net::Sockets;
 use crate::net::outside::{Outside, World};
 use crate::space::AddressSpace;
@@ -53,6 +52,9 @@ pub enum LoadError {
     /// It is a script, and what its first line names cannot be run: path and error.
     #[error("it is a script, and its interpreter {0} cannot be run: {1}")]
     Interpreter(String, &'static str),
+    /// Memory is to be dumped at what is no system call.
+    #[error("`dump` names `{0}`, which is no system call of Linux: `hotcell syscalls` lists them")]
+    Dump(String),
     /// A guest file or a file of the persona cannot be placed.
     #[error("cannot place {0}")]
     File(String),
@@ -69,8 +71,10 @@ pub struct Finished {
     pub stderr: Vec<u8>,
     /// What went to the simulated internet and came from it, as a pcap; empty: nothing.
     pub capture: Vec<u8>,
-    /// Content of the files in `result.files`, by digest.
-    pub files: BTreeMap<Digest, Arc<[u8]>>,
+    /// Texts that the guest gave to system calls, a line each.
+    pub strings: Vec<u8>,
+    /// Content of the files that the result names.
+    pub outputs: Outputs,
 }
 
 /// Blocks that a task runs before another has its turn.
@@ -95,6 +99,9 @@ pub struct Kernel {
     pub(crate) registers: Option<Registers>,
     pub(crate) persona: Persona,
     pub(crate) limits: GuestLimits,
+    /// What is written down beside events.
+    pub(crate) watch: Watch,
+    pub(crate) made: Made,
     pub(crate) time: Time,
     pub(crate) chance: Chance,
     pub(crate) tree: Tree,
@@ -149,6 +156,10 @@ impl Kernel {
             let bytes = blobs(blob).ok_or(LoadError::MissingBlob(blob.index))?;
             Ok::<_, LoadError>(bytes.named(blob.index))
         };
+        let known = |name: &str| name == Watch::END || crate::table::table().by_name(name).is_some();
+        if let Some(name) = job.watch.dump.iter().find(|name| !known(name)) {
+            return Err(LoadError::Dump(name.clone()));
+        }
         let program = blob(job.program)?;
         let persona = &job.persona;
         let time = Time::new(
@@ -200,6 +211,8 @@ impl Kernel {
             registers: None,
             persona: persona.clone(),
             limits: job.limits.clone(),
+            watch: job.watch.clone(),
+            made: Made::default(),
             time,
             chance: Chance::new(&job.seed),
             tree,
@@ -257,9 +270,10 @@ impl Kernel {
             if self.end.is_some() || self.tasks.is_empty() {
                 self.tell_later();
                 self.bound_left();
-                for id in std::mem::take(&mut self.spaces).into_keys() {
-                    machines.destroy(id);
-                }
+                let left: Vec<SpaceId> = self.spaces.keys().copied().collect();
+                self.dump_ending(&left, machines);
+                self.spaces.clear();
+                left.into_iter().for_each(|id| machines.destroy(id));
                 return Ok(Step::Finished);
             }
             self.fire_alarms();
@@ -366,40 +380,24 @@ impl Kernel {
         self.check_time();
     }
 
-    /// Bytes written by the guest are about to be executed (first time for this range since they were written).
-    pub fn written_then_executed(&mut self, start: u64, length: u64) {
-        let pid = self.pid_of(self.current);
-        let mapping = self.task_space(self.current).and_then(|space| space.find(start));
-        let what = event::Memory {
-            op: event::MemoryOp::WrittenThenExecuted,
-            start: Address(start),
-            length,
-            protection: mapping.map(|(_, mapping)| mapping.protection.letters()),
-            file: None,
-        };
-        let task = self.event_task(pid, self.current);
-        self.emit(task, What::Memory(what));
-    }
-
     /// What is left, once `next` said `Finished` (or earlier, when the host ends the run).
     pub fn finish(self) -> Finished {
-        let mut files = BTreeMap::new();
-        let mut left = Vec::new();
+        let mut outputs = Outputs::default();
+        let mut files = Vec::<LeftFile>::new();
         // A file with many names is read once.
-        let mut digests = BTreeMap::new();
+        let mut known = BTreeMap::new();
         for (path, ino) in self.left_within().0 {
             let Some((inode, bytes)) = self.tree.get(ino).zip(self.tree.bytes(ino)) else {
                 continue;
             };
-            let digest = *digests.entry(ino).or_insert_with(|| Digest::of(bytes));
-            left.push(LeftFile {
-                path,
-                mode: inode.mode,
-                length: bytes.len() as u64,
-                digest,
+            let first = known.get(&ino).and_then(|at: &usize| files.get(*at)).cloned();
+            known.entry(ino).or_insert(files.len());
+            files.push(match first {
+                Some(first) => LeftFile { path, ..first },
+                None => outputs.add("files", path, inode.mode, bytes),
             });
-            files.entry(digest).or_insert_with(|| bytes.into());
         }
+        let made = self.made.give(&mut outputs);
         let unfinished = || Outcome::Unsupported("the run was ended before the program ended".into());
         let result = LinuxResult {
             outcome: self.end.or(self.first_outcome).unwrap_or_else(unfinished),
@@ -409,14 +407,18 @@ impl Kernel {
             events: self.sequence,
             tasks: self.tasks_ever,
             unsupported: self.unsupported.into_values().collect(),
-            files: left,
+            files,
+            layers: made.layers,
+            dumps: made.dumps,
+            coverage: made.coverage,
         };
         Finished {
             result,
             stdout: self.stdout,
             stderr: self.stderr,
             capture: self.outside.capture.file().to_vec(),
-            files,
+            strings: made.strings,
+            outputs,
         }
     }
 
@@ -440,9 +442,10 @@ impl Kernel {
         self.load(machines, id, pid, image)
     }
 
-    fn drop_doomed(&mut self, machines: &mut dyn Machines) {
+    pub(crate) fn drop_doomed(&mut self, machines: &mut dyn Machines) {
         for id in std::mem::take(&mut self.doomed) {
             if !self.tasks.values().any(|task| task.space == id) {
+                self.dump_ending(&[id], machines);
                 self.spaces.remove(&id);
                 machines.destroy(id);
             }

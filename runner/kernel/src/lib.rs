@@ -18,6 +18,7 @@
 //! | `task`, `life`, `deliver` | processes and tasks, fork and exit, signals |
 //! | `fs` | the file tree, paths, the built-in root, `/proc`, open files |
 //! | `net` | sockets |
+//! | `made` | what is made of a run: layers of code, dumps, coverage, texts |
 //! | `state`, `bytes` | a run as bytes, and back; bytes that are shared |
 //! | [`support`] | the same table for people |
 //! | `time`, `chance` | the virtual clock, seeded randomness |
@@ -37,6 +38,7 @@ mod kernel;
 mod life;
 mod load;
 pub mod machine;
+mod made;
 mod net;
 mod space;
 mod state;
@@ -52,4 +54,5 @@ mod tests;
 pub use bytes::Bytes;
 pub use kernel::{EventSink, Finished, Kernel, LoadError};
 pub use load::elf::ElfError;
+pub use made::{Kept, Outputs};
 pub use state::StateError;

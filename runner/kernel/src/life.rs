@@ -279,7 +279,7 @@ impl Kernel {
             }
             let mut pages = Pages::default();
             old.copy(machine, &mut pages)?;
-            let mut new = old.duplicate();
+            let mut new = old.duplicate(child);
             new.loaded = Some(child);
             machines.create(id)?;
             let machine = machines.get(id).ok_or_else(missing)?;

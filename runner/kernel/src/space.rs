@@ -91,11 +91,15 @@ pub(crate) struct AddressSpace {
     backed: u64,
     /// Which task's registers the machine holds.
     pub(crate) loaded: Option<u32>,
+    /// `e_flags` of its program.
+    pub(crate) elf_flags: u32,
+    /// The process that it was made for.
+    pub(crate) pid: u32,
 }
 
 impl AddressSpace {
-    /// An empty space of `top` bytes.
-    pub(crate) fn new(page: u64, top: u64) -> Self {
+    /// An empty space of `top` bytes, for a process.
+    pub(crate) fn new(page: u64, top: u64, pid: u32) -> Self {
         Self {
             page,
             top,
@@ -106,15 +110,18 @@ impl AddressSpace {
             search_from: top,
             backed: 0,
             loaded: None,
+            elf_flags: 0,
+            pid,
         }
     }
 
     /// The same mappings, for fork.
-    pub(crate) fn duplicate(&self) -> Self {
+    pub(crate) fn duplicate(&self, pid: u32) -> Self {
         // The copy's machine has one region for each mapping.
         let backed = self.mappings.iter().filter(|(_, mapping)| mapping.backed);
         Self {
             loaded: None,
+            pid,
             // A child's memory is a copy: it would put what is old into the file.
             shares_files: false,
             regions: backed.map(|(start, mapping)| (*start, mapping.end)).collect(),
@@ -169,6 +176,19 @@ impl AddressSpace {
     pub(crate) fn find(&self, address: u64) -> Option<(u64, &Mapping)> {
         let (start, mapping) = self.mappings.range(..=address).next_back()?;
         (address < mapping.end).then_some((*start, mapping))
+    }
+
+    /// The mapping an address is in, or the next one.
+    pub(crate) fn find_from(&self, address: u64) -> Option<(u64, &Mapping)> {
+        let next = || self.mappings.range(address..).next();
+        self.find(address)
+            .or_else(|| next().map(|(start, mapping)| (*start, mapping)))
+    }
+
+    /// The mapping an address is in or behind, and those below it, downwards.
+    pub(crate) fn mappings_down(&self, address: u64) -> impl Iterator<Item = (u64, &Mapping)> {
+        let down = self.mappings.range(..=address).rev();
+        down.map(|(start, mapping)| (*start, mapping))
     }
 
     /// Whether any of the range is mapped.

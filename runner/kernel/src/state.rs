@@ -24,6 +24,7 @@ use crate::fs::open::OpenFiles;
 use crate::fs::tree::Tree;
 use crate::kernel::{EventSink, Kernel};
 use crate::machine::{MachineError, Machines, SpaceId};
+use crate::made::Made;
 use crate::net::Sockets;
 use crate::net::outside::{Outside, World};
 use crate::space::AddressSpace;
@@ -68,6 +69,7 @@ macro_rules! state {
                     abi: Abi::new(&job.arch),
                     registers: None,
                     limits: job.limits.clone(),
+                    watch: job.watch.clone(),
                     world,
                     chance: Chance::at(&job.seed, self.positions),
                     $($field: self.$field,)*
@@ -110,6 +112,7 @@ state! {
     tasks_ever: u32,
     #[serde(with = "json")]
     unsupported: BTreeMap<String, UnsupportedCall>,
+    made: Made,
     boot: Option<Image>,
     first: u32,
     #[serde(with = "json")]

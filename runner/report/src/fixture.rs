@@ -307,6 +307,9 @@ pub fn dropper() -> Fixture {
                 count: 1,
             }],
             files: files.clone(),
+            layers: Vec::new(),
+            dumps: Vec::new(),
+            coverage: Vec::new(),
         };
         let files = serde_json::json!({"format": "hotcell-files", "version": 1, "files": files});
         let cron = stream.find("/etc/cron.d/.sysupd");
@@ -426,6 +429,9 @@ pub fn hostile() -> Fixture {
             length: 3,
             digest: Digest::of(b"x"),
         }],
+        layers: Vec::new(),
+        dumps: Vec::new(),
+        coverage: Vec::new(),
     };
     builder.outputs.objects.insert(Digest::of(b"x"), HOSTILE.into());
     let found = finding(

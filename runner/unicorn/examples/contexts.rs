@@ -102,6 +102,7 @@ fn main() {
         files: Vec::new(),
         stdin: None,
         seed: Digest::of(b"seed"),
+        watch: Default::default(),
         limits: GuestLimits::default(),
     }));
 

@@ -44,6 +44,8 @@ const CALLS_BETWEEN_LOOKS: u32 = 4096;
 pub(crate) struct Shared {
     kernel: RefCell<Kernel>,
     operator: Rc<Operator>,
+    /// Whether the kernel wants to hear of every block.
+    coverage: bool,
     /// Whether the running step counts blocks.
     counting: Cell<bool>,
     calls: Cell<u32>,
@@ -195,6 +197,11 @@ impl Shared {
     /// A block was translated and is about to run for the first time.
     pub(crate) fn block(&self, uc: &mut Unicorn<'_, Guest>, address: u64, size: u64) {
         uc.get_data_mut().lengths.forget(address);
+        if self.coverage
+            && let Ok(mut kernel) = self.kernel.try_borrow_mut()
+        {
+            kernel.translated(address, size);
+        }
         if !uc.get_data().written.borrow().asks(address, size) {
             return;
         }
@@ -204,17 +211,21 @@ impl Shared {
         }
         if let Ok(mut kernel) = self.kernel.try_borrow_mut() {
             self.tell(&mut kernel);
-            kernel.written_then_executed(address, size);
+            let kept = kernel.written_then_executed(&UnicornMachine::of(uc), address, size);
+            let written = uc.get_data_mut().written.get_mut();
+            for (start, bytes) in kept {
+                written.replaced(start, &bytes);
+            }
         }
     }
 
-    /// The first block of a machine that ran in another process: Unicorn does not report what an instance runs first.
+    /// The first block of a machine, where it may be told of: Unicorn does not report what an instance runs first.
     fn report_first(&self, machine: &mut UnicornMachine<'static>) {
         if !std::mem::take(&mut machine.uc.get_data_mut().unreported) {
             return;
         }
         let at = machine.program_counter();
-        if !machine.uc.get_data().written.borrow().asks(at, 1) {
+        if !self.coverage && !machine.uc.get_data().written.borrow().asks(at, 1) {
             return;
         }
         let mut block = TranslationBlock {
@@ -317,6 +328,7 @@ fn make(
 ) -> Result<UnicornMachine<'static>, MachineError> {
     let mut machine = UnicornMachine::new(shape, Rc::clone(&shared.operator.counts))?;
     machine.uc.get_data_mut().sources = Rc::clone(sources);
+    machine.uc.get_data_mut().unreported = shared.coverage;
     let uc = &mut machine.uc;
     if shape.syscall == SyscallTrap::Instruction {
         let shared = Rc::clone(shared);
@@ -368,8 +380,9 @@ pub(crate) fn run(connection: &mut Connection, job: &LinuxJob) -> Result<JobResu
     connection.send_output("pcap", "", &finished.capture)?;
     connection.send_output("stdout", "", &finished.stdout)?;
     connection.send_output("stderr", "", &finished.stderr)?;
-    for (digest, content) in &finished.files {
-        connection.send_output("files", &digest.to_string(), content)?;
+    connection.send_output("strings", "", &finished.strings)?;
+    for ((port, digest), content) in &finished.outputs.0 {
+        connection.send_output(port, &digest.to_string(), content)?;
     }
     Ok(JobResult::Linux(finished.result))
 }
@@ -393,6 +406,7 @@ pub(crate) fn execute(
         Err(error) => return Ok(Err(error.to_string())),
     };
     let shared = Rc::new(Shared {
+        coverage: job.watch.coverage,
         kernel: RefCell::new(kernel),
         operator: Rc::clone(&operator),
         counting: Cell::new(false),
@@ -420,16 +434,7 @@ pub(crate) fn execute(
 
 /// The result of a job that this engine cannot begin.
 fn unsupported(job: &LinuxJob, reason: String) -> JobResult {
-    JobResult::Linux(LinuxResult {
-        outcome: Outcome::Unsupported(reason),
-        arch: job.arch.name.clone(),
-        virtual_time: 0,
-        syscalls: 0,
-        events: 0,
-        tasks: 0,
-        unsupported: Vec::new(),
-        files: Vec::new(),
-    })
+    JobResult::Linux(LinuxResult::new(Outcome::Unsupported(reason), &job.arch.name))
 }
 
 fn drive(task: &Task<'_>, pool: &mut Pool, beginning: Beginning) -> Result<(), Stopped> {

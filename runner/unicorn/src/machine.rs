@@ -57,7 +57,7 @@ pub(crate) struct Guest {
     initial: Option<Rc<Saved>>,
     /// Whether it ever ran.
     pub(crate) ran: bool,
-    /// Whether its first block must be looked at: it ran before, in another process.
+    /// Whether its first block must be looked at: it ran before, in another process; or all blocks are.
     pub(crate) unreported: bool,
     /// What ran, shared with the driver.
     pub(crate) counts: Rc<Counts>,

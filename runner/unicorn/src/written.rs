@@ -6,8 +6,9 @@
 //! else zeros. So a program with one writable and executable segment is no finding, but one that unpacks, patches or
 //! reads code into memory is. The guest's own stores are not watched: that would cost every program.
 //!
-//! A page is told once as long as it is mapped. Not told: the first block that an instance ever runs; code equal to
-//! what was there at first; memory filled beyond [`MAX_KEPT`].
+//! What was told and kept as a layer is compared with from then on, so that code which is written over it is told again.
+//! Where no layer was kept, a page is told once as long as it is mapped. Not told: the first block that an instance ever
+//! runs; code equal to what was there at first; memory filled beyond [`MAX_KEPT`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -171,7 +172,21 @@ impl Written {
     pub(crate) fn unmapped(&mut self, start: u64, end: u64) {
         self.fresh.remove(start, end);
         self.open.remove(start, end);
-        while let Some(page) = self.told.range(start..end).next().copied() {
+        self.forget(start, end);
+    }
+
+    /// These bytes are known: only what differs from them is the guest's writing from now on.
+    pub(crate) fn replaced(&mut self, start: u64, bytes: &[u8]) {
+        self.forget(start, start.saturating_add(bytes.len() as u64));
+        if bytes.iter().any(|byte| *byte != 0) {
+            self.keep(start, Piece::Kept(Rc::from(bytes)));
+        }
+    }
+
+    /// Drops what stood in a range at first, and that it was told.
+    fn forget(&mut self, start: u64, end: u64) {
+        let first = start & !(PAGE - 1);
+        while let Some(page) = self.told.range(first..end).next().copied() {
             self.told.remove(&page);
         }
         let over = |at: u64, piece: &Piece| at < end && start < at.saturating_add(piece.length());

@@ -26,6 +26,7 @@ static JOB: LazyLock<LinuxJob> = LazyLock::new(|| LinuxJob {
     files: Vec::new(),
     stdin: None,
     seed: Digest::of(b"seed"),
+    watch: Default::default(),
     limits: GuestLimits::default(),
 });
 

@@ -298,13 +298,9 @@ fn event(seq: u64) -> Event {
 
 fn result(events: u64, outcome: Outcome, files: Vec<LeftFile>) -> JobResult {
     JobResult::Linux(LinuxResult {
-        outcome,
-        arch: "x86_64".into(),
-        virtual_time: 0,
-        syscalls: 0,
         events,
         tasks: 1,
-        unsupported: Vec::new(),
         files,
+        ..LinuxResult::new(outcome, "x86_64")
     })
 }

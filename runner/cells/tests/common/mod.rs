@@ -89,6 +89,7 @@ pub(crate) fn job_about(what: &str, target: i32) -> Job {
         files: Vec::new(),
         stdin: None,
         seed: hotcell_schema::digest::Digest::of(b"seed"),
+        watch: Default::default(),
         limits: GuestLimits::default(),
     }))
 }

@@ -85,6 +85,8 @@ const PT_GNU_STACK: u32 = 0x6474_e551;
 
 struct Reader<'a> {
     bytes: &'a [u8],
+    /// Bytes of the whole file.
+    length: u64,
     big: bool,
     wide: bool,
 }
@@ -134,6 +136,30 @@ impl Reader<'_> {
 
 /// Reads a program made for this profile.
 pub(crate) fn parse(bytes: &[u8], profile: &ArchProfile, abi: &Abi) -> Result<Program, ElfError> {
+    parse_headers(bytes, bytes.len() as u64, profile, abi)
+}
+
+/// Takes back what a header says of sections: the file has none.
+pub(crate) fn forget_sections(file: &mut [u8]) {
+    // e_shoff; e_shentsize, e_shnum, e_shstrndx.
+    let (offset, counts) = match file.get(4) {
+        Some(2) => (40..48, 58..64),
+        _ => (32..36, 46..52),
+    };
+    for range in [offset, counts] {
+        if let Some(field) = file.get_mut(range) {
+            field.fill(0);
+        }
+    }
+}
+
+/// The same from the first bytes of a file of so many bytes: headers, and the name of its loader, must be among them.
+pub(crate) fn parse_headers(
+    bytes: &[u8],
+    length: u64,
+    profile: &ArchProfile,
+    abi: &Abi,
+) -> Result<Program, ElfError> {
     if !bytes.starts_with(b"\x7fELF") {
         return Err(ElfError::NotElf);
     }
@@ -152,6 +178,7 @@ pub(crate) fn parse(bytes: &[u8], profile: &ArchProfile, abi: &Abi) -> Result<Pr
     };
     let reader = Reader {
         bytes,
+        length,
         big,
         wide: class == 64,
     };
@@ -233,8 +260,7 @@ fn read_header(
     let address = reader.word(field(address)?, part)?;
     let file = reader.word(field(file)?, part)?;
     let memory = reader.word(field(memory)?, part)?;
-    let length = reader.bytes.len() as u64;
-    let inside = offset.checked_add(file).is_some_and(|end| end <= length);
+    let inside = offset.checked_add(file).is_some_and(|end| end <= reader.length);
     match kind {
         PT_LOAD if memory == 0 => {}
         PT_LOAD => {

@@ -37,17 +37,19 @@ impl Call<'_> {
     }
 
     /// The bytes that a call writes.
-    pub(super) fn gather(&self, segments: &[Segment]) -> Result<Vec<u8>, Errno> {
-        match segments {
-            [(address, length)] => self.bytes(*address, *length),
+    pub(super) fn gather(&mut self, segments: &[Segment]) -> Result<Vec<u8>, Errno> {
+        let bytes = match segments {
+            [(address, length)] => self.bytes(*address, *length)?,
             _ => {
                 let mut all = Vec::new();
                 for (address, length) in segments {
                     all.extend(self.bytes(*address, *length)?);
                 }
-                Ok(all)
+                all
             }
-        }
+        };
+        self.k.made.strings.bytes(self.pending.row.name, &bytes);
+        Ok(bytes)
     }
 
     /// Gives bytes to the guest; how many.
@@ -286,7 +288,7 @@ pub(crate) fn read(c: &mut Call<'_>) -> Answer {
 
 pub(crate) fn write(c: &mut Call<'_>) -> Answer {
     let id = c.file_id(0)?;
-    let bytes = c.bytes(c.word(1), c.word(2))?;
+    let bytes = c.gather(&[(c.word(1), c.word(2))])?;
     c.write_to(id, &bytes, None)
 }
 
@@ -312,7 +314,7 @@ pub(crate) fn pread(c: &mut Call<'_>) -> Answer {
 pub(crate) fn pwrite(c: &mut Call<'_>) -> Answer {
     let id = c.file_id(0)?;
     let at = c.position(3)?;
-    let bytes = c.bytes(c.word(1), c.word(2))?;
+    let bytes = c.gather(&[(c.word(1), c.word(2))])?;
     c.write_to(id, &bytes, Some(at))
 }
 

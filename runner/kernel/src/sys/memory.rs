@@ -45,6 +45,7 @@ impl Call<'_> {
             length,
             protection: letters,
             file,
+            layer: None,
         }));
     }
 }

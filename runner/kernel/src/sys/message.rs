@@ -550,7 +550,7 @@ fn total(segments: &[Segment]) -> usize {
 pub(crate) fn sendto(c: &mut Call<'_>) -> Answer {
     let id = c.socket(0)?;
     let how = c.message_flags(c.word(3))?;
-    let bytes = c.bytes(c.word(1), c.word(2))?;
+    let bytes = c.gather(&[(c.word(1), c.word(2))])?;
     let to = c.destination(id, c.word(4), c.word(5) & 0xffff_ffff)?;
     c.send(id, &bytes, to, how, None)
 }
@@ -558,7 +558,7 @@ pub(crate) fn sendto(c: &mut Call<'_>) -> Answer {
 pub(crate) fn send(c: &mut Call<'_>) -> Answer {
     let id = c.socket(0)?;
     let how = c.message_flags(c.word(3))?;
-    let bytes = c.bytes(c.word(1), c.word(2))?;
+    let bytes = c.gather(&[(c.word(1), c.word(2))])?;
     c.send(id, &bytes, None, how, None)
 }
 

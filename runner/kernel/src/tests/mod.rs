@@ -156,6 +156,7 @@ pub(crate) fn job(profile: &ArchProfile, program: &[u8], limits: GuestLimits) ->
         }],
         stdin: None,
         seed: Digest::of(b"seed"),
+        watch: Default::default(),
         limits,
     }
 }

@@ -102,7 +102,7 @@ fn files_are_written_and_left_behind() {
         panic!("one file")
     };
     assert_eq!((left.path.as_str(), left.mode, left.length), ("/tmp/x", 0o644, 7));
-    assert_eq!(&*finished.files[&left.digest], b"content");
+    assert_eq!(&*finished.outputs.0[&("files", left.digest)], b"content");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn what_is_written_to_a_shared_mapping_is_in_the_file() {
     bench.call("exit_group", &[0]);
     let finished = bench.finish();
     let left = finished.result.files.first().unwrap();
-    assert_eq!(&*finished.files[&left.digest], b"contcoco");
+    assert_eq!(&*finished.outputs.0[&("files", left.digest)], b"contcoco");
 }
 
 #[test]

@@ -124,6 +124,7 @@ fn process_numbers_ports_and_addresses_are_not_told() {
             length: 4096,
             protection: Some("rwx".into()),
             file: None,
+            layer: None,
         }),
     ]);
     assert_eq!(

@@ -6,7 +6,7 @@ use hotcell_cells::intake::Bounds;
 use hotcell_plan::Instance;
 use hotcell_schema::event::Header;
 use hotcell_schema::internet::Internet;
-use hotcell_schema::job::{GuestFile, Job, JobResult, LinuxJob};
+use hotcell_schema::job::{GuestFile, Job, JobResult, LinuxJob, Watch};
 use hotcell_schema::stage::{LinuxWith, NetworkMode};
 use hotcell_schema::sysroot::Sysroot;
 use hotcell_store::Stored;
@@ -67,7 +67,8 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     let bounds = Bounds {
         events: guest.events.saturating_add(CLOSING_EVENTS),
         // Files, standard output, and what went over the network.
-        output_bytes: guest.file_bytes.saturating_mul(2).saturating_add(64 << 20),
+        // Layers, dumps, coverage and texts are bounded by the kernel: 64, 256, 16 and 8 MiB.
+        output_bytes: guest.file_bytes.saturating_mul(2).saturating_add(512 << 20),
         // Each left file is an output; the kernel keeps at most 200,000.
         outputs: 250_000,
         ..Bounds::default()
@@ -86,10 +87,17 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         files,
         stdin,
         seed: instance.seed,
+        watch: Watch {
+            coverage: with.coverage,
+            library_calls: with.library_calls,
+            dump: with.dump,
+        },
         limits: guest,
     }));
     let allowed = Allowed {
-        ports: &["stdout", "stderr", "pcap", "files"],
+        ports: &[
+            "stdout", "stderr", "pcap", "strings", "files", "layers", "dumps", "coverage",
+        ],
         header: Some(&header),
         bounds,
     };
@@ -102,35 +110,38 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         .kept
         .outputs
         .iter()
-        .filter(|(port, _)| port == "files")
-        .map(|(_, stored)| (stored.digest, *stored))
+        .map(|(port, stored)| ((port.as_str(), stored.digest), *stored))
         .collect();
     let mut objects = Vec::new();
-    for file in &result.files {
-        match given.get(&file.digest) {
-            Some(stored) if stored.length == file.length => objects.push(*stored),
-            _ => {
-                let why = format!("it names a left file {} that it did not hand over", file.digest);
-                return Err(finished.known.lied(finished.done, why));
+    for (port, files) in result.ports() {
+        for file in files {
+            match given.get(&(port, file.digest)) {
+                Some(stored) if stored.length == file.length => objects.push(*stored),
+                _ => {
+                    let why = format!("it names a left file {} that it did not hand over", file.digest);
+                    return Err(finished.known.lied(finished.done, why));
+                }
             }
         }
     }
     objects.sort_by_key(|stored| stored.digest);
     objects.dedup();
-    let files = FilesPort::new(result.files.clone());
     let mut outputs = IndexMap::new();
     if let Some(events) = finished.kept.events {
         outputs.insert("events".to_owned(), events);
     }
     outputs.insert("result".to_owned(), put_json(shared, &result)?);
-    for port in ["stdout", "stderr", "pcap"] {
+    for port in ["stdout", "stderr", "pcap", "strings"] {
         let stored = match finished.kept.output(port) {
             Some(stored) => stored,
             None => shared.options.store.put(b"").map_err(crate::work::store_failed)?,
         };
         outputs.insert(port.to_owned(), stored);
     }
-    outputs.insert("files".to_owned(), put_json(shared, &files)?);
+    for (port, files) in result.ports() {
+        let files = FilesPort::new(files.to_vec());
+        outputs.insert(port.to_owned(), put_json(shared, &files)?);
+    }
     Ok(Done {
         outputs,
         objects,

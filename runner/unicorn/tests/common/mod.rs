@@ -102,6 +102,7 @@ impl Work {
             }],
             stdin: Some(blob(1)),
             seed: Digest::of(b"seed"),
+            watch: Default::default(),
             limits,
         }));
         Self {
