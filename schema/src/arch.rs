@@ -25,6 +25,9 @@ pub struct ArchProfile {
     pub elf: ElfIdentity,
     /// The Linux system call ABI.
     pub abi: Abi,
+    /// How C functions call each other; absent where nobody has said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub functions: Option<Functions>,
     /// How Unicorn emulates it; absent where it cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unicorn: Option<UnicornProfile>,
@@ -132,6 +135,22 @@ pub struct Abi {
     /// Where the architecture differs from the others of its family.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quirks: Vec<AbiQuirk>,
+}
+
+/// How C functions call each other, for arguments that are integers or addresses. (The psABI of each processor.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Functions {
+    /// Registers with the first arguments, in order.
+    pub arguments: Vec<String>,
+    /// Where the others stand when a function begins: bytes above the stack pointer.
+    pub stack_arguments: u16,
+    /// Register with the address to return to; absent: it is on top of the stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// Bits of a function's address that choose an instruction set and are no part of the address (arm: 1).
+    #[serde(default)]
+    pub mode_bit: u8,
 }
 
 /// Where an architecture's Linux ABI differs from the others of its family.

@@ -119,6 +119,8 @@ pub enum What {
     Resource(Resource),
     /// The processor could not go on.
     Fault(Fault),
+    /// A program called a function of a library.
+    Library(Library),
     /// A kind that this version does not know: kept as it came.
     Unknown {
         /// The kind's name.
@@ -171,7 +173,7 @@ impl Support {
     }
 }
 
-/// One argument of a system call.
+/// One argument of a system call or a function.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Arg {
     /// The argument's name in Linux's manual.
@@ -447,10 +449,22 @@ pub struct Resource {
     pub value: u64,
 }
 
+/// A program called a function of a library that it is linked with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Library {
+    /// The function's name.
+    pub name: String,
+    /// Its arguments, where it is known what they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<Arg>,
+    /// Where it returns to: the place behind the call.
+    pub from: Address,
+}
+
 impl What {
     /// Names of the known kinds, as they stand in JSON.
-    pub const KINDS: [&'static str; 8] = [
-        "syscall", "process", "file", "network", "memory", "signal", "resource", "fault",
+    pub const KINDS: [&'static str; 9] = [
+        "syscall", "process", "file", "network", "memory", "signal", "resource", "fault", "library",
     ];
 
     /// The kind's name in JSON.
@@ -464,6 +478,7 @@ impl What {
             Self::Signal(_) => "signal",
             Self::Resource(_) => "resource",
             Self::Fault(_) => "fault",
+            Self::Library(_) => "library",
             Self::Unknown { kind, .. } => kind,
         }
     }
@@ -482,6 +497,7 @@ impl Serialize for What {
             Self::Signal(fields) => map.serialize_entry(kind, fields)?,
             Self::Resource(fields) => map.serialize_entry(kind, fields)?,
             Self::Fault(fields) => map.serialize_entry(kind, fields)?,
+            Self::Library(fields) => map.serialize_entry(kind, fields)?,
             Self::Unknown { fields, .. } => map.serialize_entry(kind, fields)?,
         }
         map.end()
@@ -513,6 +529,7 @@ impl<'de> Deserialize<'de> for What {
                     "signal" => What::Signal(map.next_value()?),
                     "resource" => What::Resource(map.next_value()?),
                     "fault" => What::Fault(map.next_value()?),
+                    "library" => What::Library(map.next_value()?),
                     _ => What::Unknown {
                         fields: map.next_value()?,
                         kind,
@@ -544,6 +561,7 @@ impl JsonSchema for What {
             "signal": generator.subschema_for::<Signal>(),
             "resource": generator.subschema_for::<Resource>(),
             "fault": generator.subschema_for::<Fault>(),
+            "library": generator.subschema_for::<Library>(),
         });
         schemars::json_schema!({
             "type": "object",

@@ -301,12 +301,30 @@ fn dynamically_linked_programs_find_their_libraries() {
                 "uses": "unicorn/linux",
                 "for-each": {"sample": "samples.scripts"},
                 "in": {"file": "${sample.file}"},
-                "with": {"arch": "x86_64", "sysroot": ["host"]},
+                "with": {"arch": "x86_64", "sysroot": ["host"], "library-calls": true},
             }},
         }),
     );
     let run = lab.run("dynamic.yaml", &[]);
     let instance = run.stage("run").next().unwrap();
+    // What it calls in its libraries, from the first call on.
+    let events = String::from_utf8(run.output(instance, "events")).unwrap();
+    let calls: Vec<Value> = events
+        .lines()
+        .filter_map(|line| {
+            let event: Value = serde_json::from_str(line).unwrap();
+            event["what"].get("library").cloned()
+        })
+        .collect();
+    let called = |name: &str| calls.iter().filter(|call| call["name"] == name).count();
+    assert_eq!(calls[0]["name"], "__libc_start_main");
+    assert_eq!(calls[0]["args"][1], json!({"name": "argc", "value": {"int": 2}}));
+    assert_eq!((called("fork"), called("pipe")), (2, 1), "{}", calls.len());
+    let looked_up = json!([{"name": "name", "value": {"text": "POSIXLY_CORRECT"}}]);
+    let asked = calls
+        .iter()
+        .any(|call| call["name"] == "getenv" && call["args"] == looked_up);
+    assert!(asked || called("strcmp") > 10, "{calls:?}");
     let stderr = String::from_utf8(run.output(instance, "stderr")).unwrap();
     assert_eq!(
         (run.output(instance, "stdout").as_slice(), stderr.as_str()),

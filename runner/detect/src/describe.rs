@@ -1,7 +1,7 @@
 //! An event in words, as evidence.
 
 use hotcell_schema::event::{
-    Access, ArgValue, Event, File, FileOp, Memory, MemoryOp, Network, NetworkOp, Process, ProcessOp, Syscall,
+    Access, Arg, ArgValue, Event, File, FileOp, Memory, MemoryOp, Network, NetworkOp, Process, ProcessOp,
     What,
 };
 
@@ -33,7 +33,8 @@ pub(crate) fn clean(text: &str) -> String {
 /// What happened, in a few words: `wrote /etc/cron.d/x (12 bytes)`.
 pub(crate) fn event(event: &Event) -> String {
     clean(&match &event.what {
-        What::Syscall(call) => syscall(call),
+        What::Syscall(call) => called(&call.name, &call.args) + &failed(&call.errno),
+        What::Library(call) => called(&call.name, &call.args),
         What::Process(process) => self::process(process),
         What::File(file) => self::file(file),
         What::Network(network) => self::network(network),
@@ -51,9 +52,8 @@ fn failed(errno: &Option<String>) -> String {
         .map_or(String::new(), |errno| format!(": {errno}"))
 }
 
-fn syscall(call: &Syscall) -> String {
-    let args: Vec<String> = call
-        .args
+fn called(name: &str, args: &[Arg]) -> String {
+    let args: Vec<String> = args
         .iter()
         .map(|arg| match &arg.value {
             ArgValue::Int(number) => number.to_string(),
@@ -65,7 +65,7 @@ fn syscall(call: &Syscall) -> String {
             ArgValue::Flags(flags) => flags.join("|"),
         })
         .collect();
-    format!("called {}({}){}", call.name, args.join(", "), failed(&call.errno))
+    format!("called {name}({})", args.join(", "))
 }
 
 fn process(process: &Process) -> String {

@@ -94,7 +94,7 @@ pub(crate) struct KindInfo {
 }
 
 /// The kinds, in the order of [`What::KINDS`].
-pub(crate) const FIELDS: [KindInfo; 8] = [
+pub(crate) const FIELDS: [KindInfo; 9] = [
     KindInfo {
         name: "syscall",
         ops: &[],
@@ -306,10 +306,15 @@ pub(crate) const FIELDS: [KindInfo; 8] = [
             ("address", Plain::Address, Sort::Number, "data address"),
         ],
     },
+    KindInfo {
+        name: "library",
+        ops: &[],
+        fields: &[("name", Plain::Name, Sort::Text, "the function's name")],
+    },
 ];
 
 /// Greatest number of slots that events fall into: every kind, and every operation of a kind.
-pub(crate) const SLOTS: usize = 8 * OPS_PER_KIND;
+pub(crate) const SLOTS: usize = 9 * OPS_PER_KIND;
 /// Room for the operations of one kind; place 0 is for kinds without any.
 pub(crate) const OPS_PER_KIND: usize = 16;
 
@@ -324,6 +329,7 @@ pub(crate) fn slot(what: &What) -> Option<usize> {
         What::Signal(_) => (5, 0),
         What::Resource(_) => (6, 0),
         What::Fault(_) => (7, 0),
+        What::Library(_) => (8, 0),
         What::Unknown { .. } => return None,
     };
     (op < OPS_PER_KIND).then_some(kind * OPS_PER_KIND + op)
@@ -430,14 +436,15 @@ fn new_path(file: &File) -> Option<&str> {
 pub(crate) fn any_value(event: &Event, field: &Field, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
     match field {
         Field::Plain(plain) => any_plain(event, *plain, test),
-        Field::Arg(name) => match &event.what {
-            What::Syscall(call) => call
-                .args
-                .iter()
-                .filter(|arg| arg.name == *name)
-                .any(|arg| any_arg(&arg.value, test)),
-            _ => false,
-        },
+        Field::Arg(name) => {
+            let args = match &event.what {
+                What::Syscall(call) => call.args.as_slice(),
+                What::Library(call) => call.args.as_slice(),
+                _ => &[],
+            };
+            let mut named = args.iter().filter(|arg| arg.name == *name);
+            named.any(|arg| any_arg(&arg.value, test))
+        }
     }
 }
 
@@ -565,6 +572,7 @@ fn any_plain(event: &Event, field: Plain, test: &mut dyn FnMut(Value<'_>) -> boo
             Plain::Address => number(fault.address.map(|address| address.0.into()), test),
             _ => false,
         },
+        What::Library(call) => field == Plain::Name && test(Value::Text(&call.name)),
         What::Unknown { .. } => false,
     }
 }

@@ -166,6 +166,8 @@ impl Normaliser {
             }
             What::Resource(resource) => ("resource".into(), resource.limit.clone(), ok()),
             What::Fault(fault) => ("fault".into(), fault.kind.as_str().into(), ok()),
+            // Addresses of libraries and what a linker makes of a call are no behaviour.
+            What::Library(_) => return None,
             What::Unknown { kind, .. } => (format!("{kind}/unknown"), String::new(), ok()),
         })
     }

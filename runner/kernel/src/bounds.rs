@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use hotcell_schema::event::{self, What};
+use hotcell_schema::event::{self, Event, Resource, What, Witness};
 use hotcell_schema::guest::text;
+use hotcell_schema::job::UnsupportedCall;
+use hotcell_schema::outcome::Outcome;
 
 use crate::fs::tree::Ino;
 use crate::kernel::Kernel;
@@ -12,6 +14,11 @@ use crate::kernel::Kernel;
 const MAX_LEFT: usize = 10_000;
 const MAX_LEFT_PATHS: usize = 2 << 20;
 const MAX_LEFT_PATH: usize = 4096;
+
+/// Greatest number of unsupported calls told apart by number; more are counted as `syscall_other`.
+const MAX_UNSUPPORTED: usize = 1024;
+/// Bytes of all events together, about as they are written down.
+const MAX_EVENT_BYTES: u64 = 1 << 30;
 
 /// A limit that was met: its name and its value.
 type Met = (&'static str, u64);
@@ -49,6 +56,98 @@ impl Kernel {
             self.limit(name, value);
         }
     }
+
+    /// A limit was met: the run ends.
+    pub(crate) fn limit(&mut self, name: &str, value: u64) {
+        if self.end.is_none() {
+            let pid = self.pid_of(self.current);
+            let task = self.event_task(pid, self.current);
+            self.end = Some(Outcome::Limit(name.to_owned()));
+            self.send(
+                task,
+                What::Resource(Resource {
+                    limit: name.to_owned(),
+                    value,
+                }),
+            );
+        }
+    }
+
+    /// How many events were told.
+    pub fn events(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether a limit was met: the machine is to stop and [`Kernel::next`] to be called, which says `Finished`.
+    pub fn is_over(&self) -> bool {
+        self.end.is_some()
+    }
+
+    pub(crate) fn over(&self) -> bool {
+        self.is_over()
+    }
+
+    pub(crate) fn check_time(&mut self) {
+        if self.time.now >= self.limits.virtual_time {
+            self.limit("virtual-time", self.limits.virtual_time);
+        }
+    }
+
+    /// Sends an event, unless the run has ended or this would be one too many.
+    pub(crate) fn emit(&mut self, task: event::Task, what: What) {
+        if self.end.is_some() {
+            return;
+        }
+        if self.sequence.saturating_add(1) >= self.limits.events {
+            self.limit("events", self.limits.events);
+            return;
+        }
+        if self.event_bytes >= MAX_EVENT_BYTES {
+            self.limit("event-bytes", MAX_EVENT_BYTES);
+            return;
+        }
+        self.send(task, what);
+    }
+
+    fn send(&mut self, task: event::Task, what: What) {
+        self.event_bytes = self.event_bytes.saturating_add(weight(&task, &what));
+        let event = Event {
+            seq: self.sequence,
+            time: self.time.now,
+            witness: Witness::Engine,
+            task,
+            what,
+            raw: None,
+        };
+        self.sequence += 1;
+        self.sink.event(event);
+    }
+
+    /// Sends the typed events that a call gave rise to.
+    pub(crate) fn tell_later(&mut self) {
+        for (task, what) in std::mem::take(&mut self.later) {
+            self.emit(task, what);
+        }
+    }
+
+    /// Notes that a call without full support was made.
+    pub(crate) fn note_unsupported(&mut self, name: &str, support: event::Support, note: &str) {
+        // Names of known calls are few; numbers without a name are as many as the guest likes.
+        let full = self.unsupported.len() >= MAX_UNSUPPORTED
+            && name.starts_with("syscall_")
+            && !self.unsupported.contains_key(name);
+        let name = if full { "syscall_other" } else { name };
+        let entry = self
+            .unsupported
+            .entry(name.to_owned())
+            .or_insert_with(|| UnsupportedCall {
+                name: name.to_owned(),
+                support,
+                note: note.to_owned(),
+                count: 0,
+            });
+        entry.count += 1;
+    }
 }
 
 /// About how many bytes an event is when written down.
@@ -58,8 +157,7 @@ pub(crate) fn weight(task: &event::Task, what: &What) -> u64 {
     let list = |texts: &[String]| texts.iter().map(|text| text.len() + 4).sum::<usize>();
     let option = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let own = match what {
-        What::Syscall(call) => call
-            .args
+        What::Syscall(event::Syscall { args, .. }) | What::Library(event::Library { args, .. }) => args
             .iter()
             .map(|arg| {
                 let value = match &arg.value {

@@ -5,6 +5,7 @@ use crate::bytes::Bytes;
 use crate::fs::tree::{Data, Ino, Kind};
 use crate::fs::walk::{absolute, walk};
 use crate::kernel::{Kernel, LoadError};
+use crate::library::Library;
 use crate::load::elf::{self, ElfError, Program, Segment};
 use crate::load::stack::{self, at};
 use crate::machine::{Machine, MachineError, Machines, Protection, SpaceId};
@@ -254,7 +255,14 @@ impl Kernel {
             task.pending = None;
         }
         match outcome {
-            Ok(()) => Ok(()),
+            Ok(base) => {
+                if self.watch.library_calls
+                    && let Some(library) = Library::of(&image.file.bytes, &image.file.program, base)
+                {
+                    self.libraries.insert(id, library);
+                }
+                Ok(())
+            }
             Err(MapError::Machine(error)) => Err(error),
             Err(MapError::Limit) => {
                 self.limit("memory", self.limits.memory);
@@ -269,13 +277,14 @@ impl Kernel {
         }
     }
 
+    /// Gives what the program's addresses count from.
     fn load_into(
         &mut self,
         space: &mut AddressSpace,
         machine: &mut dyn Machine,
         pid: u32,
         image: &Image,
-    ) -> Result<(), MapError> {
+    ) -> Result<u64, MapError> {
         let abi = self.abi.clone();
         let program = &image.file.program;
         let room = self.memory_room();
@@ -365,12 +374,11 @@ impl Kernel {
         machine.write(pointer, &bytes).map_err(|_| Errno::EFAULT)?;
 
         machine.reset_registers()?;
-        let Some(registers) = &self.registers else {
-            return Ok(());
-        };
-        let (base, program) = begin;
-        registers.start(machine, &abi, program, base, pointer);
-        Ok(())
+        if let Some(registers) = &self.registers {
+            let (base, program) = begin;
+            registers.start(machine, &abi, program, base, pointer);
+        }
+        Ok(base)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hotcell_schema::arch::{AbiFamily, ArchProfile};
-use hotcell_schema::event::{self, Event, Process as ProcessEvent, ProcessOp, Resource, What, Witness};
+use hotcell_schema::event::{self, Event, Process as ProcessEvent, ProcessOp, What};
 use hotcell_schema::guest::{Address, Hex, text};
 use hotcell_schema::job::{Blob, GuestLimits, LeftFile, LinuxJob, LinuxResult, UnsupportedCall, Watch};
 use hotcell_schema::outcome::{Fault, FaultKind, Outcome};
@@ -11,7 +11,6 @@ use hotcell_schema::persona::Persona;
 
 use crate::abi::signal::Sig;
 use crate::abi::{Abi, Registers};
-use crate::bounds::weight;
 use crate::bytes::Bytes;
 use crate::call::Deferred;
 use crate::chance::Chance;
@@ -19,6 +18,7 @@ use crate::exec::Image;
 use crate::fs::open::OpenFiles;
 use crate::fs::tree::Tree;
 use crate::fs::{root, sysroot};
+use crate::library::Library;
 use crate::load::elf::ElfError;
 use crate::machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step, Trap};
 use crate::made::{Made, Outputs};
@@ -79,10 +79,6 @@ pub struct Finished {
 
 /// Blocks that a task runs before another has its turn.
 const SLICE: u64 = 20_000;
-/// Greatest number of unsupported calls told apart by number; more are counted as `syscall_other`.
-const MAX_UNSUPPORTED: usize = 1024;
-/// Bytes of all events together, about as they are written down.
-const MAX_EVENT_BYTES: u64 = 1 << 30;
 /// Number of the first process.
 pub(crate) const FIRST_PID: u32 = 1000;
 
@@ -102,6 +98,8 @@ pub struct Kernel {
     /// What is written down beside events.
     pub(crate) watch: Watch,
     pub(crate) made: Made,
+    /// Programs whose calls of libraries are told.
+    pub(crate) libraries: BTreeMap<SpaceId, Library>,
     pub(crate) time: Time,
     pub(crate) chance: Chance,
     pub(crate) tree: Tree,
@@ -213,6 +211,7 @@ impl Kernel {
             limits: job.limits.clone(),
             watch: job.watch.clone(),
             made: Made::default(),
+            libraries: BTreeMap::new(),
             time,
             chance: Chance::new(&job.seed),
             tree,
@@ -447,6 +446,7 @@ impl Kernel {
             if !self.tasks.values().any(|task| task.space == id) {
                 self.dump_ending(&[id], machines);
                 self.spaces.remove(&id);
+                self.libraries.remove(&id);
                 machines.destroy(id);
             }
         }
@@ -569,100 +569,6 @@ impl Kernel {
         let space = self.tasks.get(&tid).map(|task| task.space).unwrap_or(SpaceId(0));
         let blocks = self.time.counting.then(|| self.slice.max(1));
         Ok(Step::Run { space, blocks })
-    }
-
-    // Limits and events.
-
-    /// A limit was met: the run ends.
-    pub(crate) fn limit(&mut self, name: &str, value: u64) {
-        if self.end.is_none() {
-            let pid = self.pid_of(self.current);
-            let task = self.event_task(pid, self.current);
-            self.end = Some(Outcome::Limit(name.to_owned()));
-            self.send(
-                task,
-                What::Resource(Resource {
-                    limit: name.to_owned(),
-                    value,
-                }),
-            );
-        }
-    }
-
-    /// How many events were told.
-    pub fn events(&self) -> u64 {
-        self.sequence
-    }
-
-    /// Whether a limit was met: the machine is to stop and [`Kernel::next`] to be called, which says `Finished`.
-    pub fn is_over(&self) -> bool {
-        self.end.is_some()
-    }
-
-    pub(crate) fn over(&self) -> bool {
-        self.is_over()
-    }
-
-    fn check_time(&mut self) {
-        if self.time.now >= self.limits.virtual_time {
-            self.limit("virtual-time", self.limits.virtual_time);
-        }
-    }
-
-    /// Sends an event, unless the run has ended or this would be one too many.
-    pub(crate) fn emit(&mut self, task: event::Task, what: What) {
-        if self.end.is_some() {
-            return;
-        }
-        if self.sequence.saturating_add(1) >= self.limits.events {
-            self.limit("events", self.limits.events);
-            return;
-        }
-        if self.event_bytes >= MAX_EVENT_BYTES {
-            self.limit("event-bytes", MAX_EVENT_BYTES);
-            return;
-        }
-        self.send(task, what);
-    }
-
-    fn send(&mut self, task: event::Task, what: What) {
-        self.event_bytes = self.event_bytes.saturating_add(weight(&task, &what));
-        let event = Event {
-            seq: self.sequence,
-            time: self.time.now,
-            witness: Witness::Engine,
-            task,
-            what,
-            raw: None,
-        };
-        self.sequence += 1;
-        self.sink.event(event);
-    }
-
-    /// Sends the typed events that a call gave rise to.
-    pub(crate) fn tell_later(&mut self) {
-        for (task, what) in std::mem::take(&mut self.later) {
-            self.emit(task, what);
-        }
-    }
-
-    /// Notes that a call without full support was made.
-    pub(crate) fn note_unsupported(&mut self, name: &str, support: event::Support, note: &str) {
-        // Names of known calls are few; numbers without a name are as many as the guest likes.
-        let full = self.unsupported.len() >= MAX_UNSUPPORTED
-            && name.starts_with("syscall_")
-            && !self.unsupported.contains_key(name);
-        let name = if full { "syscall_other" } else { name };
-        let entry = self
-            .unsupported
-            .entry(name.to_owned())
-            .or_insert_with(|| UnsupportedCall {
-                name: name.to_owned(),
-                support,
-                note: note.to_owned(),
-                count: 0,
-            });
-        entry.count += 1;
     }
 
     pub(crate) fn pid_of(&self, tid: u32) -> u32 {

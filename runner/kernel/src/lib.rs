@@ -18,6 +18,7 @@
 //! | `task`, `life`, `deliver` | processes and tasks, fork and exit, signals |
 //! | `fs` | the file tree, paths, the built-in root, `/proc`, open files |
 //! | `net` | sockets |
+//! | `library` | what a program calls in its libraries |
 //! | `made` | what is made of a run: layers of code, dumps, coverage, texts |
 //! | `state`, `bytes` | a run as bytes, and back; bytes that are shared |
 //! | [`support`] | the same table for people |
@@ -35,6 +36,7 @@ mod exec;
 mod fs;
 mod guest;
 mod kernel;
+mod library;
 mod life;
 mod load;
 pub mod machine;

@@ -285,6 +285,9 @@ impl Kernel {
             let machine = machines.get(id).ok_or_else(missing)?;
             pages.give(machine)?;
             self.spaces.insert(id, new);
+            if let Some(library) = self.libraries.get(&from).cloned() {
+                self.libraries.insert(id, library);
+            }
             id
         };
         let machine = machines.get(space).ok_or_else(missing)?;

@@ -23,6 +23,7 @@ use crate::exec::Image;
 use crate::fs::open::OpenFiles;
 use crate::fs::tree::Tree;
 use crate::kernel::{EventSink, Kernel};
+use crate::library::Library;
 use crate::machine::{MachineError, Machines, SpaceId};
 use crate::made::Made;
 use crate::net::Sockets;
@@ -113,6 +114,7 @@ state! {
     #[serde(with = "json")]
     unsupported: BTreeMap<String, UnsupportedCall>,
     made: Made,
+    libraries: BTreeMap<SpaceId, Library>,
     boot: Option<Image>,
     first: u32,
     #[serde(with = "json")]

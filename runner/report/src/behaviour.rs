@@ -137,6 +137,8 @@ impl Behaviours {
             What::Signal(signal) => self.signal_line(signal, task),
             What::Resource(resource) => format!("resource/{}", resource.limit),
             What::Fault(fault) => format!("fault/{}", fault.kind.as_str()),
+            // What comes of them is told by other events.
+            What::Library(_) => return None,
             What::Unknown { kind, .. } => format!("{kind}/unknown"),
         };
         Some(words::cut(&text, MAX_TEXT))

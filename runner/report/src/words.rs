@@ -157,6 +157,7 @@ pub fn label(what: &What) -> String {
         What::Signal(signal) => signal.signal.clone(),
         What::Resource(resource) => resource.limit.clone(),
         What::Fault(fault) => fault.kind.as_str().to_owned(),
+        What::Library(call) => call.name.clone(),
         What::Unknown { .. } => String::from("unknown"),
     }
 }
@@ -188,6 +189,10 @@ fn body(what: &What) -> String {
             if !call.support.is_full() {
                 line.word(&format!("· support: {}", support(call.support)));
             }
+        }
+        What::Library(call) => {
+            let args: Vec<String> = call.args.iter().map(argument).collect();
+            line.word(&format!("({})", args.join(", ")));
         }
         What::Process(process) => {
             if let Some(path) = &process.path {

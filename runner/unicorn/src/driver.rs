@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     operator: Rc<Operator>,
     /// Whether the kernel wants to hear of every block.
     coverage: bool,
+    /// Where calls of libraries are told: the range in which none can begin, of the task that runs.
+    quiet: Cell<(u64, u64)>,
     /// Whether the running step counts blocks.
     counting: Cell<bool>,
     calls: Cell<u32>,
@@ -113,6 +115,7 @@ impl Shared {
         machine: &mut UnicornMachine<'static>,
     ) -> Result<Next, Stopped> {
         loop {
+            self.quiet.take();
             self.operator.attend(machine)?;
             self.report_first(machine);
             match machine.run() {
@@ -216,6 +219,18 @@ impl Shared {
             for (start, bytes) in kept {
                 written.replaced(start, &bytes);
             }
+        }
+    }
+
+    /// A block begins, where calls of libraries are told.
+    fn begins(&self, uc: &mut Unicorn<'_, Guest>, at: u64) {
+        let (start, end) = self.quiet.get();
+        if start <= at && at < end {
+            return;
+        }
+        if let Ok(mut kernel) = self.kernel.try_borrow_mut() {
+            self.tell(&mut kernel);
+            self.quiet.set(kernel.entered(&mut UnicornMachine::of(uc), at));
         }
     }
 
@@ -325,6 +340,7 @@ fn make(
     shape: &Rc<Shape>,
     shared: &Rc<Shared>,
     sources: &Rc<Sources>,
+    library_calls: bool,
 ) -> Result<UnicornMachine<'static>, MachineError> {
     let mut machine = UnicornMachine::new(shape, Rc::clone(&shared.operator.counts))?;
     machine.uc.get_data_mut().sources = Rc::clone(sources);
@@ -351,11 +367,16 @@ fn make(
     let theirs = Rc::clone(shared);
     uc.add_intr_hook(move |uc, number| theirs.interrupt(uc, number))
         .map_err(failed("hooking exceptions"))?;
-    let shared = Rc::clone(shared);
+    let theirs = Rc::clone(shared);
     uc.add_edge_gen_hook(1, 0, move |uc, block, _| {
-        shared.block(uc, block.pc, u64::from(block.size));
+        theirs.block(uc, block.pc, u64::from(block.size));
     })
     .map_err(failed("hooking new blocks"))?;
+    if library_calls {
+        let shared = Rc::clone(shared);
+        uc.get_data_mut().begins = Some(Rc::new(move |uc, at| shared.begins(uc, at)));
+        machine.hook_blocks()?;
+    }
     Ok(machine)
 }
 
@@ -407,6 +428,7 @@ pub(crate) fn execute(
     };
     let shared = Rc::new(Shared {
         coverage: job.watch.coverage,
+        quiet: Cell::default(),
         kernel: RefCell::new(kernel),
         operator: Rc::clone(&operator),
         counting: Cell::new(false),
@@ -416,7 +438,8 @@ pub(crate) fn execute(
     {
         let theirs = Rc::clone(&shared);
         let sources = Rc::new(sources);
-        let mut pool = Pool::new(move || make(&shape, &theirs, &sources));
+        let library_calls = job.watch.library_calls;
+        let mut pool = Pool::new(move || make(&shape, &theirs, &sources, library_calls));
         let _clocks = clocks_unsafe::activate(Rc::clone(&shared) as Rc<dyn Source>);
         let task = Task {
             job,

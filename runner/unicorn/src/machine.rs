@@ -9,6 +9,7 @@ use hotcell_kernel::machine::{AccessError, Context, Machine, MachineError, Prote
 use unicorn_engine::{Arch, HookType, Prot, RegisterARM, TlbType, UcHookId, Unicorn, uc_error};
 
 use crate::{
+    blocks::Begins,
     identity,
     image_unsafe::Image,
     lengths::BlockLengths,
@@ -43,6 +44,8 @@ pub(crate) struct Guest {
     pub(crate) counting: bool,
     /// The hooks that look at every block, and at every instruction, while they are there.
     pub(crate) hooks: (Option<UcHookId>, Option<UcHookId>),
+    /// Who wants to hear of every block that begins.
+    pub(crate) begins: Option<Rc<Begins>>,
     /// How many instructions blocks have.
     pub(crate) lengths: BlockLengths,
     /// Its memory.
@@ -153,6 +156,7 @@ impl<'a> UnicornMachine<'a> {
             executable: Vec::new(),
             counting: false,
             hooks: (None, None),
+            begins: None,
             lengths: BlockLengths::new(shape),
             memory: Memory::default(),
             sources: Rc::default(),
@@ -221,57 +225,6 @@ impl<'a> UnicornMachine<'a> {
     pub(crate) fn stop(&mut self, why: Stop) {
         self.uc.get_data_mut().stop = Some(why);
         let _ = self.uc.emu_stop();
-    }
-
-    /// Counts blocks from now on; translated code without the count is dropped.
-    pub(crate) fn count_blocks(&mut self) -> Result<(), MachineError> {
-        self.uc.get_data_mut().counting = true;
-        self.hook_blocks()
-    }
-
-    /// Looks at every block from now on.
-    pub(crate) fn hook_blocks(&mut self) -> Result<(), MachineError> {
-        if self.uc.get_data().hooks.0.is_some() {
-            return Ok(());
-        }
-        let hook = self
-            .uc
-            .add_block_hook(1, 0, block)
-            .map_err(failed("hooking blocks"))?;
-        self.uc.ctl_flush_tb().map_err(failed("dropping translations"))?;
-        self.uc.get_data_mut().hooks.0 = Some(hook);
-        Ok(())
-    }
-
-    /// Looks at every instruction from now on.
-    pub(crate) fn hook_instructions(
-        &mut self,
-        look: impl FnMut(&mut Unicorn<'_, Guest>, u64, u32) + 'a,
-    ) -> Result<(), MachineError> {
-        if self.uc.get_data().hooks.1.is_some() {
-            return Ok(());
-        }
-        let hook = self
-            .uc
-            .add_code_hook(1, 0, look)
-            .map_err(failed("hooking instructions"))?;
-        self.uc.ctl_flush_tb().map_err(failed("dropping translations"))?;
-        self.uc.get_data_mut().hooks.1 = Some(hook);
-        Ok(())
-    }
-
-    /// Looks no more at what need not be looked at.
-    pub(crate) fn unhook(&mut self) -> Result<(), MachineError> {
-        let guest = self.uc.get_data_mut();
-        let blocks = guest.hooks.0.take_if(|_| !guest.counting);
-        let gone = [blocks, guest.hooks.1.take()];
-        if gone.iter().all(Option::is_none) {
-            return Ok(());
-        }
-        for hook in gone.into_iter().flatten() {
-            self.uc.remove_hook(hook).map_err(failed("removing a hook"))?;
-        }
-        self.uc.ctl_flush_tb().map_err(failed("dropping translations"))
     }
 
     /// Runs from the program counter until the kernel must be asked.
@@ -477,43 +430,6 @@ impl<'a> UnicornMachine<'a> {
     fn end(address: u64, length: usize) -> Result<u64, AccessError> {
         let length = u64::try_from(length).map_err(|_| AccessError { address })?;
         address.checked_add(length).ok_or(AccessError { address })
-    }
-}
-
-/// In the hook of a block that is about to run.
-fn block(uc: &mut Unicorn<'_, Guest>, address: u64, size: u32) {
-    let guest = uc.get_data_mut();
-    if guest.stop.is_some() {
-        return;
-    }
-    let counts = Rc::clone(&guest.counts);
-    let wanted = match counts.watch.get() {
-        Watch::Block | Watch::Slice(0) => true,
-        Watch::Slice(left) => {
-            counts.watch.set(Watch::Slice(left - 1));
-            false
-        }
-        Watch::Free => nudge_unsafe::asked(),
-        // The runner is heard after the instruction.
-        Watch::Instruction(_) => false,
-    };
-    let spent = guest.counting && counts.budget.get() == 0;
-    if wanted || spent {
-        // Before it is counted: it will come here again.
-        guest.resume = Some(address);
-        guest.stop = Some(if spent { Stop::Budget } else { Stop::Break });
-        let _ = uc.emu_stop();
-        return;
-    }
-    if guest.counting {
-        counts.budget.set(counts.budget.get().saturating_sub(1));
-        counts.blocks.set(counts.blocks.get().saturating_add(1));
-        let mut lengths = std::mem::take(&mut guest.lengths);
-        let length = u64::from(lengths.of(uc, address, size));
-        uc.get_data_mut().lengths = lengths;
-        counts
-            .instructions
-            .set(counts.instructions.get().saturating_add(length));
     }
 }
 

@@ -29,6 +29,7 @@ use std::process::ExitCode;
 use hotcell_cells::cell_side::{CellError, confine::Profile, serve};
 use hotcell_schema::job::Job;
 
+mod blocks;
 mod clocks_unsafe;
 mod context;
 mod disassembly;

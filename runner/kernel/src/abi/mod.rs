@@ -133,6 +133,16 @@ pub(crate) struct Registers {
     pub(crate) toc: Option<Reg>,
     style: ErrorStyle,
     family: AbiFamily,
+    pub(crate) functions: Option<Functions>,
+}
+
+/// Registers of the calls of C functions.
+#[derive(Debug, Clone)]
+pub(crate) struct Functions {
+    pub(crate) arguments: Vec<Reg>,
+    pub(crate) stack_arguments: u64,
+    /// Register with the return address; `None`: on top of the stack.
+    pub(crate) link: Option<Reg>,
 }
 
 impl Registers {
@@ -173,6 +183,18 @@ impl Registers {
             },
             style: abi.error,
             family: abi.family,
+            functions: match &profile.functions {
+                None => None,
+                Some(functions) => Some(Functions {
+                    arguments: functions
+                        .arguments
+                        .iter()
+                        .map(|name| find(name))
+                        .collect::<Result<_, _>>()?,
+                    stack_arguments: u64::from(functions.stack_arguments),
+                    link: functions.link.as_deref().map(find).transpose()?,
+                }),
+            },
         })
     }
 

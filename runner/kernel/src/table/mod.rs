@@ -91,6 +91,19 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// What is no system call, but has arguments like one. `None`: they cannot be read.
+    pub(crate) fn described(name: &'static str, arguments: &'static str) -> Option<Self> {
+        Some(Self {
+            name,
+            numbers: [rows::X; 9],
+            shape: arguments,
+            params: shape::parse(arguments)?,
+            level: Level::Full,
+            effect: Effect::None,
+            handler: None,
+        })
+    }
+
     /// Its number in a family.
     pub(crate) fn number(&self, family: AbiFamily) -> Option<u64> {
         let column = FAMILIES.iter().position(|one| *one == family)?;

@@ -1,0 +1,272 @@
+//! Functions whose arguments have names and types: those of the C library that tell what a program is about. (The manual,
+//! section 3; sizes and flags are shown as system calls show theirs.)
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use crate::table::Row;
+
+/// Name, and arguments as the table of system calls writes them: what is not among them is told by its name alone.
+const FUNCTIONS: &[(&str, &str)] = &[
+    // Texts and memory.
+    ("strcmp", "s1:text s2:text"),
+    ("strncmp", "s1:text s2:text n:size"),
+    ("strcasecmp", "s1:text s2:text"),
+    ("strncasecmp", "s1:text s2:text n:size"),
+    ("strcoll", "s1:text s2:text"),
+    ("strstr", "haystack:text needle:text"),
+    ("strcasestr", "haystack:text needle:text"),
+    ("strchr", "s:text c:i32"),
+    ("strrchr", "s:text c:i32"),
+    ("strlen", "s:text"),
+    ("strnlen", "s:addr maxlen:size"),
+    ("strdup", "s:text"),
+    ("strndup", "s:text n:size"),
+    ("strcpy", "dst:addr src:text"),
+    ("strncpy", "dst:addr src:text size:size"),
+    ("stpcpy", "dst:addr src:text"),
+    ("strcat", "dst:text src:text"),
+    ("strncat", "dst:text src:text size:size"),
+    ("strtok", "str:text delim:text"),
+    ("strtok_r", "str:text delim:text saveptr:addr"),
+    ("strsep", "stringp:addr delim:text"),
+    ("strspn", "s:text accept:text"),
+    ("strcspn", "s:text reject:text"),
+    ("strtol", "nptr:text endptr:addr base:i32"),
+    ("strtoul", "nptr:text endptr:addr base:i32"),
+    ("strtoll", "nptr:text endptr:addr base:i32"),
+    ("strtoull", "nptr:text endptr:addr base:i32"),
+    ("atoi", "nptr:text"),
+    ("atol", "nptr:text"),
+    ("atof", "nptr:text"),
+    ("memcpy", "dest:addr src:addr n:size"),
+    ("memmove", "dest:addr src:addr n:size"),
+    ("memset", "s:addr c:i32 n:size"),
+    ("memcmp", "s1:addr s2:addr n:size"),
+    ("memchr", "s:addr c:i32 n:size"),
+    (
+        "memmem",
+        "haystack:addr haystacklen:size needle:in needlelen:size",
+    ),
+    ("regcomp", "preg:addr regex:text cflags:i32"),
+    ("fnmatch", "pattern:text string:path flags:i32"),
+    // Programs and environment.
+    ("getenv", "name:text"),
+    ("secure_getenv", "name:text"),
+    ("setenv", "name:text value:text overwrite:i32"),
+    ("unsetenv", "name:text"),
+    ("putenv", "string:text"),
+    ("system", "command:text"),
+    ("popen", "command:text type:text"),
+    ("pclose", "stream:addr"),
+    ("execl", "path:path arg:text"),
+    ("execlp", "file:path arg:text"),
+    ("execv", "path:path argv:texts"),
+    ("execvp", "file:path argv:texts"),
+    ("execve", "path:path argv:texts envp:texts"),
+    (
+        "posix_spawn",
+        "pid:addr path:path file_actions:addr attrp:addr argv:texts envp:texts",
+    ),
+    (
+        "posix_spawnp",
+        "pid:addr file:path file_actions:addr attrp:addr argv:texts envp:texts",
+    ),
+    ("fork", ""),
+    ("vfork", ""),
+    ("daemon", "nochdir:i32 noclose:i32"),
+    ("setsid", ""),
+    ("exit", "status:i32"),
+    ("_exit", "status:i32"),
+    ("abort", ""),
+    ("atexit", "function:addr"),
+    ("getpid", ""),
+    ("getppid", ""),
+    ("getuid", ""),
+    ("geteuid", ""),
+    ("setuid", "uid:i32"),
+    ("setgid", "gid:i32"),
+    ("kill", "pid:i32 sig:sig"),
+    ("signal", "signum:sig handler:addr"),
+    ("sigaction", "signum:sig act:addr oldact:addr"),
+    ("raise", "sig:sig"),
+    ("alarm", "seconds:size"),
+    ("wait", "wstatus:addr"),
+    ("waitpid", "pid:i32 wstatus:addr options:i32"),
+    ("prctl", "option:i32 arg2:addr arg3:addr arg4:addr arg5:addr"),
+    ("ptrace", "request:i32 pid:i32 addr:addr data:addr"),
+    ("sysconf", "name:i32"),
+    ("uname", "buf:addr"),
+    ("gethostname", "name:addr len:size"),
+    ("getopt", "argc:i32 argv:texts optstring:text"),
+    (
+        "getopt_long",
+        "argc:i32 argv:texts optstring:text longopts:addr longindex:addr",
+    ),
+    ("__libc_start_main", "main:addr argc:i32 argv:texts"),
+    // Time.
+    ("sleep", "seconds:size"),
+    ("usleep", "usec:size"),
+    ("nanosleep", "req:addr rem:addr"),
+    ("time", "tloc:addr"),
+    ("gettimeofday", "tv:addr tz:addr"),
+    ("clock_gettime", "clockid:clock tp:addr"),
+    ("srand", "seed:size"),
+    ("srandom", "seed:size"),
+    ("rand", ""),
+    ("random", ""),
+    // Files.
+    ("open", "path:path flags:open mode:mode"),
+    ("open64", "path:path flags:open mode:mode"),
+    ("openat", "dirfd:at path:path flags:open mode:mode"),
+    ("openat64", "dirfd:at path:path flags:open mode:mode"),
+    ("creat", "path:path mode:mode"),
+    ("close", "fd:fd"),
+    ("read", "fd:fd buf:addr count:size"),
+    ("write", "fd:fd buf:in count:size"),
+    ("lseek", "fd:fd offset:int whence:whence"),
+    ("ftruncate", "fd:fd length:int"),
+    ("dup", "oldfd:fd"),
+    ("dup2", "oldfd:fd newfd:fd"),
+    ("pipe", "pipefd:addr"),
+    ("fcntl", "fd:fd cmd:fcntl arg:addr"),
+    ("ioctl", "fd:fd op:size arg:addr"),
+    ("access", "path:path mode:access"),
+    ("stat", "path:path statbuf:addr"),
+    ("stat64", "path:path statbuf:addr"),
+    ("lstat", "path:path statbuf:addr"),
+    ("fstat", "fd:fd statbuf:addr"),
+    ("chmod", "path:path mode:mode"),
+    ("fchmod", "fd:fd mode:mode"),
+    ("chown", "path:path owner:i32 group:i32"),
+    ("unlink", "path:path"),
+    ("remove", "path:path"),
+    ("rename", "old:path new:path"),
+    ("link", "old:path new:path"),
+    ("symlink", "target:path linkpath:path"),
+    ("readlink", "path:path buf:addr bufsiz:size"),
+    ("realpath", "path:path resolved:addr"),
+    ("mkdir", "path:path mode:mode"),
+    ("rmdir", "path:path"),
+    ("chdir", "path:path"),
+    ("chroot", "path:path"),
+    ("opendir", "name:path"),
+    ("readdir", "dirp:addr"),
+    ("mkstemp", "template:text"),
+    ("mount", "source:path target:path type:text flags:size data:addr"),
+    ("umount", "target:path"),
+    ("fopen", "path:path mode:text"),
+    ("fopen64", "path:path mode:text"),
+    ("fdopen", "fd:fd mode:text"),
+    ("freopen", "path:path mode:text stream:addr"),
+    ("fclose", "stream:addr"),
+    ("fread", "ptr:addr size:size nmemb:size stream:addr"),
+    ("fwrite", "ptr:addr size:size nmemb:size stream:addr"),
+    ("fgets", "s:addr size:i32 stream:addr"),
+    ("fputs", "s:text stream:addr"),
+    ("fputc", "c:i32 stream:addr"),
+    ("puts", "s:text"),
+    ("putchar", "c:i32"),
+    ("perror", "s:text"),
+    ("printf", "format:text"),
+    ("fprintf", "stream:addr format:text"),
+    ("dprintf", "fd:fd format:text"),
+    ("sprintf", "str:addr format:text"),
+    ("snprintf", "str:addr size:size format:text"),
+    ("vprintf", "format:text ap:addr"),
+    ("vfprintf", "stream:addr format:text ap:addr"),
+    ("vsnprintf", "str:addr size:size format:text ap:addr"),
+    ("__printf_chk", "flag:i32 format:text"),
+    ("__fprintf_chk", "stream:addr flag:i32 format:text"),
+    ("__sprintf_chk", "str:addr flag:i32 strlen:size format:text"),
+    (
+        "__snprintf_chk",
+        "str:addr maxlen:size flag:i32 strlen:size format:text",
+    ),
+    ("scanf", "format:text"),
+    ("sscanf", "str:text format:text"),
+    ("fscanf", "stream:addr format:text"),
+    ("__isoc99_sscanf", "str:text format:text"),
+    ("syslog", "priority:i32 format:text"),
+    ("openlog", "ident:text option:i32 facility:i32"),
+    // Memory.
+    ("malloc", "size:size"),
+    ("calloc", "nmemb:size size:size"),
+    ("realloc", "ptr:addr size:size"),
+    ("free", "ptr:addr"),
+    (
+        "mmap",
+        "addr:addr length:size prot:prot flags:map fd:fd offset:size",
+    ),
+    ("munmap", "addr:addr length:size"),
+    ("mprotect", "addr:addr len:size prot:prot"),
+    ("memfd_create", "name:text flags:size"),
+    ("shm_open", "name:path oflag:open mode:mode"),
+    // Libraries.
+    ("dlopen", "path:path flags:i32"),
+    ("dlsym", "handle:addr symbol:text"),
+    ("dlclose", "handle:addr"),
+    (
+        "pthread_create",
+        "thread:addr attr:addr start_routine:addr arg:addr",
+    ),
+    ("pthread_join", "thread:addr retval:addr"),
+    // Network.
+    ("socket", "domain:family type:socktype protocol:i32"),
+    ("connect", "sockfd:fd addr:sockaddr addrlen:size"),
+    ("bind", "sockfd:fd addr:sockaddr addrlen:size"),
+    ("listen", "sockfd:fd backlog:i32"),
+    ("accept", "sockfd:fd addr:addr addrlen:addr"),
+    ("send", "sockfd:fd buf:in len:size flags:i32"),
+    (
+        "sendto",
+        "sockfd:fd buf:in len:size flags:i32 dest_addr:addr addrlen:size",
+    ),
+    ("recv", "sockfd:fd buf:addr len:size flags:i32"),
+    (
+        "recvfrom",
+        "sockfd:fd buf:addr len:size flags:i32 src_addr:addr addrlen:addr",
+    ),
+    (
+        "setsockopt",
+        "sockfd:fd level:i32 optname:i32 optval:addr optlen:size",
+    ),
+    ("gethostbyname", "name:text"),
+    ("getaddrinfo", "node:text service:text hints:addr res:addr"),
+    ("inet_addr", "cp:text"),
+    ("inet_aton", "cp:text inp:addr"),
+    ("inet_pton", "af:family src:text dst:addr"),
+    ("inet_ntoa", "in:addr"),
+    ("htons", "hostshort:i32"),
+    ("getpwnam", "name:text"),
+    ("getpwuid", "uid:i32"),
+    ("getgrnam", "name:text"),
+    ("getlogin", ""),
+    ("crypt", "phrase:text setting:text"),
+];
+
+static BY_NAME: LazyLock<HashMap<&'static str, Row>> = LazyLock::new(|| {
+    FUNCTIONS
+        .iter()
+        .filter_map(|(name, arguments)| Some((*name, Row::described(name, arguments)?)))
+        .collect()
+});
+
+/// A function that is described.
+pub(super) fn find(name: &str) -> Option<&'static Row> {
+    BY_NAME.get(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_description_is_read() {
+        for (name, arguments) in FUNCTIONS {
+            let row = find(name).unwrap_or_else(|| panic!("{name}: {arguments}"));
+            assert!(row.params.len() <= 8, "{name}");
+        }
+        assert_eq!(BY_NAME.len(), FUNCTIONS.len(), "one is there twice");
+    }
+}
