@@ -16,7 +16,6 @@ use crate::fs::tree::Ino;
 use crate::fs::walk::Magic;
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
-use crate::space::Pages;
 use crate::task::{Change, Ended, Pending, Process, State, Task};
 
 const CLONE_VFORK: u64 = 0x4000;
@@ -277,8 +276,7 @@ impl Kernel {
                 self.limit("memory", limit);
                 return Ok(());
             }
-            let mut pages = Pages::default();
-            old.copy(machine, &mut pages)?;
+            let pages = old.copy(machine)?;
             let mut new = old.duplicate(child);
             new.loaded = Some(child);
             machines.create(id)?;

@@ -117,6 +117,9 @@ impl<'de> Deserialize<'de> for Context {
     }
 }
 
+/// Memory that a machine lends; only the machine's own type knows what is inside.
+pub struct Lent(pub Box<dyn std::any::Any>);
+
 /// One guest address space with one processor.
 pub trait Machine {
     /// The handle of a register by its name in the arch profile; `None` if the processor has none of that name.
@@ -137,6 +140,10 @@ pub trait Machine {
     fn map(&mut self, start: u64, length: u64, protection: Protection) -> Result<(), MachineError>;
     /// Unmaps a page-aligned range, all of it mapped.
     fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError>;
+    /// Lends a page-aligned range, all of it mapped, to another machine: from then on, what one writes there the other reads.
+    fn lend(&mut self, start: u64, length: u64) -> Result<Lent, MachineError>;
+    /// Maps what another machine lent, at the same address.
+    fn borrow(&mut self, start: u64, protection: Protection, lent: Lent) -> Result<(), MachineError>;
     /// Changes the protection of a page-aligned range, all of it mapped.
     fn protect(&mut self, start: u64, length: u64, protection: Protection) -> Result<(), MachineError>;
     /// All registers, to come back to (threads, fork, signals).

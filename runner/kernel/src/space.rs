@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::abi::errno::Errno;
-use crate::machine::{Machine, MachineError, Protection};
+use crate::machine::{Lent, Machine, MachineError, Protection};
 
 /// What a mapping is, for `/proc/PID/maps`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,8 +122,6 @@ impl AddressSpace {
         Self {
             loaded: None,
             pid,
-            // A child's memory is a copy: it would put what is old into the file.
-            shares_files: false,
             regions: backed.map(|(start, mapping)| (*start, mapping.end)).collect(),
             ..self.clone()
         }
@@ -477,14 +475,27 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Makes the memory of a new machine like this space's: protections, and content that is not zero.
-    pub(crate) fn copy(&self, from: &dyn Machine, to: &mut dyn MachineAndPages) -> Result<(), MachineError> {
-        for (start, mapping) in self.mappings() {
-            if mapping.backed {
-                to.receive(from, start, mapping.end - start, mapping.protection)?;
+    /// The memory of a machine as another gets it by fork: what is mapped shared is lent, of the rest a copy is made.
+    pub(crate) fn copy(&self, from: &mut dyn Machine) -> Result<Pages, MachineError> {
+        let mut pages = Pages::default();
+        for (start, mapping) in self.mappings().filter(|(_, mapping)| mapping.backed) {
+            let length = mapping.end - start;
+            if mapping.shared {
+                let lent = from.lend(start, length)?;
+                pages.lent.push((start, mapping.protection, lent));
+                continue;
+            }
+            pages.ranges.push((start, length, mapping.protection));
+            let mut page = vec![0; CHUNK as usize];
+            for at in (start..mapping.end).step_by(CHUNK as usize) {
+                from.read(at, &mut page)
+                    .map_err(|error| MachineError(error.to_string()))?;
+                if page.iter().any(|byte| *byte != 0) {
+                    pages.content.push((at, page.clone()));
+                }
             }
         }
-        Ok(())
+        Ok(pages)
     }
 
     /// The text of `/proc/PID/maps`.
@@ -516,46 +527,14 @@ impl AddressSpace {
     }
 }
 
-/// Takes over memory from another machine.
-pub(crate) trait MachineAndPages {
-    /// Maps a range and copies what is not zero.
-    fn receive(
-        &mut self,
-        from: &dyn Machine,
-        start: u64,
-        length: u64,
-        protection: Protection,
-    ) -> Result<(), MachineError>;
-}
+const CHUNK: u64 = 4096;
 
-/// Pages collected from one machine to be given to another: only one machine can be borrowed at a time.
+/// Memory of one machine, to be given to another: only one machine can be borrowed at a time.
 #[derive(Default)]
 pub(crate) struct Pages {
     ranges: Vec<(u64, u64, Protection)>,
     content: Vec<(u64, Vec<u8>)>,
-}
-
-const CHUNK: u64 = 4096;
-
-impl MachineAndPages for Pages {
-    fn receive(
-        &mut self,
-        from: &dyn Machine,
-        start: u64,
-        length: u64,
-        protection: Protection,
-    ) -> Result<(), MachineError> {
-        self.ranges.push((start, length, protection));
-        let mut page = vec![0; CHUNK as usize];
-        for at in (start..start + length).step_by(CHUNK as usize) {
-            from.read(at, &mut page)
-                .map_err(|error| MachineError(error.to_string()))?;
-            if page.iter().any(|byte| *byte != 0) {
-                self.content.push((at, page.clone()));
-            }
-        }
-        Ok(())
-    }
+    lent: Vec<(u64, Protection, Lent)>,
 }
 
 impl Pages {
@@ -563,6 +542,9 @@ impl Pages {
     pub(crate) fn give(self, machine: &mut dyn Machine) -> Result<(), MachineError> {
         for (start, length, protection) in self.ranges {
             machine.map(start, length, protection)?;
+        }
+        for (start, protection, lent) in self.lent {
+            machine.borrow(start, protection, lent)?;
         }
         for (at, bytes) in self.content {
             machine

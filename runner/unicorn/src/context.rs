@@ -15,7 +15,7 @@ use unicorn_engine::Prot;
 
 use crate::{
     machine::{Guest, Mapped, UnicornMachine, failed},
-    memory_unsafe::{self, MAPPED_FROM, PAGE, Window},
+    memory_unsafe::{self, AllShared, MAPPED_FROM, PAGE, SharedPart, Window},
     pool::Pool,
     saved::{Foreign, Saved},
     sources::{Origins, Part},
@@ -77,8 +77,8 @@ struct State {
     parent: Option<(Vec<Mapped>, Written)>,
     copying: bool,
     ran: bool,
-    /// Start, length, protection.
-    regions: Vec<(u64, u64, u32)>,
+    /// Start, length, protection; what other machines have too.
+    regions: Vec<(u64, u64, u32, Option<SharedPart>)>,
     /// Runs of pages that are neither zero nor a blob's: start, how many.
     pages: Vec<(u64, u64)>,
     /// Which pages were filled from blobs.
@@ -114,8 +114,9 @@ impl Run {
         start: u64,
         room: u64,
     ) -> Result<u64, MachineError> {
+        let mut shared = AllShared::default();
         for (space, machine) in pool.machines() {
-            self.machines.push(state(space, machine)?);
+            self.machines.push(state(space, machine, &mut shared)?);
         }
         let bytes = postcard::to_stdvec(&self).map_err(|error| wrong(&error.to_string()))?;
         let pages_at = HEAD.saturating_add(bytes.len() as u64).next_multiple_of(PAGE);
@@ -200,6 +201,7 @@ impl Run {
             left: count,
         };
         let mut room = room;
+        let mut shared = AllShared::default();
         for state in std::mem::take(&mut run.machines) {
             let space = SpaceId(state.space);
             // One that is there already is used again: making one costs more than all else here.
@@ -207,7 +209,7 @@ impl Run {
                 Some(machine) if machine.uc.get_data().counting == state.counting => machine,
                 _ => pool.make()?,
             };
-            let machine = state.give(machine, &mut pages, &mut room)?;
+            let machine = state.give(machine, &mut pages, &mut shared, &mut room)?;
             if pool.put(space, machine) {
                 return Err(wrong("two machines of one number"));
             }
@@ -217,7 +219,11 @@ impl Run {
 }
 
 /// What a machine is, and which of its pages it changed.
-fn state(space: SpaceId, machine: &UnicornMachine<'static>) -> Result<State, MachineError> {
+fn state(
+    space: SpaceId,
+    machine: &UnicornMachine<'static>,
+    shared: &mut AllShared,
+) -> Result<State, MachineError> {
     const ZERO: [u8; PAGE as usize] = [0; PAGE as usize];
     let guest = machine.uc.get_data();
     let blocks: Vec<(u64, u64)> = guest.memory.blocks().collect();
@@ -233,7 +239,8 @@ fn state(space: SpaceId, machine: &UnicornMachine<'static>) -> Result<State, Mac
     all.sort_by_key(|region| region.begin);
     for region in all.into_iter().filter(|region| ours(region.begin)) {
         let length = (region.end - region.begin).saturating_add(1);
-        regions.push((region.begin, length, region.perms));
+        let shared = guest.memory.shared_part(region.begin, shared);
+        regions.push((region.begin, length, region.perms, shared));
         let bytes = guest
             .memory
             .bytes(region.begin, length)
@@ -339,6 +346,7 @@ impl State {
         self,
         mut machine: UnicornMachine<'static>,
         pages: &mut Pages<'_>,
+        shared: &mut AllShared,
         room: &mut u64,
     ) -> Result<UnicornMachine<'static>, MachineError> {
         let uc = &mut machine.uc;
@@ -348,11 +356,17 @@ impl State {
         if self.regions.len() > MAX_REGIONS {
             return Err(wrong("too many regions"));
         }
-        for (start, length, protection) in &self.regions {
+        for (start, length, protection, part) in &self.regions {
             *room = room
                 .checked_sub(*length)
                 .ok_or_else(|| wrong("more memory than the job may have"))?;
-            memory_unsafe::map(uc, *start, *length, Prot(*protection & Prot::ALL.0))?;
+            let protection = Prot(*protection & Prot::ALL.0);
+            match part {
+                None => memory_unsafe::map(uc, *start, *length, protection)?,
+                Some(part) => {
+                    memory_unsafe::map_shared(uc, (*start, *length), protection, *part, shared, room)?;
+                }
+            }
         }
         for (start, count) in &self.pages {
             pages.give(uc.get_data_mut(), *start, *count)?;

@@ -5,7 +5,7 @@ use std::{
     rc::Rc,
 };
 
-use hotcell_kernel::machine::{AccessError, Context, Machine, MachineError, Protection, Reg, Trap};
+use hotcell_kernel::machine::{AccessError, Context, Lent, Machine, MachineError, Protection, Reg, Trap};
 use unicorn_engine::{Arch, HookType, Prot, RegisterARM, TlbType, UcHookId, Unicorn, uc_error};
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     identity,
     image_unsafe::Image,
     lengths::BlockLengths,
-    memory_unsafe::{self, Memory},
+    memory_unsafe::{self, Blocks, Memory},
     nudge_unsafe,
     quirks::{self, Quirk},
     registers,
@@ -342,6 +342,16 @@ impl<'a> UnicornMachine<'a> {
         }
     }
 
+    /// Remembers what a new mapping may hold.
+    fn note_mapped(&mut self, start: u64, end: u64, protection: Protection) {
+        if protection.has(Protection::EXECUTE) {
+            self.note_executable(start, end);
+        }
+        let writable = protection.has(Protection::WRITE);
+        let written = self.uc.get_data_mut().written.get_mut();
+        written.mapped(start, end, writable);
+    }
+
     /// Forgets what was translated from a range. Unicorn does so by itself only for the guest's own stores.
     fn drop_translations(&mut self, start: u64, end: u64) {
         let touched = self
@@ -535,17 +545,24 @@ impl Machine for UnicornMachine<'_> {
 
     fn map(&mut self, start: u64, length: u64, protection: Protection) -> Result<(), MachineError> {
         let end = range_end(start, length)?;
-        if protection.has(Protection::EXECUTE) {
-            self.note_executable(start, end);
-        }
-        let writable = protection.has(Protection::WRITE);
-        self.uc
-            .get_data_mut()
-            .written
-            .get_mut()
-            .mapped(start, end, writable);
+        self.note_mapped(start, end, protection);
         let protection = unicorn_protection(self.uc.get_data().shape.arch, protection);
         memory_unsafe::map(&mut self.uc, start, length, protection)
+    }
+
+    fn lend(&mut self, start: u64, length: u64) -> Result<Lent, MachineError> {
+        let lent = self.uc.get_data_mut().memory.lend(start, length);
+        let lent = lent.ok_or_else(|| MachineError("lending memory that is not there".to_owned()))?;
+        Ok(Lent(Box::new(lent)))
+    }
+
+    fn borrow(&mut self, start: u64, protection: Protection, lent: Lent) -> Result<(), MachineError> {
+        let other = |_| MachineError("memory of another kind of machine".to_owned());
+        let lent = *lent.0.downcast::<Blocks>().map_err(other)?;
+        let end = range_end(start, lent.length())?;
+        self.note_mapped(start, end, protection);
+        let protection = unicorn_protection(self.uc.get_data().shape.arch, protection);
+        memory_unsafe::borrow(&mut self.uc, start, protection, lent)
     }
 
     fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError> {

@@ -2,10 +2,11 @@
 //!
 //! So memory can come from a file without a copy: pages of a saved context or of a payload are mapped privately, shared by
 //! every cell until the guest writes them. What the guest maps otherwise is anonymous. The mappings belong to an instance's
-//! [`Memory`] and go after the instance.
+//! [`Memory`] and go after the instance. What processes of a guest share is one mapping in several instances, and goes after the
+//! last of them.
 #![allow(unsafe_code)]
 
-use std::{collections::BTreeMap, fs::File, io, os::fd::AsRawFd, ptr::NonNull};
+use std::{collections::BTreeMap, fs::File, io, os::fd::AsRawFd, ptr::NonNull, rc::Rc};
 
 use hotcell_kernel::machine::MachineError;
 use unicorn_engine::{Prot, Unicorn};
@@ -18,11 +19,44 @@ pub(crate) const PAGE: u64 = 0x1000;
 /// Fewer pages than these are copied: a mapping of its own costs about as much as copying so many.
 pub(crate) const MAPPED_FROM: u64 = 16;
 
-/// One mapping: its length and where it stands in this process.
+/// One mapping, or a part of one: its length and where it stands in this process.
+#[derive(Clone)]
 struct Block {
     length: u64,
     host: NonNull<u8>,
+    /// The mapping that it is a part of, where other instances have it too.
+    whole: Option<Rc<Shared>>,
 }
+
+/// A mapping that several instances have.
+struct Shared {
+    length: u64,
+    host: NonNull<u8>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: a mapping of our own of this length; the last block that is a part of it has gone.
+        unsafe { libc::munmap(self.host.as_ptr().cast(), self.length as usize) };
+    }
+}
+
+/// Memory that one instance lends to another: blocks, one behind the other.
+pub(crate) struct Blocks(Vec<Block>);
+
+impl Blocks {
+    /// Bytes in all.
+    pub(crate) fn length(&self) -> u64 {
+        self.0.iter().map(|block| block.length).sum()
+    }
+}
+
+/// What a saved context says of memory that several instances have: which it is, where in it a block begins, and its length.
+pub(crate) type SharedPart = (u32, u64, u64);
+
+/// The shared memory of all instances of a run, in the order of its numbers.
+#[derive(Default)]
+pub(crate) struct AllShared(Vec<Rc<Shared>>);
 
 /// All of an instance's memory, by guest address.
 #[derive(Default)]
@@ -43,6 +77,13 @@ pub(crate) fn map(
     length: u64,
     protection: Prot,
 ) -> Result<(), MachineError> {
+    let host = anonymous(length)?;
+    let whole = None;
+    put(uc, start, protection, Block { length, host, whole })
+}
+
+/// Zeroed memory of this process.
+fn anonymous(length: u64) -> Result<NonNull<u8>, MachineError> {
     // SAFETY: a new anonymous mapping at a place that the kernel chooses.
     let host = unsafe {
         libc::mmap(
@@ -57,16 +98,64 @@ pub(crate) fn map(
     if host == libc::MAP_FAILED {
         return Err(cannot("memory for the guest"));
     }
-    let host = NonNull::new(host.cast::<u8>()).ok_or_else(|| cannot("memory for the guest"))?;
-    let memory = &mut uc.get_data_mut().memory;
-    // The blocks own the mapping from here on, also when the emulator refuses it.
-    memory.0.insert(start, Block { length, host });
+    NonNull::new(host.cast::<u8>()).ok_or_else(|| cannot("memory for the guest"))
+}
+
+/// Gives a block to an instance.
+fn put(uc: &mut Unicorn<'_, Guest>, start: u64, protection: Prot, block: Block) -> Result<(), MachineError> {
+    let Block { length, host, .. } = block;
+    // The block owns its mapping from here on, also when the emulator refuses it.
+    uc.get_data_mut().memory.0.insert(start, block);
     // SAFETY: the mapping is `length` bytes long, and stays until the emulator has been told to unmap it or is gone.
     let mapped = unsafe { uc.mem_map_ptr(start, length, protection, host.as_ptr().cast()) };
     if mapped.is_err() {
         uc.get_data_mut().memory.remove(start, length);
     }
     mapped.map_err(failed("mapping memory"))
+}
+
+/// Maps what another instance lent.
+pub(crate) fn borrow(
+    uc: &mut Unicorn<'_, Guest>,
+    start: u64,
+    protection: Prot,
+    lent: Blocks,
+) -> Result<(), MachineError> {
+    let mut at = start;
+    for block in lent.0 {
+        let length = block.length;
+        put(uc, at, protection, block)?;
+        at = at.saturating_add(length);
+    }
+    Ok(())
+}
+
+/// Maps a part of memory that several instances of a saved context have. The first of them makes it, and takes of
+/// `room` what is more than its own part.
+pub(crate) fn map_shared(
+    uc: &mut Unicorn<'_, Guest>,
+    (start, length): (u64, u64),
+    protection: Prot,
+    (number, offset, whole): SharedPart,
+    all: &mut AllShared,
+    room: &mut u64,
+) -> Result<(), MachineError> {
+    let wrong = || MachineError("shared memory that is not as it says".to_owned());
+    let number = number as usize;
+    if number == all.0.len() {
+        *room = room.checked_sub(whole.saturating_sub(length)).ok_or_else(wrong)?;
+        let host = anonymous(whole)?;
+        all.0.push(Rc::new(Shared { length: whole, host }));
+    }
+    let shared = all.0.get(number).ok_or_else(wrong)?;
+    let end = offset.checked_add(length).ok_or_else(wrong)?;
+    if shared.length != whole || end > whole || !offset.is_multiple_of(PAGE) {
+        return Err(wrong());
+    }
+    // SAFETY: checked to lie within the mapping.
+    let host = unsafe { shared.host.add(size(offset)?) };
+    let whole = Some(Rc::clone(shared));
+    put(uc, start, protection, Block { length, host, whole })
 }
 
 /// Unmaps a range of an instance.
@@ -91,6 +180,45 @@ impl Memory {
         self.0.iter().map(|(start, block)| (*start, block.length))
     }
 
+    /// Lends a range that blocks hold without a gap: from now on they are shared.
+    pub(crate) fn lend(&mut self, start: u64, length: u64) -> Option<Blocks> {
+        let end = start.checked_add(length)?;
+        let mut lent = Vec::new();
+        let mut at = start;
+        while at < end {
+            let (first, block) = self.0.range_mut(..=at).next_back()?;
+            let (length, host) = (block.length, block.host);
+            let inside = at.checked_sub(*first).filter(|inside| *inside < length)?;
+            let shared = || Rc::new(Shared { length, host });
+            let whole = Some(Rc::clone(block.whole.get_or_insert_with(shared)));
+            let length = (length - inside).min(end - at);
+            // SAFETY: checked to lie within the block.
+            let host = unsafe { host.add(inside as usize) };
+            lent.push(Block { length, host, whole });
+            at += length;
+        }
+        Some(Blocks(lent))
+    }
+
+    /// Which shared memory a block is a part of, if it is: it gets a number when it is first met.
+    pub(crate) fn shared_part(&self, start: u64, all: &mut AllShared) -> Option<SharedPart> {
+        let (first, block) = self.0.range(..=start).next_back()?;
+        let whole = block.whole.as_ref()?;
+        let number = match all.0.iter().position(|other| Rc::ptr_eq(other, whole)) {
+            Some(number) => number,
+            None => {
+                all.0.push(Rc::clone(whole));
+                all.0.len() - 1
+            }
+        };
+        let offset = (block.host.as_ptr() as u64).checked_sub(whole.host.as_ptr() as u64)?;
+        Some((
+            u32::try_from(number).ok()?,
+            offset + (start - first),
+            whole.length,
+        ))
+    }
+
     fn remove(&mut self, start: u64, length: u64) {
         let end = start.saturating_add(length);
         let touched: Vec<u64> = self
@@ -104,10 +232,12 @@ impl Memory {
             let Some(block) = self.0.remove(&at) else { continue };
             let block_end = at.saturating_add(block.length);
             let (first, last) = (at.max(start), block_end.min(end));
-            // SAFETY: the part lies within the block, which nothing uses any more: the emulator has unmapped the range.
-            unsafe {
-                let part = block.host.as_ptr().add((first - at) as usize);
-                libc::munmap(part.cast(), (last - first) as usize);
+            if block.whole.is_none() {
+                // SAFETY: the part lies within the block, which nothing uses any more: the emulator has unmapped the range.
+                unsafe {
+                    let part = block.host.as_ptr().add((first - at) as usize);
+                    libc::munmap(part.cast(), (last - first) as usize);
+                }
             }
             if at < first {
                 let length = first - at;
@@ -115,7 +245,7 @@ impl Memory {
                     at,
                     Block {
                         length,
-                        host: block.host,
+                        ..block.clone()
                     },
                 );
             }
@@ -123,7 +253,14 @@ impl Memory {
                 // SAFETY: the rest begins within the same mapping.
                 let host = unsafe { block.host.add((last - at) as usize) };
                 let length = block_end - last;
-                self.0.insert(last, Block { length, host });
+                self.0.insert(
+                    last,
+                    Block {
+                        length,
+                        host,
+                        ..block
+                    },
+                );
             }
         }
     }
@@ -202,7 +339,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        for block in self.0.values() {
+        for block in self.0.values().filter(|block| block.whole.is_none()) {
             // SAFETY: the instance went before its data (`UnicornInner::drop`); the blocks are our own mappings.
             unsafe { libc::munmap(block.host.as_ptr().cast(), block.length as usize) };
         }

@@ -1,6 +1,6 @@
 //! Files that are mapped shared. Memory of a machine is its own, so what the guest writes there is put into the file before this
-//! process looks at the file, gives the mapping up or ends; and what it writes to the file, into the memory. Other processes
-//! that map the same file do not see it.
+//! process looks at the file, gives the mapping up or ends; and what it writes to the file, into the memory. A process
+//! that was forked shares the memory; others that map the same file see what was put into it.
 
 use hotcell_schema::event::{File, FileOp, What};
 

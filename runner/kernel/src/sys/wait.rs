@@ -1,8 +1,12 @@
 //! Waiting for descriptors and for memory: poll, select, futex.
 
+use std::collections::BTreeSet;
+
 use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
 use crate::call::{Answer, Call, Fail};
+use crate::machine::SpaceId;
+use crate::space::AddressSpace;
 use crate::sys::ready::{ERROR, HANG_UP, IN, INVALID, OUT};
 
 impl Call<'_> {
@@ -312,10 +316,23 @@ fn wake(c: &mut Call<'_>, address: u64, most: u64) -> u64 {
 }
 
 impl crate::kernel::Kernel {
-    /// Wakes up to `most` tasks that wait on a futex.
-    pub(crate) fn futex_wake(&mut self, space: crate::machine::SpaceId, address: u64, most: u64) -> u64 {
+    /// Wakes up to `most` tasks that wait on a futex: of this space, and of those that share the memory at this address. They
+    /// have it from their parents at the same place; whoever is woken for nothing looks again (`futex(2)`).
+    pub(crate) fn futex_wake(&mut self, space: SpaceId, address: u64, most: u64) -> u64 {
+        let shares = |space: &AddressSpace| space.find(address).is_some_and(|(_, mapping)| mapping.shared);
+        let shared = self.spaces.get(&space).is_some_and(shares);
+        let reached: BTreeSet<SpaceId> = self
+            .spaces
+            .iter()
+            .filter(|(id, other)| **id == space || shared && shares(other))
+            .map(|(id, _)| *id)
+            .collect();
         let mut woken = 0;
-        for task in self.tasks.values_mut().filter(|task| task.space == space) {
+        for task in self
+            .tasks
+            .values_mut()
+            .filter(|task| reached.contains(&task.space))
+        {
             if woken >= most {
                 break;
             }

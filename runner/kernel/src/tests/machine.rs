@@ -6,7 +6,7 @@ use hotcell_schema::arch::{ArchProfile, ErrorStyle};
 
 use crate::abi::Abi;
 use crate::machine::{
-    AccessError, Context, Machine, MachineError, Machines, Protection, Reg, Snapshot, SpaceId,
+    AccessError, Context, Lent, Machine, MachineError, Machines, Protection, Reg, Snapshot, SpaceId,
 };
 
 const PAGE: u64 = 4096;
@@ -175,6 +175,21 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
+    /// A copy: here nobody writes to what was lent.
+    fn lend(&mut self, start: u64, length: u64) -> Result<Lent, MachineError> {
+        let mut bytes = vec![0; length as usize];
+        self.read(start, &mut bytes)
+            .map_err(|error| MachineError(error.to_string()))?;
+        Ok(Lent(Box::new(bytes)))
+    }
+
+    fn borrow(&mut self, start: u64, protection: Protection, lent: Lent) -> Result<(), MachineError> {
+        let bytes = lent.0.downcast::<Vec<u8>>().expect("bytes");
+        self.map(start, bytes.len() as u64, protection)?;
+        self.write(start, &bytes)
+            .map_err(|error| MachineError(error.to_string()))
+    }
+
     fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError> {
         self.protect(start, length, Protection::NONE)?;
         let end = start + length;
@@ -238,6 +253,9 @@ impl FakeMachines {
         ]);
         names.extend(abi.second_result.clone());
         names.extend(abi.at_start.keys().cloned());
+        if let Some(functions) = &profile.functions {
+            names.extend(functions.arguments.iter().chain(&functions.link).cloned());
+        }
         names.extend(["a3", "cr0", "r2", "lr", "x30", "ra", "r12", "r14", "t9"].map(String::from));
         Self {
             names,
