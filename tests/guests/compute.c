@@ -7,8 +7,7 @@
 static unsigned table[1024];
 
 int guest(int argc, char **argv) {
-  unsigned rounds = 0;
-  for (const char *digit = argc > 1 ? argv[1] : "1"; *digit; digit++) rounds = rounds * 10 + (unsigned)(*digit - '0');
+  unsigned rounds = argc > 1 ? (unsigned)number(argv[1]) : 1;
   unsigned state = 2463534242u, sum = 0;
   for (unsigned place = 0; place < 1024; place++) table[place] = place * 2654435761u;
   while (rounds--)

@@ -529,6 +529,13 @@ static inline word length(const char *text) {
   return n;
 }
 
+// A number in decimal digits.
+static inline word number(const char *digits) {
+  word value = 0;
+  while (*digits) value = value * 10 + (word)(*digits++ - '0');
+  return value;
+}
+
 static inline void put(const char *text) { SYS(write, 1, text, length(text), 0); }
 
 static inline void put_number(long number) {

@@ -6,6 +6,7 @@
 //! | module | measures |
 //! |---|---|
 //! | [`emulators`] | cells beside bare Unicorn, qemu-user and Qiling |
+//! | [`linux`] | the emulated Linux: calls, files, what is written down, a thousand samples |
 //! | [`cores`] | turns on cores, locks, saved contexts, starting a cell |
 //! | [`pipelines`] | plan, cold run and cached run beside make, ninja and Snakemake; large manifests; a thousand samples |
 //! | [`measure`] | CPU time, wall time and peak memory of a program |
@@ -17,6 +18,7 @@
 
 mod cores;
 mod emulators;
+mod linux;
 mod measure;
 mod pipelines;
 mod python;
@@ -28,7 +30,7 @@ use std::{
 
 use crate::common::Failure;
 
-const USAGE: &str = "usage: bench [cores|emulators|pipelines] FOLDER [option ...]
+const USAGE: &str = "usage: bench [cores|emulators|linux|pipelines] FOLDER [option ...]
   FOLDER           release executables
 options of pipelines:
   --only A,B       only these parts: plan, cold, cached, linear, manifest, samples, snakemake
@@ -45,7 +47,7 @@ struct Asked {
 
 pub(crate) fn run(project: &Path, arguments: &[String]) -> Result<(), Failure> {
     let (which, rest) = match arguments.split_first() {
-        Some((word, rest)) if matches!(word.as_str(), "cores" | "emulators" | "pipelines") => {
+        Some((word, rest)) if matches!(word.as_str(), "cores" | "emulators" | "linux" | "pipelines") => {
             (Some(word.as_str()), rest)
         }
         _ => (None, arguments),
@@ -57,6 +59,9 @@ pub(crate) fn run(project: &Path, arguments: &[String]) -> Result<(), Failure> {
     }
     if wants("emulators") {
         emulators::run(project, &asked.release)?;
+    }
+    if wants("linux") {
+        linux::run(project, &asked.release)?;
     }
     if wants("pipelines") {
         pipelines::run(project, &asked.release, &asked.pipelines)?;

@@ -19,7 +19,7 @@ use crate::common::{Failure, cache_folder, remove_tree};
 /// Turns that each side takes.
 const ROUNDS: usize = 9;
 /// Version of Qiling that we are held against.
-const QILING: &str = "1.4.6";
+pub(super) const QILING: &str = "1.4.6";
 /// Bytes hashed.
 const DATA: usize = 4 << 20;
 
