@@ -7,6 +7,7 @@ use hotcell_schema::outcome::Outcome;
 use std::collections::BTreeMap;
 
 use crate::abi::errno::Errno;
+use crate::abi::flags::open;
 use crate::abi::signal::{DefaultAction, Sig};
 use crate::call::Fork;
 use crate::exec::Image;
@@ -14,6 +15,7 @@ use crate::fs::open::{Closed, Descriptor, FileId, FileTable, OpenFile, Target};
 use crate::fs::proc::ProcLink;
 use crate::fs::tree::Ino;
 use crate::fs::walk::Magic;
+use crate::fs::watch::what;
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
 use crate::task::{Change, Ended, Pending, Process, State, Task};
@@ -205,8 +207,19 @@ impl Kernel {
             let task = self.event_task(pid, pid);
             self.later.push((task, What::File(what)));
         }
+        if let Target::Inotify(id) = file.target {
+            self.open.watches.close(id);
+        }
+        if let Some(seat) = file.seat.as_ref().filter(|_| file.flags & open::PATH == 0) {
+            let happened = match file.flags & open::ACCESS {
+                0 => what::CLOSE,
+                _ => what::CLOSE_WRITTEN,
+            };
+            self.notice(happened, seat);
+        }
         if let Some(ino) = file.inode() {
             self.tree.release(ino);
+            self.notice_gone(ino);
         }
     }
 

@@ -9,3 +9,4 @@ pub(crate) mod root;
 pub(crate) mod sysroot;
 pub(crate) mod tree;
 pub(crate) mod walk;
+pub(crate) mod watch;

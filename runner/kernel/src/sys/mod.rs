@@ -5,6 +5,7 @@ pub(crate) mod dir;
 pub(crate) mod epoll;
 pub(crate) mod file;
 pub(crate) mod identity;
+pub(crate) mod inotify;
 pub(crate) mod io;
 pub(crate) mod memory;
 pub(crate) mod message;

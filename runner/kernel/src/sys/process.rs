@@ -5,6 +5,7 @@ use crate::abi::layout::Layout;
 use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Deferred, Fail, Fork};
 use crate::exec::Execute;
+use crate::fs::watch::what;
 use crate::sys::identity::other;
 use crate::sys::shared::Which;
 use crate::task::{Change, Ended};
@@ -189,6 +190,10 @@ fn exec(c: &mut Call<'_>, at: Option<usize>, path: usize, argv: usize) -> Answer
         argv_list
     };
     let cwd = c.process().cwd;
+    let seat = match empty && at.is_some() {
+        true => c.file(0)?.seat.clone(),
+        false => c.walk(at, &executed, true)?.seat().ok(),
+    };
     let asked = Execute {
         ino,
         path: real,
@@ -204,6 +209,10 @@ fn exec(c: &mut Call<'_>, at: Option<usize>, path: usize, argv: usize) -> Answer
         return Err(Errno::E2BIG.into());
     }
     c.write_back(Which::All)?;
+    if let Some(seat) = seat {
+        c.k.notice(what::OPEN, &seat);
+        c.k.notice(what::ACCESS, &seat);
+    }
     Err(Fail::Later(Deferred::Exec(Box::new(image))))
 }
 

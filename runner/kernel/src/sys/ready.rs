@@ -78,6 +78,10 @@ impl Kernel {
                 let events = if expired { IN } else { 0 };
                 Ready { events, activity, at }
             }
+            Target::Inotify(id) => {
+                let (any, activity) = self.open.watches.has_news(*id);
+                ready(if any { IN } else { 0 }, activity)
+            }
             Target::Epoll(epoll) => {
                 let (any, at) = self.epoll_ready(epoll, depth);
                 let events = if any { IN } else { 0 };

@@ -9,7 +9,7 @@ use crate::abi::flags::{self, open};
 use crate::abi::layout::Layout;
 use crate::call::{Answer, Call, Fail};
 use crate::fs::open::{OpenFile, Target};
-use crate::fs::tree::{self, Ino};
+use crate::fs::tree;
 use crate::net::outside::beyond;
 use crate::net::{Address, Credentials, Family, Kind, REUSE, Socket, SocketId, State};
 
@@ -375,13 +375,12 @@ pub(crate) fn bind(c: &mut Call<'_>) -> Answer {
                 Errno::EEXIST => Errno::EADDRINUSE,
                 other => other,
             })?;
-            let owner = c.owner();
             let bits = 0o777 & !c.process().umask;
             let kind = tree::Kind::Special {
                 mode: tree::mode::SOCKET,
                 number: 0,
             };
-            let ino: Ino = c.k.tree.make(place.directory, &place.name, kind, bits, owner)?;
+            let ino = c.make_node(&place, kind, bits)?;
             Address::Path(path, ino)
         }
     };

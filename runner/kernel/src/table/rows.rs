@@ -13,7 +13,7 @@ use super::Level::{self, Full, Missing, Partial, Refused};
 use super::{Effect, Row, shape};
 use crate::abi::errno::Errno;
 use crate::call::Handler;
-use crate::sys::{attributes, dir, epoll, file, identity, io, memory, message, misc, path, process, signal, socket, time, timer, wait};
+use crate::sys::{attributes, dir, epoll, file, identity, inotify, io, memory, message, misc, path, process, signal, socket, time, timer, wait};
 
 /// No number in this family.
 pub(super) const X: u32 = u32::MAX;
@@ -188,10 +188,10 @@ pub(super) fn rows() -> Vec<Row> {
         row("gtty", [X, 32, X, X, 4032, X, 32, 32, X], "", Missing, N, None),
         row("idle", [X, 112, X, X, 4112, X, 112, 112, 112], "", Missing, N, None),
         row("init_module", [175, 128, 128, 105, 4128, 5168, 128, 128, 128], "module_image:addr len:size param_values:text", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
-        row("inotify_add_watch", [254, 292, 317, 27, 4285, 5244, 276, 276, 285], "fd:fd pathname:path mask:bits", Missing, N, None),
-        row("inotify_init", [253, 291, 316, X, 4284, 5243, 275, 275, 284], "", Missing, N, None),
-        row("inotify_init1", [294, 332, 360, 26, 4329, 5288, 318, 318, 324], "flags:bits", Missing, N, None),
-        row("inotify_rm_watch", [255, 293, 318, 28, 4286, 5245, 277, 277, 286], "", Missing, N, None),
+        row("inotify_add_watch", [254, 292, 317, 27, 4285, 5244, 276, 276, 285], "fd:fd pathname:path mask:bits", Partial("a program that is executed is closed without a word"), N, Some(inotify::inotify_add_watch)),
+        row("inotify_init", [253, 291, 316, X, 4284, 5243, 275, 275, 284], "", Full, N, Some(inotify::inotify_init)),
+        row("inotify_init1", [294, 332, 360, 26, 4329, 5288, 318, 318, 324], "flags:bits", Full, N, Some(inotify::inotify_init1)),
+        row("inotify_rm_watch", [255, 293, 318, 28, 4286, 5245, 277, 277, 286], "fd:fd wd:i32", Full, N, Some(inotify::inotify_rm_watch)),
         row("io_cancel", [210, 249, 247, 3, 4245, 5204, 231, 231, 247], "", Missing, N, None),
         row("io_destroy", [207, 246, 244, 1, 4242, 5201, 228, 228, 244], "", Missing, N, None),
         row("io_getevents", [208, 247, 245, 4, 4243, 5202, 229, 229, 245], "", Missing, N, None),
