@@ -58,6 +58,8 @@ pub(crate) struct Fork {
     pub(crate) thread_pointer: u64,
     pub(crate) parent_tid: u64,
     pub(crate) child_tid: u64,
+    /// Where the child's descriptor goes (CLONE_PIDFD).
+    pub(crate) pidfd: u64,
 }
 
 /// One call as its handler sees it.

@@ -20,6 +20,7 @@ use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
 use crate::task::{Change, Ended, Pending, Process, State, Task};
 
+pub(crate) const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_THREAD: u64 = 0x1_0000;
 const CLONE_SETTLS: u64 = 0x8_0000;
@@ -356,6 +357,13 @@ impl Kernel {
         {
             let _ = machine.write(fork.parent_tid, &number(child));
         }
+        if fork.flags & CLONE_PIDFD != 0
+            && let Some(fd) = self.child_descriptor(pid, child)
+            && writable(self, fork.pidfd)
+            && let Some(machine) = machines.get(from)
+        {
+            let _ = machine.write(fork.pidfd, &number(fd));
+        }
         let event = self.event_task(pid, tid);
         let what = ProcessEvent {
             child: Some(child),
@@ -512,19 +520,20 @@ impl Kernel {
         let handler = process.actions.get(&signal).map_or(0, |action| action.handler);
         let default = signal.default_action();
         let mut continued = false;
-        match (signal, handler) {
-            (Sig::CONT, _) => continued = std::mem::replace(&mut process.stopped, false),
-            (Sig::KILL, _) => process.stopped = false,
-            (_, 0) if default == DefaultAction::Ignore => return,
-            (_, 1) => return,
-            _ => {}
-        }
         let bit = 1u64 << (u32::from(signal.0).saturating_sub(1));
         // The first task that does not block it; else the first.
         let tids: Vec<u32> = process.tasks.iter().copied().collect();
         let open = tids
             .iter()
             .find(|tid| self.tasks.get(tid).is_some_and(|task| task.mask & bit == 0));
+        match (signal, handler) {
+            (Sig::CONT, _) => continued = std::mem::replace(&mut process.stopped, false),
+            (Sig::KILL, _) => process.stopped = false,
+            // Whoever blocks a signal may want it later, though it ignores it now (sig_ignored).
+            (_, 0) if default == DefaultAction::Ignore && open.is_some() => return,
+            (_, 1) if open.is_some() => return,
+            _ => {}
+        }
         if let Some(task) = open.or(tids.first()).and_then(|tid| self.tasks.get_mut(tid)) {
             task.arrived |= bit;
         }

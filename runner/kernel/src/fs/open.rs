@@ -56,6 +56,10 @@ pub(crate) enum Target {
     /// A timerfd.
     Timer(Timer),
     Inotify(WatcherId),
+    /// A signalfd: the generic signals that it takes.
+    Signals(u64),
+    /// A process (pidfd).
+    Process(u32),
 }
 
 impl Target {
@@ -78,7 +82,13 @@ impl Target {
     pub(crate) fn is_anonymous(&self) -> bool {
         matches!(
             self,
-            Self::Socket(_) | Self::Epoll(_) | Self::Event { .. } | Self::Timer(_) | Self::Inotify(_)
+            Self::Socket(_)
+                | Self::Epoll(_)
+                | Self::Event { .. }
+                | Self::Timer(_)
+                | Self::Inotify(_)
+                | Self::Signals(_)
+                | Self::Process(_)
         )
     }
 }

@@ -118,6 +118,7 @@ impl Call<'_> {
             | Target::Event { .. }
             | Target::Timer(_)
             | Target::Inotify(_)
+            | Target::Signals(_)
                 if at.is_some() =>
             {
                 return Err(Errno::ESPIPE.into());
@@ -132,7 +133,11 @@ impl Call<'_> {
                 let watcher = *watcher;
                 self.read_watcher(watcher, wanted, nonblocking)?
             }
-            Target::Epoll(_) => return Err(Errno::EINVAL.into()),
+            Target::Signals(set) => {
+                let set = *set;
+                self.read_signals(set, wanted, nonblocking)?
+            }
+            Target::Epoll(_) | Target::Process(_) => return Err(Errno::EINVAL.into()),
             Target::PipeRead(pipe) | Target::Fifo(pipe) => {
                 let pipe = *pipe;
                 let pipe = self.k.open.pipe(pipe).ok_or(Errno::EBADF)?;
@@ -263,7 +268,9 @@ impl Call<'_> {
             Target::Socket(_) | Target::Event { .. } if at.is_some() => Err(Errno::ESPIPE.into()),
             Target::Socket(socket) => self.write_socket(socket, bytes, nonblocking),
             Target::Event { .. } => self.write_event(id, bytes, nonblocking),
-            Target::Epoll(_) | Target::Timer(_) => Err(Errno::EINVAL.into()),
+            Target::Epoll(_) | Target::Timer(_) | Target::Signals(_) | Target::Process(_) => {
+                Err(Errno::EINVAL.into())
+            }
             Target::Inotify(_) => Err(Errno::EBADF.into()),
             Target::Text(..) => Err(Errno::EACCES.into()),
             Target::Path(_) | Target::Directory(..) | Target::Input(_) | Target::PipeRead(_) => {

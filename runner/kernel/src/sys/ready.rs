@@ -82,6 +82,18 @@ impl Kernel {
                 let (any, activity) = self.open.watches.has_news(*id);
                 ready(if any { IN } else { 0 }, activity)
             }
+            // What came to whoever asks.
+            Target::Signals(set) => match self.signals_of(self.pid_of(self.current), *set) {
+                0 => ready(0, self.wake),
+                _ => ready(IN, self.wake),
+            },
+            Target::Process(pid) => {
+                let over = self
+                    .processes
+                    .get(pid)
+                    .is_none_or(|process| process.ended.is_some());
+                ready(if over { IN } else { 0 }, u64::from(over))
+            }
             Target::Epoll(epoll) => {
                 let (any, at) = self.epoll_ready(epoll, depth);
                 let events = if any { IN } else { 0 };

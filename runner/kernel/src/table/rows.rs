@@ -13,7 +13,7 @@ use super::Level::{self, Full, Missing, Partial, Refused};
 use super::{Effect, Row, shape};
 use crate::abi::errno::Errno;
 use crate::call::Handler;
-use crate::sys::{attributes, dir, epoll, file, identity, inotify, io, memory, message, misc, path, process, signal, socket, time, timer, wait};
+use crate::sys::{attributes, dir, epoll, file, identity, inotify, io, memory, message, misc, path, pidfd, process, signal, signalfd, socket, time, timer, wait};
 
 /// No number in this family.
 pub(super) const X: u32 = u32::MAX;
@@ -72,8 +72,8 @@ pub(super) fn rows() -> Vec<Row> {
         row("clock_nanosleep_time64", [X, 407, 407, 407, 4407, X, 407, X, X], "clockid:clock flags:bits request:addr remain:addr", Partial("what remains is not told"), N, Some(time::clock_nanosleep64)),
         row("clock_settime", [227, 264, 262, 112, 4262, 5221, 245, 245, 259], "clockid:clock tp:addr", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
         row("clock_settime64", [X, 404, 404, 404, 4404, X, 404, X, X], "clockid:clock tp:addr", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
-        row("clone", [56, 120, 120, 220, 4120, 5055, 120, 120, 120], "flags:clone stack:addr parent_tid:addr arg4:addr arg5:addr", Partial("no namespaces, pidfd, shared files or shared memory between processes"), N, Some(process::clone)),
-        row("clone3", [435, 435, 435, 435, 4435, 5435, 435, 435, 435], "cl_args:addr size:size", Partial("no namespaces, pidfd, cgroup, shared files or shared memory between processes"), N, Some(process::clone3)),
+        row("clone", [56, 120, 120, 220, 4120, 5055, 120, 120, 120], "flags:clone stack:addr parent_tid:addr arg4:addr arg5:addr", Partial("no namespaces, shared files or shared memory between processes"), N, Some(process::clone)),
+        row("clone3", [435, 435, 435, 435, 4435, 5435, 435, 435, 435], "cl_args:addr size:size", Partial("no namespaces, cgroup, shared files or shared memory between processes"), N, Some(process::clone3)),
         row("close", [3, 6, 6, 57, 4006, 5003, 6, 6, 6], "fd:fd", Full, N, Some(file::close)),
         row("close_range", [436, 436, 436, 436, 4436, 5436, 436, 436, 436], "first:size last:size flags:bits", Full, N, Some(file::close_range)),
         row("connect", [42, 362, 283, 203, 4170, 5041, 328, 328, 362], "sockfd:fd addr:sockaddr addrlen:size", Partial("no raw, packet or netlink sockets; without the simulated internet nothing but the guest itself is reached"), W(NetworkOp::Connect), Some(socket::connect)),
@@ -301,9 +301,9 @@ pub(super) fn rows() -> Vec<Row> {
         row("pciconfig_write", [X, X, 273, X, X, X, 199, 199, X], "", Missing, N, None),
         row("perf_event_open", [298, 336, 364, 241, 4333, 5292, 319, 319, 331], "attr:addr pid:i32 cpu:i32 group_fd:fd flags:bits", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
         row("personality", [135, 136, 136, 92, 4136, 5132, 136, 136, 136], "persona:size", Partial("Linux only"), N, Some(misc::personality)),
-        row("pidfd_getfd", [438, 438, 438, 438, 4438, 5438, 438, 438, 438], "", Missing, N, None),
-        row("pidfd_open", [434, 434, 434, 434, 4434, 5434, 434, 434, 434], "pid:i32 flags:bits", Missing, N, None),
-        row("pidfd_send_signal", [424, 424, 424, 424, 4424, 5424, 424, 424, 424], "", Missing, N, None),
+        row("pidfd_getfd", [438, 438, 438, 438, 4438, 5438, 438, 438, 438], "pidfd:fd targetfd:i32 flags:bits", Full, N, Some(pidfd::pidfd_getfd)),
+        row("pidfd_open", [434, 434, 434, 434, 4434, 5434, 434, 434, 434], "pid:i32 flags:bits", Partial("no PIDFD_THREAD"), N, Some(pidfd::pidfd_open)),
+        row("pidfd_send_signal", [424, 424, 424, 424, 4424, 5424, 424, 424, 424], "pidfd:fd sig:sig info:addr flags:bits", Partial("what info says is not handed on"), N, Some(pidfd::pidfd_send_signal)),
         row("pipe", [22, 42, 42, X, 4042, 5021, 42, 42, 42], "pipefd:addr", Full, N, Some(file::pipe)),
         row("pipe2", [293, 331, 359, 59, 4328, 5287, 317, 317, 325], "pipefd:addr flags:open", Full, N, Some(file::pipe2)),
         row("pivot_root", [155, 217, 218, 41, 4216, 5151, 203, 203, 217], "new_root:path put_old:path", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
@@ -445,8 +445,8 @@ pub(super) fn rows() -> Vec<Row> {
         row("sigaction", [X, 67, 67, X, 4067, X, 67, 67, 67], "", Missing, N, None),
         row("sigaltstack", [131, 186, 186, 132, 4206, 5129, 185, 185, 186], "ss:addr old_ss:addr", Full, N, Some(signal::sigaltstack)),
         row("signal", [X, 48, X, X, 4048, X, 48, 48, 48], "signum:sig handler:addr", Partial("handlers run with an empty ucontext and a siginfo of only the number"), N, Some(signal::signal)),
-        row("signalfd", [282, 321, 349, X, 4317, 5276, 305, 305, 316], "", Missing, N, None),
-        row("signalfd4", [289, 327, 355, 74, 4324, 5283, 313, 313, 322], "fd:fd mask:addr sizemask:size flags:bits", Missing, N, None),
+        row("signalfd", [282, 321, 349, X, 4317, 5276, 305, 305, 316], "fd:fd mask:addr sizemask:size", Partial("of what is read only the signal's number"), N, Some(signalfd::signalfd)),
+        row("signalfd4", [289, 327, 355, 74, 4324, 5283, 313, 313, 322], "fd:fd mask:addr sizemask:size flags:bits", Partial("of what is read only the signal's number"), N, Some(signalfd::signalfd4)),
         row("sigpending", [X, 73, 73, X, 4073, X, 73, 73, 73], "", Missing, N, None),
         row("sigprocmask", [X, 126, 126, X, 4126, X, 126, 126, 126], "", Missing, N, None),
         row("sigreturn", [X, 119, 119, X, 4119, X, 119, 119, 119], "", Partial("changes of the sigcontext are not taken over"), N, Some(signal::rt_sigreturn)),
