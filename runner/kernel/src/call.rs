@@ -501,8 +501,8 @@ impl Row {
 
     /// Whether the call is made again after a handler with SA_RESTART (`signal(7)`).
     fn restarts(&self) -> bool {
-        const NAMES: [&str; 8] = [
-            "read", "write", "wait", "accept", "connect", "recv", "send", "open",
+        const NAMES: [&str; 10] = [
+            "read", "write", "wait", "accept", "connect", "recv", "send", "open", "flock", "fcntl",
         ];
         NAMES.iter().any(|name| self.name.starts_with(name))
     }

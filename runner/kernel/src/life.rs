@@ -175,9 +175,13 @@ impl Kernel {
 
     /// Drops a reference to an open file; tells of a written file that was closed.
     pub(crate) fn close_file(&mut self, pid: u32, id: FileId) {
+        self.unlock_own(pid, id);
         let mut closing = vec![id];
         while let Some(id) = closing.pop() {
             if let Closed::Last(file) = self.open.close(id) {
+                if let Some(seat) = &file.seat {
+                    self.unlock_file(id, seat.ino);
+                }
                 self.closed(pid, file, &mut closing);
             }
         }

@@ -3,6 +3,7 @@
 
 pub(crate) mod content;
 pub(crate) mod device;
+pub(crate) mod lock;
 pub(crate) mod open;
 pub(crate) mod proc;
 pub(crate) mod root;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::abi::errno::Errno;
 use crate::bytes::Bytes;
+use crate::fs::lock::Locks;
 use crate::fs::tree::{Device, Ino};
 use crate::fs::walk::Seat;
 use crate::fs::watch::{WatcherId, Watches};
@@ -220,7 +221,7 @@ pub(crate) struct Pipe {
 pub(crate) const PIPE_CAPACITY: usize = 65_536;
 pub(crate) const PIPE_BUF: usize = 4096;
 
-/// All open file descriptions and pipes, and what is watched.
+/// All open file descriptions and pipes, what is watched and what is locked.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct OpenFiles {
     files: BTreeMap<FileId, OpenFile>,
@@ -228,6 +229,7 @@ pub(crate) struct OpenFiles {
     /// Pipes of FIFOs that are open.
     fifos: BTreeMap<Ino, PipeId>,
     pub(crate) watches: Watches,
+    pub(crate) locks: Locks,
     next: u64,
 }
 

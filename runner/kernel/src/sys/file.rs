@@ -9,6 +9,7 @@ use crate::call::{Answer, Call};
 use crate::fs::open::{Descriptor, MAX_DESCRIPTORS, OpenFile, PIPE_CAPACITY, Target};
 use crate::fs::walk::Seat;
 use crate::fs::watch::what;
+use crate::sys::lock::Command;
 
 impl Call<'_> {
     /// A new descriptor for a new open file.
@@ -112,12 +113,9 @@ pub(crate) fn dup3(c: &mut Call<'_>) -> Answer {
 pub(crate) fn fcntl(c: &mut Call<'_>) -> Answer {
     let (command, argument) = (c.word(1) & 0xffff_ffff, c.word(2));
     let descriptor = c.descriptor(0)?;
-    // Locks: numbers differ, and nobody else holds one.
-    let (get_lock, set_lock): (&[u64], &[u64]) = if c.abi().is_mips() {
-        (&[14, 33, 36], &[6, 7, 34, 35, 37, 38])
-    } else {
-        (&[5, 12, 36], &[6, 7, 13, 14, 37, 38])
-    };
+    if let Some(command) = Command::of(c, command) {
+        return c.lock_command(command);
+    }
     match command {
         0 | 1030 => {
             let least = u32::try_from(argument)
@@ -147,18 +145,8 @@ pub(crate) fn fcntl(c: &mut Call<'_>) -> Answer {
             Ok(0)
         }
         1031 | 1032 => Ok(PIPE_CAPACITY as u64),
-        lock if get_lock.contains(&lock) => {
-            // F_UNLCK: the lock could be set.
-            let kind = 2u16;
-            let bytes = if c.abi().big {
-                kind.to_be_bytes()
-            } else {
-                kind.to_le_bytes()
-            };
-            c.write(argument, &bytes)?;
-            Ok(0)
-        }
-        lock if set_lock.contains(&lock) => Ok(0),
+        // F_GETLEASE: nobody has one (F_UNLCK).
+        1025 => Ok(2),
         _ => Err(Errno::EINVAL.into()),
     }
 }

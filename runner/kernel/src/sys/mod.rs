@@ -7,6 +7,7 @@ pub(crate) mod file;
 pub(crate) mod identity;
 pub(crate) mod inotify;
 pub(crate) mod io;
+pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod misc;

@@ -13,7 +13,7 @@ use super::Level::{self, Full, Missing, Partial, Refused};
 use super::{Effect, Row, shape};
 use crate::abi::errno::Errno;
 use crate::call::Handler;
-use crate::sys::{attributes, dir, epoll, file, identity, inotify, io, memory, message, misc, path, pidfd, process, signal, signalfd, socket, time, timer, wait};
+use crate::sys::{attributes, dir, epoll, file, identity, inotify, io, lock, memory, message, misc, path, pidfd, process, signal, signalfd, socket, time, timer, wait};
 
 /// No number in this family.
 pub(super) const X: u32 = u32::MAX;
@@ -112,15 +112,15 @@ pub(super) fn rows() -> Vec<Row> {
         row("fchown", [93, 95, 95, 55, 4095, 5091, 95, 95, 207], "fd:fd owner:i32 group:i32", Full, N, Some(attributes::fchown)),
         row("fchown32", [X, 207, 207, X, X, X, X, X, X], "fd:fd owner:i32 group:i32", Full, N, Some(attributes::fchown)),
         row("fchownat", [260, 298, 325, 54, 4291, 5250, 289, 289, 291], "dirfd:at pathname:path owner:i32 group:i32 flags:atflags", Full, E(FileOp::Chown), Some(attributes::fchownat)),
-        row("fcntl", [72, 55, 55, 25, 4055, 5070, 55, 55, 55], "fd:fd cmd:fcntl arg:size", Partial("locks are granted without being held; no leases, owners or signals"), N, Some(file::fcntl)),
-        row("fcntl64", [X, 221, 221, X, 4220, X, 204, X, X], "fd:fd cmd:fcntl arg:size", Partial("locks are granted without being held; no leases, owners or signals"), N, Some(file::fcntl)),
+        row("fcntl", [72, 55, 55, 25, 4055, 5070, 55, 55, 55], "fd:fd cmd:fcntl arg:size", Partial("no leases, owners, signals or seals"), N, Some(file::fcntl)),
+        row("fcntl64", [X, 221, 221, X, 4220, X, 204, X, X], "fd:fd cmd:fcntl arg:size", Partial("no leases, owners, signals or seals"), N, Some(file::fcntl)),
         row("fdatasync", [75, 148, 148, 83, 4152, 5073, 148, 148, 148], "fd:fd", Full, N, Some(file::any_file)),
         row("fgetxattr", [193, 231, 231, 10, 4229, 5185, 214, 214, 229], "fd:fd name:text value:addr size:size", Refused(Errno::EOPNOTSUPP, "no extended attributes"), N, None),
         row("file_getattr", [468, 468, 468, 468, 4468, 5468, 468, 468, 468], "", Missing, N, None),
         row("file_setattr", [469, 469, 469, 469, 4469, 5469, 469, 469, 469], "", Missing, N, None),
         row("finit_module", [313, 350, 379, 273, 4348, 5307, 353, 353, 344], "fd:fd param_values:text flags:bits", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
         row("flistxattr", [196, 234, 234, 13, 4232, 5188, 217, 217, 232], "fd:fd list:addr size:size", Refused(Errno::EOPNOTSUPP, "no extended attributes"), N, None),
-        row("flock", [73, 143, 143, 32, 4143, 5071, 143, 143, 143], "fd:fd operation:int", Partial("locks are granted without being held"), N, Some(file::any_file)),
+        row("flock", [73, 143, 143, 32, 4143, 5071, 143, 143, 143], "fd:fd operation:int", Full, N, Some(lock::flock)),
         row("fork", [57, 2, 2, X, 4002, 5056, 2, 2, 2], "", Full, N, Some(process::fork)),
         row("fremovexattr", [199, 237, 237, 16, 4235, 5191, 220, 220, 235], "fd:fd name:text", Refused(Errno::EOPNOTSUPP, "no extended attributes"), N, None),
         row("fsconfig", [431, 431, 431, 431, 4431, 5431, 431, 431, 431], "", Missing, N, None),
