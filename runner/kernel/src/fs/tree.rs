@@ -1,5 +1,6 @@
 //! The tree of inodes.
 
+mod extended;
 mod paths;
 mod sound;
 
@@ -12,6 +13,7 @@ use crate::abi::layout::Stat;
 use crate::bytes::Bytes;
 pub(crate) use crate::fs::device::Device;
 use crate::fs::proc::{ProcFile, ProcLink};
+use extended::Extended;
 
 /// Names an inode; its number for the guest too. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -89,6 +91,7 @@ pub(crate) struct Inode {
     pub(crate) touched: bool,
     /// Number of the file system it is on.
     pub(crate) device: u64,
+    extended: Extended,
 }
 
 /// Kinds of file in `st_mode`.
@@ -166,6 +169,7 @@ impl Tree {
                 times: [now; 3],
                 touched: false,
                 device: ROOT_DEVICE,
+                extended: Extended::new(),
             },
         );
         tree
@@ -261,6 +265,7 @@ impl Tree {
             times,
             touched: false,
             device,
+            extended: Extended::new(),
         };
         self.inodes.insert(ino, inode);
         if is_directory && let Some(above) = self.inodes.get_mut(&directory) {
@@ -470,13 +475,15 @@ impl Tree {
     fn free(&mut self, ino: Ino) {
         let gone =
             self.inodes.get(&ino).is_some_and(|inode| inode.links == 0) && !self.held.contains_key(&ino);
-        if gone
-            && let Some(Inode {
-                kind: Kind::File(Data::Own(bytes)),
-                ..
-            }) = self.inodes.remove(&ino)
-        {
-            self.room = self.room.saturating_add(bytes.len() as u64);
+        if gone && let Some(inode) = self.inodes.remove(&ino) {
+            let own = match &inode.kind {
+                Kind::File(Data::Own(bytes)) => bytes.len() as u64,
+                _ => 0,
+            };
+            self.room = self
+                .room
+                .saturating_add(own)
+                .saturating_add(inode.extended_size());
         }
     }
 
@@ -504,6 +511,7 @@ impl Tree {
     /// Writes into a file. Grows it with zeroes where needed.
     pub(crate) fn write(&mut self, ino: Ino, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let end = offset.checked_add(bytes.len() as u64).ok_or(Errno::EFBIG)?;
+        self.drop_capabilities(ino);
         let old = self.bytes(ino).ok_or(Errno::EINVAL)?.len() as u64;
         if end > old || self.is_shared(ino) {
             self.resize(ino, end.max(old))?;
@@ -534,6 +542,7 @@ impl Tree {
 
     /// Sets a file's length.
     pub(crate) fn resize(&mut self, ino: Ino, length: u64) -> Result<(), StoreError> {
+        self.drop_capabilities(ino);
         let now = self.now;
         let room = self.room;
         let inode = self.inodes.get_mut(&ino).ok_or(Errno::ENOENT)?;

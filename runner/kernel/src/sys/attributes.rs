@@ -330,6 +330,7 @@ fn set_owner(c: &mut Call<'_>, seat: &Seat, uid: u64, gid: u64, half: bool) -> A
         }
     };
     let now = c.k.tree.now;
+    c.k.tree.drop_capabilities(seat.ino);
     if let Some(inode) = c.k.tree.get_mut(seat.ino) {
         if !keep(uid) {
             inode.uid = number(uid);

@@ -3,6 +3,7 @@
 pub(crate) mod attributes;
 pub(crate) mod dir;
 pub(crate) mod epoll;
+pub(crate) mod extended;
 pub(crate) mod file;
 pub(crate) mod identity;
 pub(crate) mod inotify;
