@@ -25,6 +25,7 @@ impl Kernel {
     /// What a file of `/proc` holds now; `None` when its process is gone.
     pub(crate) fn proc_content(&self, file: ProcFile) -> Option<Vec<u8>> {
         match file {
+            ProcFile::Net(file) => Some(self.net_content(file).into_bytes()),
             ProcFile::Machine(file) => Some(self.machine_content(file).into_bytes()),
             ProcFile::Process(pid, file) => {
                 let process = self.processes.get(&pid)?;

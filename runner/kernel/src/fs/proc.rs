@@ -9,6 +9,25 @@ pub(crate) enum ProcFile {
     Machine(MachineFile),
     /// About a process.
     Process(u32, ProcessFile),
+    /// About the network.
+    Net(NetFile),
+}
+
+/// Files of `/proc/net`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NetFile {
+    Devices,
+    Routes,
+    Neighbours,
+    Addresses6,
+    Tcp,
+    Tcp6,
+    Udp,
+    Udp6,
+    Raw,
+    Unix,
+    Netlink,
+    Packet,
 }
 
 /// Files about the machine.
@@ -61,6 +80,22 @@ pub(crate) const PROCESS_FILES: &[(&str, ProcessFile)] = &[
     ("stat", ProcessFile::Stat),
     ("statm", ProcessFile::Statm),
     ("status", ProcessFile::Status),
+];
+
+/// Files about the network.
+pub(crate) const NET_FILES: &[(&str, NetFile)] = &[
+    ("arp", NetFile::Neighbours),
+    ("dev", NetFile::Devices),
+    ("if_inet6", NetFile::Addresses6),
+    ("netlink", NetFile::Netlink),
+    ("packet", NetFile::Packet),
+    ("raw", NetFile::Raw),
+    ("route", NetFile::Routes),
+    ("tcp", NetFile::Tcp),
+    ("tcp6", NetFile::Tcp6),
+    ("udp", NetFile::Udp),
+    ("udp6", NetFile::Udp6),
+    ("unix", NetFile::Unix),
 ];
 
 /// Files about the machine.

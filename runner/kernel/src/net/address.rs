@@ -12,6 +12,8 @@ pub(crate) enum Family {
     Unix,
     Inet,
     Inet6,
+    Netlink,
+    Packet,
 }
 
 /// What a socket is bound or connected to.
@@ -22,6 +24,16 @@ pub(crate) enum Address {
     /// A name of `unix(7)`'s abstract kind.
     Abstract(Vec<u8>),
     Inet(SocketAddr),
+    /// Of a netlink socket: its number, and the groups that it hears.
+    Netlink {
+        port: u32,
+        groups: u32,
+    },
+    /// Of a packet socket: what it hears (0: nothing), and where (0: everywhere).
+    Link {
+        protocol: u16,
+        interface: u32,
+    },
 }
 
 /// The same address, one of IPv4 that is written as one of IPv6 as such.

@@ -204,6 +204,11 @@ pub(crate) fn ioctl(c: &mut Call<'_>) -> Answer {
         )?;
         return Ok(0);
     }
+    if matches!(c.file(0)?.target, Target::Socket(_))
+        && let Some(answer) = c.interface_request(request, argument)
+    {
+        return answer;
+    }
     Err(Errno::ENOTTY.into())
 }
 

@@ -121,6 +121,9 @@ impl Call<'_> {
         if let Some(errno) = socket.error.take() {
             return Err(errno.into());
         }
+        if family == Family::Netlink {
+            return self.send_netlink(id, bytes, to);
+        }
         let refused = |c: &mut Self, errno| match errno {
             Errno::EPIPE if how & NO_SIGNAL == 0 => c.broken_pipe(),
             other => Err(Fail::Errno(other)),

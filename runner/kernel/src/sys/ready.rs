@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::fs::open::{FileId, PIPE_CAPACITY, Target};
 use crate::kernel::Kernel;
-use crate::net::{Family, Kind, Socket, State};
+use crate::net::{Family, Socket, State};
 
 pub(super) const IN: u32 = 1;
 pub(super) const OUT: u32 = 4;
@@ -117,7 +117,7 @@ impl Kernel {
         }
         match &socket.state {
             State::Listening { queue, .. } => return if queue.is_empty() { 0 } else { IN },
-            State::Idle if socket.kind == Kind::Datagram => events |= OUT,
+            State::Idle if !socket.kind.connects() => events |= OUT,
             State::Idle => events |= OUT | HANG_UP,
             State::Disconnected => {
                 events |= IN | OUT | HALF;

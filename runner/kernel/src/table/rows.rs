@@ -13,7 +13,7 @@ use super::Level::{self, Full, Missing, Partial, Refused};
 use super::{Effect, Row, shape};
 use crate::abi::errno::Errno;
 use crate::call::Handler;
-use crate::sys::{attributes, dir, epoll, extended, file, identity, inotify, io, lock, memory, message, misc, path, pidfd, process, signal, signalfd, socket, time, timer, wait};
+use crate::sys::{attributes, dir, epoll, extended, file, identity, inotify, io, lock, memory, message, misc, option, path, pidfd, process, signal, signalfd, socket, time, timer, wait};
 
 /// No number in this family.
 pub(super) const X: u32 = u32::MAX;
@@ -178,7 +178,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("getrusage", [98, 77, 77, 165, 4077, 5096, 77, 77, 77], "who:i32 usage:addr", Partial("times only"), N, Some(process::getrusage)),
         row("getsid", [124, 147, 147, 156, 4151, 5122, 147, 147, 147], "pid:i32", Full, N, Some(identity::getsid)),
         row("getsockname", [51, 367, 286, 204, 4172, 5050, 331, 331, 367], "sockfd:fd addr:addr addrlen:addr", Full, N, Some(socket::getsockname)),
-        row("getsockopt", [55, 365, 295, 209, 4173, 5054, 340, 340, 365], "sockfd:fd level:int optname:int optval:addr optlen:addr", Partial("options of levels other than SOL_SOCKET are kept and without effect"), N, Some(socket::getsockopt)),
+        row("getsockopt", [55, 365, 295, 209, 4173, 5054, 340, 340, 365], "sockfd:fd level:int optname:int optval:addr optlen:addr", Partial("options of levels other than SOL_SOCKET are kept and without effect"), N, Some(option::getsockopt)),
         row("gettid", [186, 224, 224, 178, 4222, 5178, 207, 207, 236], "", Full, N, Some(identity::gettid)),
         row("gettimeofday", [96, 78, 78, 169, 4078, 5094, 78, 78, 78], "tv:addr tz:addr", Full, N, Some(time::gettimeofday)),
         row("getuid", [102, 24, 24, 174, 4024, 5100, 24, 24, 199], "", Full, N, Some(identity::getuid)),
@@ -430,7 +430,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("setreuid32", [X, 203, 203, X, X, X, X, X, X], "ruid:i32 euid:i32", Full, N, Some(identity::setreuid)),
         row("setrlimit", [160, 75, 75, 164, 4075, 5155, 75, 75, 75], "resource:int rlim:addr", Partial("kept, but not enforced"), N, Some(process::setrlimit)),
         row("setsid", [112, 66, 66, 157, 4066, 5110, 66, 66, 66], "", Full, N, Some(identity::setsid)),
-        row("setsockopt", [54, 366, 294, 208, 4181, 5053, 339, 339, 366], "sockfd:fd level:int optname:int optval:addr optlen:size", Partial("options of levels other than SOL_SOCKET are kept and without effect"), N, Some(socket::setsockopt)),
+        row("setsockopt", [54, 366, 294, 208, 4181, 5053, 339, 339, 366], "sockfd:fd level:int optname:int optval:addr optlen:size", Partial("options of levels other than SOL_SOCKET are kept and without effect"), N, Some(option::setsockopt)),
         row("settimeofday", [164, 79, 79, 170, 4079, 5159, 79, 79, 79], "tv:addr tz:addr", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
         row("setuid", [105, 23, 23, 146, 4023, 5103, 23, 23, 213], "uid:i32", Full, N, Some(identity::setuid)),
         row("setuid32", [X, 213, 213, X, X, X, X, X, X], "uid:i32", Full, N, Some(identity::setuid)),
