@@ -6,14 +6,17 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use etherparse::PacketBuilder;
 use serde::{Deserialize, Serialize};
 
+use crate::packet::TIME_TO_LIVE;
+
 /// Bytes of the longest capture; what comes after is not kept.
 const MAX_CAPTURE: usize = 32 << 20;
+/// Packets that listeners hear of at once.
+const MAX_HEARD: usize = 1024;
 /// Payload of one TCP segment, and of one datagram.
 const SEGMENT: usize = 1460;
 const DATAGRAM: usize = 65_507;
 /// `LINKTYPE_RAW`: packets begin with their IP header (tcpdump.org/linktypes.html).
 const LINK: u32 = 101;
-const TIME_TO_LIVE: u8 = 64;
 const WINDOW: u16 = 64_240;
 
 /// Takes what flows, writes packets.
@@ -22,10 +25,14 @@ pub struct Capture {
     bytes: Vec<u8>,
     /// Next sequence numbers of connections, by the guest's end and the other.
     flows: BTreeMap<(SocketAddrV4, SocketAddrV4), [u32; 2]>,
+    /// Whether somebody listens on the wire.
+    listens: bool,
+    /// What they have not heard yet.
+    heard: Vec<(Way, Vec<u8>)>,
 }
 
 /// Who sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Way {
     /// The guest.
     Out,
@@ -48,8 +55,21 @@ impl Capture {
         &self.bytes
     }
 
+    /// Whether somebody listens on the wire from now on.
+    pub fn listen(&mut self, listens: bool) {
+        self.listens = listens;
+    }
+
+    /// What went over the wire since this was asked last, while somebody listened.
+    pub fn overheard(&mut self) -> Vec<(Way, Vec<u8>)> {
+        std::mem::take(&mut self.heard)
+    }
+
     /// One packet; `time` is nanoseconds since 1970.
-    fn packet(&mut self, time: u64, packet: &[u8]) {
+    pub fn packet(&mut self, time: u64, way: Way, packet: &[u8]) {
+        if self.listens && self.heard.len() < MAX_HEARD {
+            self.heard.push((way, packet.to_vec()));
+        }
         if self.bytes.len().saturating_add(packet.len()) > MAX_CAPTURE {
             return;
         }
@@ -75,7 +95,7 @@ impl Capture {
             .udp(from.port(), to.port());
         let mut packet = Vec::with_capacity(builder.size(payload.len()));
         if builder.write(&mut packet, payload).is_ok() {
-            self.packet(time, &packet);
+            self.packet(time, way, &packet);
         }
     }
 
@@ -142,7 +162,7 @@ impl Capture {
             .wrapping_add(u32::try_from(payload.len()).unwrap_or(0));
         let mut packet = Vec::with_capacity(builder.size(payload.len()));
         if builder.write(&mut packet, payload).is_ok() {
-            self.packet(time, &packet);
+            self.packet(time, way, &packet);
         }
     }
 }

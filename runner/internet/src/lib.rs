@@ -8,6 +8,7 @@
 //! | `dns` | every name resolves |
 //! | `http` | web servers |
 //! | `script` | peers that act by a script |
+//! | [`packet`] | packets that a guest makes itself |
 //! | [`capture`] | what went over the wire, as a pcap |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -15,6 +16,7 @@
 pub mod capture;
 mod dns;
 mod http;
+pub mod packet;
 mod script;
 #[cfg(test)]
 mod tests;

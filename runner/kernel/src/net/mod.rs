@@ -9,6 +9,7 @@ pub(crate) mod netlink;
 pub(crate) mod outside;
 mod proc;
 pub(crate) mod spoken;
+pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

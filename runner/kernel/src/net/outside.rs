@@ -105,7 +105,7 @@ impl Kernel {
         self.outside.internet.name_of(ip, with).map(str::to_owned)
     }
 
-    fn wire_time(&self) -> u64 {
+    pub(super) fn wire_time(&self) -> u64 {
         self.time.real().max(0).cast_unsigned()
     }
 
@@ -192,6 +192,7 @@ impl Kernel {
             self.sockets.deliver(id, packet);
             self.wake += 1;
         }
+        self.show_wire();
         Ok(())
     }
 
@@ -210,6 +211,7 @@ impl Kernel {
             }
         }
         self.world = Some(world);
+        self.show_wire();
     }
 
     /// One far end; `false`: it is gone.

@@ -121,8 +121,11 @@ impl Call<'_> {
         if let Some(errno) = socket.error.take() {
             return Err(errno.into());
         }
-        if family == Family::Netlink {
-            return self.send_netlink(id, bytes, to);
+        match (family, kind) {
+            (Family::Netlink, _) => return self.send_netlink(id, bytes, to),
+            (Family::Packet, _) => return self.send_frame(id, bytes, to),
+            (_, Kind::Ping | Kind::Raw(_)) => return self.send_raw(id, bytes, to),
+            _ => {}
         }
         let refused = |c: &mut Self, errno| match errno {
             Errno::EPIPE if how & NO_SIGNAL == 0 => c.broken_pipe(),

@@ -19,6 +19,7 @@ pub(crate) mod option;
 pub(crate) mod path;
 pub(crate) mod pidfd;
 pub(crate) mod process;
+mod raw;
 pub(crate) mod ready;
 pub(crate) mod shared;
 pub(crate) mod signal;

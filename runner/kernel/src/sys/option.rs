@@ -10,6 +10,7 @@ use crate::net::{Family, Kind, REUSE, SocketId, State};
 /// `SOL_SOCKET`, as it is kept; mips says 0xffff.
 const SOCKET_LEVEL: u64 = 1;
 const TCP_LEVEL: u64 = 6;
+const PACKET_LEVEL: u64 = 263;
 /// Bytes of an option's value that are kept.
 const MAX_OPTION: u64 = 256;
 
@@ -122,6 +123,8 @@ pub(crate) fn setsockopt(c: &mut Call<'_>) -> Answer {
                 return Err(Errno::EINVAL.into());
             }
         }
+        // Rings of frames that are shared with the kernel (PACKET_RX_RING, PACKET_VERSION, PACKET_TX_RING).
+        ((PACKET_LEVEL, 5 | 10 | 13), _) => return Err(Errno::ENOPROTOOPT.into()),
         // IPPROTO_IP, TCP, UDP, IPV6 and others: kept, and without effect.
         (_, Family::Inet | Family::Inet6 | Family::Netlink | Family::Packet) => {}
         (_, Family::Unix) => return Err(Errno::EOPNOTSUPP.into()),

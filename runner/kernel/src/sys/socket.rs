@@ -204,6 +204,7 @@ pub(crate) fn socket(c: &mut Call<'_>) -> Answer {
     let (family, kind, how) = c.asked_socket()?;
     let owner = c.credentials();
     let id = c.k.sockets.make(family, kind, owner)?;
+    c.k.show_wire();
     Ok(u64::from(c.install_socket(id, how)?))
 }
 
@@ -261,6 +262,10 @@ pub(crate) fn bind(c: &mut Call<'_>) -> Answer {
     let address = match asked {
         Asked::Name(Address::Netlink { port, groups }) => {
             c.bind_netlink(id, port, groups)?;
+            return Ok(0);
+        }
+        Asked::Name(address @ Address::Link { .. }) => {
+            c.bind_link(id, address)?;
             return Ok(0);
         }
         Asked::Name(address) => address,
@@ -324,6 +329,9 @@ pub(crate) fn connect(c: &mut Call<'_>) -> Answer {
         _ => {}
     }
     let asked = c.address(family, c.word(1), c.word(2) & 0xffff_ffff, false)?;
+    if family == Family::Packet {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
     if matches!(asked, Asked::Nobody) {
         if let Some(socket) = c.k.sockets.get_mut(id) {
             socket.peer = None;
