@@ -182,7 +182,7 @@ static void files(void) {
   check("getsockname", SYS(getsockname, server, &own, &size, 0) == 0);
   static const char digits[] = "0123456789ABCDEF";
   char line[] = ":0000 00000000:0000 0A ";
-  for (int i = 0; i < 4; i++) line[1 + i] = digits[own.port[i / 2] >> (i % 2 ? 0 : 4) & 15];
+  for (int i = 0; i < 2; i++) line[1 + 2 * i] = digits[own.port[i] >> 4], line[2 + 2 * i] = digits[own.port[i] & 15];
   say("listens", has("/proc/net/tcp", line));
   SYS(close, server, 0, 0, 0);
   check("no more", !has("/proc/net/tcp", line));
