@@ -15,7 +15,7 @@ const PACKET_LEVEL: u64 = 263;
 const MAX_OPTION: u64 = 256;
 
 /// Options of sockets: generic, mips', powerpc's number (asm/socket.h of each).
-mod option {
+mod known {
     pub(super) const TYPE: u64 = 3;
     pub(super) const ERROR: u64 = 4;
     pub(super) const SEND_BUFFER: u64 = 7;
@@ -56,8 +56,8 @@ impl Call<'_> {
     /// How long a socket's calls wait, where it says so.
     pub(super) fn patience(&self, id: SocketId, sends: bool) -> Option<u64> {
         let name = match sends {
-            true => option::SEND_TIMEOUT,
-            false => option::RECEIVE_TIMEOUT,
+            true => known::SEND_TIMEOUT,
+            false => known::RECEIVE_TIMEOUT,
         };
         let value = self.k.sockets.get(id)?.options.get(&(SOCKET_LEVEL, name))?;
         let (seconds, rest) = if self.abi().wide {
@@ -91,9 +91,9 @@ fn generic_option(c: &Call<'_>) -> Option<(u64, u64)> {
         (_, true) => numbers.2 == name,
         _ => numbers.0 == name,
     };
-    let found = option::NUMBERS.iter().find(own).map(|numbers| numbers.0);
+    let found = known::NUMBERS.iter().find(own).map(|numbers| numbers.0);
     // What is in no table has the same number everywhere, unless the table gives that number to something else.
-    let taken = || option::NUMBERS.iter().any(|numbers| numbers.0 == name);
+    let taken = || known::NUMBERS.iter().any(|numbers| numbers.0 == name);
     found
         .or_else(|| (!taken()).then_some(name))
         .map(|name| (SOCKET_LEVEL, name))
@@ -112,7 +112,7 @@ pub(crate) fn setsockopt(c: &mut Call<'_>) -> Answer {
         (
             (
                 SOCKET_LEVEL,
-                option::TYPE | option::ERROR | option::ACCEPTS | option::PROTOCOL | option::DOMAIN,
+                known::TYPE | known::ERROR | known::ACCEPTS | known::PROTOCOL | known::DOMAIN,
             ),
             _,
         ) => {
@@ -165,7 +165,7 @@ fn option_value(c: &mut Call<'_>, id: SocketId, key: (u64, u64)) -> Result<Vec<u
     let socket = c.k.sockets.get_mut(id).ok_or(Errno::EBADF)?;
     let set = socket.options.get(&key).cloned();
     Ok(match key {
-        (SOCKET_LEVEL, option::TYPE) => {
+        (SOCKET_LEVEL, known::TYPE) => {
             let (stream, datagram) = if abi.is_mips() { (2, 1) } else { (1, 2) };
             number(match socket.kind {
                 Kind::Stream => stream,
@@ -175,36 +175,36 @@ fn option_value(c: &mut Call<'_>, id: SocketId, key: (u64, u64)) -> Result<Vec<u
                 Kind::Raw(_) => 3,
             })
         }
-        (SOCKET_LEVEL, option::ERROR) => {
+        (SOCKET_LEVEL, known::ERROR) => {
             let errno = socket.error.take();
             number(errno.map_or(0, |errno| errno.number(abi.family) as u32))
         }
-        (SOCKET_LEVEL, option::ACCEPTS) => number(u32::from(matches!(socket.state, State::Listening { .. }))),
-        (SOCKET_LEVEL, option::DOMAIN) => number(match socket.family {
+        (SOCKET_LEVEL, known::ACCEPTS) => number(u32::from(matches!(socket.state, State::Listening { .. }))),
+        (SOCKET_LEVEL, known::DOMAIN) => number(match socket.family {
             Family::Unix => 1,
             Family::Inet => 2,
             Family::Inet6 => 10,
             Family::Netlink => 16,
             Family::Packet => 17,
         }),
-        (SOCKET_LEVEL, option::PROTOCOL) => number(match (socket.protocol(), socket.kind) {
+        (SOCKET_LEVEL, known::PROTOCOL) => number(match (socket.protocol(), socket.kind) {
             (_, Kind::Raw(protocol) | Kind::Cooked(protocol)) => u32::from(protocol),
             ("tcp", _) => 6,
             ("udp", _) => 17,
             ("icmp", _) => 1,
             _ => 0,
         }),
-        (SOCKET_LEVEL, option::PEER_CREDENTIALS) => {
+        (SOCKET_LEVEL, known::PEER_CREDENTIALS) => {
             let peer = socket.peer_owner;
             Layout::new(&abi).u32(peer.pid).u32(peer.uid).u32(peer.gid).bytes
         }
-        (SOCKET_LEVEL, option::SEND_BUFFER | option::RECEIVE_BUFFER) => {
+        (SOCKET_LEVEL, known::SEND_BUFFER | known::RECEIVE_BUFFER) => {
             // What was asked for counts twice (socket(7)); the room is the same all the same.
             let asked = set.and_then(|value| Some(abi.get_u32(*value.first_chunk()?)));
             let default = u32::try_from(crate::net::CAPACITY).unwrap_or(0);
             number(asked.map_or(default, |asked| asked.saturating_mul(2).clamp(2304, 425_984)))
         }
-        (SOCKET_LEVEL, option::RECEIVE_TIMEOUT | option::SEND_TIMEOUT) => {
+        (SOCKET_LEVEL, known::RECEIVE_TIMEOUT | known::SEND_TIMEOUT) => {
             set.unwrap_or_else(|| vec![0; if wide { 16 } else { 8 }])
         }
         // TCP_INFO and others that are more than a number.

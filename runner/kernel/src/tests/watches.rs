@@ -133,7 +133,7 @@ proptest! {
     fn ranges_hold_what_bytes_would(steps in proptest::collection::vec((0u32..3, 0u8..3, 0u64..20, 0u64..6), 1..60)) {
         let mut locks = Locks::default();
         // By byte: who reads it, who writes it.
-        let mut bytes = vec![[None::<bool>; 3]; 32];
+        let mut bytes = [[None::<bool>; 3]; 32];
         for (pid, step, start, length) in steps {
             let lock = process(pid, step == 1, start, start + length);
             let range = start as usize..=(start + length) as usize;
