@@ -110,10 +110,7 @@ pub(crate) fn setsockopt(c: &mut Call<'_>) -> Answer {
     let family = c.k.sockets.get(id).ok_or(Errno::EBADF)?.family;
     match (key, family) {
         (
-            (
-                SOCKET_LEVEL,
-                known::TYPE | known::ERROR | known::ACCEPTS | known::PROTOCOL | known::DOMAIN,
-            ),
+            (SOCKET_LEVEL, known::TYPE | known::ERROR | known::ACCEPTS | known::PROTOCOL | known::DOMAIN),
             _,
         ) => {
             return Err(Errno::ENOPROTOOPT.into());
