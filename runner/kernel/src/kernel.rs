@@ -309,6 +309,10 @@ impl Kernel {
     /// The processor cannot go on. `Continue`: what was in the way is mended, execute the instruction again.
     pub fn trap(&mut self, machine: &mut dyn Machine, trap: Trap) -> Flow {
         let pc = machine.program_counter();
+        if self.enter_vsyscall(machine, pc) {
+            self.syscall(machine);
+            return Flow::Stop;
+        }
         let mut kind = trap.kind;
         if let Some(space) = self.task_space(self.current)
             && let Some(address) = trap.address
