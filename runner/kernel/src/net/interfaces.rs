@@ -1,8 +1,8 @@
 //! The machine's interfaces, neighbours and routes: what netlink, ioctls, `/proc/net` and `/sys/class/net` all say.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hotcell_internet::{GATEWAY, GUEST};
+use hotcell_internet::{GATEWAY, GATEWAY_V6, GUEST, GUEST_V6};
 
 /// Flags of interfaces (`linux/if.h`).
 mod flag {
@@ -17,6 +17,34 @@ mod flag {
 /// Address of the machine's card, and of the gateway's.
 const CARD: [u8; 6] = [0x00, 0x1b, 0x21, 0x3a, 0x5c, 0x0f];
 pub(crate) const GATEWAY_CARD: [u8; 6] = [0x00, 0x0d, 0xb9, 0x41, 0x20, 0x8c];
+
+/// How far an address or a route is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Global,
+    Link,
+    Host,
+}
+
+impl Scope {
+    /// As routes have it (`RT_SCOPE_*`, linux/rtnetlink.h).
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Global => 0,
+            Self::Link => 253,
+            Self::Host => 254,
+        }
+    }
+
+    /// As `/proc/net/if_inet6` has it (`IFA_*`, include/net/ipv6.h).
+    pub(crate) fn bits(self) -> u8 {
+        match self {
+            Self::Global => 0,
+            Self::Link => 0x20,
+            Self::Host => 0x10,
+        }
+    }
+}
 
 /// An interface.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +62,8 @@ pub(crate) struct Interface {
     pub(crate) address: Ipv4Addr,
     /// Bits of the network's part.
     pub(crate) prefix: u8,
+    /// Addresses of IPv6 with the bits of their networks' parts, and how far they are valid.
+    pub(crate) v6: &'static [(Ipv6Addr, u8, Scope)],
     /// The row of `/proc/net/dev`: bytes and packets received, and sent.
     pub(crate) moved: [u64; 4],
 }
@@ -41,6 +71,14 @@ pub(crate) struct Interface {
 impl Interface {
     pub(crate) fn is_loopback(&self) -> bool {
         self.flags & flag::LOOPBACK != 0
+    }
+
+    /// Whether it has this address.
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(address) => address == self.address,
+            IpAddr::V6(address) => self.v6.iter().any(|(own, ..)| *own == address),
+        }
     }
 
     pub(crate) fn mask(&self) -> Ipv4Addr {
@@ -73,6 +111,16 @@ pub(crate) struct Route {
     pub(crate) interface: Interface,
 }
 
+/// A route of IPv6.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RouteV6 {
+    pub(crate) to: Ipv6Addr,
+    pub(crate) prefix: u8,
+    pub(crate) gateway: Option<Ipv6Addr>,
+    pub(crate) metric: u32,
+    pub(crate) interface: Interface,
+}
+
 /// A neighbour on the link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Neighbour {
@@ -93,8 +141,12 @@ pub(crate) const LOOPBACK: Interface = Interface {
     queue: 1000,
     address: Ipv4Addr::LOCALHOST,
     prefix: 8,
+    v6: &[(Ipv6Addr::LOCALHOST, 128, Scope::Host)],
     moved: [0; 4],
 };
+
+/// The card's own address on its link (RFC 4291, appendix A).
+const ON_LINK: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x021b, 0x21ff, 0xfe3a, 0x5c0f);
 
 /// The interface to the simulated internet.
 pub(crate) const OUTSIDE: Interface = Interface {
@@ -108,6 +160,7 @@ pub(crate) const OUTSIDE: Interface = Interface {
     queue: 1000,
     address: GUEST,
     prefix: 24,
+    v6: &[(GUEST_V6, 64, Scope::Global), (ON_LINK, 64, Scope::Link)],
     moved: [48_213, 412, 31_877, 305],
 };
 
@@ -144,6 +197,23 @@ impl Links {
                 gateway: None,
                 interface: OUTSIDE,
             },
+        ];
+        all.into_iter().filter(move |_| self.is_online)
+    }
+
+    pub(crate) fn routes_v6(self) -> impl Iterator<Item = RouteV6> {
+        let route = |to, prefix, gateway, metric| RouteV6 {
+            to,
+            prefix,
+            gateway,
+            metric,
+            interface: OUTSIDE,
+        };
+        let network = |address: Ipv6Addr| Ipv6Addr::from_bits(address.to_bits() >> 64 << 64);
+        let all = [
+            route(network(GUEST_V6), 64, None, 256),
+            route(network(ON_LINK), 64, None, 256),
+            route(Ipv6Addr::UNSPECIFIED, 0, Some(GATEWAY_V6), 1024),
         ];
         all.into_iter().filter(move |_| self.is_online)
     }

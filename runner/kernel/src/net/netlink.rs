@@ -1,11 +1,11 @@
 //! Answers of netlink (`netlink(7)`, `rtnetlink(7)`; numbers of linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use crate::abi::Abi;
 use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
-use crate::net::interfaces::{Interface, LOOPBACK, Links, Neighbour, OUTSIDE, Route};
+use crate::net::interfaces::{Interface, LOOPBACK, Links, Neighbour, OUTSIDE, Route, RouteV6, Scope};
 
 /// Protocols of netlink sockets.
 pub(crate) mod protocol {
@@ -39,7 +39,10 @@ const ADDRESS: u16 = 20;
 const ROUTE: u16 = 24;
 const NEIGHBOUR: u16 = 28;
 
+/// `IFA_F_PERMANENT`.
+const PERMANENT: u8 = 0x80;
 const INET: u8 = 2;
+const INET6: u8 = 10;
 
 /// Who asks.
 pub(crate) struct Asker<'a> {
@@ -196,7 +199,6 @@ impl Asker<'_> {
             });
         }
         let family = request.body.first().copied().unwrap_or(0);
-        let speaks_inet = matches!(family, 0 | INET);
         let sequence = request.sequence;
         if request.flags & IS_DUMP == 0 {
             return match object {
@@ -211,15 +213,35 @@ impl Asker<'_> {
                 _ => Err(Errno::EOPNOTSUPP),
             };
         }
-        let interfaces = self.links.interfaces();
-        let bodies: Vec<Vec<u8>> = match object {
-            LINK => interfaces.map(|one| self.link(&one)).collect(),
-            ADDRESS if speaks_inet => interfaces.map(|one| self.address(&one)).collect(),
-            ROUTE if speaks_inet => self.links.routes().map(|one| self.route(&one)).collect(),
-            NEIGHBOUR if speaks_inet => self.links.neighbours().map(|one| self.neighbour(&one)).collect(),
-            // Rules, queues, other families: there are none.
-            _ => Vec::new(),
-        };
+        let (v4, v6) = (matches!(family, 0 | INET), matches!(family, 0 | INET6));
+        let interfaces = || self.links.interfaces();
+        let mut bodies: Vec<Vec<u8>> = Vec::new();
+        // Rules, queues, other families: there are none.
+        match object {
+            LINK => bodies.extend(interfaces().map(|one| self.link(&one))),
+            ADDRESS => {
+                bodies.extend(interfaces().filter(|_| v4).map(|one| self.address(&one)));
+                for one in interfaces().filter(|_| v6) {
+                    let own = one.v6.iter();
+                    bodies.extend(
+                        own.map(|(ip, prefix, scope)| {
+                            self.address_v6(one.index, ip.octets(), *prefix, *scope)
+                        }),
+                    );
+                }
+            }
+            ROUTE => {
+                bodies.extend(self.links.routes().filter(|_| v4).map(|one| self.route(&one)));
+                bodies.extend(
+                    self.links
+                        .routes_v6()
+                        .filter(|_| v6)
+                        .map(|one| self.route_v6(&one)),
+                );
+            }
+            NEIGHBOUR if v4 => bodies.extend(self.links.neighbours().map(|one| self.neighbour(&one))),
+            _ => {}
+        }
         let messages = bodies
             .into_iter()
             .map(|body| self.message(object, IS_PART, sequence, body));
@@ -270,19 +292,34 @@ impl Asker<'_> {
         .concat()
     }
 
-    /// `struct ifaddrmsg` and attributes.
+    /// `struct ifaddrmsg`.
+    fn address_head(&self, family: u8, index: u32, prefix: u8, scope: Scope) -> Vec<u8> {
+        let head = self.begin().u8(family).u8(prefix).u8(PERMANENT);
+        head.u8(scope.number()).u32(index).bytes
+    }
+
+    fn address_v6(&self, index: u32, own: [u8; 16], prefix: u8, scope: Scope) -> Vec<u8> {
+        [
+            self.address_head(INET6, index, prefix, scope),
+            self.attribute(1, &own),
+            self.attribute(8, &self.number(u32::from(PERMANENT))),
+        ]
+        .concat()
+    }
+
     fn address(&self, one: &Interface) -> Vec<u8> {
-        const PERMANENT: u8 = 0x80;
-        const OF_HOST: u8 = 254;
-        let scope = if one.is_loopback() { OF_HOST } else { 0 };
-        let head = self.begin().u8(INET).u8(one.prefix).u8(PERMANENT).u8(scope);
+        let scope = match one.is_loopback() {
+            true => Scope::Host,
+            false => Scope::Global,
+        };
+        let head = self.address_head(INET, one.index, one.prefix, scope);
         let own = one.address.octets();
         let label = [one.name.as_bytes(), b"\0"].concat();
         let broadcast = one
             .broadcast()
             .map(|address| self.attribute(4, &address.octets()));
         [
-            head.u32(one.index).bytes,
+            head,
             self.attribute(1, &own),
             self.attribute(2, &own),
             broadcast.unwrap_or_default(),
@@ -293,9 +330,9 @@ impl Asker<'_> {
     }
 
     /// `struct rtmsg`: unicast in the main table.
-    fn route_head(&self, prefix: u8, by: u8, scope: u8, kind: u8, flags: u32) -> Vec<u8> {
+    fn route_head(&self, family: u8, prefix: u8, by: u8, scope: u8, kind: u8, flags: u32) -> Vec<u8> {
         const MAIN: u8 = 254;
-        let head = self.begin().u8(INET).u8(prefix).u8(0).u8(0);
+        let head = self.begin().u8(family).u8(prefix).u8(0).u8(0);
         head.u8(MAIN).u8(by).u8(scope).u8(kind).u32(flags).bytes
     }
 
@@ -313,7 +350,7 @@ impl Asker<'_> {
             .is_none()
             .then(|| self.attribute(7, &one.interface.address.octets()));
         [
-            self.route_head(one.prefix, by, scope, UNICAST, 0),
+            self.route_head(INET, one.prefix, by, scope, UNICAST, 0),
             self.attribute(15, &self.number(254)),
             to.unwrap_or_default(),
             gateway.unwrap_or_default(),
@@ -323,12 +360,29 @@ impl Asker<'_> {
         .concat()
     }
 
-    /// The way to one address.
+    fn route_v6(&self, one: &RouteV6) -> Vec<u8> {
+        const UNICAST: u8 = 1;
+        // The kernel made it, or what the gateway says of itself.
+        let by = if one.gateway.is_some() { 9 } else { 2 };
+        let to = (one.prefix > 0).then(|| self.attribute(1, &one.to.octets()));
+        let gateway = one.gateway.map(|gateway| self.attribute(5, &gateway.octets()));
+        [
+            self.route_head(INET6, one.prefix, by, 0, UNICAST, 0),
+            self.attribute(15, &self.number(254)),
+            to.unwrap_or_default(),
+            self.attribute(6, &self.number(one.metric)),
+            gateway.unwrap_or_default(),
+            self.attribute(4, &self.number(one.interface.index)),
+        ]
+        .concat()
+    }
+
+    /// The way to one address of IPv4.
     fn route_to(&self, body: &[u8]) -> Result<Vec<u8>, Errno> {
         const CLONED: u32 = 0x200;
         let to = self.asked(body, 12, 1).and_then(<[u8]>::first_chunk::<4>);
         let to = Ipv4Addr::from(*to.ok_or(Errno::EINVAL)?);
-        let own = to.is_loopback() || self.links.interfaces().any(|one| one.address == to);
+        let own = to.is_loopback() || self.links.interfaces().any(|one| one.has(IpAddr::V4(to)));
         let on_link = to.to_bits() & OUTSIDE.mask().to_bits() == OUTSIDE.network().to_bits();
         let (kind, interface, source, gateway) = match own {
             true => (2, LOOPBACK, to, None),
@@ -341,7 +395,7 @@ impl Asker<'_> {
         };
         let gateway = gateway.map(|gateway| self.attribute(5, &gateway.octets()));
         Ok([
-            self.route_head(32, 0, 0, kind, CLONED),
+            self.route_head(INET, 32, 0, 0, kind, CLONED),
             self.attribute(15, &self.number(254)),
             self.attribute(1, &to.octets()),
             gateway.unwrap_or_default(),

@@ -34,7 +34,8 @@ impl Kernel {
             NetFile::Devices => self.net_devices(),
             NetFile::Routes => self.net_routes(),
             NetFile::Neighbours => self.net_neighbours(),
-            NetFile::Addresses6 => "00000000000000000000000000000001 01 80 10 80       lo\n".to_owned(),
+            NetFile::AddressesV6 => self.net_addresses_v6(),
+            NetFile::RoutesV6 => self.net_routes_v6(),
             NetFile::Tcp => self.net_sockets(format!("{STREAMS:<LINE$}\n"), Family::Inet, &[Kind::Stream]),
             NetFile::Tcp6 => self.net_sockets(STREAMS6.to_owned(), Family::Inet6, &[Kind::Stream]),
             NetFile::Udp => self.net_sockets(
@@ -88,6 +89,42 @@ impl Kernel {
                 self.word_of(mask),
             );
             let _ = writeln!(all, "{line:<127}");
+        }
+        all
+    }
+
+    fn net_addresses_v6(&self) -> String {
+        let mut all = String::new();
+        for one in self.sockets.links().interfaces() {
+            for (address, prefix, scope) in one.v6 {
+                let _ = writeln!(
+                    all,
+                    "{:032x} {:02x} {prefix:02x} {:02x} 80 {:>8}",
+                    address.to_bits(),
+                    one.index,
+                    scope.bits(),
+                    one.name
+                );
+            }
+        }
+        all
+    }
+
+    fn net_routes_v6(&self) -> String {
+        let mut all = String::new();
+        for one in self.sockets.links().routes_v6() {
+            // RTF_UP, and RTF_GATEWAY.
+            let flags = if one.gateway.is_some() { 3 } else { 1 };
+            let _ = writeln!(
+                all,
+                "{:032x} {:02x} {:032x} 00 {:032x} {:08x} 00000001 00000000 {flags:08x} {:>8}",
+                one.to.to_bits(),
+                one.prefix,
+                0,
+                one.gateway.map_or(0, std::net::Ipv6Addr::to_bits),
+                one.metric,
+                one.interface.name
+            );
         }
         all
     }

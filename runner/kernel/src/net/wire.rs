@@ -9,8 +9,9 @@ use crate::kernel::Kernel;
 use crate::net::interfaces::{Interface, LOOPBACK, OUTSIDE};
 use crate::net::{Address, Family, Kind, Packet, Socket};
 
-/// Kinds of frame (`linux/if_ether.h`): packets of IPv4, and whoever wants all.
+/// Kinds of frame (`linux/if_ether.h`): packets of IPv4 and of IPv6, and whoever wants all.
 const FRAME_IP: u16 = 0x0800;
+const FRAME_IP_V6: u16 = 0x86dd;
 const FRAME_ALL: u16 = 3;
 /// Bytes of the header of an Ethernet frame.
 pub(crate) const FRAME: usize = 14;
@@ -21,7 +22,8 @@ const FILTER: (u64, u64) = (255, 1);
 struct Passing<'a> {
     way: Way,
     packet: &'a [u8],
-    seen: Seen<'a>,
+    /// What it is, of IPv4.
+    seen: Option<Seen<'a>>,
     interface: &'a Interface,
 }
 
@@ -58,11 +60,10 @@ impl Kernel {
     }
 
     fn overhear(&mut self, way: Way, packet: &[u8], interface: &Interface) {
-        let Some(seen) = Seen::read(packet) else { return };
         let passing = Passing {
             way,
             packet,
-            seen,
+            seen: Seen::read(packet),
             interface,
         };
         let abi = &self.abi;
@@ -87,12 +88,14 @@ impl Kernel {
 
 /// What a socket hears of a packet; `unwanted`: types of ICMP that it does not want.
 fn hear(socket: &Socket, passing: &Passing<'_>, unwanted: u32) -> Option<Packet> {
-    let Passing {
-        way,
-        packet,
-        seen,
-        interface,
-    } = passing;
+    match socket.family {
+        Family::Packet => hear_frame(socket, passing),
+        _ => hear_packet(socket, passing, unwanted),
+    }
+}
+
+fn hear_packet(socket: &Socket, passing: &Passing<'_>, unwanted: u32) -> Option<Packet> {
+    let seen = passing.seen.as_ref()?;
     let host = |address: &Option<Address>| match address {
         Some(Address::Inet(address)) => match address.ip().to_canonical() {
             IpAddr::V4(ip) => Some(ip).filter(|ip| !ip.is_unspecified()),
@@ -102,59 +105,75 @@ fn hear(socket: &Socket, passing: &Passing<'_>, unwanted: u32) -> Option<Packet>
     };
     let meant = || {
         let is = |address: &Option<Address>, ip: Ipv4Addr| host(address).is_none_or(|own| own == ip);
-        *way == Way::In && is(&socket.local, seen.to) && is(&socket.peer, seen.from)
+        passing.way == Way::In && is(&socket.local, seen.to) && is(&socket.peer, seen.from)
     };
-    let from = Address::Inet(SocketAddr::new(IpAddr::V4(seen.from), 0));
-    let (bytes, from) = match (socket.family, socket.kind) {
-        (Family::Inet, Kind::Raw(protocol)) => {
+    let bytes = match socket.kind {
+        Kind::Raw(protocol) => {
             let kind = seen.payload.first().copied().unwrap_or(0);
             let filtered = seen.protocol == packet::ICMP && kind < 32 && unwanted >> kind & 1 != 0;
             if protocol != u16::from(seen.protocol) || filtered || !meant() {
                 return None;
             }
-            (packet.to_vec(), from)
+            passing.packet.to_vec()
         }
-        (Family::Inet, Kind::Ping) => {
+        Kind::Ping => {
             let Some(Address::Inet(own)) = &socket.local else {
                 return None;
             };
             if seen.echo() != Some((own.port(), false)) || !meant() {
                 return None;
             }
-            (seen.payload.to_vec(), from)
-        }
-        (Family::Packet, Kind::Raw(made) | Kind::Cooked(made)) => {
-            let (protocol, place) = match socket.local {
-                Some(Address::Link { protocol, interface }) if protocol != 0 => (protocol, interface),
-                Some(Address::Link { interface, .. }) => (made, interface),
-                _ => (made, 0),
-            };
-            // Only who wants all hears what is sent.
-            let wanted = protocol == FRAME_ALL || protocol == FRAME_IP && *way == Way::In;
-            if !wanted || place != 0 && place != interface.index {
-                return None;
-            }
-            let head = match socket.kind {
-                Kind::Raw(_) => frame_head(*way, interface),
-                _ => Vec::new(),
-            };
-            let from = Address::Link {
-                protocol: FRAME_IP,
-                interface: interface.index,
-            };
-            ([head.as_slice(), packet].concat(), from)
+            seen.payload.to_vec()
         }
         _ => return None,
     };
     Some(Packet {
         bytes,
-        from: Some(from),
+        from: Some(Address::Inet(SocketAddr::new(IpAddr::V4(seen.from), 0))),
+        ..Packet::default()
+    })
+}
+
+fn hear_frame(socket: &Socket, passing: &Passing<'_>) -> Option<Packet> {
+    let Passing {
+        way,
+        packet,
+        interface,
+        ..
+    } = passing;
+    let (Kind::Raw(made) | Kind::Cooked(made)) = socket.kind else {
+        return None;
+    };
+    let (protocol, place) = match socket.local {
+        Some(Address::Link { protocol, interface }) if protocol != 0 => (protocol, interface),
+        Some(Address::Link { interface, .. }) => (made, interface),
+        _ => (made, 0),
+    };
+    let kind = match packet.first().map(|first| first >> 4) {
+        Some(6) => FRAME_IP_V6,
+        _ => FRAME_IP,
+    };
+    // Only who wants all hears what is sent.
+    let wanted = protocol == FRAME_ALL || protocol == kind && *way == Way::In;
+    if !wanted || place != 0 && place != interface.index {
+        return None;
+    }
+    let head = match socket.kind {
+        Kind::Raw(_) => frame_head(*way, interface, kind),
+        _ => Vec::new(),
+    };
+    Some(Packet {
+        bytes: [head.as_slice(), packet].concat(),
+        from: Some(Address::Link {
+            protocol: kind,
+            interface: interface.index,
+        }),
         ..Packet::default()
     })
 }
 
 /// The header of a frame between the machine and its gateway.
-fn frame_head(way: Way, interface: &Interface) -> Vec<u8> {
+fn frame_head(way: Way, interface: &Interface, kind: u16) -> Vec<u8> {
     let gateway = match interface.is_loopback() {
         true => interface.card,
         false => crate::net::interfaces::GATEWAY_CARD,
@@ -163,7 +182,7 @@ fn frame_head(way: Way, interface: &Interface) -> Vec<u8> {
         Way::Out => (gateway, interface.card),
         Way::In => (interface.card, gateway),
     };
-    [to.as_slice(), &from, &FRAME_IP.to_be_bytes()].concat()
+    [to.as_slice(), &from, &kind.to_be_bytes()].concat()
 }
 
 /// The packet of IP in a frame, if there is one.

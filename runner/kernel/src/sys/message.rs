@@ -1,6 +1,6 @@
 //! Sending and receiving on sockets, descriptors among what is sent.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use hotcell_schema::event::{Network, NetworkOp, What};
 
@@ -252,7 +252,7 @@ impl Call<'_> {
     }
 
     /// Where beyond the machine an address leads; `None`: it stays here.
-    fn outward(&self, address: &Address) -> Result<Option<SocketAddrV4>, Errno> {
+    fn outward(&self, address: &Address) -> Result<Option<SocketAddr>, Errno> {
         match address {
             Address::Inet(called) if !self.k.sockets.is_here(called.ip()) => {
                 let world = self.k.world.as_ref();

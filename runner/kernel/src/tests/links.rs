@@ -261,6 +261,7 @@ fn netlink_ioctls_and_files_say_the_same_of_the_card() {
         assert!(has(&links, b"eth0\0") && has(&links, &OUTSIDE.card), "{name}");
         assert_eq!(abi.get_u16([done[4], done[5]]), 3, "{name}");
         let [addresses, _] = asker.ask(&dump(&abi, 22)).try_into().unwrap();
+        assert!(has(&addresses, &hotcell_internet::GUEST_V6.octets()), "{name}");
         assert!(
             has(&addresses, &GUEST.octets()) && has(&addresses, b"lo\0"),
             "{name}"
