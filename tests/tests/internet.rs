@@ -154,7 +154,7 @@ fn a_guest_meets_who_is_declared_and_the_capture_has_it_all() {
     }
 }
 
-const ASKING: &str = "ip addr; ip route; ip route get 8.8.8.8; ip neigh
+const ASKING: &str = "ip addr; ip -6 route; ip route; ip route get 8.8.8.8; ip neigh
 route -n | tail -n +2
 ifconfig eth0 | grep -o 'inet addr.*'
 arp -n; cat /sys/class/net/eth0/address
@@ -162,15 +162,23 @@ nc -l -p 99 & sleep 1; netstat -tln | tail -n +3; kill $!
 ping -c 2 198.18.0.7 | grep -c 'bytes from 198.18.0.7: seq='
 ping -c 1 c2.example > /dev/null && echo alive
 ping -c 1 127.0.0.1 > /dev/null && echo itself
+wget -q -O - 'http://[2001:db8::9]/' | grep -o '<p>.*</p>'
+nslookup -type=aaaa six.example | grep -c 'Address:.*2001:db8:'
 ip link set eth0 down 2> /dev/null || echo not set
 ";
 
 const ANSWERED: &str = "1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue qlen 1000
     link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00
     inet 127.0.0.1/8 scope host lo
+    inet6 ::1/128 scope host 
 2: eth0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc fq_codel qlen 1000
     link/ether 00:1b:21:3a:5c:0f brd ff:ff:ff:ff:ff:ff
     inet 192.0.2.15/24 brd 192.0.2.255 scope global eth0
+    inet6 fdb2:2f0a:61c4:1::15/64 scope global 
+    inet6 fe80::21b:21ff:fe3a:5c0f/64 scope link 
+fdb2:2f0a:61c4:1::/64 dev eth0  metric 256 
+fe80::/64 dev eth0  metric 256 
+default via fe80::20d:b9ff:fe41:208c dev eth0  metric 1024 
 default via 192.0.2.1 dev eth0 
 192.0.2.0/24 dev eth0 scope link  src 192.0.2.15 
 8.8.8.8 via 192.0.2.1 dev eth0  src 192.0.2.15 
@@ -185,6 +193,8 @@ tcp        0      0 :::99                   :::*                    LISTEN
 2
 alive
 itself
+<p>It works.</p>
+1
 not set
 ";
 
@@ -209,6 +219,11 @@ fn what_tells_of_the_network_agrees_and_echoes_are_in_the_capture() {
         assert_eq!(
             tshark_reads(&file, "_ws.expert.severity >= 0x00600000 or _ws.malformed"),
             "",
+            "{name}"
+        );
+        assert_eq!(
+            tshark_reads(&file, "ipv6 and http.request").lines().count(),
+            1,
             "{name}"
         );
         assert_eq!(tshark_reads(&file, "icmp.type == 8").lines().count(), 3, "{name}");
