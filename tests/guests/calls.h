@@ -1,4 +1,4 @@
-// Numbers of further system calls (arch/*/include/uapi/asm/unistd.h): fcntl64 is fcntl where positions have 64 bits anyway.
+// Numbers of further system calls (arch/*/include/uapi/asm/unistd.h). fcntl64 is fcntl where positions have 64 bits anyway.
 #ifndef CALLS_H
 #define CALLS_H
 

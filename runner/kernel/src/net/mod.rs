@@ -31,6 +31,8 @@ const MAX_PACKET: usize = 65_535 + 14;
 /// Sockets at once, and packets in one inbox.
 const MAX_SOCKETS: usize = 16_384;
 const MAX_PACKETS: usize = 4_096;
+/// Sockets that hear packets as they are on the wire: each has a copy.
+const MAX_LISTENERS: usize = 256;
 /// Descriptors that are on their way, all together.
 const MAX_IN_FLIGHT: usize = 1_024;
 /// Connections that may wait to be accepted (`net.core.somaxconn`).
@@ -268,6 +270,9 @@ impl Sockets {
             activity: 0,
         };
         if socket.overhears() {
+            if self.listeners.len() >= MAX_LISTENERS {
+                return Err(Errno::ENOBUFS);
+            }
             self.listeners.insert(id);
         }
         self.all.insert(id, socket);

@@ -23,6 +23,8 @@ const STREAMS: &str =
 const STREAMS6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 const DATAGRAMS: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops";
 const DATAGRAMS6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n";
+/// Sockets that one file tells of.
+const MAX_LINES: usize = 1024;
 /// Characters of a line of tcp and udp without the line's end.
 const LINE: usize = 149;
 const DATAGRAM_LINE: usize = 127;
@@ -179,7 +181,7 @@ impl Kernel {
             .sockets
             .all()
             .filter(|(_, socket)| socket.family == family && kinds.contains(&socket.kind) && here(socket));
-        for (line, (id, socket)) in wanted.enumerate() {
+        for (line, (id, socket)) in wanted.take(MAX_LINES).enumerate() {
             let streams = socket.kind == Kind::Stream;
             // Numbers of net/tcp_states.h; datagrams are connected or not.
             let state = match &socket.state {
@@ -234,7 +236,7 @@ impl Kernel {
             .sockets
             .all()
             .filter(|(_, socket)| socket.family == Family::Unix);
-        for (id, socket) in unix {
+        for (id, socket) in unix.take(MAX_LINES) {
             let listens = matches!(socket.state, State::Listening { .. });
             let kind = match socket.kind {
                 Kind::Stream => 1,
@@ -263,7 +265,7 @@ impl Kernel {
         let mut all =
             "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n"
                 .to_owned();
-        for (id, socket) in self.sockets.all() {
+        for (id, socket) in self.sockets.all().take(MAX_LINES) {
             if let (Kind::Raw(protocol), Some(Address::Netlink { port, groups })) =
                 (socket.kind, &socket.local)
             {

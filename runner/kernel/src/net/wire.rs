@@ -66,22 +66,18 @@ impl Kernel {
             seen: Seen::read(packet),
             interface,
         };
-        let abi = &self.abi;
-        let heard: Vec<_> = self
-            .sockets
-            .listeners()
-            .iter()
-            .filter_map(|id| {
-                let socket = self.sockets.get(*id)?;
-                let filter = socket.options.get(&FILTER).and_then(|value| value.first_chunk());
-                let unwanted = filter.map_or(0, |filter| abi.get_u32(*filter));
-                Some((*id, hear(socket, &passing, unwanted)?))
-            })
-            .collect();
-        for (id, packet) in heard {
-            // Who has no room does not hear it.
-            self.sockets.deliver(id, packet);
-            self.wake += 1;
+        // One after the other: a packet is long, and they may be many.
+        for id in self.sockets.listeners().clone() {
+            let Some(socket) = self.sockets.get(id) else {
+                continue;
+            };
+            let filter = socket.options.get(&FILTER).and_then(|value| value.first_chunk());
+            let unwanted = filter.map_or(0, |filter| self.abi.get_u32(*filter));
+            if let Some(packet) = hear(socket, &passing, unwanted) {
+                // Who has no room does not hear it.
+                self.sockets.deliver(id, packet);
+                self.wake += 1;
+            }
         }
     }
 }
