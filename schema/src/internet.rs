@@ -14,7 +14,8 @@ use crate::sysroot::Sysroot;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct InternetWith {
-    /// Addresses of names; absent ones get one of 198.18.0.0/15 that follows from the name.
+    /// Addresses of names; absent ones get one of 198.18.0.0/15 that follows from the name. All names have one of IPv6 too, of
+    /// 2001:db8::/32.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub hosts: BTreeMap<String, Ipv4Addr>,
     /// Names that do not exist (`NXDOMAIN`).

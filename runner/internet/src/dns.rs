@@ -1,10 +1,10 @@
 //! Names: each resolves to an address that follows from it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hotcell_schema::digest::Digest;
 use hotcell_schema::internet::InternetWith;
-use simple_dns::rdata::{A, RData};
+use simple_dns::rdata::{A, AAAA, RData};
 use simple_dns::{CLASS, Packet, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
 
 use super::{Internet, Reply, Said};
@@ -16,18 +16,32 @@ const MAX_QUESTION: usize = 1232;
 /// Questions of one message that are answered.
 const MAX_QUESTIONS: usize = 4;
 
-/// The address of a name; `None`: it does not exist. 198.18.0.0/15 belongs to nobody (RFC 2544).
-pub(crate) fn address(with: &InternetWith, name: &str) -> Option<Ipv4Addr> {
+/// Whether a name exists: all do that nobody said do not, and no address is asked for backwards.
+fn exists(with: &InternetWith, name: &str) -> bool {
     let is = |known: &String| known.eq_ignore_ascii_case(name);
-    if with.unknown.iter().any(is) {
-        return None;
-    }
+    let backwards = name.ends_with(".in-addr.arpa") || name.ends_with(".ip6.arpa");
+    !backwards && !with.unknown.iter().any(is)
+}
+
+/// The address of a name. 198.18.0.0/15 belongs to nobody (RFC 2544).
+pub(crate) fn address(with: &InternetWith, name: &str) -> Ipv4Addr {
     if let Some(address) = declared(with, name) {
-        return Some(address);
+        return address;
     }
     let digest = Digest::of(name.to_ascii_lowercase().as_bytes());
     let [a, b, c, ..] = *digest.as_bytes();
-    Some(Ipv4Addr::new(198, 18 + a % 2, b, c.clamp(1, 254)))
+    Ipv4Addr::new(198, 18 + a % 2, b, c.clamp(1, 254))
+}
+
+/// Its address of IPv6. 2001:db8::/32 is for documents (RFC 3849).
+fn address_v6(name: &str) -> Ipv6Addr {
+    let digest = Digest::of(name.to_ascii_lowercase().as_bytes());
+    let mut octets = [0; 16];
+    octets[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
+    for (place, byte) in octets.iter_mut().skip(4).zip(digest.as_bytes()) {
+        *place = *byte;
+    }
+    Ipv6Addr::from(octets)
 }
 
 /// The address that was declared for a name.
@@ -54,25 +68,31 @@ pub(crate) fn answer(internet: &mut Internet, with: &InternetWith, bytes: &[u8])
     let mut said = Vec::new();
     for asked in question.questions.iter().take(MAX_QUESTIONS) {
         let name = asked.qname.to_string();
-        let is_local = name.ends_with(".in-addr.arpa") || name.ends_with(".ip6.arpa");
-        let found = match is_local {
-            true => None,
-            false => internet.resolve(with, &name),
-        };
-        if found.is_none() {
+        let there = exists(with, &name);
+        if !there {
             *reply.rcode_mut() = RCODE::NameError;
         }
-        let wants_address = matches!(asked.qtype, QTYPE::TYPE(TYPE::A) | QTYPE::ANY);
-        let address = found.filter(|_| wants_address);
-        if let Some(address) = address {
-            let data = RData::A(A::from(address));
-            reply
-                .answers
-                .push(ResourceRecord::new(asked.qname.clone(), CLASS::IN, TTL, data));
+        let data = match asked.qtype {
+            _ if !there => None,
+            QTYPE::TYPE(TYPE::A) | QTYPE::ANY => {
+                let address = address(with, &name);
+                Some((IpAddr::V4(address), RData::A(A::from(address))))
+            }
+            QTYPE::TYPE(TYPE::AAAA) => {
+                let address = address_v6(&name);
+                Some((IpAddr::V6(address), RData::AAAA(AAAA::from(address))))
+            }
+            _ => None,
+        };
+        let found = data.as_ref().map(|(address, _)| *address);
+        if let Some((address, data)) = data {
+            internet.found(address, &name);
+            let record = ResourceRecord::new(asked.qname.clone(), CLASS::IN, TTL, data);
+            reply.answers.push(record);
         }
-        // Nobody has an address of IPv6: whoever asks for one asks for the other too.
-        if found.is_none() || address.is_some() {
-            said.push(Said::Resolved { name, address });
+        // What a name is asked for beside its addresses is not told.
+        if !there || found.is_some() {
+            said.push(Said::Resolved { name, address: found });
         }
         reply.questions.push(asked.clone());
     }

@@ -1,6 +1,6 @@
 //! Web servers: one request, one answer, and the connection ends.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use hotcell_schema::internet::InternetWith;
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,7 @@ impl Exchange {
         with: &InternetWith,
         web: &dyn Web,
         name: Option<&str>,
-        to: SocketAddrV4,
+        to: SocketAddr,
         bytes: &[u8],
     ) -> Reply {
         if self.over {
@@ -105,7 +105,7 @@ impl Exchange {
         self.answer(with, web, name, to)
     }
 
-    fn answer(&self, with: &InternetWith, web: &dyn Web, name: Option<&str>, to: SocketAddrV4) -> Reply {
+    fn answer(&self, with: &InternetWith, web: &dyn Web, name: Option<&str>, to: SocketAddr) -> Reply {
         let mut lines = [httparse::EMPTY_HEADER; MAX_LINES];
         let mut request = httparse::Request::new(&mut lines);
         let _ = request.parse(&self.header);

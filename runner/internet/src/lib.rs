@@ -8,6 +8,7 @@
 //! | `dns` | every name resolves |
 //! | `http` | web servers |
 //! | `script` | peers that act by a script |
+//! | [`packet`] | packets that a guest makes itself |
 //! | [`capture`] | what went over the wire, as a pcap |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -15,12 +16,13 @@
 pub mod capture;
 mod dns;
 mod http;
+pub mod packet;
 mod script;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hotcell_schema::internet::InternetWith;
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,11 @@ use script::Script;
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 15);
 /// The gateway.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The same of IPv6. Its own is unique to its site (RFC 4193), so that whoever has the choice calls by IPv4 (RFC 6724, rule 5), as
+/// on many a network at home; the gateway's is its card's on the link.
+pub const GUEST_V6: Ipv6Addr = Ipv6Addr::new(0xfdb2, 0x2f0a, 0x61c4, 1, 0, 0, 0, 0x15);
+/// The gateway of IPv6.
+pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x020d, 0xb9ff, 0xfe41, 0x208c);
 /// Bytes that one peer may hold before they are answered.
 const MAX_HELD: usize = 1 << 20;
 /// Names that are remembered.
@@ -49,7 +56,7 @@ pub trait Web {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Internet {
     /// Names that addresses were given out for.
-    names: BTreeMap<Ipv4Addr, String>,
+    names: BTreeMap<IpAddr, String>,
 }
 
 /// What comes back.
@@ -71,7 +78,7 @@ pub enum Said {
         /// The name.
         name: String,
         /// Its address.
-        address: Option<Ipv4Addr>,
+        address: Option<IpAddr>,
     },
     /// A web server was asked.
     Requested {
@@ -85,7 +92,7 @@ pub enum Said {
 /// One connection, as its far side sees it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Peer {
-    to: SocketAddrV4,
+    to: SocketAddr,
     part: Part,
 }
 
@@ -101,24 +108,24 @@ enum Part {
 
 impl Internet {
     /// The name by which an address was found.
-    pub fn name_of<'a>(&'a self, address: Ipv4Addr, with: &'a InternetWith) -> Option<&'a str> {
+    pub fn name_of<'a>(&'a self, address: IpAddr, with: &'a InternetWith) -> Option<&'a str> {
         let known = self.names.get(&address).map(String::as_str);
         known.or_else(|| {
             let mut hosts = with.hosts.iter();
             hosts
-                .find(|(_, host)| **host == address)
+                .find(|(_, host)| IpAddr::V4(**host) == address)
                 .map(|(name, _)| name.as_str())
         })
     }
 
     /// Somebody is called: whoever it is answers. Also gives what it says at once.
-    pub fn call(&mut self, with: &InternetWith, to: SocketAddrV4) -> (Peer, Reply) {
-        let name = self.name_of(*to.ip(), with);
+    pub fn call(&mut self, with: &InternetWith, to: SocketAddr) -> (Peer, Reply) {
+        let name = self.name_of(to.ip(), with);
         let script = with.peers.iter().position(|peer| {
             let fits = |host: &String| {
                 name.is_some_and(|name| name.eq_ignore_ascii_case(host))
-                    || host.parse() == Ok(*to.ip())
-                    || dns::declared(with, host) == Some(*to.ip())
+                    || host.parse() == Ok(to.ip())
+                    || dns::declared(with, host).map(IpAddr::V4) == Some(to.ip())
             };
             peer.port == to.port() && peer.host.as_ref().is_none_or(fits)
         });
@@ -151,7 +158,7 @@ impl Internet {
         match &mut peer.part {
             Part::Acts(script) => script.hear(with, bytes),
             Part::Web(exchange) => {
-                let name = self.name_of(*peer.to.ip(), with).map(str::to_owned);
+                let name = self.name_of(peer.to.ip(), with).map(str::to_owned);
                 exchange.hear(with, web, name.as_deref(), peer.to, bytes)
             }
             Part::Listens(_) | Part::Silent => Reply::default(),
@@ -159,19 +166,17 @@ impl Internet {
     }
 
     /// A datagram is sent out; what comes back comes from where it went.
-    pub fn datagram(&mut self, with: &InternetWith, to: SocketAddrV4, bytes: &[u8]) -> Option<Reply> {
+    pub fn datagram(&mut self, with: &InternetWith, to: SocketAddr, bytes: &[u8]) -> Option<Reply> {
         match to.port() {
             53 => dns::answer(self, with, bytes),
             _ => None,
         }
     }
 
-    /// The address of a name; `None`: it does not exist.
-    fn resolve(&mut self, with: &InternetWith, name: &str) -> Option<Ipv4Addr> {
-        let address = dns::address(with, name)?;
+    /// A name was found at an address.
+    fn found(&mut self, address: IpAddr, name: &str) {
         if self.names.len() < MAX_NAMES || self.names.contains_key(&address) {
             self.names.insert(address, name.to_ascii_lowercase());
         }
-        Some(address)
     }
 }

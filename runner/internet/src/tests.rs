@@ -1,6 +1,6 @@
 //! What comes back for what is sent: the same each time, and nothing that a guest sends is too much.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hotcell_schema::internet::{InternetWith, PeerStep, ScriptedPeer};
 use proptest::prelude::*;
@@ -51,13 +51,14 @@ fn asked(name: &str, kind: TYPE) -> Vec<u8> {
     packet.build_bytes_vec().unwrap()
 }
 
-fn dns(internet: &mut Internet, name: &str, kind: TYPE) -> (RCODE, Option<Ipv4Addr>) {
-    let to = SocketAddrV4::new(Ipv4Addr::new(9, 9, 9, 9), 53);
+fn dns(internet: &mut Internet, name: &str, kind: TYPE) -> (RCODE, Option<IpAddr>) {
+    let to = SocketAddr::from(([9, 9, 9, 9], 53));
     let reply = internet.datagram(&with(), to, &asked(name, kind)).unwrap();
     let packet = Packet::parse(&reply.bytes).unwrap();
     assert_eq!(packet.id(), 77);
     let address = packet.answers.first().and_then(|answer| match &answer.rdata {
-        RData::A(a) => Some(Ipv4Addr::from(a.address)),
+        RData::A(a) => Some(Ipv4Addr::from(a.address).into()),
+        RData::AAAA(a) => Some(Ipv6Addr::from(a.address).into()),
         _ => None,
     });
     (packet.rcode(), address)
@@ -69,19 +70,23 @@ fn every_name_has_an_address_that_follows_from_it() {
     let (code, first) = dns(&mut internet, "Some.Example", TYPE::A);
     assert_eq!(code, RCODE::NoError);
     let first = first.unwrap();
-    assert!(
-        first.octets()[0] == 198 && (18..20).contains(&first.octets()[1]),
-        "{first}"
-    );
+    assert!(first.to_string().starts_with("198.1"), "{first}");
     assert_eq!(dns(&mut internet, "some.example", TYPE::A).1, Some(first));
     assert_ne!(dns(&mut internet, "other.example", TYPE::A).1, Some(first));
+    let sixth = dns(&mut internet, "some.example", TYPE::AAAA).1.unwrap();
+    assert!(sixth.to_string().starts_with("2001:db8:"), "{sixth}");
+    assert_eq!(internet.name_of(sixth, &with()), Some("some.example"));
     assert_eq!(
-        dns(&mut internet, "some.example", TYPE::AAAA),
+        dns(&mut internet, "some.example", TYPE::TXT),
         (RCODE::NoError, None)
     );
     assert_eq!(
+        dns(&mut internet, "gone.example", TYPE::AAAA),
+        (RCODE::NameError, None)
+    );
+    assert_eq!(
         dns(&mut internet, "c2.example", TYPE::A).1,
-        Some(Ipv4Addr::new(203, 0, 113, 5))
+        Some(Ipv4Addr::new(203, 0, 113, 5).into())
     );
     assert_eq!(
         dns(&mut internet, "gone.example", TYPE::A),
@@ -96,7 +101,7 @@ fn every_name_has_an_address_that_follows_from_it() {
 
 fn get(host: &str, path: &str) -> (String, Vec<Said>) {
     let mut internet = Internet::default();
-    let to = SocketAddrV4::new(Ipv4Addr::new(198, 18, 0, 1), 80);
+    let to = SocketAddr::from(([198, 18, 0, 1], 80));
     let (mut peer, first) = internet.call(&with(), to);
     assert_eq!(first, Reply::default());
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: x\r\n\r\n");
@@ -133,7 +138,7 @@ fn web_servers_give_what_is_declared() {
 #[test]
 fn a_peer_acts_by_its_script_and_others_listen() {
     let mut internet = Internet::default();
-    let to = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 5), 4444);
+    let to = SocketAddr::from(([203, 0, 113, 5], 4444));
     let (mut peer, first) = internet.call(&with(), to);
     assert_eq!(first.bytes, b"hello\n");
     assert_eq!(
@@ -142,7 +147,7 @@ fn a_peer_acts_by_its_script_and_others_listen() {
     );
     let answer = internet.hear(&mut peer, &with(), &Files, b"dy\n");
     assert!(answer.bytes == b"uname\n" && answer.closes);
-    let (mut silent, first) = internet.call(&with(), SocketAddrV4::new(*to.ip(), 23));
+    let (mut silent, first) = internet.call(&with(), SocketAddr::new(to.ip(), 23));
     assert_eq!(first, Reply::default());
     assert_eq!(
         internet.hear(
@@ -155,6 +160,14 @@ fn a_peer_acts_by_its_script_and_others_listen() {
     );
 }
 
+#[test]
+fn who_is_called_by_its_other_address_is_the_same() {
+    let mut internet = Internet::default();
+    let sixth = dns(&mut internet, "c2.example", TYPE::AAAA).1.unwrap();
+    let (_, first) = internet.call(&with(), SocketAddr::new(sixth, 4444));
+    assert_eq!(first.bytes, b"hello\n");
+}
+
 proptest! {
     #[test]
     fn no_bytes_are_too_much(port in prop_oneof![Just(80u16), Just(53), Just(4444), any::<u16>()], parts in prop::collection::vec(prop_oneof![
@@ -164,7 +177,7 @@ proptest! {
         Just(vec![b'A'; 70_000]),
     ], 0..8)) {
         let mut internet = Internet::default();
-        let to = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 5), port);
+        let to = SocketAddr::from(([203, 0, 113, 5], port));
         let (mut peer, _) = internet.call(&with(), to);
         for part in &parts {
             let reply = internet.hear(&mut peer, &with(), &Files, part);

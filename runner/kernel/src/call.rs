@@ -7,6 +7,7 @@ use hotcell_schema::guest::text;
 use serde::{Deserialize, Serialize};
 
 use crate::abi::errno::Errno;
+use crate::abi::quirks;
 use crate::exec::Image;
 use crate::fs::walk;
 use crate::kernel::Kernel;
@@ -58,6 +59,8 @@ pub(crate) struct Fork {
     pub(crate) thread_pointer: u64,
     pub(crate) parent_tid: u64,
     pub(crate) child_tid: u64,
+    /// Where the child's descriptor goes (CLONE_PIDFD).
+    pub(crate) pidfd: u64,
 }
 
 /// One call as its handler sees it.
@@ -111,6 +114,27 @@ impl Kernel {
         } else {
             flow
         }
+    }
+
+    /// The running task may have jumped to a call: it is made from where the task came from.
+    pub(crate) fn enter_vsyscall(&self, machine: &mut dyn Machine, pc: u64) -> bool {
+        let row = quirks::vsyscall(self.abi.family, pc).and_then(|name| crate::table::table().by_name(name));
+        let number = row.and_then(|row| row.number(self.abi.family));
+        let (Some(number), Some(registers)) = (number, &self.registers) else {
+            return false;
+        };
+        let stack = machine.get(registers.stack);
+        let space = self.task_space(self.current);
+        let mut back = [0; 8];
+        if !space.is_some_and(|space| space.allows(stack, 8, false))
+            || machine.read(stack, &mut back).is_err()
+        {
+            return false;
+        }
+        registers.set_number(machine, number);
+        machine.set(registers.stack, stack.wrapping_add(8));
+        machine.jump(self.abi.get_u64(back));
+        true
     }
 
     fn someone_woke(&self) -> bool {
@@ -499,8 +523,8 @@ impl Row {
 
     /// Whether the call is made again after a handler with SA_RESTART (`signal(7)`).
     fn restarts(&self) -> bool {
-        const NAMES: [&str; 8] = [
-            "read", "write", "wait", "accept", "connect", "recv", "send", "open",
+        const NAMES: [&str; 10] = [
+            "read", "write", "wait", "accept", "connect", "recv", "send", "open", "flock", "fcntl",
         ];
         NAMES.iter().any(|name| self.name.starts_with(name))
     }

@@ -179,9 +179,8 @@ impl Kernel {
             let (index, content) = (blob(sysroot.index)?, blob(sysroot.content)?);
             sysroot::place(&mut tree, &index, &content).map_err(LoadError::File)?;
         }
-        if job.internet.is_some() {
-            root::plug_in(&mut tree).map_err(LoadError::File)?;
-        }
+        let sockets = Sockets::new(job.internet.is_some());
+        root::plug_in(&mut tree, sockets.links()).map_err(LoadError::File)?;
         root::furnish(&mut tree, persona).map_err(LoadError::File)?;
         for file in &job.files {
             root::file(&mut tree, &file.path, blob(file.content)?, file.mode)
@@ -216,7 +215,7 @@ impl Kernel {
             chance: Chance::new(&job.seed),
             tree,
             open: OpenFiles::default(),
-            sockets: Sockets::new(world.is_some()),
+            sockets,
             world,
             outside: Outside::default(),
             spaces: BTreeMap::new(),
@@ -310,6 +309,10 @@ impl Kernel {
     /// The processor cannot go on. `Continue`: what was in the way is mended, execute the instruction again.
     pub fn trap(&mut self, machine: &mut dyn Machine, trap: Trap) -> Flow {
         let pc = machine.program_counter();
+        if self.enter_vsyscall(machine, pc) {
+            self.syscall(machine);
+            return Flow::Stop;
+        }
         let mut kind = trap.kind;
         if let Some(space) = self.task_space(self.current)
             && let Some(address) = trap.address

@@ -7,6 +7,7 @@ use hotcell_schema::outcome::Outcome;
 use std::collections::BTreeMap;
 
 use crate::abi::errno::Errno;
+use crate::abi::flags::open;
 use crate::abi::signal::{DefaultAction, Sig};
 use crate::call::Fork;
 use crate::exec::Image;
@@ -14,10 +15,12 @@ use crate::fs::open::{Closed, Descriptor, FileId, FileTable, OpenFile, Target};
 use crate::fs::proc::ProcLink;
 use crate::fs::tree::Ino;
 use crate::fs::walk::Magic;
+use crate::fs::watch::what;
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
 use crate::task::{Change, Ended, Pending, Process, State, Task};
 
+pub(crate) const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_THREAD: u64 = 0x1_0000;
 const CLONE_SETTLS: u64 = 0x8_0000;
@@ -172,9 +175,13 @@ impl Kernel {
 
     /// Drops a reference to an open file; tells of a written file that was closed.
     pub(crate) fn close_file(&mut self, pid: u32, id: FileId) {
+        self.unlock_own(pid, id);
         let mut closing = vec![id];
         while let Some(id) = closing.pop() {
             if let Closed::Last(file) = self.open.close(id) {
+                if let Some(seat) = &file.seat {
+                    self.unlock_file(id, seat.ino);
+                }
                 self.closed(pid, file, &mut closing);
             }
         }
@@ -205,8 +212,19 @@ impl Kernel {
             let task = self.event_task(pid, pid);
             self.later.push((task, What::File(what)));
         }
+        if let Target::Inotify(id) = file.target {
+            self.open.watches.close(id);
+        }
+        if let Some(seat) = file.seat.as_ref().filter(|_| file.flags & open::PATH == 0) {
+            let happened = match file.flags & open::ACCESS {
+                0 => what::CLOSE,
+                _ => what::CLOSE_WRITTEN,
+            };
+            self.notice(happened, seat);
+        }
         if let Some(ino) = file.inode() {
             self.tree.release(ino);
+            self.notice_gone(ino);
         }
     }
 
@@ -342,6 +360,13 @@ impl Kernel {
             && let Some(machine) = machines.get(from)
         {
             let _ = machine.write(fork.parent_tid, &number(child));
+        }
+        if fork.flags & CLONE_PIDFD != 0
+            && let Some(fd) = self.child_descriptor(pid, child)
+            && writable(self, fork.pidfd)
+            && let Some(machine) = machines.get(from)
+        {
+            let _ = machine.write(fork.pidfd, &number(fd));
         }
         let event = self.event_task(pid, tid);
         let what = ProcessEvent {
@@ -499,19 +524,20 @@ impl Kernel {
         let handler = process.actions.get(&signal).map_or(0, |action| action.handler);
         let default = signal.default_action();
         let mut continued = false;
-        match (signal, handler) {
-            (Sig::CONT, _) => continued = std::mem::replace(&mut process.stopped, false),
-            (Sig::KILL, _) => process.stopped = false,
-            (_, 0) if default == DefaultAction::Ignore => return,
-            (_, 1) => return,
-            _ => {}
-        }
         let bit = 1u64 << (u32::from(signal.0).saturating_sub(1));
         // The first task that does not block it; else the first.
         let tids: Vec<u32> = process.tasks.iter().copied().collect();
         let open = tids
             .iter()
             .find(|tid| self.tasks.get(tid).is_some_and(|task| task.mask & bit == 0));
+        match (signal, handler) {
+            (Sig::CONT, _) => continued = std::mem::replace(&mut process.stopped, false),
+            (Sig::KILL, _) => process.stopped = false,
+            // Whoever blocks a signal may want it later, though it ignores it now (sig_ignored).
+            (_, 0) if default == DefaultAction::Ignore && open.is_some() => return,
+            (_, 1) if open.is_some() => return,
+            _ => {}
+        }
         if let Some(task) = open.or(tids.first()).and_then(|tid| self.tasks.get_mut(tid)) {
             task.arrived |= bit;
         }

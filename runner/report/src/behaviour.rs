@@ -252,6 +252,8 @@ fn network_line(network: &Network) -> String {
         NetworkOp::Request => network.request.as_deref(),
         NetworkOp::Socket => None,
     };
+    // A number of netlink is its process's, which is no fact about a sample.
+    let place = place.filter(|_| network.protocol != "netlink");
     match place {
         Some(place) if network.op == NetworkOp::Request => push_word(&mut text, place),
         Some(place) if network.protocol == "tcp" || network.op == NetworkOp::Resolve => {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::LazyLock;
 
 use hotcell_internet::{Internet, Web, capture};
@@ -40,8 +40,12 @@ static WITH: LazyLock<InternetWith> = LazyLock::new(|| InternetWith {
 
 fuzz_target!(|data: &[u8]| {
     let [port, ip, data @ ..] = data else { return };
-    let to = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, *ip), [53, 80, 4, 23][usize::from(port % 4)]);
-    let guest = SocketAddrV4::new(hotcell_internet::GUEST, 40_000);
+    let host = match ip % 2 {
+        0 => IpAddr::V4(Ipv4Addr::new(203, 0, 113, *ip)),
+        _ => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(*ip))),
+    };
+    let to = SocketAddr::new(host, [53, 80, 4, 23][usize::from(port % 4)]);
+    let guest = capture::guest_end(None, to);
     let mut internet = Internet::default();
     let mut wire = capture::Capture::default();
     let (mut peer, _) = internet.call(&WITH, to);

@@ -198,6 +198,11 @@ impl Registers {
         })
     }
 
+    /// Makes a register hold the number of a call, as if the program had put it there.
+    pub(crate) fn set_number(&self, machine: &mut dyn Machine, number: u64) {
+        machine.set(self.number, number);
+    }
+
     /// The number of the call being made.
     pub(crate) fn number(&self, machine: &dyn Machine) -> u64 {
         quirks::call_number(self.family, machine).unwrap_or_else(|| machine.get(self.number))

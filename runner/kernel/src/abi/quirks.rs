@@ -20,6 +20,22 @@ pub(crate) fn call_number(family: AbiFamily, machine: &dyn Machine) -> Option<u6
     }
 }
 
+/// x86_64: where the oldest programs jump to for three calls (`vsyscall`; arch/x86/entry/vsyscall). As in Linux there is no
+/// code that anybody could read: who jumps there makes the call of this name, and is back at where it came from.
+pub(crate) fn vsyscall(family: AbiFamily, address: u64) -> Option<&'static str> {
+    const PAGE: u64 = 0xffff_ffff_ff60_0000;
+    match (family, address.wrapping_sub(PAGE)) {
+        (AbiFamily::X86_64, 0) => Some("gettimeofday"),
+        (AbiFamily::X86_64, 0x400) => Some("time"),
+        (AbiFamily::X86_64, 0x800) => Some("getcpu"),
+        _ => None,
+    }
+}
+
+/// The line of `/proc/PID/maps` that says so.
+pub(crate) const VSYSCALL_MAP: &str =
+    "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n";
+
 /// i386 `set_thread_area`: fields of `struct user_desc` (arch/x86/include/uapi/asm/ldt.h): entry number, base address.
 pub(crate) const USER_DESC_ENTRY: u64 = 0;
 /// Offset of the base address in `struct user_desc`.

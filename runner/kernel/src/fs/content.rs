@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use hotcell_schema::arch::AbiFamily;
 
+use crate::abi::quirks::VSYSCALL_MAP;
 use crate::fs::proc::{MachineFile, ProcFile, ProcessFile};
 use crate::kernel::Kernel;
 use crate::space::Backing;
@@ -25,6 +26,7 @@ impl Kernel {
     /// What a file of `/proc` holds now; `None` when its process is gone.
     pub(crate) fn proc_content(&self, file: ProcFile) -> Option<Vec<u8>> {
         match file {
+            ProcFile::Net(file) => Some(self.net_content(file).into_bytes()),
             ProcFile::Machine(file) => Some(self.machine_content(file).into_bytes()),
             ProcFile::Process(pid, file) => {
                 let process = self.processes.get(&pid)?;
@@ -202,7 +204,13 @@ impl Kernel {
             ProcessFile::CommandLine => joined(&process.argv),
             ProcessFile::Environment => joined(&process.env),
             ProcessFile::Comm => [process.comm.as_slice(), b"\n"].concat(),
-            ProcessFile::Maps => self.spaces.get(&process.space).map(|space| space.maps_text("08:01")).unwrap_or_default().into_bytes(),
+            ProcessFile::Maps => {
+                let mut maps = self.spaces.get(&process.space).map(|space| space.maps_text("08:01")).unwrap_or_default();
+                if !maps.is_empty() && self.abi.family == AbiFamily::X86_64 {
+                    maps.push_str(VSYSCALL_MAP);
+                }
+                maps.into_bytes()
+            }
             ProcessFile::Mounts => MOUNTS
                 .iter()
                 .map(|(from, to, kind, options)| format!("{from} {to} {kind} {options} 0 0\n"))

@@ -3,9 +3,11 @@
 
 pub(crate) mod content;
 pub(crate) mod device;
+pub(crate) mod lock;
 pub(crate) mod open;
 pub(crate) mod proc;
 pub(crate) mod root;
 pub(crate) mod sysroot;
 pub(crate) mod tree;
 pub(crate) mod walk;
+pub(crate) mod watch;

@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::abi::errno::Errno;
 use crate::bytes::Bytes;
+use crate::fs::lock::Locks;
 use crate::fs::tree::{Device, Ino};
+use crate::fs::walk::Seat;
+use crate::fs::watch::{WatcherId, Watches};
 use crate::net::SocketId;
 use crate::sys::epoll::Epoll;
 use crate::sys::timer::Timer;
@@ -53,6 +56,11 @@ pub(crate) enum Target {
     },
     /// A timerfd.
     Timer(Timer),
+    Inotify(WatcherId),
+    /// A signalfd: the generic signals that it takes.
+    Signals(u64),
+    /// A process (pidfd).
+    Process(u32),
 }
 
 impl Target {
@@ -75,7 +83,13 @@ impl Target {
     pub(crate) fn is_anonymous(&self) -> bool {
         matches!(
             self,
-            Self::Socket(_) | Self::Epoll(_) | Self::Event { .. } | Self::Timer(_)
+            Self::Socket(_)
+                | Self::Epoll(_)
+                | Self::Event { .. }
+                | Self::Timer(_)
+                | Self::Inotify(_)
+                | Self::Signals(_)
+                | Self::Process(_)
         )
     }
 }
@@ -98,6 +112,8 @@ pub(crate) struct OpenFile {
     pub(crate) offset: u64,
     /// Absolute path by which it was opened, for events and `/proc/PID/fd`.
     pub(crate) path: Vec<u8>,
+    /// What was opened, and by which name.
+    pub(crate) seat: Option<Seat>,
     /// Bytes written through it; `None`: not written.
     pub(crate) written: Option<u64>,
     references: u32,
@@ -110,8 +126,17 @@ impl OpenFile {
             flags,
             offset: 0,
             path,
+            seat: None,
             written: None,
             references: 0,
+        }
+    }
+
+    /// The same, opened by a name.
+    pub(crate) fn at(target: Target, flags: u64, path: Vec<u8>, seat: Seat) -> Self {
+        Self {
+            seat: Some(seat),
+            ..Self::new(target, flags, path)
         }
     }
 
@@ -196,13 +221,15 @@ pub(crate) struct Pipe {
 pub(crate) const PIPE_CAPACITY: usize = 65_536;
 pub(crate) const PIPE_BUF: usize = 4096;
 
-/// All open file descriptions and pipes.
+/// All open file descriptions and pipes, what is watched and what is locked.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct OpenFiles {
     files: BTreeMap<FileId, OpenFile>,
     pipes: BTreeMap<PipeId, Pipe>,
     /// Pipes of FIFOs that are open.
     fifos: BTreeMap<Ino, PipeId>,
+    pub(crate) watches: Watches,
+    pub(crate) locks: Locks,
     next: u64,
 }
 
@@ -273,6 +300,15 @@ impl OpenFiles {
             }
         }
         Closed::Last(file)
+    }
+
+    /// What has this name has another one now.
+    pub(crate) fn moved(&mut self, from: &Seat, directory: Ino, name: &[u8]) {
+        let seats = self.files.values_mut().filter_map(|file| file.seat.as_mut());
+        for seat in seats.filter(|seat| *seat == from) {
+            seat.directory = directory;
+            seat.name = name.to_vec();
+        }
     }
 
     /// A new pipe without ends.

@@ -9,6 +9,26 @@ pub(crate) enum ProcFile {
     Machine(MachineFile),
     /// About a process.
     Process(u32, ProcessFile),
+    /// About the network.
+    Net(NetFile),
+}
+
+/// Files of `/proc/net`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum NetFile {
+    Devices,
+    Routes,
+    Neighbours,
+    AddressesV6,
+    RoutesV6,
+    Tcp,
+    Tcp6,
+    Udp,
+    Udp6,
+    Raw,
+    Unix,
+    Netlink,
+    Packet,
 }
 
 /// Files about the machine.
@@ -61,6 +81,23 @@ pub(crate) const PROCESS_FILES: &[(&str, ProcessFile)] = &[
     ("stat", ProcessFile::Stat),
     ("statm", ProcessFile::Statm),
     ("status", ProcessFile::Status),
+];
+
+/// Files about the network.
+pub(crate) const NET_FILES: &[(&str, NetFile)] = &[
+    ("arp", NetFile::Neighbours),
+    ("dev", NetFile::Devices),
+    ("if_inet6", NetFile::AddressesV6),
+    ("ipv6_route", NetFile::RoutesV6),
+    ("netlink", NetFile::Netlink),
+    ("packet", NetFile::Packet),
+    ("raw", NetFile::Raw),
+    ("route", NetFile::Routes),
+    ("tcp", NetFile::Tcp),
+    ("tcp6", NetFile::Tcp6),
+    ("udp", NetFile::Udp),
+    ("udp6", NetFile::Udp6),
+    ("unix", NetFile::Unix),
 ];
 
 /// Files about the machine.

@@ -4,9 +4,11 @@ use hotcell_schema::persona::Persona;
 
 use crate::abi::errno::Errno;
 use crate::bytes::Bytes;
-use crate::fs::proc::{MACHINE_FILES, PROCESS_FILES, ProcFile, ProcLink, ProcessFile};
+use crate::fs::proc::{MACHINE_FILES, NET_FILES, PROCESS_FILES, ProcFile, ProcLink, ProcessFile};
 use crate::fs::tree::{DEV_DEVICE, Data, Device, Ino, Kind, PROC_DEVICE, SYS_DEVICE, Tree};
 use crate::fs::walk::MAX_LINKS;
+use crate::fs::watch;
+use crate::net::interfaces::{Links, card_text};
 
 const DIRECTORIES: &[(&str, u32)] = &[
     ("/bin", 0o755),
@@ -195,6 +197,9 @@ pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
     let hostname = format!("{}\n", persona.hostname);
     let release = format!("{}\n", persona.kernel_release);
     let version = format!("{}\n", persona.kernel_version);
+    let queued = format!("{}\n", watch::MAX_QUEUED);
+    let instances = format!("{}\n", watch::MAX_INSTANCES);
+    let watches = format!("{}\n", watch::MAX_WATCHES);
     let domain = format!("{}\n", persona.domain);
     let cpus = if persona.cpus > 1 {
         format!("0-{}\n", persona.cpus - 1)
@@ -202,6 +207,9 @@ pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
         "0\n".to_owned()
     };
     let files: [(&str, &str, u32); 30] = [
+        ("/proc/sys/fs/inotify/max_queued_events", &queued, 0o644),
+        ("/proc/sys/fs/inotify/max_user_instances", &instances, 0o644),
+        ("/proc/sys/fs/inotify/max_user_watches", &watches, 0o644),
         ("/etc/passwd", PASSWD, 0o644),
         ("/etc/shadow", "root:*:19700:0:99999:7:::\n", 0o640),
         ("/etc/group", GROUP, 0o644),
@@ -241,13 +249,6 @@ pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
             "major minor  #blocks  name\n\n   8        1   10485760 sda1\n",
             0o444,
         ),
-        ("/proc/net/dev", NET_DEV, 0o444),
-        (
-            "/proc/net/route",
-            "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n",
-            0o444,
-        ),
-        ("/proc/net/tcp", NET_TCP, 0o444),
         ("/proc/sys/kernel/hostname", &hostname, 0o644),
         ("/proc/sys/kernel/domainname", &domain, 0o644),
         ("/proc/sys/kernel/osrelease", &release, 0o444),
@@ -286,23 +287,39 @@ pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
     machine_files(tree).map_err(blame("/proc"))
 }
 
-/// What says that there is a network.
-pub(crate) fn plug_in(tree: &mut Tree) -> Result<(), String> {
-    let own = |address: std::net::Ipv4Addr| u32::from(address).swap_bytes();
-    let net = own(std::net::Ipv4Addr::from_bits(
-        hotcell_internet::GUEST.to_bits() & 0xffff_ff00,
-    ));
-    let gateway = own(hotcell_internet::GATEWAY);
-    let header = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n";
-    let route = format!(
-        "{header}eth0\t00000000\t{gateway:08X}\t0003\t0\t0\t0\t00000000\t0\t0\t0\neth0\t{net:08X}\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
-    );
-    let devices = format!(
-        "{NET_DEV}  eth0:   48213     412    0    0    0     0          0         0    31877     305    0    0    0     0       0          0\n"
-    );
-    for (path, content) in [("/proc/net/route", route), ("/proc/net/dev", devices)] {
-        file(tree, path, content.as_bytes().into(), 0o444)
-            .map_err(|errno| format!("{path}: {}", errno.name()))?;
+/// What says which interfaces there are (`/sys/class/net`; Documentation/ABI/testing/sysfs-class-net).
+pub(crate) fn plug_in(tree: &mut Tree, links: Links) -> Result<(), String> {
+    for one in links.interfaces() {
+        // Of the loopback nobody says whether it works.
+        let (state, carrier) = if one.is_loopback() {
+            ("unknown", "1")
+        } else {
+            ("up", "1")
+        };
+        let [received, packets, sent, sent_packets] = one.moved;
+        let files = [
+            ("address", card_text(one.card)),
+            ("addr_len", "6".to_owned()),
+            ("broadcast", card_text(one.everybody)),
+            ("carrier", carrier.to_owned()),
+            ("flags", format!("{:#x}", one.flags & 0xffff)),
+            ("ifindex", one.index.to_string()),
+            ("iflink", one.index.to_string()),
+            ("mtu", one.mtu.to_string()),
+            ("operstate", state.to_owned()),
+            ("tx_queue_len", one.queue.to_string()),
+            ("type", one.hardware.to_string()),
+            ("statistics/rx_bytes", received.to_string()),
+            ("statistics/rx_packets", packets.to_string()),
+            ("statistics/tx_bytes", sent.to_string()),
+            ("statistics/tx_packets", sent_packets.to_string()),
+        ];
+        for (name, content) in files {
+            let path = format!("/sys/class/net/{}/{name}", one.name);
+            let content = format!("{content}\n");
+            file(tree, &path, content.as_bytes().into(), 0o444)
+                .map_err(|errno| format!("{path}: {}", errno.name()))?;
+        }
     }
     Ok(())
 }
@@ -328,6 +345,11 @@ fn machine_files(tree: &mut Tree) -> Result<(), Errno> {
             0o444,
             (0, 0),
         )?;
+    }
+    let net = directories(tree, "/proc/net", 0o555)?;
+    for (name, what) in NET_FILES {
+        let kind = Kind::Proc(ProcFile::Net(*what));
+        tree.add(net, name.as_bytes(), kind, 0o444, (0, 0))?;
     }
     tree.add(
         proc,
@@ -373,6 +395,9 @@ pub(crate) fn add_process(tree: &mut Tree, pid: u32, owner: (u32, u32)) -> Resul
         tree.add(own, name.as_bytes(), Kind::ProcLink(link), 0o777, owner)?;
     }
     tree.add(own, b"fd", Kind::ProcFds { pid, parent: own }, 0o500, owner)?;
+    // All processes are in one network.
+    let net = Kind::Symlink(b"../net".to_vec());
+    tree.add(own, b"net", net, 0o777, owner)?;
     let tasks = tree.add(own, b"task", Tree::directory(), 0o555, owner)?;
     let task = tree.add(tasks, name.as_bytes(), Tree::directory(), 0o555, owner)?;
     for (name, what) in PROCESS_FILES
@@ -396,11 +421,3 @@ pub(crate) fn remove_process(tree: &mut Tree, pid: u32) {
         tree.remove_all(proc, pid.to_string().as_bytes());
     }
 }
-
-const NET_DEV: &str = "Inter-|   Receive                                                |  Transmit
- face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
-    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0
-";
-
-const NET_TCP: &str =
-    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";

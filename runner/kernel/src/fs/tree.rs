@@ -1,5 +1,7 @@
 //! The tree of inodes.
 
+mod extended;
+mod paths;
 mod sound;
 
 use std::collections::BTreeMap;
@@ -11,6 +13,7 @@ use crate::abi::layout::Stat;
 use crate::bytes::Bytes;
 pub(crate) use crate::fs::device::Device;
 use crate::fs::proc::{ProcFile, ProcLink};
+use extended::Extended;
 
 /// Names an inode; its number for the guest too. Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,6 +91,7 @@ pub(crate) struct Inode {
     pub(crate) touched: bool,
     /// Number of the file system it is on.
     pub(crate) device: u64,
+    extended: Extended,
 }
 
 /// Kinds of file in `st_mode`.
@@ -165,6 +169,7 @@ impl Tree {
                 times: [now; 3],
                 touched: false,
                 device: ROOT_DEVICE,
+                extended: Extended::new(),
             },
         );
         tree
@@ -260,6 +265,7 @@ impl Tree {
             times,
             touched: false,
             device,
+            extended: Extended::new(),
         };
         self.inodes.insert(ino, inode);
         if is_directory && let Some(above) = self.inodes.get_mut(&directory) {
@@ -469,13 +475,15 @@ impl Tree {
     fn free(&mut self, ino: Ino) {
         let gone =
             self.inodes.get(&ino).is_some_and(|inode| inode.links == 0) && !self.held.contains_key(&ino);
-        if gone
-            && let Some(Inode {
-                kind: Kind::File(Data::Own(bytes)),
-                ..
-            }) = self.inodes.remove(&ino)
-        {
-            self.room = self.room.saturating_add(bytes.len() as u64);
+        if gone && let Some(inode) = self.inodes.remove(&ino) {
+            let own = match &inode.kind {
+                Kind::File(Data::Own(bytes)) => bytes.len() as u64,
+                _ => 0,
+            };
+            self.room = self
+                .room
+                .saturating_add(own)
+                .saturating_add(inode.extended_size());
         }
     }
 
@@ -503,6 +511,7 @@ impl Tree {
     /// Writes into a file. Grows it with zeroes where needed.
     pub(crate) fn write(&mut self, ino: Ino, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let end = offset.checked_add(bytes.len() as u64).ok_or(Errno::EFBIG)?;
+        self.drop_capabilities(ino);
         let old = self.bytes(ino).ok_or(Errno::EINVAL)?.len() as u64;
         if end > old || self.is_shared(ino) {
             self.resize(ino, end.max(old))?;
@@ -533,6 +542,7 @@ impl Tree {
 
     /// Sets a file's length.
     pub(crate) fn resize(&mut self, ino: Ino, length: u64) -> Result<(), StoreError> {
+        self.drop_capabilities(ino);
         let now = self.now;
         let room = self.room;
         let inode = self.inodes.get_mut(&ino).ok_or(Errno::ENOENT)?;
@@ -606,83 +616,7 @@ impl Tree {
         }
         Some(stat)
     }
-
-    /// Regular files made or changed by the guest that still have a name, by path: `most` of them, and no more once
-    /// the paths are longer than `bytes` together.
-    pub(crate) fn left(&self, most: usize, bytes: usize) -> Vec<(Vec<u8>, Ino)> {
-        let mut found = Vec::new();
-        let mut room = (most, bytes);
-        self.collect(self.root, &mut Vec::new(), 0, &mut room, &mut found);
-        found
-    }
-
-    fn collect(
-        &self,
-        directory: Ino,
-        path: &mut Vec<u8>,
-        depth: u32,
-        room: &mut (usize, usize),
-        found: &mut Vec<(Vec<u8>, Ino)>,
-    ) {
-        let Ok(entries) = self.entries(directory) else {
-            return;
-        };
-        for (name, ino) in entries {
-            if room.0 == 0 || room.1 == 0 {
-                return;
-            }
-            let length = path.len();
-            path.push(b'/');
-            path.extend(name);
-            match self.inodes.get(ino) {
-                Some(Inode {
-                    kind: Kind::File(_),
-                    touched: true,
-                    ..
-                }) => {
-                    *room = (room.0.saturating_sub(1), room.1.saturating_sub(path.len()));
-                    found.push((path.clone(), *ino));
-                }
-                Some(Inode {
-                    kind: Kind::Directory { .. },
-                    ..
-                }) if depth < MAX_DEPTH => {
-                    self.collect(*ino, path, depth + 1, room, found);
-                }
-                _ => {}
-            }
-            path.truncate(length);
-        }
-    }
-
-    /// Absolute path of a directory.
-    pub(crate) fn path_of(&self, directory: Ino) -> Vec<u8> {
-        let mut parts: Vec<&[u8]> = Vec::new();
-        let mut at = directory;
-        while at != self.root && parts.len() < MAX_DEPTH as usize {
-            let parent = self.parent(at);
-            let name = self
-                .entries(parent)
-                .ok()
-                .and_then(|entries| entries.iter().find(|(_, ino)| **ino == at))
-                .map(|(name, _)| name.as_slice());
-            match name {
-                Some(name) => parts.push(name),
-                None => return b"(unreachable)".to_vec(),
-            }
-            at = parent;
-        }
-        let mut path = Vec::new();
-        for part in parts.iter().rev() {
-            path.push(b'/');
-            path.extend_from_slice(part);
-        }
-        if path.is_empty() { b"/".to_vec() } else { path }
-    }
 }
-
-/// Deepest directory that is looked into.
-const MAX_DEPTH: u32 = 1024;
 
 fn split_time(nanoseconds: i64) -> (i64, u32) {
     (

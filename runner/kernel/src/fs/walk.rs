@@ -3,6 +3,7 @@
 use crate::abi::errno::Errno;
 use crate::fs::proc::ProcLink;
 use crate::fs::tree::{Ino, Kind, Tree};
+use serde::{Deserialize, Serialize};
 
 /// Longest path and name, deepest chain of links (linux/limits.h, linux/namei.h).
 pub(crate) const PATH_MAX: usize = 4096;
@@ -39,7 +40,29 @@ pub(crate) enum Found {
     Descriptor { pid: u32, fd: u32 },
 }
 
+/// An inode and the name by which it was found (a dentry). The name is empty where there was none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seat {
+    pub(crate) ino: Ino,
+    pub(crate) directory: Ino,
+    pub(crate) name: Vec<u8>,
+}
+
 impl Place {
+    /// The inode there, with its name.
+    pub(crate) fn seat(&self) -> Result<Seat, Errno> {
+        Ok(self.seat_of(self.inode()?))
+    }
+
+    /// The same of what was made there.
+    pub(crate) fn seat_of(&self, ino: Ino) -> Seat {
+        Seat {
+            ino,
+            directory: self.directory,
+            name: self.name.clone(),
+        }
+    }
+
     /// The inode there.
     pub(crate) fn inode(&self) -> Result<Ino, Errno> {
         match self.found {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::fs::tree::Ino;
+use crate::net::interfaces;
 
 /// Address families.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +13,8 @@ pub(crate) enum Family {
     Unix,
     Inet,
     Inet6,
+    Netlink,
+    Packet,
 }
 
 /// What a socket is bound or connected to.
@@ -22,6 +25,16 @@ pub(crate) enum Address {
     /// A name of `unix(7)`'s abstract kind.
     Abstract(Vec<u8>),
     Inet(SocketAddr),
+    /// Of a netlink socket: its number, and the groups that it hears.
+    Netlink {
+        port: u32,
+        groups: u32,
+    },
+    /// Of a packet socket: what it hears (0: nothing), and where (0: everywhere).
+    Link {
+        protocol: u16,
+        interface: u32,
+    },
 }
 
 /// The same address, one of IPv4 that is written as one of IPv6 as such.
@@ -35,22 +48,21 @@ pub(super) fn is_own(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
 
-/// Whether it is the machine's own address on the simulated internet.
+/// Whether it is an own address of the machine on the simulated internet.
 pub(super) fn is_out_there(ip: IpAddr) -> bool {
-    plain(ip) == IpAddr::V4(hotcell_internet::GUEST)
+    interfaces::OUTSIDE.has(plain(ip))
 }
 
 /// The own address, without a port, from which another is called.
 pub(super) fn own_for(peer: IpAddr, beyond: bool) -> SocketAddr {
-    let v4 = if beyond {
-        hotcell_internet::GUEST
-    } else {
-        Ipv4Addr::LOCALHOST
+    let (v4, v6) = match beyond {
+        true => (hotcell_internet::GUEST, hotcell_internet::GUEST_V6),
+        false => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
     };
     let own = match (peer, plain(peer)) {
         (IpAddr::V6(_), IpAddr::V4(_)) => IpAddr::V6(v4.to_ipv6_mapped()),
         (_, IpAddr::V4(_)) => IpAddr::V4(v4),
-        (_, IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        (_, IpAddr::V6(_)) => IpAddr::V6(v6),
     };
     SocketAddr::new(own, 0)
 }

@@ -4,13 +4,19 @@
 //! [`crate::sys::socket`] and [`crate::sys::message`].
 
 mod address;
+pub(crate) mod interfaces;
+pub(crate) mod netlink;
 pub(crate) mod outside;
+mod proc;
+pub(crate) mod spoken;
+pub(crate) mod wire;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use address::{Address, Family};
+use interfaces::Links;
 
 use crate::abi::errno::Errno;
 use crate::fs::open::FileId;
@@ -20,9 +26,13 @@ pub(crate) const CAPACITY: usize = 212_992;
 const MAX_BUFFERED: usize = 64 << 20;
 /// Bytes of one datagram of UDP (`udp(7)`).
 pub(crate) const MAX_DATAGRAM: usize = 65_507;
+/// Bytes of one packet of IP, with a frame's header.
+const MAX_PACKET: usize = 65_535 + 14;
 /// Sockets at once, and packets in one inbox.
 const MAX_SOCKETS: usize = 16_384;
 const MAX_PACKETS: usize = 4_096;
+/// Sockets that hear packets as they are on the wire: each has a copy.
+const MAX_LISTENERS: usize = 256;
 /// Descriptors that are on their way, all together.
 const MAX_IN_FLIGHT: usize = 1_024;
 /// Connections that may wait to be accepted (`net.core.somaxconn`).
@@ -41,12 +51,18 @@ pub(crate) enum Kind {
     Datagram,
     /// A stream that keeps its messages apart.
     Sequenced,
+    /// Echo requests (`IPPROTO_ICMP` of a datagram socket).
+    Ping,
+    /// What it carries is made by who holds it: packets of a protocol of IP, frames of a kind, messages of netlink.
+    Raw(u16),
+    /// Frames without their headers (`packet(7)`).
+    Cooked(u16),
 }
 
 impl Kind {
     /// Whether it is connected before it carries anything.
     pub(crate) fn connects(self) -> bool {
-        self != Self::Datagram
+        matches!(self, Self::Stream | Self::Sequenced)
     }
 }
 
@@ -115,9 +131,17 @@ impl Socket {
     pub(crate) fn protocol(&self) -> &'static str {
         match (self.family, self.kind) {
             (Family::Unix, _) => "unix",
+            (Family::Netlink, _) => "netlink",
+            (_, Kind::Raw(_) | Kind::Cooked(_)) => "raw",
+            (_, Kind::Ping) => "icmp",
             (_, Kind::Datagram) => "udp",
             (..) => "tcp",
         }
+    }
+
+    /// Whether it hears packets as they are on the wire.
+    pub(crate) fn overhears(&self) -> bool {
+        self.family != Family::Netlink && matches!(self.kind, Kind::Ping | Kind::Raw(_) | Kind::Cooked(_))
     }
 
     /// Bytes that can be read: of a datagram socket those of the first.
@@ -181,6 +205,8 @@ pub(crate) struct Sockets {
     all: BTreeMap<SocketId, Socket>,
     /// Who is bound to names, ports among them.
     bound: BTreeMap<Name, Vec<SocketId>>,
+    /// Who hears packets as they are on the wire.
+    listeners: BTreeSet<SocketId>,
     next: u64,
     next_port: u16,
     buffered: usize,
@@ -195,14 +221,19 @@ enum Name {
     Path(u64),
     Abstract(Vec<u8>),
     Port(Kind, u16),
+    /// A port of a protocol of netlink.
+    Netlink(Kind, u32),
 }
 
 impl Name {
-    fn of(kind: Kind, address: &Address) -> Self {
-        match address {
-            Address::Path(_, ino) => Self::Path(ino.0),
-            Address::Abstract(name) => Self::Abstract(name.clone()),
-            Address::Inet(address) => Self::Port(kind, address.port()),
+    /// `None`: nobody is looked up by it.
+    fn of(kind: Kind, address: &Address) -> Option<Self> {
+        match (address, kind) {
+            (Address::Path(_, ino), _) => Some(Self::Path(ino.0)),
+            (Address::Abstract(name), _) => Some(Self::Abstract(name.clone())),
+            (Address::Netlink { port, .. }, _) => Some(Self::Netlink(kind, *port)),
+            (Address::Link { .. }, _) | (Address::Inet(_), Kind::Raw(_)) => None,
+            (Address::Inet(address), _) => Some(Self::Port(kind, address.port())),
         }
     }
 }
@@ -238,6 +269,12 @@ impl Sockets {
             peer_owner: Credentials::default(),
             activity: 0,
         };
+        if socket.overhears() {
+            if self.listeners.len() >= MAX_LISTENERS {
+                return Err(Errno::ENOBUFS);
+            }
+            self.listeners.insert(id);
+        }
         self.all.insert(id, socket);
         Ok(id)
     }
@@ -275,11 +312,18 @@ impl Sockets {
             if !self.is_here(wanted.ip()) {
                 return Err(Errno::EADDRNOTAVAIL);
             }
-            if wanted.port() == 0 {
-                wanted.set_port(self.free_port(kind)?);
+            match kind {
+                Kind::Raw(_) => wanted.set_port(0),
+                _ if wanted.port() == 0 => wanted.set_port(self.free_port(kind)?),
+                _ => {}
             }
         }
-        let name = Name::of(kind, &address);
+        let Some(name) = Name::of(kind, &address) else {
+            if let Some(socket) = self.all.get_mut(&id) {
+                socket.local = Some(address);
+            }
+            return Ok(());
+        };
         let taken = self.bound.get(&name).into_iter().flatten().any(|other| {
             self.all.get(other).is_some_and(|other| {
                 let apart = address::are_apart(other.local.as_ref(), &address)
@@ -327,7 +371,7 @@ impl Sockets {
 
     /// The socket of a kind that is bound to a name: the one that says it best.
     pub(crate) fn find(&self, kind: Kind, address: &Address) -> Option<SocketId> {
-        let all = self.bound.get(&Name::of(kind, address))?;
+        let all = self.bound.get(&Name::of(kind, address)?)?;
         let fits = |id: &&SocketId| {
             let socket = self.all.get(id);
             socket.is_some_and(|socket| {
@@ -400,9 +444,10 @@ impl Sockets {
         };
         let length = packet.bytes.len();
         if socket.kind != Kind::Stream {
-            let most = match socket.family {
-                Family::Unix => CAPACITY,
-                _ => MAX_DATAGRAM,
+            let most = match (socket.family, socket.kind) {
+                (Family::Unix | Family::Netlink, _) => CAPACITY,
+                (_, Kind::Datagram) => MAX_DATAGRAM,
+                _ => MAX_PACKET,
             };
             if length > most {
                 return Sent::Refused(Errno::EMSGSIZE);
@@ -537,13 +582,14 @@ impl Sockets {
                 self.in_flight = self.in_flight.saturating_sub(packet.files.len());
                 files.extend(packet.files);
             }
-            if let Some(local) = &socket.local {
-                let name = Name::of(socket.kind, local);
-                if let Some(all) = self.bound.get_mut(&name) {
-                    all.retain(|other| *other != id);
-                    if all.is_empty() {
-                        self.bound.remove(&name);
-                    }
+            self.listeners.remove(&id);
+            let local = socket.local.as_ref();
+            if let Some(name) = local.and_then(|local| Name::of(socket.kind, local))
+                && let Some(all) = self.bound.get_mut(&name)
+            {
+                all.retain(|other| *other != id);
+                if all.is_empty() {
+                    self.bound.remove(&name);
                 }
             }
             match socket.state {
@@ -566,6 +612,36 @@ impl Sockets {
             }
         }
         files
+    }
+
+    /// All sockets, the oldest first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (SocketId, &Socket)> {
+        self.all.iter().map(|(id, socket)| (*id, socket))
+    }
+
+    /// What the machine is connected by.
+    pub(crate) fn links(&self) -> Links {
+        Links {
+            is_online: self.is_online,
+        }
+    }
+
+    /// Who hears packets as they are on the wire.
+    pub(crate) fn listeners(&self) -> &BTreeSet<SocketId> {
+        &self.listeners
+    }
+
+    /// Gives a netlink socket a number: that of its process, or one that is nobody's.
+    pub(crate) fn bind_netlink(&mut self, id: SocketId, pid: u32, groups: u32) -> Result<(), Errno> {
+        let kind = self.get(id).ok_or(Errno::EBADF)?.kind;
+        // As netlink_autobind counts, downwards from -4097.
+        let mut others =
+            (0..u32::try_from(MAX_SOCKETS).unwrap_or(0)).map(|step| (-4097i32).cast_unsigned() - step);
+        let mut port = pid;
+        while self.bound.contains_key(&Name::Netlink(kind, port)) {
+            port = others.next().ok_or(Errno::EADDRINUSE)?;
+        }
+        self.bind(id, Address::Netlink { port, groups })
     }
 
     /// How many bytes a socket's inbox has room for.

@@ -1,7 +1,7 @@
 //! What lies beyond the machine: the simulated internet, whose far ends are sockets that no process holds.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 
 use hotcell_internet::capture::{Capture, Way, guest_end};
 use hotcell_internet::{Internet, Peer, Reply, Said, Web};
@@ -77,7 +77,7 @@ struct Remote {
     /// The guest's socket.
     near: SocketId,
     /// Both ends as they stand on the wire.
-    ends: (SocketAddrV4, SocketAddrV4),
+    ends: (SocketAddr, SocketAddr),
     #[serde(with = "crate::state::raw")]
     outbox: Vec<u8>,
     /// How much of it was said.
@@ -86,13 +86,10 @@ struct Remote {
     closes: bool,
 }
 
-/// The IPv4 address beyond the machine that an address means.
-pub(crate) fn beyond(address: &Address) -> Option<SocketAddrV4> {
+/// The address beyond the machine that an address means: of IPv4 also where it is written as one of IPv6.
+pub(crate) fn beyond(address: &Address) -> Option<SocketAddr> {
     match address {
-        Address::Inet(address) => match address.ip().to_canonical() {
-            IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, address.port())),
-            IpAddr::V6(_) => None,
-        },
+        Address::Inet(address) => Some(SocketAddr::new(address.ip().to_canonical(), address.port())),
         _ => None,
     }
 }
@@ -101,21 +98,18 @@ impl Kernel {
     /// The name that an address was found by.
     pub(crate) fn host_of(&self, address: &Address) -> Option<String> {
         let with = &self.world.as_ref()?.with;
-        let ip = *beyond(address)?.ip();
+        let ip = beyond(address)?.ip();
         self.outside.internet.name_of(ip, with).map(str::to_owned)
     }
 
-    fn wire_time(&self) -> u64 {
+    pub(super) fn wire_time(&self) -> u64 {
         self.time.real().max(0).cast_unsigned()
     }
 
     /// The guest's end of a socket as it stands on the wire.
-    fn near_end(&self, id: SocketId) -> SocketAddrV4 {
+    fn near_end(&self, id: SocketId, to: SocketAddr) -> SocketAddr {
         let local = self.sockets.get(id).and_then(|socket| socket.local.as_ref());
-        let end = local.and_then(beyond);
-        end.map_or(guest_end(hotcell_internet::GUEST, 0), |end| {
-            guest_end(*end.ip(), end.port())
-        })
+        guest_end(local.and_then(beyond), to)
     }
 
     /// Connects a stream to a far end.
@@ -123,7 +117,7 @@ impl Kernel {
         &mut self,
         id: SocketId,
         address: &Address,
-        to: SocketAddrV4,
+        to: SocketAddr,
     ) -> Result<(), Errno> {
         let Some(world) = self.world.take() else {
             return Err(Errno::ENETUNREACH);
@@ -144,7 +138,7 @@ impl Kernel {
                 socket.peer = Some(address.clone());
             }
             let (peer, reply) = self.outside.internet.call(&world.with, to);
-            let ends = (self.near_end(id), to);
+            let ends = (self.near_end(id, to), to);
             let time = self.wire_time();
             self.outside.capture.connected(time, ends.0, ends.1);
             let remote = Remote {
@@ -169,7 +163,7 @@ impl Kernel {
         &mut self,
         id: SocketId,
         address: &Address,
-        to: SocketAddrV4,
+        to: SocketAddr,
         bytes: &[u8],
     ) -> Result<(), Errno> {
         let Some(world) = self.world.take() else {
@@ -177,7 +171,7 @@ impl Kernel {
         };
         let reply = self.outside.internet.datagram(&world.with, to, bytes);
         self.world = Some(world);
-        let (near, time) = (self.near_end(id), self.wire_time());
+        let (near, time) = (self.near_end(id, to), self.wire_time());
         self.outside.capture.datagram(time, Way::Out, near, to, bytes);
         if let Some(reply) = reply {
             self.outside
@@ -192,6 +186,7 @@ impl Kernel {
             self.sockets.deliver(id, packet);
             self.wake += 1;
         }
+        self.show_wire();
         Ok(())
     }
 
@@ -210,6 +205,7 @@ impl Kernel {
             }
         }
         self.world = Some(world);
+        self.show_wire();
     }
 
     /// One far end; `false`: it is gone.
@@ -287,7 +283,7 @@ impl Kernel {
         all.map(|remote| remote.outbox.len()).sum()
     }
 
-    fn tell_said(&mut self, reply: &Reply, to: SocketAddrV4) {
+    fn tell_said(&mut self, reply: &Reply, to: SocketAddr) {
         let task = self.event_task(self.pid_of(self.current), self.current);
         for said in &reply.said {
             let event = match said {
@@ -305,7 +301,7 @@ impl Kernel {
                     op: NetworkOp::Request,
                     protocol: "tcp".to_owned(),
                     local: None,
-                    peer: Some(SocketAddr::V4(to).to_string()),
+                    peer: Some(to.to_string()),
                     host: Some(host.clone()),
                     request: Some(request.clone()),
                     bytes: None,

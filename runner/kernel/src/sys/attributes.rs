@@ -5,7 +5,8 @@ use crate::abi::layout::{self, Stat, StatFs};
 use crate::call::{Answer, Call};
 use crate::fs::open::Target;
 use crate::fs::tree::{DEV_DEVICE, Ino, Kind, ROOT_DEVICE, SYS_DEVICE, mode};
-use crate::fs::walk::{self, Found, Place};
+use crate::fs::walk::{self, Found, Place, Seat};
+use crate::fs::watch::what;
 use crate::sys::path::{EMPTY_PATH, NO_FOLLOW};
 
 impl Call<'_> {
@@ -47,7 +48,7 @@ impl Call<'_> {
         let inode = match file.target {
             Target::PipeRead(pipe) | Target::PipeWrite(pipe) | Target::Fifo(pipe) => 4000 + pipe.0,
             Target::Socket(id) => 5000 + id.0,
-            Target::Epoll(_) | Target::Event { .. } | Target::Timer(_) => 9,
+            _ if file.target.is_anonymous() => 9,
             Target::Input(_) => 3001,
             Target::Output { error: false } => 3002,
             _ => 3003,
@@ -278,37 +279,38 @@ pub(crate) fn readlinkat(c: &mut Call<'_>) -> Answer {
 
 // Changes of attributes.
 
-fn set_mode(c: &mut Call<'_>, ino: Ino, bits: u64) -> Answer {
-    c.may_change(ino)?;
+fn set_mode(c: &mut Call<'_>, seat: &Seat, bits: u64) -> Answer {
+    c.may_change(seat.ino)?;
     let now = c.k.tree.now;
-    if let Some(inode) = c.k.tree.get_mut(ino) {
+    if let Some(inode) = c.k.tree.get_mut(seat.ino) {
         inode.mode = bits as u32 & 0o7777;
         inode.times[2] = now;
         inode.touched = true;
     }
+    c.k.notice(what::ATTRIBUTES, seat);
     Ok(0)
 }
 
 pub(crate) fn chmod(c: &mut Call<'_>) -> Answer {
     let path = c.path(0)?;
-    let ino = c.walk(None, &path, true)?.inode()?;
-    set_mode(c, ino, c.word(1))
+    let seat = c.walk(None, &path, true)?.seat()?;
+    set_mode(c, &seat, c.word(1))
 }
 
 pub(crate) fn fchmod(c: &mut Call<'_>) -> Answer {
-    match c.file(0)?.inode() {
-        Some(ino) => set_mode(c, ino, c.word(1)),
+    match c.file(0)?.seat.clone() {
+        Some(seat) => set_mode(c, &seat, c.word(1)),
         None => Ok(0),
     }
 }
 
 pub(crate) fn fchmodat(c: &mut Call<'_>) -> Answer {
     let path = c.path(1)?;
-    let ino = c.walk(Some(0), &path, true)?.inode()?;
-    set_mode(c, ino, c.word(2))
+    let seat = c.walk(Some(0), &path, true)?.seat()?;
+    set_mode(c, &seat, c.word(2))
 }
 
-fn set_owner(c: &mut Call<'_>, ino: Ino, uid: u64, gid: u64, half: bool) -> Answer {
+fn set_owner(c: &mut Call<'_>, seat: &Seat, uid: u64, gid: u64, half: bool) -> Answer {
     let (me, _) = c.owner();
     if me != 0 {
         return Err(Errno::EPERM.into());
@@ -328,7 +330,8 @@ fn set_owner(c: &mut Call<'_>, ino: Ino, uid: u64, gid: u64, half: bool) -> Answ
         }
     };
     let now = c.k.tree.now;
-    if let Some(inode) = c.k.tree.get_mut(ino) {
+    c.k.tree.drop_capabilities(seat.ino);
+    if let Some(inode) = c.k.tree.get_mut(seat.ino) {
         if !keep(uid) {
             inode.uid = number(uid);
         }
@@ -338,14 +341,15 @@ fn set_owner(c: &mut Call<'_>, ino: Ino, uid: u64, gid: u64, half: bool) -> Answ
         inode.times[2] = now;
         inode.touched = true;
     }
+    c.k.notice(what::ATTRIBUTES, seat);
     Ok(0)
 }
 
 fn chown_path(c: &mut Call<'_>, follow: bool) -> Answer {
     let half = c.half_ids();
     let path = c.path(0)?;
-    let ino = c.walk(None, &path, follow)?.inode()?;
-    set_owner(c, ino, c.word(1), c.word(2), half)
+    let seat = c.walk(None, &path, follow)?.seat()?;
+    set_owner(c, &seat, c.word(1), c.word(2), half)
 }
 
 pub(crate) fn chown(c: &mut Call<'_>) -> Answer {
@@ -357,10 +361,10 @@ pub(crate) fn lchown(c: &mut Call<'_>) -> Answer {
 }
 
 pub(crate) fn fchown(c: &mut Call<'_>) -> Answer {
-    match c.file(0)?.inode() {
-        Some(ino) => {
+    match c.file(0)?.seat.clone() {
+        Some(seat) => {
             let half = c.half_ids();
-            set_owner(c, ino, c.word(1), c.word(2), half)
+            set_owner(c, &seat, c.word(1), c.word(2), half)
         }
         None => Ok(0),
     }
@@ -369,15 +373,15 @@ pub(crate) fn fchown(c: &mut Call<'_>) -> Answer {
 pub(crate) fn fchownat(c: &mut Call<'_>) -> Answer {
     let path = c.path(1)?;
     let how = c.word(4);
-    let ino = c.target(0, &path, how, how & NO_FOLLOW == 0)?;
-    set_owner(c, ino, c.word(2), c.word(3), false)
+    let seat = c.target(0, &path, how, how & NO_FOLLOW == 0)?;
+    set_owner(c, &seat, c.word(2), c.word(3), false)
 }
 
 /// What a new time is: as given, now, or left.
-fn set_times(c: &mut Call<'_>, ino: Ino, times: Option<[(i64, i64); 2]>) -> Answer {
+fn set_times(c: &mut Call<'_>, seat: &Seat, times: Option<[(i64, i64); 2]>) -> Answer {
     const NOW: i64 = (1 << 30) - 1;
     const OMIT: i64 = (1 << 30) - 2;
-    c.may_change(ino)?;
+    c.may_change(seat.ino)?;
     let now = c.k.tree.now;
     let new = |(seconds, nanoseconds): (i64, i64)| -> Result<Option<i64>, Errno> {
         match nanoseconds {
@@ -393,7 +397,7 @@ fn set_times(c: &mut Call<'_>, ino: Ino, times: Option<[(i64, i64); 2]>) -> Answ
         None => [Some(now); 2],
         Some([access, modification]) => [new(access)?, new(modification)?],
     };
-    if let Some(inode) = c.k.tree.get_mut(ino) {
+    if let Some(inode) = c.k.tree.get_mut(seat.ino) {
         for (place, time) in inode.times.iter_mut().zip(times) {
             if let Some(time) = time {
                 *place = time;
@@ -402,6 +406,7 @@ fn set_times(c: &mut Call<'_>, ino: Ino, times: Option<[(i64, i64); 2]>) -> Answ
         inode.times[2] = now;
         inode.touched = true;
     }
+    c.k.notice(what::ATTRIBUTES, seat);
     Ok(0)
 }
 
@@ -414,14 +419,14 @@ fn utimens(c: &mut Call<'_>, wide: bool) -> Answer {
             Some([first, second])
         }
     };
-    let ino = if c.word(1) == 0 {
-        c.file(0)?.inode().ok_or(Errno::EBADF)?
+    let seat = if c.word(1) == 0 {
+        c.file(0)?.seat.clone().ok_or(Errno::EBADF)?
     } else {
         let path = c.path(1)?;
         let how = c.word(3);
         c.target(0, &path, how, how & NO_FOLLOW == 0)?
     };
-    set_times(c, ino, times)
+    set_times(c, &seat, times)
 }
 
 pub(crate) fn utimensat(c: &mut Call<'_>) -> Answer {
@@ -445,8 +450,8 @@ fn utimes_at(c: &mut Call<'_>, at: Option<usize>, path: usize) -> Answer {
         }
     };
     let path = c.path(path)?;
-    let ino = c.walk(at, &path, true)?.inode()?;
-    set_times(c, ino, times)
+    let seat = c.walk(at, &path, true)?.seat()?;
+    set_times(c, &seat, times)
 }
 
 pub(crate) fn utimes(c: &mut Call<'_>) -> Answer {
@@ -468,6 +473,6 @@ pub(crate) fn utime(c: &mut Call<'_>) -> Answer {
         }
     };
     let path = c.path(0)?;
-    let ino = c.walk(None, &path, true)?.inode()?;
-    set_times(c, ino, times)
+    let seat = c.walk(None, &path, true)?.seat()?;
+    set_times(c, &seat, times)
 }

@@ -10,6 +10,7 @@ use crate::abi::layout;
 use crate::call::{Answer, Call};
 use crate::fs::open::{Entry, Target};
 use crate::fs::tree::{Ino, Kind, mode};
+use crate::fs::watch::what;
 
 impl Call<'_> {
     fn list(&mut self, directory: Ino) -> Result<Arc<[Entry]>, Errno> {
@@ -91,6 +92,8 @@ fn list_into(c: &mut Call<'_>, encode: Encode) -> Answer {
     if let Target::Directory(_, listed) = &mut file.target {
         *listed = Some(entries);
     }
+    let id = c.file_id(0)?;
+    c.k.notice_file(what::ACCESS, id);
     Ok(bytes.len() as u64)
 }
 

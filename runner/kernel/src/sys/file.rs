@@ -7,7 +7,9 @@ use crate::abi::errno::Errno;
 use crate::abi::flags::{self, open};
 use crate::call::{Answer, Call};
 use crate::fs::open::{Descriptor, MAX_DESCRIPTORS, OpenFile, PIPE_CAPACITY, Target};
-use crate::fs::tree::Ino;
+use crate::fs::walk::Seat;
+use crate::fs::watch::what;
+use crate::sys::lock::Command;
 
 impl Call<'_> {
     /// A new descriptor for a new open file.
@@ -111,12 +113,9 @@ pub(crate) fn dup3(c: &mut Call<'_>) -> Answer {
 pub(crate) fn fcntl(c: &mut Call<'_>) -> Answer {
     let (command, argument) = (c.word(1) & 0xffff_ffff, c.word(2));
     let descriptor = c.descriptor(0)?;
-    // Locks: numbers differ, and nobody else holds one.
-    let (get_lock, set_lock): (&[u64], &[u64]) = if c.abi().is_mips() {
-        (&[14, 33, 36], &[6, 7, 34, 35, 37, 38])
-    } else {
-        (&[5, 12, 36], &[6, 7, 13, 14, 37, 38])
-    };
+    if let Some(command) = Command::of(c, command) {
+        return c.lock_command(command);
+    }
     match command {
         0 | 1030 => {
             let least = u32::try_from(argument)
@@ -146,18 +145,8 @@ pub(crate) fn fcntl(c: &mut Call<'_>) -> Answer {
             Ok(0)
         }
         1031 | 1032 => Ok(PIPE_CAPACITY as u64),
-        lock if get_lock.contains(&lock) => {
-            // F_UNLCK: the lock could be set.
-            let kind = 2u16;
-            let bytes = if c.abi().big {
-                kind.to_be_bytes()
-            } else {
-                kind.to_le_bytes()
-            };
-            c.write(argument, &bytes)?;
-            Ok(0)
-        }
-        lock if set_lock.contains(&lock) => Ok(0),
+        // F_GETLEASE: nobody has one (F_UNLCK).
+        1025 => Ok(2),
         _ => Err(Errno::EINVAL.into()),
     }
 }
@@ -206,6 +195,7 @@ pub(crate) fn ioctl(c: &mut Call<'_>) -> Answer {
                 c.k.open.pipe_ref(pipe).map_or(0, |pipe| pipe.buffer.len() as u64)
             }
             Target::Socket(id) => c.k.sockets.get(id).map_or(0, |socket| socket.waiting() as u64),
+            Target::Inotify(id) => c.k.open.watches.stands(id).0 as u64,
             _ => return Err(Errno::ENOTTY.into()),
         };
         c.put_u32(
@@ -213,6 +203,11 @@ pub(crate) fn ioctl(c: &mut Call<'_>) -> Answer {
             u32::try_from(waiting).unwrap_or(i32::MAX.cast_unsigned()),
         )?;
         return Ok(0);
+    }
+    if matches!(c.file(0)?.target, Target::Socket(_))
+        && let Some(answer) = c.interface_request(request, argument)
+    {
+        return answer;
     }
     Err(Errno::ENOTTY.into())
 }
@@ -270,12 +265,13 @@ pub(crate) fn llseek(c: &mut Call<'_>) -> Answer {
 
 impl Call<'_> {
     /// Sets a file's length, and tells of it.
-    pub(crate) fn set_length(&mut self, ino: Ino, path: &[u8], length: u64) -> Answer {
+    pub(crate) fn set_length(&mut self, seat: &Seat, path: &[u8], length: u64) -> Answer {
         if length.cast_signed() < 0 {
             return Err(Errno::EINVAL.into());
         }
-        let result = self.k.tree.resize(ino, length);
+        let result = self.k.tree.resize(seat.ino, length);
         self.stored(result)?;
+        self.k.notice(what::MODIFY, seat);
         let what = File {
             bytes: Some(length),
             ..File::new(FileOp::Truncate, text(path))
@@ -297,21 +293,21 @@ pub(crate) fn ftruncate(c: &mut Call<'_>) -> Answer {
     if file.flags & open::ACCESS == 0 {
         return Err(Errno::EINVAL.into());
     }
-    let Target::File(ino) = file.target else {
+    let (Target::File(_), Some(seat)) = (&file.target, file.seat.clone()) else {
         return Err(Errno::EINVAL.into());
     };
     let path = file.path.clone();
-    c.set_length(ino, &path, c.length(1))
+    c.set_length(&seat, &path, c.length(1))
 }
 
 pub(crate) fn truncate(c: &mut Call<'_>) -> Answer {
     let path = c.path(0)?;
-    let ino = c.walk(None, &path, true)?.inode()?;
+    let seat = c.walk(None, &path, true)?.seat()?;
     let absolute = c.absolute(None, &path);
-    if c.k.tree.entries(ino).is_ok() {
+    if c.k.tree.entries(seat.ino).is_ok() {
         return Err(Errno::EISDIR.into());
     }
-    c.set_length(ino, &absolute, c.length(1))
+    c.set_length(&seat, &absolute, c.length(1))
 }
 
 pub(crate) fn fallocate(c: &mut Call<'_>) -> Answer {
@@ -328,6 +324,8 @@ pub(crate) fn fallocate(c: &mut Call<'_>) -> Answer {
         0 if end > c.k.tree.bytes(ino).map_or(0, |bytes| bytes.len() as u64) => {
             let result = c.k.tree.resize(ino, end);
             c.stored(result)?;
+            let id = c.file_id(0)?;
+            c.k.notice_file(what::MODIFY, id);
             Ok(0)
         }
         0 | KEEP_SIZE => Ok(0),

@@ -6,6 +6,7 @@ use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Fail, MAX_TRANSFER};
 use crate::fs::open::{FileId, PIPE_BUF, PIPE_CAPACITY, Target};
 use crate::fs::tree::Device;
+use crate::fs::watch::what;
 use crate::sys::shared::Which;
 
 /// Most segments of a vector (UIO_MAXIOV).
@@ -65,6 +66,14 @@ impl Call<'_> {
     }
 
     fn read_from(&mut self, id: FileId, segments: &[Segment], at: Option<u64>) -> Answer {
+        let count = self.read_some(id, segments, at)?;
+        if count > 0 {
+            self.k.notice_file(what::ACCESS, id);
+        }
+        Ok(count)
+    }
+
+    fn read_some(&mut self, id: FileId, segments: &[Segment], at: Option<u64>) -> Answer {
         let wanted = segments
             .iter()
             .map(|(_, length)| *length)
@@ -108,6 +117,8 @@ impl Call<'_> {
             | Target::Socket(_)
             | Target::Event { .. }
             | Target::Timer(_)
+            | Target::Inotify(_)
+            | Target::Signals(_)
                 if at.is_some() =>
             {
                 return Err(Errno::ESPIPE.into());
@@ -118,7 +129,15 @@ impl Call<'_> {
             }
             Target::Event { .. } => self.read_event(id, wanted, nonblocking)?,
             Target::Timer(_) => self.read_timer(id, wanted, nonblocking)?,
-            Target::Epoll(_) => return Err(Errno::EINVAL.into()),
+            Target::Inotify(watcher) => {
+                let watcher = *watcher;
+                self.read_watcher(watcher, wanted, nonblocking)?
+            }
+            Target::Signals(set) => {
+                let set = *set;
+                self.read_signals(set, wanted, nonblocking)?
+            }
+            Target::Epoll(_) | Target::Process(_) => return Err(Errno::EINVAL.into()),
             Target::PipeRead(pipe) | Target::Fifo(pipe) => {
                 let pipe = *pipe;
                 let pipe = self.k.open.pipe(pipe).ok_or(Errno::EBADF)?;
@@ -155,6 +174,14 @@ impl Call<'_> {
     }
 
     fn write_to(&mut self, id: FileId, bytes: &[u8], at: Option<u64>) -> Answer {
+        let count = self.write_some(id, bytes, at)?;
+        if count > 0 {
+            self.k.notice_file(what::MODIFY, id);
+        }
+        Ok(count)
+    }
+
+    fn write_some(&mut self, id: FileId, bytes: &[u8], at: Option<u64>) -> Answer {
         let file = self.k.open.get(id).ok_or(Errno::EBADF)?;
         if file.flags & open::ACCESS == 0 {
             return Err(Errno::EBADF.into());
@@ -241,7 +268,10 @@ impl Call<'_> {
             Target::Socket(_) | Target::Event { .. } if at.is_some() => Err(Errno::ESPIPE.into()),
             Target::Socket(socket) => self.write_socket(socket, bytes, nonblocking),
             Target::Event { .. } => self.write_event(id, bytes, nonblocking),
-            Target::Epoll(_) | Target::Timer(_) => Err(Errno::EINVAL.into()),
+            Target::Epoll(_) | Target::Timer(_) | Target::Signals(_) | Target::Process(_) => {
+                Err(Errno::EINVAL.into())
+            }
+            Target::Inotify(_) => Err(Errno::EBADF.into()),
             Target::Text(..) => Err(Errno::EACCES.into()),
             Target::Path(_) | Target::Directory(..) | Target::Input(_) | Target::PipeRead(_) => {
                 Err(Errno::EBADF.into())
@@ -360,6 +390,7 @@ fn transfer(
         .min(bytes.len() - start);
     let bytes = bytes.get(start..start + size).unwrap_or_default().to_vec();
     let written = c.write_to(out, &bytes, to)?;
+    c.k.notice_file(what::ACCESS, input);
     if from.is_none()
         && let Some(file) = c.k.open.get_mut(input)
     {

@@ -1,6 +1,6 @@
 //! Sending and receiving on sockets, descriptors among what is sent.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use hotcell_schema::event::{Network, NetworkOp, What};
 
@@ -120,6 +120,12 @@ impl Call<'_> {
         let (family, kind) = (socket.family, socket.kind);
         if let Some(errno) = socket.error.take() {
             return Err(errno.into());
+        }
+        match (family, kind) {
+            (Family::Netlink, _) => return self.send_netlink(id, bytes, to),
+            (Family::Packet, _) => return self.send_frame(id, bytes, to),
+            (_, Kind::Ping | Kind::Raw(_)) => return self.send_raw(id, bytes, to),
+            _ => {}
         }
         let refused = |c: &mut Self, errno| match errno {
             Errno::EPIPE if how & NO_SIGNAL == 0 => c.broken_pipe(),
@@ -246,7 +252,7 @@ impl Call<'_> {
     }
 
     /// Where beyond the machine an address leads; `None`: it stays here.
-    fn outward(&self, address: &Address) -> Result<Option<SocketAddrV4>, Errno> {
+    fn outward(&self, address: &Address) -> Result<Option<SocketAddr>, Errno> {
         match address {
             Address::Inet(called) if !self.k.sockets.is_here(called.ip()) => {
                 let world = self.k.world.as_ref();

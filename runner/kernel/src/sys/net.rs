@@ -1,60 +1,27 @@
 //! What is told of the network.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6};
-
 use hotcell_schema::event::{ArgValue, Network, NetworkOp};
-use hotcell_schema::guest::text;
 
 use crate::abi::errno::Errno;
 use crate::abi::{Abi, flags};
 use crate::call::Call;
 use crate::fs::open::Target;
 use crate::kernel::Kernel;
+use crate::net::spoken::{MOST, Spoken};
 use crate::net::{Address, Socket};
 use crate::task::Pending;
 
 impl Call<'_> {
-    /// A socket address as text. The family is in the guest's byte order, port and address in the network's.
+    /// A socket address as text.
     pub(crate) fn socket_address(&self, address: u64, length: u64) -> Option<String> {
-        let bytes = self.bytes(address, length.min(128)).ok()?;
-        let family = self.abi().get_u16(*bytes.first_chunk()?);
-        match family {
-            1 => {
-                let path = bytes.get(2..)?;
-                // An abstract name starts with a zero byte.
-                let abstract_name = path.first() == Some(&0);
-                let name = if abstract_name {
-                    path.get(1..)?
-                } else {
-                    path.split(|byte| *byte == 0).next()?
-                };
-                Some(format!(
-                    "unix:{}{}",
-                    if abstract_name { "@" } else { "" },
-                    text(name)
-                ))
-            }
-            2 => {
-                let port = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
-                let host = Ipv4Addr::from(*bytes.get(4..)?.first_chunk::<4>()?);
-                Some(format!("{host}:{port}"))
-            }
-            10 => {
-                let port = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
-                let host = Ipv6Addr::from(*bytes.get(8..)?.first_chunk::<16>()?);
-                Some(SocketAddrV6::new(host, port, 0, 0).to_string())
-            }
-            16 => {
-                Some("netlink:".to_owned() + &self.abi().get_u32(*bytes.get(4..)?.first_chunk()?).to_string())
-            }
-            other => Some(format!("family-{other}:")),
-        }
+        let bytes = self.bytes(address, length.min(MOST)).ok()?;
+        Spoken::read(self.abi(), &bytes).map(|spoken| spoken.to_string())
     }
 }
 
 /// An event about a socket, as it stands.
 pub(crate) fn socket_event(op: NetworkOp, socket: &Socket) -> Network {
-    let shown = |address: &Option<Address>| address.as_ref().map(address_text);
+    let shown = |address: &Option<Address>| address.as_ref().map(|address| Spoken::from(address).to_string());
     Network {
         op,
         protocol: socket.protocol().to_owned(),
@@ -64,14 +31,6 @@ pub(crate) fn socket_event(op: NetworkOp, socket: &Socket) -> Network {
         request: None,
         bytes: None,
         errno: None,
-    }
-}
-
-fn address_text(address: &Address) -> String {
-    match address {
-        Address::Path(path, _) => format!("unix:{}", text(path)),
-        Address::Abstract(name) => format!("unix:@{}", text(name)),
-        Address::Inet(address) => address.to_string(),
     }
 }
 

@@ -8,7 +8,8 @@ use crate::abi::flags::{self, open};
 use crate::call::{Answer, Call};
 use crate::fs::open::{Descriptor, OpenFile, Target};
 use crate::fs::tree::{Data, Device, Ino, Kind, Tree, mode};
-use crate::fs::walk::{self, Found, Place};
+use crate::fs::walk::{self, Found, Place, Seat};
+use crate::fs::watch::what;
 
 pub(super) const NO_FOLLOW: u64 = 0x100;
 const REMOVE_DIRECTORY: u64 = 0x200;
@@ -71,15 +72,26 @@ impl Call<'_> {
         Ok(place)
     }
 
-    /// The inode that `path` and `flags` of an *at call mean; the empty path with AT_EMPTY_PATH is the descriptor's.
-    pub(super) fn target(&mut self, at: usize, path: &[u8], how: u64, follow: bool) -> Result<Ino, Errno> {
+    /// What `path` and `flags` of an *at call mean; the empty path with AT_EMPTY_PATH is the descriptor's.
+    pub(super) fn target(&mut self, at: usize, path: &[u8], how: u64, follow: bool) -> Result<Seat, Errno> {
         if path.is_empty() && how & EMPTY_PATH != 0 {
             if crate::call::is_at_cwd(self.word(at)) {
-                return Ok(self.process().cwd);
+                return self.walk(None, b".", true)?.seat();
             }
-            return self.file(at)?.inode().ok_or(Errno::EBADF);
+            return self.file(at)?.seat.clone().ok_or(Errno::EBADF);
         }
-        self.walk(Some(at), path, follow)?.inode()
+        self.walk(Some(at), path, follow)?.seat()
+    }
+
+    /// Makes a node at a place that is free.
+    pub(super) fn make_node(&mut self, place: &Place, kind: Kind, bits: u32) -> Result<Ino, Errno> {
+        let owner = self.owner();
+        let ino = self
+            .k
+            .tree
+            .make(place.directory, &place.name, kind, bits, owner)?;
+        self.k.notice_made(place, ino);
+        Ok(ino)
     }
 }
 
@@ -99,6 +111,10 @@ fn open_at(c: &mut Call<'_>, at: Option<usize>, path: &[u8], how: u64, file_mode
         // Told when it is over.
         Err(crate::call::Fail::Wait) => return result,
         Err(crate::call::Fail::Errno(errno)) => event.errno = Some(errno.name().to_owned()),
+        Ok(fd) if how & open::PATH == 0 => {
+            let id = c.process().files.get(*fd)?.file;
+            c.k.notice_file(what::OPEN, id);
+        }
         _ => {}
     }
     c.tell(What::File(event));
@@ -132,15 +148,14 @@ fn open_inode(
             c.permitted(place.directory, 3)?;
             let umask = c.process().umask;
             let bits = file_mode & 0o7777 & !umask;
-            let owner = c.owner();
-            let kind = Kind::File(Data::Own(Vec::new()));
-            let ino = c.k.tree.make(place.directory, &place.name, kind, bits, owner)?;
+            let ino = c.make_node(&place, Kind::File(Data::Own(Vec::new())), bits)?;
             event.op = FileOp::Create;
             event.mode = Some(bits);
             created = true;
             ino
         }
     };
+    let seat = place.seat_of(ino);
     let writes = how & open::ACCESS != 0;
     let Some(inode) = c.k.tree.get(ino) else {
         return Err(Errno::ENOENT.into());
@@ -152,7 +167,7 @@ fn open_inode(
     }
     let close = how & open::CLOSE_ON_EXEC != 0;
     if how & open::PATH != 0 {
-        let file = OpenFile::new(Target::Path(ino), how, absolute.to_vec());
+        let file = OpenFile::at(Target::Path(ino), how, absolute.to_vec(), seat);
         return Ok(u64::from(c.install(file, close)?));
     }
     if is_directory && (writes || how & open::CREATE != 0) {
@@ -172,7 +187,7 @@ fn open_inode(
         Shape::Symlink => return Err(Errno::ELOOP.into()),
         Shape::Device(Device::Tty | Device::Console) => return Err(Errno::ENXIO.into()),
         Shape::Device(device) => Target::Device(ino, device),
-        Shape::Fifo => return open_fifo(c, ino, how, absolute),
+        Shape::Fifo => return open_fifo(c, seat, how, absolute),
         Shape::Special => return Err(Errno::ENXIO.into()),
         Shape::Proc(what) => {
             if writes {
@@ -185,9 +200,10 @@ fn open_inode(
     if writes && how & open::TRUNCATE != 0 && matches!(target, Target::File(_)) && !created {
         let result = c.k.tree.resize(ino, 0);
         c.stored(result)?;
+        c.k.notice(what::MODIFY, &seat);
     }
     let kept = how & !(open::CREATE | open::EXCLUSIVE | open::TRUNCATE | open::CLOSE_ON_EXEC);
-    let mut file = OpenFile::new(target, kept, absolute.to_vec());
+    let mut file = OpenFile::at(target, kept, absolute.to_vec(), seat);
     if created || writes && how & open::TRUNCATE != 0 && matches!(file.target, Target::File(_)) {
         file.written = Some(0);
     }
@@ -196,7 +212,8 @@ fn open_inode(
 }
 
 /// Opens a FIFO: who reads waits for who writes, and the other way round (`fifo(7)`).
-fn open_fifo(c: &mut Call<'_>, ino: Ino, how: u64, absolute: &[u8]) -> Answer {
+fn open_fifo(c: &mut Call<'_>, seat: Seat, how: u64, absolute: &[u8]) -> Answer {
+    let ino = seat.ino;
     let nonblocking = how & open::NONBLOCK != 0;
     let (reads, both) = (how & open::ACCESS == 0, how & open::ACCESS > open::WRITE_ONLY);
     let others = |c: &Call<'_>| {
@@ -225,7 +242,7 @@ fn open_fifo(c: &mut Call<'_>, ino: Ino, how: u64, absolute: &[u8]) -> Answer {
         _ => Target::PipeWrite(pipe),
     };
     let kept = how & !(open::CREATE | open::EXCLUSIVE | open::TRUNCATE | open::CLOSE_ON_EXEC);
-    let file = OpenFile::new(target, kept, absolute.to_vec());
+    let file = OpenFile::at(target, kept, absolute.to_vec(), seat);
     let fd = u64::from(c.install(file, how & open::CLOSE_ON_EXEC != 0)?);
     c.k.wake += 1;
     if nonblocking || both || there > 0 {
@@ -359,6 +376,7 @@ fn unlink_at(c: &mut Call<'_>, at: Option<usize>, path: usize, directory: bool) 
         (false, false) if place.must_be_directory => return Err(Errno::ENOTDIR.into()),
         (false, false) => c.k.tree.unlink(place.directory, &place.name)?,
     }
+    c.k.notice_removed(&place, ino, is_directory);
     Ok(0)
 }
 
@@ -394,6 +412,11 @@ fn rename_at(c: &mut Call<'_>, from: (Option<usize>, usize), to: (Option<usize>,
     let replace = how & NO_REPLACE == 0;
     c.k.tree
         .rename((old.directory, &old.name), (new.directory, &new.name), replace)?;
+    // Two names of one file: nothing was moved.
+    let over = new.inode().ok();
+    if over != Some(ino) {
+        c.k.notice_moved(&old, &new, ino, over);
+    }
     Ok(0)
 }
 
@@ -419,6 +442,7 @@ fn link_at(
     let ino = c.walk(from.0, &old, follow)?.inode()?;
     let place = c.new_name(to.0, &new)?;
     c.k.tree.link(ino, place.directory, &place.name)?;
+    c.k.notice_linked(&place, ino);
     Ok(0)
 }
 
@@ -436,9 +460,7 @@ fn symlink_at(c: &mut Call<'_>, at: Option<usize>, path: usize) -> Answer {
         return Err(Errno::ENOENT.into());
     }
     let place = c.new_name(at, &name)?;
-    let owner = c.owner();
-    c.k.tree
-        .make(place.directory, &place.name, Kind::Symlink(target), 0o777, owner)?;
+    c.make_node(&place, Kind::Symlink(target), 0o777)?;
     Ok(0)
 }
 
@@ -453,10 +475,8 @@ pub(crate) fn symlinkat(c: &mut Call<'_>) -> Answer {
 fn mkdir_at(c: &mut Call<'_>, at: Option<usize>, path: usize) -> Answer {
     let name = c.path(path)?;
     let place = c.new_name(at, &name)?;
-    let owner = c.owner();
     let bits = c.word(path + 1) as u32 & 0o1777 & !c.process().umask;
-    c.k.tree
-        .make(place.directory, &place.name, Tree::directory(), bits, owner)?;
+    c.make_node(&place, Tree::directory(), bits)?;
     Ok(0)
 }
 
@@ -482,9 +502,8 @@ fn mknod_at(c: &mut Call<'_>, at: Option<usize>, path: usize) -> Answer {
         _ => return Err(Errno::EINVAL.into()),
     };
     let place = c.new_name(at, &name)?;
-    let owner = c.owner();
     let bits = bits & 0o7777 & !c.process().umask;
-    c.k.tree.make(place.directory, &place.name, kind, bits, owner)?;
+    c.make_node(&place, kind, bits)?;
     Ok(0)
 }
 
@@ -505,8 +524,13 @@ pub(crate) fn memfd_create(c: &mut Call<'_>) -> Answer {
     let hidden = format!("memfd:{}", c.k.sequence).into_bytes();
     let kind = Kind::File(Data::Own(Vec::new()));
     let ino = c.k.tree.make(root, &hidden, kind, 0o777, owner)?;
+    let seat = Seat {
+        ino,
+        directory: root,
+        name: Vec::new(),
+    };
     let fd = c.install(
-        OpenFile::new(Target::File(ino), 2, path),
+        OpenFile::at(Target::File(ino), 2, path, seat),
         how & CLOSE_ON_EXEC != 0,
     );
     c.k.tree.unlink(root, &hidden)?;

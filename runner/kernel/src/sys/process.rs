@@ -1,10 +1,13 @@
 //! Processes: making, ending, waiting, limits.
 
 use crate::abi::errno::Errno;
+use crate::abi::flags::open;
 use crate::abi::layout::Layout;
 use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Deferred, Fail, Fork};
 use crate::exec::Execute;
+use crate::fs::watch::what;
+use crate::life::CLONE_PIDFD;
 use crate::sys::identity::other;
 use crate::sys::shared::Which;
 use crate::task::{Change, Ended};
@@ -12,6 +15,8 @@ use crate::task::{Change, Ended};
 const CLONE_VM: u64 = 0x100;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_THREAD: u64 = 0x1_0000;
+const CLONE_PARENT_SETTID: u64 = 0x10_0000;
+const CLONE_DETACHED: u64 = 0x40_0000;
 /// New namespaces: refused.
 const CLONE_NEW: u64 = 0x7e02_0000;
 
@@ -80,6 +85,12 @@ fn make(c: &mut Call<'_>, fork: Fork) -> Answer {
     if thread && fork.flags & CLONE_VM == 0 {
         return Err(Errno::EINVAL.into());
     }
+    if fork.flags & CLONE_PIDFD != 0 {
+        if thread || fork.flags & CLONE_DETACHED != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        c.process().files.free(0)?;
+    }
     Err(Fail::Later(Deferred::Fork(fork)))
 }
 
@@ -108,6 +119,11 @@ pub(crate) fn clone(c: &mut Call<'_>) -> Answer {
         AbiFamily::X86_64 | AbiFamily::S390x => (c.word(4), c.word(3)),
         _ => (c.word(3), c.word(4)),
     };
+    // One place cannot hold both.
+    const BOTH: u64 = CLONE_PIDFD | CLONE_PARENT_SETTID;
+    if flags & BOTH == BOTH {
+        return Err(Errno::EINVAL.into());
+    }
     let mut thread_pointer = thread_pointer;
     if c.abi().family == AbiFamily::I386 && flags & 0x8_0000 != 0 && c.pending.progress == 0 {
         // A struct user_desc.
@@ -122,6 +138,7 @@ pub(crate) fn clone(c: &mut Call<'_>) -> Answer {
             thread_pointer,
             parent_tid: c.word(2),
             child_tid,
+            pidfd: c.word(2),
         },
     )
 }
@@ -154,6 +171,7 @@ pub(crate) fn clone3(c: &mut Call<'_>) -> Answer {
             thread_pointer,
             parent_tid,
             child_tid,
+            pidfd: field(c, 1)?,
         },
     )
 }
@@ -189,6 +207,10 @@ fn exec(c: &mut Call<'_>, at: Option<usize>, path: usize, argv: usize) -> Answer
         argv_list
     };
     let cwd = c.process().cwd;
+    let seat = match empty && at.is_some() {
+        true => c.file(0)?.seat.clone(),
+        false => c.walk(at, &executed, true)?.seat().ok(),
+    };
     let asked = Execute {
         ino,
         path: real,
@@ -204,6 +226,10 @@ fn exec(c: &mut Call<'_>, at: Option<usize>, path: usize, argv: usize) -> Answer
         return Err(Errno::E2BIG.into());
     }
     c.write_back(Which::All)?;
+    if let Some(seat) = seat {
+        c.k.notice(what::OPEN, &seat);
+        c.k.notice(what::ACCESS, &seat);
+    }
     Err(Fail::Later(Deferred::Exec(Box::new(image))))
 }
 
@@ -308,16 +334,21 @@ pub(crate) fn waitpid(c: &mut Call<'_>) -> Answer {
 pub(crate) fn waitid(c: &mut Call<'_>) -> Answer {
     const NO_HANG: u64 = 1;
     const NO_WAIT: u64 = 0x100_0000;
-    let (kind, id, at, options) = (c.word(0), c.word(1) as u32, c.word(2), c.word(3));
+    let (kind, at, options) = (c.word(0) & 0xffff_ffff, c.word(2), c.word(3));
+    // A process by its descriptor, which also says whether to wait (pidfd_open(2), PIDFD_NONBLOCK).
+    let (id, waits) = match kind {
+        3 => (c.process_behind(1)?, c.file(1)?.flags & open::NONBLOCK == 0),
+        _ => (c.word(1) as u32, true),
+    };
     let found = ended_child(c, |process| match kind {
         0 => true,
-        1 => process.pid == id,
+        1 | 3 => process.pid == id,
         2 => process.group == id,
         _ => false,
     })?;
     let Some((pid, ended)) = found else {
         if options & NO_HANG == 0 {
-            return Err(Fail::Wait);
+            return Err(if waits { Fail::Wait } else { Errno::EAGAIN.into() });
         }
         if at != 0 {
             c.write(at, &[0; 128])?;

@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::fs::open::{FileId, PIPE_CAPACITY, Target};
 use crate::kernel::Kernel;
-use crate::net::{Family, Kind, Socket, State};
+use crate::net::{Family, Socket, State};
 
 pub(super) const IN: u32 = 1;
 pub(super) const OUT: u32 = 4;
@@ -78,6 +78,22 @@ impl Kernel {
                 let events = if expired { IN } else { 0 };
                 Ready { events, activity, at }
             }
+            Target::Inotify(id) => {
+                let (any, activity) = self.open.watches.has_news(*id);
+                ready(if any { IN } else { 0 }, activity)
+            }
+            // What came to whoever asks.
+            Target::Signals(set) => match self.signals_of(self.pid_of(self.current), *set) {
+                0 => ready(0, self.wake),
+                _ => ready(IN, self.wake),
+            },
+            Target::Process(pid) => {
+                let over = self
+                    .processes
+                    .get(pid)
+                    .is_none_or(|process| process.ended.is_some());
+                ready(if over { IN } else { 0 }, u64::from(over))
+            }
             Target::Epoll(epoll) => {
                 let (any, at) = self.epoll_ready(epoll, depth);
                 let events = if any { IN } else { 0 };
@@ -101,7 +117,7 @@ impl Kernel {
         }
         match &socket.state {
             State::Listening { queue, .. } => return if queue.is_empty() { 0 } else { IN },
-            State::Idle if socket.kind == Kind::Datagram => events |= OUT,
+            State::Idle if !socket.kind.connects() => events |= OUT,
             State::Idle => events |= OUT | HANG_UP,
             State::Disconnected => {
                 events |= IN | OUT | HALF;

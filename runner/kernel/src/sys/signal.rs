@@ -7,16 +7,16 @@ use crate::call::{Answer, Call, Deferred, Fail};
 use crate::task::Action;
 
 /// Signals that no mask holds back.
-const NEVER_BLOCKED: u64 = 1 << (Sig::KILL.0 - 1) | 1 << (Sig::STOP.0 - 1);
+pub(super) const NEVER_BLOCKED: u64 = 1 << (Sig::KILL.0 - 1) | 1 << (Sig::STOP.0 - 1);
 
 impl Call<'_> {
     /// Bytes of a signal set.
-    fn set_size(&self) -> u64 {
+    pub(super) fn set_size(&self) -> u64 {
         if self.abi().is_mips() { 16 } else { 8 }
     }
 
     /// A signal set of the guest as bits of generic signals. It is an array of words, the first for signals from 1.
-    fn set_at(&self, address: u64) -> Result<u64, Errno> {
+    pub(super) fn set_at(&self, address: u64) -> Result<u64, Errno> {
         let raw = if self.abi().wide {
             self.get_u64(address)?
         } else {
@@ -241,7 +241,7 @@ pub(crate) fn rt_sigreturn(c: &mut Call<'_>) -> Answer {
 }
 
 /// Sends to processes. Signal 0 only asks whether one is there.
-fn send(c: &mut Call<'_>, targets: Vec<u32>, number: u64) -> Answer {
+pub(super) fn send(c: &mut Call<'_>, targets: Vec<u32>, number: u64) -> Answer {
     let from = (c.pid, c.tid);
     let signal = match number & 0xffff_ffff {
         0 => None,

@@ -2,60 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use hotcell_schema::arch::AbiFamily;
-
 use crate::abi::errno::Errno;
 use crate::abi::flags::{self, open};
-use crate::abi::layout::Layout;
 use crate::call::{Answer, Call, Fail};
 use crate::fs::open::{OpenFile, Target};
-use crate::fs::tree::{self, Ino};
+use crate::fs::tree;
+use crate::net::netlink;
 use crate::net::outside::beyond;
-use crate::net::{Address, Credentials, Family, Kind, REUSE, Socket, SocketId, State};
-
-/// `SOL_SOCKET`, as it is kept; mips says 0xffff.
-const SOCKET_LEVEL: u64 = 1;
-const TCP_LEVEL: u64 = 6;
-/// Bytes of an option's value that are kept.
-const MAX_OPTION: u64 = 256;
-
-/// Options of sockets: generic, mips', powerpc's number (asm/socket.h of each).
-mod option {
-    pub(super) const TYPE: u64 = 3;
-    pub(super) const ERROR: u64 = 4;
-    pub(super) const SEND_BUFFER: u64 = 7;
-    pub(super) const RECEIVE_BUFFER: u64 = 8;
-    pub(super) const PASS_CREDENTIALS: u64 = 16;
-    pub(super) const PEER_CREDENTIALS: u64 = 17;
-    pub(super) const RECEIVE_TIMEOUT: u64 = 20;
-    pub(super) const SEND_TIMEOUT: u64 = 21;
-    pub(super) const ACCEPTS: u64 = 30;
-    pub(super) const PROTOCOL: u64 = 38;
-    pub(super) const DOMAIN: u64 = 39;
-
-    pub(super) const NUMBERS: &[(u64, u64, u64)] = &[
-        (2, 4, 2),
-        (TYPE, 0x1008, 3),
-        (ERROR, 0x1007, 4),
-        (5, 0x10, 5),
-        (6, 0x20, 6),
-        (SEND_BUFFER, 0x1001, 7),
-        (RECEIVE_BUFFER, 0x1002, 8),
-        (9, 8, 9),
-        (10, 0x100, 10),
-        (13, 0x80, 13),
-        (15, 0x200, 15),
-        (PASS_CREDENTIALS, 17, 20),
-        (PEER_CREDENTIALS, 18, 21),
-        (18, 0x1004, 16),
-        (19, 0x1003, 17),
-        (RECEIVE_TIMEOUT, 0x1006, 18),
-        (SEND_TIMEOUT, 0x1005, 19),
-        (ACCEPTS, 0x1009, 30),
-        (PROTOCOL, 0x1028, 38),
-        (DOMAIN, 0x1029, 39),
-    ];
-}
+use crate::net::spoken::{MOST, Spoken};
+use crate::net::{Address, Credentials, Family, Kind, Socket, SocketId, State};
 
 impl Call<'_> {
     /// The socket behind a descriptor.
@@ -93,12 +48,23 @@ impl Call<'_> {
         fd
     }
 
+    /// Only root makes packets itself (CAP_NET_RAW).
+    fn may_make_packets(&self) -> Result<(), Errno> {
+        let process = self.k.processes.get(&self.pid);
+        match process.is_some_and(|process| process.uid[1] == 0) {
+            true => Ok(()),
+            false => Err(Errno::EPERM),
+        }
+    }
+
     /// Family and kind that the first two words ask for, and the flags with them.
     fn asked_socket(&self) -> Result<(Family, Kind, u64), Errno> {
         let family = match self.word(0) & 0xffff_ffff {
             1 => Family::Unix,
             2 => Family::Inet,
             10 => Family::Inet6,
+            16 => Family::Netlink,
+            17 => Family::Packet,
             _ => return Err(Errno::EAFNOSUPPORT),
         };
         let wanted = self.word(1) & 0xffff_ffff;
@@ -112,9 +78,32 @@ impl Call<'_> {
             ("SOCK_STREAM", Family::Inet | Family::Inet6) if matches!(protocol, 0 | 6) => Kind::Stream,
             ("SOCK_DGRAM", Family::Unix) if protocol <= 1 => Kind::Datagram,
             ("SOCK_DGRAM", Family::Inet | Family::Inet6) if matches!(protocol, 0 | 17) => Kind::Datagram,
+            ("SOCK_DGRAM", Family::Inet) if protocol == 1 => Kind::Ping,
             ("SOCK_SEQPACKET", Family::Unix) if protocol <= 1 => Kind::Sequenced,
-            ("SOCK_RAW" | "SOCK_PACKET", _) => return Err(Errno::EPERM),
-            ("SOCK_STREAM" | "SOCK_DGRAM", _) => return Err(Errno::EPROTONOSUPPORT),
+            // A raw one is one of datagrams (unix_create).
+            ("SOCK_RAW", Family::Unix) if protocol <= 1 => Kind::Datagram,
+            ("SOCK_RAW" | "SOCK_DGRAM", Family::Netlink) => match u16::try_from(protocol) {
+                Ok(protocol) if netlink::protocol::KNOWN.contains(&protocol) => Kind::Raw(protocol),
+                _ => return Err(Errno::EPROTONOSUPPORT),
+            },
+            ("SOCK_RAW", Family::Inet) if (1..=255).contains(&protocol) => {
+                self.may_make_packets()?;
+                Kind::Raw(protocol as u16)
+            }
+            // Protocols of links are in the network's byte order.
+            ("SOCK_RAW" | "SOCK_DGRAM", Family::Packet) => {
+                self.may_make_packets()?;
+                let protocol = match self.abi().big {
+                    true => protocol as u16,
+                    false => (protocol as u16).swap_bytes(),
+                };
+                match flags::socket_type(self.abi(), wanted) {
+                    "SOCK_RAW" => Kind::Raw(protocol),
+                    _ => Kind::Cooked(protocol),
+                }
+            }
+            ("SOCK_STREAM", Family::Netlink | Family::Packet) => return Err(Errno::ESOCKTNOSUPPORT),
+            ("SOCK_STREAM" | "SOCK_DGRAM" | "SOCK_RAW", _) => return Err(Errno::EPROTONOSUPPORT),
             _ => return Err(Errno::ESOCKTNOSUPPORT),
         };
         Ok((family, kind, how))
@@ -128,51 +117,34 @@ impl Call<'_> {
         length: u64,
         bind: bool,
     ) -> Result<Asked, Errno> {
-        if !(2..=128).contains(&length) {
+        if !(2..=MOST).contains(&length) {
             return Err(Errno::EINVAL);
         }
         let bytes = self.bytes(at, length)?;
-        let said = self.abi().get_u16(*bytes.first_chunk().ok_or(Errno::EINVAL)?);
-        let body = bytes.get(2..).unwrap_or_default();
-        let port = || {
-            body.first_chunk()
-                .map(|port| u16::from_be_bytes(*port))
-                .ok_or(Errno::EINVAL)
-        };
-        match (said, family) {
-            (0, _) if !bind => Ok(Asked::Nobody),
-            (1, Family::Unix) => match body {
-                [] => Ok(Asked::Unnamed),
-                [0, name @ ..] => Ok(Asked::Name(Address::Abstract(name.to_vec()))),
-                path => {
-                    let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
-                    Ok(Asked::Path(path.to_vec()))
+        let spoken = Spoken::read(self.abi(), &bytes).ok_or(Errno::EINVAL)?;
+        Ok(match (spoken, family) {
+            (Spoken::Nobody, _) if !bind => Asked::Nobody,
+            (Spoken::Unnamed, Family::Unix) => Asked::Unnamed,
+            (Spoken::Abstract(name), Family::Unix) => Asked::Name(Address::Abstract(name)),
+            (Spoken::Path(path), Family::Unix) => Asked::Path(path),
+            (Spoken::Inet(address), Family::Inet) if address.is_ipv4() => Asked::Name(Address::Inet(address)),
+            (Spoken::Inet(address), Family::Inet6) => match address.ip() {
+                IpAddr::V4(_) if bind => return Err(Errno::EAFNOSUPPORT),
+                IpAddr::V4(ip) => {
+                    let ip = IpAddr::V6(ip.to_ipv6_mapped());
+                    Asked::Name(Address::Inet(SocketAddr::new(ip, address.port())))
                 }
+                IpAddr::V6(_) => Asked::Name(Address::Inet(address)),
             },
-            (2, Family::Inet | Family::Inet6) => {
-                let ip = body
-                    .get(2..)
-                    .and_then(<[u8]>::first_chunk::<4>)
-                    .ok_or(Errno::EINVAL)?;
-                let ip = Ipv4Addr::from(*ip);
-                let ip = match family {
-                    Family::Inet6 if bind => return Err(Errno::EAFNOSUPPORT),
-                    Family::Inet6 => IpAddr::V6(ip.to_ipv6_mapped()),
-                    _ => IpAddr::V4(ip),
-                };
-                Ok(Asked::Name(Address::Inet(SocketAddr::new(ip, port()?))))
+            (Spoken::Netlink { port, groups }, Family::Netlink) => {
+                Asked::Name(Address::Netlink { port, groups })
             }
-            (10, Family::Inet6) => {
-                let ip = body
-                    .get(6..)
-                    .and_then(<[u8]>::first_chunk::<16>)
-                    .ok_or(Errno::EINVAL)?;
-                let ip = IpAddr::V6(Ipv6Addr::from(*ip));
-                Ok(Asked::Name(Address::Inet(SocketAddr::new(ip, port()?))))
+            (Spoken::Link { protocol, interface }, Family::Packet) => {
+                Asked::Name(Address::Link { protocol, interface })
             }
-            (_, Family::Unix) => Err(Errno::EINVAL),
-            _ => Err(Errno::EAFNOSUPPORT),
-        }
+            (_, Family::Unix | Family::Netlink | Family::Packet) => return Err(Errno::EINVAL),
+            _ => return Err(Errno::EAFNOSUPPORT),
+        })
     }
 
     /// What an address leads to: of a path the socket file that stands there.
@@ -211,34 +183,10 @@ impl Call<'_> {
         if room > i32::MAX as u64 {
             return Err(Errno::EINVAL);
         }
-        let bytes = socket_bytes(self, family, address);
+        let bytes = Spoken::of(family, address).bytes(self.abi());
         let size = bytes.len().min(usize::try_from(room).unwrap_or(0));
         self.write(at, bytes.get(..size).unwrap_or_default())?;
         self.put_u32(length_at, u32::try_from(bytes.len()).unwrap_or(0))
-    }
-
-    /// How long a socket's calls wait, where it says so.
-    pub(super) fn patience(&self, id: SocketId, sends: bool) -> Option<u64> {
-        let name = match sends {
-            true => option::SEND_TIMEOUT,
-            false => option::RECEIVE_TIMEOUT,
-        };
-        let value = self.k.sockets.get(id)?.options.get(&(SOCKET_LEVEL, name))?;
-        let (seconds, rest) = if self.abi().wide {
-            let (seconds, rest) = (value.get(..8)?, value.get(8..16)?);
-            (
-                self.abi().get_u64(*seconds.first_chunk()?),
-                self.abi().get_u64(*rest.first_chunk()?),
-            )
-        } else {
-            let (seconds, rest) = (value.get(..4)?, value.get(4..8)?);
-            let get = |bytes: &[u8]| Some(u64::from(self.abi().get_u32(*bytes.first_chunk()?)));
-            (get(seconds)?, get(rest)?)
-        };
-        let time = seconds
-            .saturating_mul(1_000_000_000)
-            .saturating_add(rest.saturating_mul(1000));
-        (time > 0).then_some(time)
     }
 }
 
@@ -252,62 +200,11 @@ pub(super) enum Asked {
     Nobody,
 }
 
-/// A socket address as the guest reads it.
-fn socket_bytes(c: &Call<'_>, family: Family, address: Option<&Address>) -> Vec<u8> {
-    let layout = Layout::new(c.abi());
-    match (family, address) {
-        (Family::Unix, address) => {
-            let mut bytes = layout.u16(1).bytes;
-            match address {
-                Some(Address::Path(path, _)) => {
-                    bytes.extend(path);
-                    bytes.push(0);
-                }
-                Some(Address::Abstract(name)) => {
-                    bytes.push(0);
-                    bytes.extend(name);
-                }
-                _ => {}
-            }
-            bytes
-        }
-        (Family::Inet, address) => {
-            let (ip, port) = match address {
-                Some(Address::Inet(address)) => (address.ip().to_canonical(), address.port()),
-                _ => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0),
-            };
-            let mut bytes = layout.u16(2).bytes;
-            bytes.extend(port.to_be_bytes());
-            match ip {
-                IpAddr::V4(ip) => bytes.extend(ip.octets()),
-                IpAddr::V6(_) => bytes.extend([0; 4]),
-            }
-            bytes.extend([0; 8]);
-            bytes
-        }
-        (Family::Inet6, address) => {
-            let (ip, port) = match address {
-                Some(Address::Inet(address)) => (address.ip(), address.port()),
-                _ => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0),
-            };
-            let ip = match ip {
-                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-                IpAddr::V6(ip) => ip,
-            };
-            let mut bytes = layout.u16(10).bytes;
-            bytes.extend(port.to_be_bytes());
-            bytes.extend([0; 4]);
-            bytes.extend(ip.octets());
-            bytes.extend([0; 4]);
-            bytes
-        }
-    }
-}
-
 pub(crate) fn socket(c: &mut Call<'_>) -> Answer {
     let (family, kind, how) = c.asked_socket()?;
     let owner = c.credentials();
     let id = c.k.sockets.make(family, kind, owner)?;
+    c.k.show_wire();
     Ok(u64::from(c.install_socket(id, how)?))
 }
 
@@ -363,6 +260,14 @@ pub(crate) fn bind(c: &mut Call<'_>) -> Answer {
     let family = c.socket_ref(id)?.family;
     let asked = c.address(family, c.word(1), c.word(2) & 0xffff_ffff, true)?;
     let address = match asked {
+        Asked::Name(Address::Netlink { port, groups }) => {
+            c.bind_netlink(id, port, groups)?;
+            return Ok(0);
+        }
+        Asked::Name(address @ Address::Link { .. }) => {
+            c.bind_link(id, address)?;
+            return Ok(0);
+        }
         Asked::Name(address) => address,
         Asked::Nobody => return Err(Errno::EINVAL.into()),
         // Any abstract name of five digits (unix(7), "Autobind feature").
@@ -375,13 +280,12 @@ pub(crate) fn bind(c: &mut Call<'_>) -> Answer {
                 Errno::EEXIST => Errno::EADDRINUSE,
                 other => other,
             })?;
-            let owner = c.owner();
             let bits = 0o777 & !c.process().umask;
             let kind = tree::Kind::Special {
                 mode: tree::mode::SOCKET,
                 number: 0,
             };
-            let ino: Ino = c.k.tree.make(place.directory, &place.name, kind, bits, owner)?;
+            let ino = c.make_node(&place, kind, bits)?;
             Address::Path(path, ino)
         }
     };
@@ -400,6 +304,8 @@ pub(crate) fn listen(c: &mut Call<'_>) -> Answer {
         (Family::Unix, None) => return Err(Errno::EINVAL.into()),
         (Family::Inet, None) => c.k.sockets.bind(id, any(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))?,
         (Family::Inet6, None) => c.k.sockets.bind(id, any(IpAddr::V6(Ipv6Addr::UNSPECIFIED)))?,
+        // They have no streams.
+        (Family::Netlink | Family::Packet, None) => return Err(Errno::EOPNOTSUPP.into()),
     }
     // A negative number is as large as can be.
     let backlog = usize::try_from(c.word(1) as u32).unwrap_or(usize::MAX);
@@ -423,6 +329,9 @@ pub(crate) fn connect(c: &mut Call<'_>) -> Answer {
         _ => {}
     }
     let asked = c.address(family, c.word(1), c.word(2) & 0xffff_ffff, false)?;
+    if family == Family::Packet {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
     if matches!(asked, Asked::Nobody) {
         if let Some(socket) = c.k.sockets.get_mut(id) {
             socket.peer = None;
@@ -565,131 +474,4 @@ pub(crate) fn shutdown(c: &mut Call<'_>) -> Answer {
     c.k.pump();
     c.k.wake += 1;
     Ok(0)
-}
-
-/// Level and number of an option with the generic numbers; `None`: a number that the architecture does not have.
-fn generic_option(c: &Call<'_>) -> Option<(u64, u64)> {
-    let (level, name) = (c.word(1) & 0xffff_ffff, c.word(2) & 0xffff_ffff);
-    let mips = c.abi().is_mips();
-    if level != if mips { 0xffff } else { SOCKET_LEVEL } {
-        return Some((level, name));
-    }
-    let powerpc = matches!(c.abi().family, AbiFamily::Ppc32 | AbiFamily::Ppc64);
-    let own = |numbers: &&(u64, u64, u64)| match (mips, powerpc) {
-        (true, _) => numbers.1 == name,
-        (_, true) => numbers.2 == name,
-        _ => numbers.0 == name,
-    };
-    let found = option::NUMBERS.iter().find(own).map(|numbers| numbers.0);
-    // What is in no table has the same number everywhere, unless the table gives that number to something else.
-    let taken = || option::NUMBERS.iter().any(|numbers| numbers.0 == name);
-    found
-        .or_else(|| (!taken()).then_some(name))
-        .map(|name| (SOCKET_LEVEL, name))
-}
-
-pub(crate) fn setsockopt(c: &mut Call<'_>) -> Answer {
-    let id = c.socket(0)?;
-    let key = generic_option(c).ok_or(Errno::ENOPROTOOPT)?;
-    let length = c.word(4) & 0xffff_ffff;
-    if length > i32::MAX as u64 {
-        return Err(Errno::EINVAL.into());
-    }
-    let value = c.bytes(c.word(3), length.min(MAX_OPTION))?;
-    let socket = c.socket_ref(id)?;
-    match (key, socket.family) {
-        (
-            (
-                SOCKET_LEVEL,
-                option::TYPE | option::ERROR | option::ACCEPTS | option::PROTOCOL | option::DOMAIN,
-            ),
-            _,
-        ) => {
-            return Err(Errno::ENOPROTOOPT.into());
-        }
-        ((SOCKET_LEVEL, _), _) => {
-            if value.len() < 4 {
-                return Err(Errno::EINVAL.into());
-            }
-        }
-        // IPPROTO_IP, TCP, UDP, IPV6 and others: kept, and without effect.
-        (_, Family::Inet | Family::Inet6) => {}
-        (_, Family::Unix) => return Err(Errno::EOPNOTSUPP.into()),
-    }
-    let off = key == REUSE && value.iter().take(4).all(|byte| *byte == 0);
-    if let Some(socket) = c.k.sockets.get_mut(id) {
-        match off {
-            true => _ = socket.options.remove(&key),
-            false if socket.options.len() < 64 || socket.options.contains_key(&key) => {
-                socket.options.insert(key, value);
-            }
-            false => return Err(Errno::ENOMEM.into()),
-        }
-    }
-    Ok(0)
-}
-
-pub(crate) fn getsockopt(c: &mut Call<'_>) -> Answer {
-    let id = c.socket(0)?;
-    let key = generic_option(c).ok_or(Errno::ENOPROTOOPT)?;
-    let (at, length_at) = (c.word(3), c.word(4));
-    let room = u64::from(c.get_u32(length_at)?);
-    if room > i32::MAX as u64 {
-        return Err(Errno::EINVAL.into());
-    }
-    let bytes = option_value(c, id, key)?;
-    let size = bytes.len().min(usize::try_from(room).unwrap_or(0));
-    c.write(at, bytes.get(..size).unwrap_or_default())?;
-    c.put_u32(length_at, u32::try_from(size).unwrap_or(0))?;
-    Ok(0)
-}
-
-/// What an option says.
-fn option_value(c: &mut Call<'_>, id: SocketId, key: (u64, u64)) -> Result<Vec<u8>, Errno> {
-    let wide = c.abi().wide;
-    let abi = c.abi().clone();
-    let number = |value: u32| Layout::new(&abi).u32(value).bytes;
-    let socket = c.k.sockets.get_mut(id).ok_or(Errno::EBADF)?;
-    let set = socket.options.get(&key).cloned();
-    Ok(match key {
-        (SOCKET_LEVEL, option::TYPE) => {
-            let (stream, datagram) = if abi.is_mips() { (2, 1) } else { (1, 2) };
-            number(match socket.kind {
-                Kind::Stream => stream,
-                Kind::Datagram => datagram,
-                Kind::Sequenced => 5,
-            })
-        }
-        (SOCKET_LEVEL, option::ERROR) => {
-            let errno = socket.error.take();
-            number(errno.map_or(0, |errno| errno.number(abi.family) as u32))
-        }
-        (SOCKET_LEVEL, option::ACCEPTS) => number(u32::from(matches!(socket.state, State::Listening { .. }))),
-        (SOCKET_LEVEL, option::DOMAIN) => number(match socket.family {
-            Family::Unix => 1,
-            Family::Inet => 2,
-            Family::Inet6 => 10,
-        }),
-        (SOCKET_LEVEL, option::PROTOCOL) => number(match socket.protocol() {
-            "tcp" => 6,
-            "udp" => 17,
-            _ => 0,
-        }),
-        (SOCKET_LEVEL, option::PEER_CREDENTIALS) => {
-            let peer = socket.peer_owner;
-            Layout::new(&abi).u32(peer.pid).u32(peer.uid).u32(peer.gid).bytes
-        }
-        (SOCKET_LEVEL, option::SEND_BUFFER | option::RECEIVE_BUFFER) => {
-            // What was asked for counts twice (socket(7)); the room is the same all the same.
-            let asked = set.and_then(|value| Some(abi.get_u32(*value.first_chunk()?)));
-            let default = u32::try_from(crate::net::CAPACITY).unwrap_or(0);
-            number(asked.map_or(default, |asked| asked.saturating_mul(2).clamp(2304, 425_984)))
-        }
-        (SOCKET_LEVEL, option::RECEIVE_TIMEOUT | option::SEND_TIMEOUT) => {
-            set.unwrap_or_else(|| vec![0; if wide { 16 } else { 8 }])
-        }
-        // TCP_INFO and others that are more than a number.
-        (TCP_LEVEL, 11) => return Err(Errno::ENOPROTOOPT),
-        _ => set.unwrap_or_else(|| number(0)),
-    })
 }

@@ -3,11 +3,13 @@
 mod bounds;
 mod fuzz;
 mod layouts;
+mod links;
 mod machine;
 mod programs;
 mod sockets;
 mod sysroot;
 mod tree;
+mod watches;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,13 +18,14 @@ use std::sync::LazyLock;
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::event::Event;
+use hotcell_schema::internet::{Internet, InternetWith};
 use hotcell_schema::job::{Blob, GuestFile, GuestLimits, LinuxJob};
 use hotcell_schema::persona::Persona;
 
 use crate::fs::proc::ProcLink;
 use crate::fs::tree::Ino;
 use crate::fs::walk::Magic;
-use crate::machine::{Flow, Machines as _, Step};
+use crate::machine::{Flow, Machine as _, Machines as _, SpaceId, Step};
 use crate::{Bytes, Finished, Kernel, LoadError, StateError};
 use machine::FakeMachines;
 
@@ -167,10 +170,23 @@ impl Bench {
         program: &[u8],
         limits: GuestLimits,
     ) -> Result<Self, LoadError> {
+        Self::start_job(job(profile, program, limits), program)
+    }
+
+    /// The same with a simulated internet of which nothing was declared.
+    pub(crate) fn online(profile: &ArchProfile, program: &[u8]) -> Result<Self, LoadError> {
+        let mut job = job(profile, program, GuestLimits::default());
+        job.internet = Some(Internet {
+            with: InternetWith::default(),
+            web: None,
+        });
+        Self::start_job(job, program)
+    }
+
+    fn start_job(job: LinuxJob, program: &[u8]) -> Result<Self, LoadError> {
         let events: Rc<RefCell<Vec<Event>>> = Rc::default();
         let sink = Rc::clone(&events);
         let blobs: [Bytes; 2] = [program.into(), b"hello".as_slice().into()];
-        let job = job(profile, program, limits);
         let kernel = Kernel::new(
             &job,
             &|blob: Blob| blobs.get(blob.index as usize).cloned(),
@@ -178,7 +194,7 @@ impl Bench {
         )?;
         Ok(Self {
             kernel,
-            machines: FakeMachines::new(profile),
+            machines: FakeMachines::new(&job.arch),
             events,
             job,
             blobs,
@@ -230,6 +246,20 @@ impl Bench {
         }
         let _ = self.machines.get(space);
         Some(self.machines.machine(space).result(&profile, &abi))
+    }
+
+    /// Puts bytes into the memory of the first program.
+    pub(crate) fn put(&mut self, at: u64, bytes: &[u8]) {
+        let machine = self.machines.machine(SpaceId(1));
+        machine.write(at, bytes).expect("the memory is there");
+    }
+
+    /// Reads its memory.
+    pub(crate) fn peek(&mut self, at: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        let machine = self.machines.machine(SpaceId(1));
+        machine.read(at, &mut bytes).expect("the memory is there");
+        bytes
     }
 
     pub(crate) fn finish(self) -> Finished {
