@@ -10,7 +10,7 @@ use hotcell_schema::outcome::{Fault, FaultKind, Outcome};
 use hotcell_schema::persona::Persona;
 
 use crate::abi::signal::Sig;
-use crate::abi::{Abi, Registers};
+use crate::abi::{Abi, Registers, quirks};
 use crate::bytes::Bytes;
 use crate::call::Deferred;
 use crate::chance::Chance;
@@ -325,6 +325,9 @@ impl Kernel {
         }
         let mut code = [0; 16];
         let code = machine.read(pc, &mut code).is_ok().then(|| Hex(code.to_vec()));
+        if let (FaultKind::Breakpoint, Some(code)) = (kind, &code) {
+            quirks::pass_breakpoint(self.abi.family, machine, &code.0);
+        }
         let fault = Fault {
             kind,
             pc: Address(pc),
@@ -459,9 +462,10 @@ impl Kernel {
             .values()
             .filter(|task| match task.state {
                 State::Waiting { tried_at, deadline } => {
-                    tried_at != self.wake
-                        || deadline.is_some_and(|at| at <= self.time.now)
-                        || task.arrived & !task.mask != 0
+                    !task.is_held()
+                        && (tried_at != self.wake
+                            || deadline.is_some_and(|at| at <= self.time.now)
+                            || task.ready() != 0)
                 }
                 _ => false,
             })
@@ -485,6 +489,7 @@ impl Kernel {
     fn choose(&mut self) -> Option<u32> {
         let runnable = |task: &Task, kernel: &Self| {
             task.state == State::Runnable
+                && !task.is_held()
                 && kernel
                     .processes
                     .get(&task.pid)
@@ -517,7 +522,7 @@ impl Kernel {
     /// Nothing can run: time passes until the next deadline.
     fn wait_for_time(&mut self) {
         let deadlines = self.tasks.values().filter_map(|task| match task.state {
-            State::Waiting { deadline, .. } => deadline,
+            State::Waiting { deadline, .. } if !task.is_held() => deadline,
             _ => None,
         });
         let alarms = self.processes.values().filter_map(|process| process.alarm);

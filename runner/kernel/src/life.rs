@@ -17,6 +17,7 @@ use crate::fs::walk::Magic;
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
 use crate::task::{Change, Ended, Pending, Process, State, Task};
+use crate::trace;
 
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_THREAD: u64 = 0x1_0000;
@@ -61,7 +62,7 @@ impl Process {
             change: None,
             dumpable: 1,
             no_new_privileges: false,
-            tracer: None,
+            gone: Vec::new(),
         }
     }
 
@@ -96,6 +97,7 @@ impl Task {
             interrupted: Vec::new(),
             alternate_stack: (0, 2, 0),
             robust_list: (0, 0),
+            trace: None,
         }
     }
 }
@@ -359,9 +361,16 @@ impl Kernel {
                     deadline: None,
                 };
             }
+            self.hold_for_fork(tid, child, trace::event::VFORK);
             return Ok(());
         }
         self.later.push((event, What::Process(what)));
+        let event = if thread {
+            trace::event::CLONE
+        } else {
+            trace::event::FORK
+        };
+        self.hold_for_fork(tid, child, event);
         self.finish_deferred(machines, tid, pending, Ok(u64::from(child)))
     }
 
@@ -427,6 +436,7 @@ impl Kernel {
             self.close_file(pid, descriptor.file);
         }
         self.tree.release(cwd);
+        self.end_traces(pid, ended);
         for tid in tasks {
             self.tasks.remove(&tid);
             self.deferred.remove(&tid);
@@ -499,9 +509,24 @@ impl Kernel {
         let handler = process.actions.get(&signal).map_or(0, |action| action.handler);
         let default = signal.default_action();
         let mut continued = false;
+        let traces = process
+            .tasks
+            .iter()
+            .filter_map(|tid| self.tasks.get(tid)?.trace.as_ref());
+        // A tracer sees also what is ignored.
+        let traced = traces.count() > 0;
         match (signal, handler) {
             (Sig::CONT, _) => continued = std::mem::replace(&mut process.stopped, false),
-            (Sig::KILL, _) => process.stopped = false,
+            (Sig::KILL, _) => {
+                process.stopped = false;
+                for tid in &process.tasks {
+                    let task = self.tasks.get_mut(tid);
+                    if let Some(trace) = task.and_then(|task| task.trace.as_mut()) {
+                        trace.stop = None;
+                    }
+                }
+            }
+            _ if traced => {}
             (_, 0) if default == DefaultAction::Ignore => return,
             (_, 1) => return,
             _ => {}
@@ -568,8 +593,13 @@ impl Kernel {
             .get(&pid)
             .and_then(|process| process.actions.get(&signal))
             .is_some_and(|action| action.handler > 1);
+        let traced = self.traced(tid).is_some();
         let bit = 1u64 << (u32::from(signal.0).saturating_sub(1));
         match self.tasks.get_mut(&tid) {
+            Some(task) if traced => {
+                task.mask &= !bit;
+                task.arrived |= bit;
+            }
             Some(task) if handled && task.mask & bit == 0 => task.arrived |= bit,
             _ => self.kill_process(pid, signal),
         }

@@ -8,6 +8,7 @@ pub(crate) mod flags;
 pub(crate) mod layout;
 pub(crate) mod quirks;
 pub(crate) mod signal;
+pub(crate) mod traced;
 
 use hotcell_schema::arch::{AbiFamily, AbiQuirk, ArchProfile, ByteOrder, ErrorStyle, StartValue};
 
@@ -196,6 +197,16 @@ impl Registers {
                 }),
             },
         })
+    }
+
+    /// The register with a call's number, and the one with its result.
+    pub(crate) fn of_call(&self) -> (Reg, Reg) {
+        (self.number, self.result)
+    }
+
+    /// Whether a failed call's result is a negative number.
+    pub(crate) fn fails_negative(&self) -> bool {
+        self.style == ErrorStyle::Negative
     }
 
     /// The number of the call being made.

@@ -58,3 +58,29 @@ pub(crate) const SOCKETCALLS: [&str; 20] = [
     "recvmmsg",
     "sendmmsg",
 ];
+
+/// x86: a breakpoint is a trap, so the program counter stands behind it when its signal comes (Intel SDM volume 3A, 6.12): INT3,
+/// INT1, INT 3. Elsewhere it stands at the instruction.
+pub(crate) fn pass_breakpoint(family: AbiFamily, machine: &mut dyn Machine, code: &[u8]) {
+    let length = match code {
+        [0xcc | 0xf1, ..] => 1,
+        [0xcd, 0x03, ..] => 2,
+        _ => return,
+    };
+    if matches!(family, AbiFamily::X86_64 | AbiFamily::I386) {
+        let behind = machine.program_counter().wrapping_add(length);
+        machine.jump(behind);
+    }
+}
+
+/// arm: an address as [`Machine::jump`] takes it; which instruction set it is in says the T bit of CPSR, not the address.
+pub(crate) fn landing(family: AbiFamily, machine: &dyn Machine, address: u64) -> u64 {
+    const THUMB: u64 = 1 << 5;
+    if family != AbiFamily::ArmEabi {
+        return address;
+    }
+    let status = machine
+        .register("cpsr")
+        .map_or(0, |register| machine.get(register));
+    address & !1 | u64::from(status & THUMB != 0)
+}

@@ -7,7 +7,7 @@ use hotcell_schema::arch::AbiFamily;
 use crate::fs::proc::{MachineFile, ProcFile, ProcessFile};
 use crate::kernel::Kernel;
 use crate::space::Backing;
-use crate::task::{Process, State};
+use crate::task::{Process, State, Task};
 
 const MOUNTS: &[(&str, &str, &str, &str)] = &[
     ("/dev/sda1", "/", "ext4", "rw,relatime,errors=remount-ro"),
@@ -213,6 +213,7 @@ impl Kernel {
                 .map(|(id, (from, to, kind, options))| format!("{id} 1 8:1 / {to} {options} - {kind} {from} rw\n"))
                 .collect::<String>()
                 .into_bytes(),
+            ProcessFile::Memory => Vec::new(),
             ProcessFile::OomScore => b"0\n".to_vec(),
             ProcessFile::Limits => b"Limit                     Soft Limit           Hard Limit           Units     \nMax open files            1024                 4096                 files     \n".to_vec(),
             ProcessFile::Stat => self.process_stat(process).into_bytes(),
@@ -236,8 +237,10 @@ impl Kernel {
             .iter()
             .filter_map(|tid| self.tasks.get(tid))
             .any(|task| task.state == State::Runnable);
+        let held = self.tasks.get(&process.pid).is_some_and(Task::is_held);
         match (process.ended, process.stopped, runs) {
             (Some(_), ..) => ('Z', "zombie"),
+            _ if held => ('t', "tracing stop"),
             (_, true, _) => ('T', "stopped"),
             (.., true) => ('R', "running"),
             _ => ('S', "sleeping"),
@@ -288,7 +291,7 @@ impl Kernel {
             process.tasks.len(),
             (1u64 << self.persona.cpus.clamp(1, 32)) - 1,
             pid = process.pid,
-            tracer = process.tracer.unwrap_or(0),
+            tracer = self.tracer_of(process.pid),
         )
     }
 }

@@ -29,6 +29,8 @@ pub(crate) enum Target {
     Directory(Ino, Option<Arc<[Entry]>>),
     /// Text made when it was opened (`/proc`).
     Text(Ino, Arc<[u8]>),
+    /// Memory of a process (`/proc/PID/mem`).
+    Memory(Ino, u32),
     Device(Ino, Device),
     PipeRead(PipeId),
     PipeWrite(PipeId),
@@ -121,6 +123,7 @@ impl OpenFile {
             Target::File(ino)
             | Target::Directory(ino, _)
             | Target::Text(ino, _)
+            | Target::Memory(ino, _)
             | Target::Device(ino, _)
             | Target::Path(ino) => Some(ino),
             _ => None,

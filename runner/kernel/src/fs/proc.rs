@@ -26,6 +26,8 @@ pub(crate) enum MachineFile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ProcessFile {
     Maps,
+    /// Never text: opened as [`Target::Memory`](crate::fs::open::Target).
+    Memory,
     Status,
     Stat,
     Statm,
@@ -55,6 +57,7 @@ pub(crate) const PROCESS_FILES: &[(&str, ProcessFile)] = &[
     ("environ", ProcessFile::Environment),
     ("limits", ProcessFile::Limits),
     ("maps", ProcessFile::Maps),
+    ("mem", ProcessFile::Memory),
     ("mountinfo", ProcessFile::MountInfo),
     ("mounts", ProcessFile::Mounts),
     ("oom_score_adj", ProcessFile::OomScore),

@@ -352,10 +352,10 @@ pub(crate) fn add_process(tree: &mut Tree, pid: u32, owner: (u32, u32)) -> Resul
     let name = pid.to_string();
     let own = tree.add(proc, name.as_bytes(), Tree::directory(), 0o555, owner)?;
     for (name, what) in PROCESS_FILES {
-        let mode = if *what == ProcessFile::Environment {
-            0o400
-        } else {
-            0o444
+        let mode = match what {
+            ProcessFile::Environment => 0o400,
+            ProcessFile::Memory => 0o600,
+            _ => 0o444,
         };
         tree.add(
             own,

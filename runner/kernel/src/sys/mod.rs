@@ -1,6 +1,7 @@
 //! Handlers of system calls, by subject. What they need of the guest comes through [`Call`](crate::call::Call).
 
 pub(crate) mod attributes;
+pub(crate) mod children;
 pub(crate) mod dir;
 pub(crate) mod epoll;
 pub(crate) mod file;
@@ -18,4 +19,5 @@ pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod time;
 pub(crate) mod timer;
+pub(crate) mod trace;
 pub(crate) mod wait;

@@ -119,12 +119,17 @@ fn process_numbers_ports_and_addresses_are_not_told() {
         What::Network(network(NetworkOp::Send, "udp")),
         What::Network(network(NetworkOp::Socket, "raw")),
         What::Memory(Memory {
-            op: MemoryOp::WriteExecute,
-            start: Address(0x7f00_0000),
-            length: 4096,
             protection: Some("rwx".into()),
-            file: None,
-            layer: None,
+            ..Memory::new(MemoryOp::WriteExecute, 0x7f00_0000, 4096)
+        }),
+        What::Memory(Memory {
+            to: Some(4243),
+            by: Some(MemoryBy::ProcMem),
+            ..Memory::new(MemoryOp::Injected, 0x7f00_0000, 4096)
+        }),
+        What::Process(Process {
+            to: Some(4243),
+            ..Process::new(ProcessOp::Traced)
         }),
     ]);
     assert_eq!(
