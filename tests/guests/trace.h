@@ -13,6 +13,7 @@
 #define NR_getppid 110
 #define NR_nanosleep 35
 #define NR_sched_yield 24
+#define NR_clock_gettime 228
 #elif defined(__i386__)
 #define NR_ptrace 26
 #define NR_process_vm_readv 347
@@ -23,6 +24,7 @@
 #define NR_getppid 64
 #define NR_nanosleep 162
 #define NR_sched_yield 158
+#define NR_clock_gettime 265
 #elif defined(__arm__)
 #define NR_ptrace 26
 #define NR_process_vm_readv 376
@@ -33,6 +35,7 @@
 #define NR_getppid 64
 #define NR_nanosleep 162
 #define NR_sched_yield 158
+#define NR_clock_gettime 263
 #elif defined(__aarch64__) || defined(__riscv)
 #define NR_ptrace 117
 #define NR_process_vm_readv 270
@@ -43,6 +46,7 @@
 #define NR_getppid 173
 #define NR_nanosleep 101
 #define NR_sched_yield 124
+#define NR_clock_gettime 113
 #elif defined(__mips__) && defined(__mips64)
 #define NR_ptrace 5099
 #define NR_process_vm_readv 5304
@@ -53,6 +57,7 @@
 #define NR_getppid 5108
 #define NR_nanosleep 5034
 #define NR_sched_yield 5023
+#define NR_clock_gettime 5222
 #elif defined(__mips__)
 #define NR_ptrace 4026
 #define NR_process_vm_readv 4345
@@ -63,6 +68,7 @@
 #define NR_getppid 4064
 #define NR_nanosleep 4166
 #define NR_sched_yield 4162
+#define NR_clock_gettime 4263
 #elif defined(__powerpc__)
 #define NR_ptrace 26
 #define NR_process_vm_readv 351
@@ -73,6 +79,7 @@
 #define NR_getppid 64
 #define NR_nanosleep 162
 #define NR_sched_yield 158
+#define NR_clock_gettime 246
 #elif defined(__s390x__)
 #define NR_ptrace 26
 #define NR_process_vm_readv 340
@@ -83,6 +90,7 @@
 #define NR_getppid 64
 #define NR_nanosleep 162
 #define NR_sched_yield 158
+#define NR_clock_gettime 260
 #endif
 
 #define PTRACE_TRACEME 0

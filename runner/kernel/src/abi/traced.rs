@@ -140,9 +140,7 @@ const NO_RESULT: u64 = 38;
 pub(crate) struct Fields {
     slots: Vec<(Slot, usize)>,
     /// Bytes that there are: the rest is zeroes that cannot be changed.
-    pub(crate) size: usize,
-    /// Places are numbers of fields, not offsets.
-    pub(crate) numbered: bool,
+    size: usize,
 }
 
 /// How many bytes a view has, and whether its places are numbers of fields; `None` where there is no such view.
@@ -176,7 +174,7 @@ fn shape(word: &str, abi: &Abi) -> (usize, usize) {
 impl Fields {
     /// The fields of a view on this machine.
     pub(crate) fn new(view: View, abi: &Abi, arch: &str, machine: &dyn Machine) -> Option<Self> {
-        let (size, numbered) = size(view, abi, arch)?;
+        let (size, _) = size(view, abi, arch)?;
         let layouts = layouts(abi, arch);
         let text = match (view, layouts.user) {
             (View::Plain, _) => layouts.plain?,
@@ -201,11 +199,7 @@ impl Fields {
                 slots.push((slot, width));
             }
         }
-        Some(Self {
-            slots,
-            size,
-            numbered,
-        })
+        Some(Self { slots, size })
     }
 
     /// The view's bytes.

@@ -1,4 +1,4 @@
-use hotcell_schema::event::{Arg, Support, Witness};
+use hotcell_schema::event::{Arg, MemoryBy, MemoryOp, Support, Witness};
 use hotcell_schema::guest::Address;
 use proptest::prelude::*;
 
@@ -138,11 +138,13 @@ fn process_numbers_ports_and_addresses_are_not_told() {
             "file/open /proc/PID/task/PID/maps",
             "file/open /proc/self/fd/3",
             "file/stat /pipe:[N]",
+            "memory/injected other proc-mem",
             "memory/write-execute",
             "network/connect 192.0.2.1:80",
             "network/send 192.0.2.1:80/udp",
             "network/socket raw",
             "process/fork",
+            "process/traced other",
             "signal/SIGKILL child",
             "signal/SIGKILL everyone",
             "signal/SIGKILL other",
