@@ -9,6 +9,8 @@
 //! stdout: stands in the program 1
 //! stdout: answers 2
 //! stdout: landed 9
+//! stdout: register found 1
+//! stdout: register changed 8
 //! stdout: stops at calls 3
 //! stdout: fault 11
 //! stdout: killed 9
@@ -117,6 +119,31 @@ static void steers(void) {
   check("SETREGSET", ptrace(PTRACE_SETREGSET, pid, 1, (long)&iov) == 0);
   check("DETACH", ptrace(PTRACE_DETACH, pid, 0, 0) == 0);
   say("landed", status_of(pid) >> 8);
+}
+
+// A child that turns in a loop as long as one of its registers holds a number.
+static void changes_a_register(void) {
+  const word kept = 0x4711471u, other_one = 0x4711408u;
+  long pid = fork_();
+  if (pid == 0) {
+    word number = kept;
+    while (number != other_one) __asm__ volatile("" : "+r"(number));
+    quit((int)(number & 0xff));
+  }
+  // It has begun to turn when its turn is over.
+  long moment[2] = {0, 50000000};
+  SYS(nanosleep, moment, 0, 0, 0);
+  attach(pid);
+  word registers[WORDS];
+  struct iov iov = {registers, sizeof registers};
+  check("GETREGSET", ptrace(PTRACE_GETREGSET, pid, 1, (long)&iov) == 0);
+  int found = 0;
+  for (word at = 0; at < WORDS; at++)
+    if (registers[at] == kept) { registers[at] = other_one; found = 1; }
+  say("register found", found);
+  check("SETREGSET", ptrace(PTRACE_SETREGSET, pid, 1, (long)&iov) == 0);
+  check("CONT", ptrace(PTRACE_CONT, pid, 0, 0) == 0);
+  say("register changed", status_of(pid) >> 8);
 }
 
 static void follows_calls(void) {
@@ -245,6 +272,7 @@ int guest(int argc, char **argv) {
   traces_itself();
   patches();
   steers();
+  changes_a_register();
   follows_calls();
   faults();
   follows_forks();

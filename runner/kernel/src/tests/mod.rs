@@ -7,6 +7,7 @@ mod machine;
 mod programs;
 mod sockets;
 mod sysroot;
+mod trace;
 mod tree;
 
 use std::cell::RefCell;
