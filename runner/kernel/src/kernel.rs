@@ -174,7 +174,7 @@ impl Kernel {
                 .saturating_mul(1_000_000_000),
             job.limits.file_bytes,
         );
-        root::build(&mut tree, persona).map_err(LoadError::File)?;
+        root::build(&mut tree, persona, &job.arch).map_err(LoadError::File)?;
         if let Some(sysroot) = &job.sysroot {
             let (index, content) = (blob(sysroot.index)?, blob(sysroot.content)?);
             sysroot::place(&mut tree, &index, &content).map_err(LoadError::File)?;

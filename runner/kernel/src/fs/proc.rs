@@ -20,6 +20,10 @@ pub(crate) enum MachineFile {
     Version,
     Stat,
     LoadAverage,
+    HostName,
+    DomainName,
+    /// Another one at each opening.
+    Uuid,
 }
 
 /// Files about a process.
@@ -66,12 +70,15 @@ pub(crate) const PROCESS_FILES: &[(&str, ProcessFile)] = &[
     ("status", ProcessFile::Status),
 ];
 
-/// Files about the machine.
+/// Files about the machine, below `/proc`.
 pub(crate) const MACHINE_FILES: &[(&str, MachineFile)] = &[
     ("cpuinfo", MachineFile::CpuInfo),
     ("loadavg", MachineFile::LoadAverage),
     ("meminfo", MachineFile::MemInfo),
     ("stat", MachineFile::Stat),
+    ("sys/kernel/domainname", MachineFile::DomainName),
+    ("sys/kernel/hostname", MachineFile::HostName),
+    ("sys/kernel/random/uuid", MachineFile::Uuid),
     ("uptime", MachineFile::Uptime),
     ("version", MachineFile::Version),
 ];

@@ -4,6 +4,7 @@ use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
 use crate::call::{Answer, Call, Deferred, Fail, Fork};
 use crate::exec::Execute;
+use crate::fs::identity::Processors as _;
 use crate::sys::identity::other;
 use crate::sys::shared::Which;
 use crate::task::Ended;
@@ -386,17 +387,18 @@ pub(crate) fn sched_yield(c: &mut Call<'_>) -> Answer {
 pub(crate) fn sched_getaffinity(c: &mut Call<'_>) -> Answer {
     let word = c.abi().word();
     let length = c.word(1);
-    if length < word || !length.is_multiple_of(word) {
+    let words = c.k.persona.processor_words(8 * word as u32);
+    let size = words.len() as u64 * word;
+    if length < size || !length.is_multiple_of(word) {
         return Err(Errno::EINVAL.into());
     }
-    let cpus = c.k.persona.cpus.clamp(1, 32);
-    let mask = if cpus >= 32 {
-        0xffff_ffff
-    } else {
-        (1u64 << cpus) - 1
-    };
-    c.put_word(c.word(2), mask)?;
-    Ok(word)
+    let mut layout = Layout::new(c.abi());
+    for mask in words {
+        layout = layout.word(mask);
+    }
+    let bytes = layout.bytes;
+    c.write(c.word(2), &bytes)?;
+    Ok(size)
 }
 
 pub(crate) fn prctl(c: &mut Call<'_>) -> Answer {

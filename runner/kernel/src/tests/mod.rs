@@ -4,6 +4,7 @@ mod bounds;
 mod fuzz;
 mod layouts;
 mod machine;
+mod personas;
 mod programs;
 mod sockets;
 mod sysroot;
@@ -168,10 +169,23 @@ impl Bench {
         program: &[u8],
         limits: GuestLimits,
     ) -> Result<Self, LoadError> {
+        Self::of(job(profile, program, limits), program)
+    }
+
+    /// The same as another persona.
+    pub(crate) fn as_persona(
+        profile: &ArchProfile,
+        program: &[u8],
+        persona: Persona,
+    ) -> Result<Self, LoadError> {
+        let job = job(profile, program, GuestLimits::default());
+        Self::of(LinuxJob { persona, ..job }, program)
+    }
+
+    fn of(job: LinuxJob, program: &[u8]) -> Result<Self, LoadError> {
         let events: Rc<RefCell<Vec<Event>>> = Rc::default();
         let sink = Rc::clone(&events);
         let blobs: [Bytes; 2] = [program.into(), b"hello".as_slice().into()];
-        let job = job(profile, program, limits);
         let kernel = Kernel::new(
             &job,
             &|blob: Blob| blobs.get(blob.index as usize).cloned(),
@@ -179,7 +193,7 @@ impl Bench {
         )?;
         Ok(Self {
             kernel,
-            machines: FakeMachines::new(profile),
+            machines: FakeMachines::new(&job.arch),
             events,
             job,
             blobs,
