@@ -66,6 +66,9 @@ const SETTINGS: &[(&str, &str)] = &[
 /// Files of `/sys/class/dmi/id` that only root may read.
 const SECRET: &[&str] = &["board_serial", "chassis_serial", "product_serial", "product_uuid"];
 
+/// Numbers of inodes kept for what the firmware says.
+const FIRMWARE: u64 = 64;
+
 /// What follows from a persona's number of processors, and their names.
 pub(crate) trait Processors {
     /// How many there are.
@@ -189,34 +192,11 @@ pub(super) fn place(tree: &mut Tree, persona: &Persona, arch: &ArchProfile) -> R
     let boot = uuid(own_number(persona, "boot"));
     put("/proc/sys/kernel/random/boot_id", &boot, 0o444)?;
     processors(&mut put, persona)?;
-    let x86 = matches!(arch.abi.family, AbiFamily::X86_64 | AbiFamily::I386);
-    if x86 {
-        for (name, text) in &persona.dmi {
-            let mode = if SECRET.contains(&name.as_str()) {
-                0o400
-            } else {
-                0o444
-            };
-            let path = format!("/sys/devices/virtual/dmi/id/{name}");
-            put(&path, &format!("{text}\n"), mode)?;
-        }
-    } else if let Some(board) = persona.boards.get(&arch.name) {
-        put(
-            "/sys/firmware/devicetree/base/model",
-            &format!("{board}\0"),
-            0o444,
-        )?;
-    }
     if let Some(zone) = &persona.time_zone {
         put("/etc/timezone", &format!("{}\n", zone.name), 0o644)?;
         let path = format!("/usr/share/zoneinfo/{}", zone.name);
         file(tree, &path, zone_file(zone).as_slice().into(), 0o644).map_err(blame(&path))?;
         link(tree, "/etc", "localtime", &path)?;
-    }
-    if x86 && !persona.dmi.is_empty() {
-        link(tree, "/sys/class/dmi", "id", "../../devices/virtual/dmi/id")?;
-    } else if !x86 && persona.boards.contains_key(&arch.name) {
-        link(tree, "/proc", "device-tree", "/sys/firmware/devicetree/base")?;
     }
     for user in &persona.users {
         let home = user.home();
@@ -224,6 +204,32 @@ pub(super) fn place(tree: &mut Tree, persona: &Persona, arch: &ArchProfile) -> R
         if let Some(inode) = tree.get_mut(ino) {
             (inode.uid, inode.gid) = (user.uid, user.uid);
         }
+    }
+    // The numbers of what comes after do not depend on the architecture.
+    let after = tree.next + FIRMWARE;
+    firmware(tree, persona, arch)?;
+    tree.next = tree.next.max(after);
+    Ok(())
+}
+
+/// What the firmware says of the machine: DMI on x86, the device tree's model elsewhere.
+fn firmware(tree: &mut Tree, persona: &Persona, arch: &ArchProfile) -> Result<(), String> {
+    let mut put = |path: &str, text: String, mode: u32| {
+        let made = file(tree, path, text.as_bytes().into(), mode);
+        made.map(|_| ()).map_err(blame(path))
+    };
+    if matches!(arch.abi.family, AbiFamily::X86_64 | AbiFamily::I386) {
+        for (name, text) in &persona.dmi {
+            let secret = SECRET.contains(&name.as_str());
+            let path = format!("/sys/devices/virtual/dmi/id/{name}");
+            put(&path, format!("{text}\n"), if secret { 0o400 } else { 0o444 })?;
+        }
+        if !persona.dmi.is_empty() {
+            link(tree, "/sys/class/dmi", "id", "../../devices/virtual/dmi/id")?;
+        }
+    } else if let Some(board) = persona.boards.get(&arch.name) {
+        put("/sys/firmware/devicetree/base/model", format!("{board}\0"), 0o444)?;
+        link(tree, "/proc", "device-tree", "/sys/firmware/devicetree/base")?;
     }
     Ok(())
 }
