@@ -11,6 +11,8 @@
 //! stdout: landed 9
 //! stdout: register found 1
 //! stdout: register changed 8
+//! stdout: breakpoint 0
+//! stdout: and on 1
 //! stdout: stops at calls 3
 //! stdout: fault 11
 //! stdout: killed 9
@@ -146,6 +148,50 @@ static void changes_a_register(void) {
   say("register changed", status_of(pid) >> 8);
 }
 
+// The instruction of a breakpoint, and how far behind it the program counter stands then.
+#if defined(__x86_64__) || defined(__i386__)
+static const unsigned char breakpoint[] = {0xcc};
+#define BEHIND 1
+#elif defined(__arm__)
+static const unsigned char breakpoint[] = {0xf0, 0x01, 0xf0, 0xe7};
+#define BEHIND 0
+#elif defined(__aarch64__)
+static const unsigned char breakpoint[] = {0x00, 0x00, 0x20, 0xd4};
+#define BEHIND 0
+#elif defined(__riscv)
+static const unsigned char breakpoint[] = {0x73, 0x00, 0x10, 0x00};
+#define BEHIND 0
+#elif defined(__mips__)
+static const unsigned int breakpoint[] = {0x0000000d};
+#define BEHIND 0
+#elif defined(__powerpc__)
+static const unsigned int breakpoint[] = {0x7fe00008};
+#define BEHIND 0
+#elif defined(__s390x__)
+static const unsigned char breakpoint[] = {0x00, 0x01};
+#define BEHIND 2
+#endif
+
+static void breaks(void) {
+  long pid = waiting();
+  attach(pid);
+  long code = *(volatile long *)answer, broken = code;
+  for (word at = 0; at < sizeof breakpoint; at++) ((char *)&broken)[at] = ((const char *)breakpoint)[at];
+  check("POKE", ptrace(PTRACE_POKETEXT, pid, (long)answer, broken) == 0);
+  check("POKE flag", ptrace(PTRACE_POKEDATA, pid, (long)&flag, 1) == 0);
+  check("CONT", ptrace(PTRACE_CONT, pid, 0, 0) == 0);
+  check("trap", status_of(pid) == (SIGTRAP << 8 | 0x7f));
+  word registers[WORDS];
+  struct iov iov = {registers, sizeof registers};
+  check("GETREGSET", ptrace(PTRACE_GETREGSET, pid, 1, (long)&iov) == 0);
+  say("breakpoint", (long)(registers[PC] - BEHIND - (word)answer));
+  registers[PC] = (word)answer;
+  check("POKE back", ptrace(PTRACE_POKETEXT, pid, (long)answer, code) == 0);
+  check("SETREGSET", ptrace(PTRACE_SETREGSET, pid, 1, (long)&iov) == 0);
+  check("CONT", ptrace(PTRACE_CONT, pid, 0, 0) == 0);
+  say("and on", status_of(pid) >> 8);
+}
+
 static void follows_calls(void) {
   long pid = fork_();
   if (pid == 0) {
@@ -273,6 +319,7 @@ int guest(int argc, char **argv) {
   patches();
   steers();
   changes_a_register();
+  breaks();
   follows_calls();
   faults();
   follows_forks();

@@ -82,6 +82,7 @@ fn injection_and_evasion_are_found_on_every_architecture() {
                 "attaches-to-process",
                 "injects-with-ptrace",
                 "reads-memory-of-others",
+                "runs-written-memory",
                 "writes-memory-of-others",
             ],
         ),

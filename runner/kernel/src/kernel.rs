@@ -325,8 +325,16 @@ impl Kernel {
         }
         let mut code = [0; 16];
         let code = machine.read(pc, &mut code).is_ok().then(|| Hex(code.to_vec()));
-        if let (FaultKind::Breakpoint, Some(code)) = (kind, &code) {
-            quirks::pass_breakpoint(self.abi.family, machine, &code.0);
+        if let Some(code) = &code {
+            let traced = self.traced(self.current).is_some();
+            if kind == FaultKind::IllegalInstruction
+                && quirks::is_breakpoint(self.abi.family, self.abi.big, machine, &code.0, traced)
+            {
+                kind = FaultKind::Breakpoint;
+            }
+            if kind == FaultKind::Breakpoint {
+                quirks::pass_breakpoint(self.abi.family, machine, &code.0);
+            }
         }
         let fault = Fault {
             kind,
