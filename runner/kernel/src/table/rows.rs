@@ -326,7 +326,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("profil", [X, 98, X, X, 4098, X, 98, 98, X], "", Missing, N, None),
         row("pselect6", [270, 308, 335, 72, 4301, 5260, 280, 280, 301], "nfds:i32 readfds:addr writefds:addr exceptfds:addr timeout:addr sigmask:addr", Partial("the signal mask is not looked at"), N, Some(wait::pselect6)),
         row("pselect6_time64", [X, 413, 413, 413, 4413, X, 413, X, X], "nfds:i32 readfds:addr writefds:addr exceptfds:addr timeout:addr sigmask:addr", Partial("the signal mask is not looked at"), N, Some(wait::pselect6_64)),
-        row("ptrace", [101, 26, 26, 117, 4026, 5099, 26, 26, 26], "request:ptrace pid:i32 addr:addr data:addr", Partial("no single steps, no registers but the general ones, no siginfo set, no PTRACE_LISTEN"), N, Some(trace::ptrace)),
+        row("ptrace", [101, 26, 26, 117, 4026, 5099, 26, 26, 26], "request:ptrace pid:i32 addr:addr data:addr", Partial("no single steps, no registers but the general ones, no PTRACE_EVENT_VFORK_DONE, PTRACE_LISTEN, PTRACE_SETSIGINFO, PTRACE_GET_SYSCALL_INFO"), N, Some(trace::ptrace)),
         row("putpmsg", [182, 189, X, X, 4209, 5175, 188, 188, 189], "", Missing, N, None),
         row("pwrite64", [18, 181, 181, 68, 4201, 5017, 180, 180, 181], "fd:fd buf:in count:size offset:off", Full, N, Some(io::pwrite)),
         row("pwritev", [296, 334, 362, 70, 4331, 5290, 321, 321, 329], "fd:fd iov:addr iovcnt:int pos_l:size pos_h:size", Full, N, Some(io::pwritev)),
