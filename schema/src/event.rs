@@ -190,6 +190,8 @@ pub enum ArgValue {
     Int(i64),
     /// A guest address.
     Address(Address),
+    /// A length or point of time in nanoseconds.
+    Time(u64),
     /// A file descriptor.
     Fd(i32),
     /// A path as the guest gave it ([`crate::guest::text`]).
@@ -226,6 +228,9 @@ pub struct Process {
     /// The signal that ended it (`killed`), for instance `SIGSEGV`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<String>,
+    /// The other process (`traced`, `steered`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u32>,
 }
 
 impl Process {
@@ -238,6 +243,7 @@ impl Process {
             argv: Vec::new(),
             code: None,
             signal: None,
+            to: None,
         }
     }
 }
@@ -256,6 +262,10 @@ pub enum ProcessOp {
     Exit,
     /// A signal ended it.
     Killed,
+    /// It began to trace another process that did not ask for it.
+    Traced,
+    /// It changed the registers of another process.
+    Steered,
 }
 
 /// A file event: what is interesting about a call that touched a path.
@@ -414,6 +424,40 @@ pub struct Memory {
     /// The layer that was kept of what was written and executed: its name in the port `layers`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<String>,
+    /// The process whose memory it is (`injected`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u32>,
+    /// By which way (`injected`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<MemoryBy>,
+}
+
+impl Memory {
+    /// An event with operation and place set.
+    pub fn new(op: MemoryOp, start: u64, length: u64) -> Self {
+        Self {
+            op,
+            start: Address(start),
+            length,
+            protection: None,
+            file: None,
+            layer: None,
+            to: None,
+            by: None,
+        }
+    }
+}
+
+/// The way to another process's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemoryBy {
+    /// `ptrace`.
+    Ptrace,
+    /// `process_vm_readv` and `process_vm_writev`.
+    ProcessVm,
+    /// `/proc/PID/mem`.
+    ProcMem,
 }
 
 /// What was done to memory.
@@ -428,6 +472,8 @@ pub enum MemoryOp {
     WriteExecute,
     /// Bytes written by the sample were executed.
     WrittenThenExecuted,
+    /// Bytes were written into the memory of another process.
+    Injected,
 }
 
 /// A signal event.

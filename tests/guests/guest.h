@@ -10,6 +10,7 @@
 //   //! stdout: TEXT         a line of standard output; several lines in order. No such line: output is not compared
 //   //! targets: NAME...     only for these targets (`!NAME`: not for this one)
 //   //! flags: FLAG...       further compiler flags
+//   //! under: native        qemu-user does not know what it does: it must pass on the host itself, where that can run it
 //
 // System call numbers and flag values are Linux's, from arch/*/include/uapi (asm/unistd.h, asm/fcntl.h).
 #ifndef GUEST_H

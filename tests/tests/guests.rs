@@ -70,3 +70,83 @@ fn every_guest_does_what_its_source_says() {
     assert_eq!(seen, all.len());
     assert!(wrong.is_empty(), "{wrong}");
 }
+
+/// What an analyst looks for is found on every architecture, and nothing of it in a guest that does nothing of the kind.
+#[test]
+fn injection_and_evasion_are_found_on_every_architecture() {
+    const WANTED: [(&str, &[&str]); 3] = [
+        (
+            "injects",
+            &[
+                "asks-for-tracer",
+                "attaches-to-process",
+                "injects-with-ptrace",
+                "reads-memory-of-others",
+                "runs-written-memory",
+                "writes-memory-of-others",
+            ],
+        ),
+        (
+            "evades",
+            &[
+                "asks-for-tracer",
+                "looks-for-analysis-tools",
+                "looks-for-virtual-machine",
+                "sleeps-long",
+                "times-its-sleep",
+            ],
+        ),
+        ("files", &[]),
+    ];
+    let Some(all) = guests() else { return };
+    let lab = Lab::new();
+    let (mut samples, mut stages) = (Map::new(), Map::new());
+    let mut count = 0;
+    for (name, _) in WANTED {
+        let mut list = "path,variant\n".to_owned();
+        for guest in all
+            .iter()
+            .filter(|guest| guest.name == name && guest.profile.is_some())
+        {
+            lab.write(
+                &format!("{name}/{}", guest.target),
+                fs::read(&guest.path).unwrap(),
+            );
+            writeln!(list, "{name}/{0},{0}", guest.target).unwrap();
+            count += 1;
+        }
+        lab.write(&format!("{name}.csv"), list);
+        samples.insert(name.into(), json!({"list": format!("{name}.csv")}));
+        let each = json!({"sample": format!("samples.{name}")});
+        stages.insert(
+            format!("run-{name}"),
+            json!({"uses": "unicorn/linux", "for-each": each, "in": {"file": "${sample.file}"}, "with": {"cwd": "/tmp"}}),
+        );
+        stages.insert(
+            name.into(),
+            json!({"uses": "detect/rules", "for-each": each, "in": {"events": format!("stages.run-{name}.out.events")}}),
+        );
+    }
+    let manifest: Value =
+        json!({"hotcell": 1, "name": "analyst", "seed": 5, "samples": samples, "stages": stages});
+    lab.manifest("analyst.yaml", &manifest);
+    let run = lab.run("analyst.yaml", &["--progress", "none"]);
+    let (mut wrong, mut seen) = (String::new(), 0);
+    for (name, wanted) in WANTED {
+        for instance in run.stage(name) {
+            let mut found: Vec<&str> = instance
+                .findings
+                .iter()
+                .map(|finding| finding.rule.as_str())
+                .collect();
+            found.sort_unstable();
+            found.dedup();
+            if found != wanted {
+                writeln!(wrong, "{name} {}: {found:?}", run.variant(instance)).unwrap();
+            }
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, count);
+    assert!(wrong.is_empty(), "{wrong}");
+}

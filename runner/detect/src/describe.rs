@@ -1,8 +1,8 @@
 //! An event in words, as evidence.
 
 use hotcell_schema::event::{
-    Access, Arg, ArgValue, Event, File, FileOp, Memory, MemoryOp, Network, NetworkOp, Process, ProcessOp,
-    What,
+    Access, Arg, ArgValue, Event, File, FileOp, Memory, MemoryBy, MemoryOp, Network, NetworkOp, Process,
+    ProcessOp, What,
 };
 
 /// Most pieces of evidence that one condition keeps.
@@ -46,6 +46,12 @@ pub(crate) fn event(event: &Event) -> String {
     })
 }
 
+/// Nanoseconds as seconds, without zeroes at the end: `1.5s`.
+fn seconds(time: u64) -> String {
+    let text = format!("{}.{:09}", time / 1_000_000_000, time % 1_000_000_000);
+    format!("{}s", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
 fn failed(errno: &Option<String>) -> String {
     errno
         .as_deref()
@@ -57,6 +63,7 @@ fn called(name: &str, args: &[Arg]) -> String {
         .iter()
         .map(|arg| match &arg.value {
             ArgValue::Int(number) => number.to_string(),
+            ArgValue::Time(time) => seconds(*time),
             ArgValue::Address(address) => address.to_string(),
             ArgValue::Fd(fd) => fd.to_string(),
             ArgValue::Path(text) | ArgValue::Text(text) => format!("\"{text}\""),
@@ -83,7 +90,13 @@ fn process(process: &Process) -> String {
         ProcessOp::Exec => format!("executed {path}{arguments}"),
         ProcessOp::Exit => format!("exited {}", process.code.unwrap_or(0)),
         ProcessOp::Killed => format!("was ended by {}", process.signal.as_deref().unwrap_or("a signal")),
+        ProcessOp::Traced => format!("began to trace {}", other(process.to)),
+        ProcessOp::Steered => format!("changed the registers of {}", other(process.to)),
     }
+}
+
+fn other(pid: Option<u32>) -> String {
+    pid.map_or("another process".to_owned(), |pid| format!("process {pid}"))
 }
 
 fn file(file: &File) -> String {
@@ -140,11 +153,20 @@ fn network(network: &Network) -> String {
 }
 
 fn memory(memory: &Memory) -> String {
+    let whose = other(memory.to);
+    let by = match memory.by {
+        Some(MemoryBy::Ptrace) => " with ptrace",
+        Some(MemoryBy::ProcessVm) => " with process_vm_writev",
+        Some(MemoryBy::ProcMem) => " through /proc/PID/mem",
+        None => "",
+    };
+    let injected = format!("wrote into {whose}{by}");
     let what = match memory.op {
         MemoryOp::MapExecutable => "mapped executable memory",
         MemoryOp::ProtectExecutable => "made memory executable",
         MemoryOp::WriteExecute => "memory was writable and executable at once",
         MemoryOp::WrittenThenExecuted => "executed bytes that it had written",
+        MemoryOp::Injected => &injected,
     };
     let protection = memory
         .protection
@@ -169,6 +191,13 @@ mod tests {
         assert_eq!(clean("a\u{1b}[31m\n"), "a\\u{1b}[31m\\u{a}");
         assert_eq!(clean("a\u{202e}b"), "a\\u{202e}b");
         assert_eq!(clean(&"x".repeat(10_000)).chars().count(), MAX_TEXT + 1);
+    }
+
+    #[test]
+    fn a_time_reads_well() {
+        assert_eq!(seconds(600_000_000_000), "600s");
+        assert_eq!(seconds(1_500_000_000), "1.5s");
+        assert_eq!(seconds(1), "0.000000001s");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use hotcell_schema::event::{
-    Access, ArgValue, Event, File, FileOp, MemoryOp, NetworkOp, ProcessOp, Support, What, Witness,
+    Access, ArgValue, Event, File, FileOp, MemoryBy, MemoryOp, NetworkOp, ProcessOp, Support, What, Witness,
 };
 
 use crate::value::Value;
@@ -37,11 +37,11 @@ macro_rules! plain {
 }
 
 plain!(NewPath Op Path Name Directory To Access Mode Bytes Digest Errno Failed Pid Tid Parent Image Witness Time Raw
-    Number Result Support Child Argv CommandLine Code Signal Protocol Local Peer Host Request LocalPort LocalAddress
+    Number Result Support Child Argv CommandLine Code Signal By Protocol Local Peer Host Request LocalPort LocalAddress
     PeerPort PeerAddress Start Length Protection File Limit Value Fault Pc Address);
 
 /// Names of operations, in the order of the enums of the schema.
-pub(crate) const PROCESS_OPS: &[&str] = &["start", "fork", "exec", "exit", "killed"];
+pub(crate) const PROCESS_OPS: &[&str] = &["start", "fork", "exec", "exit", "killed", "traced", "steered"];
 pub(crate) const FILE_OPS: &[&str] = &[
     "open", "create", "written", "delete", "rename", "link", "symlink", "mkdir", "chmod", "chown",
     "truncate", "stat", "list",
@@ -54,7 +54,9 @@ pub(crate) const MEMORY_OPS: &[&str] = &[
     "protect-executable",
     "write-execute",
     "written-then-executed",
+    "injected",
 ];
+const MEMORY_BY: &[&str] = &["ptrace", "process-vm", "proc-mem"];
 const ACCESS: &[&str] = &["read", "write", "read-write"];
 const SUPPORT: &[&str] = &["full", "partial", "refused", "missing"];
 const WITNESS: &[&str] = &["engine", "plugin", "kernel", "agent"];
@@ -154,6 +156,12 @@ pub(crate) const FIELDS: [KindInfo; 9] = [
                 Plain::Signal,
                 Sort::Text,
                 "the signal that ended it (killed)",
+            ),
+            (
+                "to",
+                Plain::To,
+                Sort::Number,
+                "the other process (traced, steered)",
             ),
         ],
     },
@@ -274,6 +282,13 @@ pub(crate) const FIELDS: [KindInfo; 9] = [
                 "protection afterwards: rwx, r-x …",
             ),
             ("file", Plain::File, Sort::Text, "the mapped file"),
+            (
+                "to",
+                Plain::To,
+                Sort::Number,
+                "the process whose memory it is (injected)",
+            ),
+            ("by", Plain::By, Sort::Names(MEMORY_BY), "by which way (injected)"),
         ],
     },
     KindInfo {
@@ -355,6 +370,10 @@ fn network_op(op: NetworkOp) -> &'static str {
 
 fn memory_op(op: MemoryOp) -> &'static str {
     MEMORY_OPS.get(op as usize).copied().unwrap_or_default()
+}
+
+fn memory_by(by: MemoryBy) -> &'static str {
+    MEMORY_BY.get(by as usize).copied().unwrap_or_default()
 }
 
 fn access(access: Access) -> &'static str {
@@ -451,6 +470,7 @@ pub(crate) fn any_value(event: &Event, field: &Field, test: &mut dyn FnMut(Value
 fn any_arg(value: &ArgValue, test: &mut dyn FnMut(Value<'_>) -> bool) -> bool {
     match value {
         ArgValue::Int(number) => test(Value::Number((*number).into())),
+        ArgValue::Time(time) => test(Value::Number((*time).into())),
         ArgValue::Address(address) => test(Value::Number(address.0.into())),
         ArgValue::Fd(fd) => test(Value::Number((*fd).into())),
         ArgValue::Path(text) | ArgValue::Text(text) | ArgValue::Name(text) | ArgValue::Socket(text) => {
@@ -502,6 +522,7 @@ fn any_plain(event: &Event, field: Plain, test: &mut dyn FnMut(Value<'_>) -> boo
             Plain::CommandLine => test(Value::Text(&process.argv.join(" "))),
             Plain::Code => number(process.code.map(Into::into), test),
             Plain::Signal => text(&process.signal, test),
+            Plain::To => number(process.to.map(Into::into), test),
             _ => false,
         },
         What::File(file) => match field {
@@ -554,6 +575,8 @@ fn any_plain(event: &Event, field: Plain, test: &mut dyn FnMut(Value<'_>) -> boo
             Plain::Length => test(Value::Number(memory.length.into())),
             Plain::Protection => text(&memory.protection, test),
             Plain::File => text(&memory.file, test),
+            Plain::To => number(memory.to.map(Into::into), test),
+            Plain::By => memory.by.is_some_and(|by| test(Value::Text(memory_by(by)))),
             _ => false,
         },
         What::Signal(signal) => match field {
@@ -605,6 +628,7 @@ mod tests {
         same(FILE_OPS, |op: FileOp| op as usize);
         same(NETWORK_OPS, |op: NetworkOp| op as usize);
         same(MEMORY_OPS, |op: MemoryOp| op as usize);
+        same(MEMORY_BY, |by: MemoryBy| by as usize);
         same(ACCESS, |access: Access| access as usize);
         same(SUPPORT, |support: Support| support as usize);
         same(WITNESS, |witness: Witness| witness as usize);

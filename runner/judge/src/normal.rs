@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use hotcell_report::behaviour::{notable, steady_path};
 use hotcell_report::words;
 use hotcell_schema::event::{
-    Access, ArgValue, Event, File, FileOp, Memory, MemoryOp, Network, NetworkOp, Process, ProcessOp, Syscall,
-    Task, What,
+    Access, ArgValue, Event, File, FileOp, Memory, Network, NetworkOp, Process, ProcessOp, Syscall, Task,
+    What,
 };
 use hotcell_schema::golden::Fact;
 use indexmap::IndexMap;
@@ -213,6 +213,11 @@ impl Normaliser {
                 let child = process.child.map_or(FURTHER, |child| self.name(child));
                 ("process/fork".into(), format!("task {child}"), ok())
             }
+            ProcessOp::Traced | ProcessOp::Steered => {
+                let other = process.to.map_or(FURTHER, |pid| self.name(pid));
+                let verb = words::process_op(process.op);
+                (format!("process/{verb}"), format!("task {other}"), ok())
+            }
             ProcessOp::Exit => {
                 let code = process.code.map_or_else(ok, |code| format!("exit {code}"));
                 ("process/exit".into(), String::new(), code)
@@ -262,14 +267,12 @@ impl Normaliser {
     }
 
     fn memory(&self, memory: &Memory) -> (String, String, String) {
-        let verb = match memory.op {
-            MemoryOp::MapExecutable => "map-executable",
-            MemoryOp::ProtectExecutable => "protect-executable",
-            MemoryOp::WriteExecute => "write-execute",
-            MemoryOp::WrittenThenExecuted => "written-then-executed",
-        };
+        let whose = memory.to.map(|pid| format!("task {}", self.name(pid)));
+        let by = memory.by.map(|by| words::memory_by(by).to_owned());
         let file = memory.file.as_deref().map(|file| self.steady(file));
-        (format!("memory/{verb}"), file.unwrap_or_default(), ok())
+        let resource: Vec<String> = [whose, by, file].into_iter().flatten().collect();
+        let verb = words::memory_op(memory.op);
+        (format!("memory/{verb}"), resource.join(" "), ok())
     }
 
     /// A text without numbers of processes: those that `/proc` names, and every number from [`LEAST_PID`] on that a task of this

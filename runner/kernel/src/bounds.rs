@@ -152,7 +152,7 @@ impl Kernel {
 
 /// About how many bytes an event is when written down.
 pub(crate) fn weight(task: &event::Task, what: &What) -> u64 {
-    use event::ArgValue::{Address, Fd, Flags, Int, Name, Path, Socket, Text, Texts};
+    use event::ArgValue::{Address, Fd, Flags, Int, Name, Path, Socket, Text, Texts, Time};
     const EACH: usize = 200;
     let list = |texts: &[String]| texts.iter().map(|text| text.len() + 4).sum::<usize>();
     let option = |text: &Option<String>| text.as_ref().map_or(0, String::len);
@@ -161,7 +161,7 @@ pub(crate) fn weight(task: &event::Task, what: &What) -> u64 {
             .iter()
             .map(|arg| {
                 let value = match &arg.value {
-                    Int(_) | Address(_) | Fd(_) => 20,
+                    Int(_) | Address(_) | Fd(_) | Time(_) => 20,
                     Path(text) | Text(text) | Name(text) | Socket(text) => text.len(),
                     Texts(texts) | Flags(texts) => list(texts),
                 };

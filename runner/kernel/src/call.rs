@@ -12,6 +12,7 @@ use crate::exec::Image;
 use crate::fs::walk;
 use crate::kernel::Kernel;
 use crate::machine::{Flow, Machine, MachineError, Machines};
+use crate::reach::Reach;
 use crate::table::{Effect, Kind, Level, Row};
 use crate::task::{Pending, State};
 
@@ -49,6 +50,10 @@ pub(crate) enum Deferred {
     Exec(Box<Image>),
     /// Back from a signal handler.
     SignalReturn,
+    /// A call whose task stood still for its tracer before it.
+    Enter,
+    /// To another's memory or registers.
+    Reach(Box<Reach>),
 }
 
 /// What fork, vfork and clone ask for.
@@ -82,9 +87,15 @@ impl Kernel {
         let raw = registers.arguments(machine, &self.abi);
         let tid = self.current;
         let Some(row) = crate::table::table().find(self.abi.family, number) else {
+            if self.held_at_entry(tid, (number, raw[0])) {
+                return Flow::Stop;
+            }
             return self.unknown_call(machine, number);
         };
         let words = row.words(&self.abi, &raw);
+        if self.held_at_entry(tid, (number, raw[0])) {
+            return Flow::Stop;
+        }
         let mut pending = Pending {
             row,
             number,
@@ -168,7 +179,11 @@ impl Kernel {
         if let Some(registers) = &self.registers {
             registers.answer(machine, &self.abi, Err(Errno::ENOSYS));
         }
-        if self.over() { Flow::Stop } else { Flow::Continue }
+        if self.held_at_exit(self.current) || self.over() {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        }
     }
 
     /// A waiting task's call, once more; if it still waits, a signal may interrupt it.
@@ -183,6 +198,9 @@ impl Kernel {
         let running = std::mem::replace(&mut self.current, tid);
         self.attempt(machine, tid, pending);
         self.current = running;
+        if self.held_for_signal(tid) {
+            return;
+        }
         let interrupted = self.interrupts(tid);
         let Some(task) = self.tasks.get_mut(&tid) else {
             return;
@@ -291,7 +309,11 @@ impl Kernel {
         };
         call.fill_results(result);
         self.tell_call(tid, pending, Some(result));
-        if self.over() { Flow::Stop } else { Flow::Continue }
+        if self.held_at_exit(tid) || self.over() {
+            Flow::Stop
+        } else {
+            Flow::Continue
+        }
     }
 
     /// Tells a call and what followed from it. `None`: it does not come back.
@@ -401,6 +423,10 @@ impl Kernel {
     pub(crate) fn do_deferred(&mut self, machines: &mut dyn Machines) -> Result<(), MachineError> {
         while let Some((tid, deferred)) = self.deferred.pop_first() {
             self.tree.now = self.time.real();
+            if matches!(deferred, Deferred::Enter) {
+                self.enter(machines, tid)?;
+                continue;
+            }
             let Some(pending) = self.tasks.get_mut(&tid).and_then(|task| task.pending.take()) else {
                 continue;
             };
@@ -411,7 +437,25 @@ impl Kernel {
                 Deferred::Fork(fork) => self.do_fork(machines, tid, pending, fork)?,
                 Deferred::Exec(image) => self.do_exec(machines, tid, pending, *image)?,
                 Deferred::SignalReturn => self.do_signal_return(machines, tid, pending)?,
+                Deferred::Reach(reach) => self.do_reach(machines, tid, pending, *reach)?,
+                Deferred::Enter => {}
             }
+        }
+        Ok(())
+    }
+
+    /// A task makes the call that its tracer held it before.
+    fn enter(&mut self, machines: &mut dyn Machines, tid: u32) -> Result<(), MachineError> {
+        self.load_registers(tid, machines)?;
+        let Some(task) = self.tasks.get_mut(&tid) else {
+            return Ok(());
+        };
+        task.state = State::Runnable;
+        let space = task.space;
+        if let Some(machine) = machines.get(space) {
+            let running = std::mem::replace(&mut self.current, tid);
+            self.system_call(machine);
+            self.current = running;
         }
         Ok(())
     }
@@ -500,7 +544,9 @@ impl Kernel {
             task.space = id;
         }
         self.drop_doomed(machines);
-        self.load(machines, id, pid, image)
+        self.load(machines, id, pid, image)?;
+        self.hold_for_exec(pid, tid);
+        Ok(())
     }
 }
 

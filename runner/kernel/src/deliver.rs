@@ -13,6 +13,7 @@ use crate::kernel::Kernel;
 use crate::machine::{Machine, MachineError, Machines, Protection};
 use crate::space::Backing;
 use crate::task::{Action, Change, Interrupted, Pending, State, Task};
+use crate::trace::Why;
 
 const ON_STACK: u64 = 0x0800_0000;
 const NO_MASK: u64 = 0x4000_0000;
@@ -23,15 +24,15 @@ const MAX_NESTED: usize = 64;
 impl Kernel {
     /// Acts on a signal that has arrived at a task about to run. Whether anything changed.
     pub(crate) fn deliver(&mut self, tid: u32, machines: &mut dyn Machines) -> Result<bool, MachineError> {
-        let Some(task) = self.tasks.get_mut(&tid) else {
+        if self.held_for_signal(tid) {
+            return Ok(true);
+        }
+        let Some(signal) = self.signal_for(tid) else {
             return Ok(false);
         };
-        let ready = task.arrived & !task.mask;
-        if ready == 0 {
+        let Some(task) = self.tasks.get(&tid) else {
             return Ok(false);
-        }
-        let signal = Sig((ready.trailing_zeros() + 1) as u8);
-        task.arrived &= !(1 << (signal.0 - 1));
+        };
         let (pid, depth) = (task.pid, task.interrupted.len());
         let Some(process) = self.processes.get_mut(&pid) else {
             return Ok(false);
@@ -41,7 +42,9 @@ impl Kernel {
             (0, DefaultAction::Terminate) => self.kill_process(pid, signal),
             (0, DefaultAction::Stop) => {
                 process.stopped = true;
-                self.tell_parent(pid, Change::Stopped(signal));
+                if !self.hold(tid, Why::Group(signal)) {
+                    self.tell_parent(pid, Change::Stopped(signal));
+                }
             }
             (0 | 1, _) => {}
             _ if depth >= MAX_NESTED => self.kill_process(pid, Sig::SEGV),

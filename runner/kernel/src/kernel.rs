@@ -10,7 +10,7 @@ use hotcell_schema::outcome::{Fault, FaultKind, Outcome};
 use hotcell_schema::persona::Persona;
 
 use crate::abi::signal::Sig;
-use crate::abi::{Abi, Registers};
+use crate::abi::{Abi, Registers, quirks};
 use crate::bytes::Bytes;
 use crate::call::Deferred;
 use crate::chance::Chance;
@@ -174,7 +174,7 @@ impl Kernel {
                 .saturating_mul(1_000_000_000),
             job.limits.file_bytes,
         );
-        root::build(&mut tree, persona).map_err(LoadError::File)?;
+        root::build(&mut tree, persona, &job.arch).map_err(LoadError::File)?;
         if let Some(sysroot) = &job.sysroot {
             let (index, content) = (blob(sysroot.index)?, blob(sysroot.content)?);
             sysroot::place(&mut tree, &index, &content).map_err(LoadError::File)?;
@@ -328,6 +328,17 @@ impl Kernel {
         }
         let mut code = [0; 16];
         let code = machine.read(pc, &mut code).is_ok().then(|| Hex(code.to_vec()));
+        if let Some(code) = &code {
+            let traced = self.traced(self.current).is_some();
+            if kind == FaultKind::IllegalInstruction
+                && quirks::is_breakpoint(self.abi.family, self.abi.big, machine, &code.0, traced)
+            {
+                kind = FaultKind::Breakpoint;
+            }
+            if kind == FaultKind::Breakpoint {
+                quirks::pass_breakpoint(self.abi.family, machine, &code.0);
+            }
+        }
         let fault = Fault {
             kind,
             pc: Address(pc),
@@ -462,9 +473,10 @@ impl Kernel {
             .values()
             .filter(|task| match task.state {
                 State::Waiting { tried_at, deadline } => {
-                    tried_at != self.wake
-                        || deadline.is_some_and(|at| at <= self.time.now)
-                        || task.arrived & !task.mask != 0
+                    !task.is_held()
+                        && (tried_at != self.wake
+                            || deadline.is_some_and(|at| at <= self.time.now)
+                            || task.ready() != 0)
                 }
                 _ => false,
             })
@@ -488,6 +500,7 @@ impl Kernel {
     fn choose(&mut self) -> Option<u32> {
         let runnable = |task: &Task, kernel: &Self| {
             task.state == State::Runnable
+                && !task.is_held()
                 && kernel
                     .processes
                     .get(&task.pid)
@@ -520,7 +533,7 @@ impl Kernel {
     /// Nothing can run: time passes until the next deadline.
     fn wait_for_time(&mut self) {
         let deadlines = self.tasks.values().filter_map(|task| match task.state {
-            State::Waiting { deadline, .. } => deadline,
+            State::Waiting { deadline, .. } if !task.is_held() => deadline,
             _ => None,
         });
         let alarms = self.processes.values().filter_map(|process| process.alarm);

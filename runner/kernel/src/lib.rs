@@ -16,6 +16,7 @@
 //! | `load`, `exec` | ELF, the first stack, starting programs |
 //! | `space` | address spaces |
 //! | `task`, `life`, `deliver` | processes and tasks, fork and exit, signals |
+//! | `trace`, `reach` | ptrace: where a traced task stands still; memory and registers of others |
 //! | `fs` | the file tree, paths, the built-in root, `/proc`, open files |
 //! | `net` | sockets |
 //! | `library` | what a program calls in its libraries |
@@ -42,6 +43,7 @@ mod load;
 pub mod machine;
 mod made;
 mod net;
+mod reach;
 mod space;
 mod state;
 pub mod support;
@@ -49,6 +51,7 @@ mod sys;
 mod table;
 mod task;
 mod time;
+mod trace;
 
 #[cfg(test)]
 mod tests;

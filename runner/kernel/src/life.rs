@@ -19,6 +19,7 @@ use crate::fs::watch::what;
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
 use crate::task::{Change, Ended, Pending, Process, State, Task};
+use crate::trace;
 
 pub(crate) const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VFORK: u64 = 0x4000;
@@ -64,7 +65,7 @@ impl Process {
             change: None,
             dumpable: 1,
             no_new_privileges: false,
-            tracer: None,
+            gone: Vec::new(),
         }
     }
 
@@ -99,6 +100,7 @@ impl Task {
             interrupted: Vec::new(),
             alternate_stack: (0, 2, 0),
             robust_list: (0, 0),
+            trace: None,
         }
     }
 }
@@ -384,9 +386,16 @@ impl Kernel {
                     deadline: None,
                 };
             }
+            self.hold_for_fork(tid, child, trace::event::VFORK);
             return Ok(());
         }
         self.later.push((event, What::Process(what)));
+        let event = if thread {
+            trace::event::CLONE
+        } else {
+            trace::event::FORK
+        };
+        self.hold_for_fork(tid, child, event);
         self.finish_deferred(machines, tid, pending, Ok(u64::from(child)))
     }
 
@@ -452,6 +461,7 @@ impl Kernel {
             self.close_file(pid, descriptor.file);
         }
         self.tree.release(cwd);
+        self.end_traces(pid, ended);
         for tid in tasks {
             self.tasks.remove(&tid);
             self.deferred.remove(&tid);
@@ -530,9 +540,21 @@ impl Kernel {
         let open = tids
             .iter()
             .find(|tid| self.tasks.get(tid).is_some_and(|task| task.mask & bit == 0));
+        // A tracer sees also what is ignored.
+        let is_traced = |tid: &u32| self.tasks.get(tid).is_some_and(|task| task.trace.is_some());
+        let traced = process.tasks.iter().any(is_traced);
         match (signal, handler) {
             (Sig::CONT, _) => continued = std::mem::replace(&mut process.stopped, false),
-            (Sig::KILL, _) => process.stopped = false,
+            (Sig::KILL, _) => {
+                process.stopped = false;
+                for tid in &process.tasks {
+                    let task = self.tasks.get_mut(tid);
+                    if let Some(trace) = task.and_then(|task| task.trace.as_mut()) {
+                        trace.stop = None;
+                    }
+                }
+            }
+            _ if traced => {}
             // Whoever blocks a signal may want it later, though it ignores it now (sig_ignored).
             (_, 0) if default == DefaultAction::Ignore && open.is_some() => return,
             (_, 1) if open.is_some() => return,
@@ -594,8 +616,13 @@ impl Kernel {
             .get(&pid)
             .and_then(|process| process.actions.get(&signal))
             .is_some_and(|action| action.handler > 1);
+        let traced = self.traced(tid).is_some();
         let bit = 1u64 << (u32::from(signal.0).saturating_sub(1));
         match self.tasks.get_mut(&tid) {
+            Some(task) if traced => {
+                task.mask &= !bit;
+                task.arrived |= bit;
+            }
             Some(task) if handled && task.mask & bit == 0 => task.arrived |= bit,
             _ => self.kill_process(pid, signal),
         }

@@ -10,6 +10,7 @@ use crate::fs::open::FileTable;
 use crate::fs::tree::Ino;
 use crate::machine::{Context, SpaceId};
 use crate::table::Row;
+use crate::trace::Trace;
 
 /// How a process ended, as `wait` tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +74,8 @@ pub(crate) struct Process {
     pub(crate) change: Option<Change>,
     pub(crate) dumpable: u64,
     pub(crate) no_new_privileges: bool,
-    /// Who traces it.
-    pub(crate) tracer: Option<u32>,
+    /// Tasks of others that it traced and that have ended, and that it has not waited for.
+    pub(crate) gone: Vec<(u32, Ended)>,
 }
 
 /// What to do on a signal.
@@ -110,6 +111,8 @@ pub(crate) struct Task {
     pub(crate) interrupted: Vec<Interrupted>,
     pub(crate) alternate_stack: (u64, u64, u64),
     pub(crate) robust_list: (u64, u64),
+    /// Who traces it, and how.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// What a signal handler interrupted.

@@ -8,8 +8,8 @@
 use std::collections::BTreeSet;
 
 use hotcell_schema::event::{
-    Access, ArgValue, Event, File, FileOp, Memory, MemoryOp, Network, NetworkOp, Process, ProcessOp, Signal,
-    Syscall, Task, What,
+    Access, ArgValue, Event, File, FileOp, Memory, Network, NetworkOp, Process, ProcessOp, Signal, Syscall,
+    Task, What,
 };
 
 use crate::words;
@@ -130,10 +130,10 @@ impl Behaviours {
         let task = &event.task;
         let text = match &event.what {
             What::Syscall(call) => syscall(call)?,
-            What::Process(process) => process_line(process, task),
+            What::Process(process) => self.process_line(process, task),
             What::File(file) => file_line(file),
             What::Network(network) => network_line(network),
-            What::Memory(memory) => memory_line(memory),
+            What::Memory(memory) => self.memory_line(memory, task),
             What::Signal(signal) => self.signal_line(signal, task),
             What::Resource(resource) => format!("resource/{}", resource.limit),
             What::Fault(fault) => format!("fault/{}", fault.kind.as_str()),
@@ -145,8 +145,13 @@ impl Behaviours {
     }
 
     fn signal_line(&self, signal: &Signal, task: &Task) -> String {
-        let to = i64::from(signal.to);
-        let whom = if to == i64::from(task.pid) || to == i64::from(task.tid) {
+        let whom = self.whom(i64::from(signal.to), task);
+        format!("signal/{} {whom}", signal.signal)
+    }
+
+    /// What another process is to this one.
+    fn whom(&self, to: i64, task: &Task) -> &'static str {
+        if to == i64::from(task.pid) || to == i64::from(task.tid) {
             "self"
         } else if to == i64::from(task.parent) {
             "parent"
@@ -158,8 +163,29 @@ impl Behaviours {
             "group"
         } else {
             "other"
-        };
-        format!("signal/{} {whom}", signal.signal)
+        }
+    }
+
+    fn process_line(&self, process: &Process, task: &Task) -> String {
+        let mut text = process_line(process, task);
+        if let Some(to) = process.to {
+            push_word(&mut text, self.whom(i64::from(to), task));
+        }
+        text
+    }
+
+    fn memory_line(&self, memory: &Memory, task: &Task) -> String {
+        let mut text = format!("memory/{}", words::memory_op(memory.op));
+        if let Some(to) = memory.to {
+            push_word(&mut text, self.whom(i64::from(to), task));
+        }
+        if let Some(by) = memory.by {
+            push_word(&mut text, words::memory_by(by));
+        }
+        if let Some(file) = &memory.file {
+            push_word(&mut text, &steady_path(file));
+        }
+        text
     }
 }
 
@@ -218,6 +244,8 @@ fn process_line(process: &Process, task: &Task) -> String {
             Some(code) => format!("process/exit {code}"),
             None => "process/exit".to_owned(),
         },
+        ProcessOp::Traced => "process/traced".to_owned(),
+        ProcessOp::Steered => "process/steered".to_owned(),
         ProcessOp::Killed => format!("process/killed {}", process.signal.as_deref().unwrap_or("?")),
     }
 }
@@ -268,19 +296,6 @@ fn network_line(network: &Network) -> String {
     }
     push_errno(&mut text, network.errno.as_deref());
     text
-}
-
-fn memory_line(memory: &Memory) -> String {
-    let verb = match memory.op {
-        MemoryOp::MapExecutable => "map-executable",
-        MemoryOp::ProtectExecutable => "protect-executable",
-        MemoryOp::WriteExecute => "write-execute",
-        MemoryOp::WrittenThenExecuted => "written-then-executed",
-    };
-    match &memory.file {
-        Some(file) => format!("memory/{verb} {}", steady_path(file)),
-        None => format!("memory/{verb}"),
-    }
 }
 
 fn push_word(text: &mut String, word: &str) {

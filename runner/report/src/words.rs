@@ -1,7 +1,7 @@
 //! One event, one value, one size as a line of text for people.
 
 use hotcell_schema::event::{
-    Access, Arg, ArgValue, Event, FileOp, MemoryOp, NetworkOp, ProcessOp, Support, What,
+    Access, Arg, ArgValue, Event, FileOp, MemoryBy, MemoryOp, NetworkOp, ProcessOp, Support, What,
 };
 
 /// Greatest length of an event's text in a page, in characters.
@@ -122,6 +122,16 @@ pub fn memory_op(op: MemoryOp) -> &'static str {
         MemoryOp::ProtectExecutable => "protect-executable",
         MemoryOp::WriteExecute => "write-execute",
         MemoryOp::WrittenThenExecuted => "written-then-executed",
+        MemoryOp::Injected => "injected",
+    }
+}
+
+/// The name of a way to memory in JSON.
+pub fn memory_by(by: MemoryBy) -> &'static str {
+    match by {
+        MemoryBy::Ptrace => "ptrace",
+        MemoryBy::ProcessVm => "process-vm",
+        MemoryBy::ProcMem => "proc-mem",
     }
 }
 
@@ -133,6 +143,8 @@ pub fn process_op(op: ProcessOp) -> &'static str {
         ProcessOp::Exec => "exec",
         ProcessOp::Exit => "exit",
         ProcessOp::Killed => "killed",
+        ProcessOp::Traced => "traced",
+        ProcessOp::Steered => "steered",
     }
 }
 
@@ -203,6 +215,7 @@ fn body(what: &What) -> String {
             }
             line.pair("child", process.child);
             line.pair("code", process.code);
+            line.pair("process", process.to);
             line.maybe(process.signal.as_deref());
         }
         What::File(file) => {
@@ -242,6 +255,8 @@ fn body(what: &What) -> String {
         }
         What::Memory(memory) => {
             line.word(&format!("{} +{:#x}", memory.start, memory.length));
+            line.pair("process", memory.to);
+            line.maybe(memory.by.map(memory_by));
             line.maybe(memory.protection.as_deref());
             line.maybe(memory.file.as_deref());
         }
@@ -264,6 +279,7 @@ fn body(what: &What) -> String {
 fn argument(arg: &Arg) -> String {
     match &arg.value {
         ArgValue::Int(value) => value.to_string(),
+        ArgValue::Time(value) => duration(*value),
         ArgValue::Address(value) => value.to_string(),
         ArgValue::Fd(value) => value.to_string(),
         ArgValue::Path(value) | ArgValue::Text(value) => format!("{:?}", Plain(value)),

@@ -5,7 +5,8 @@
 //! with what it must do. The fingerprint covers sources, flags and the compiler's version.
 //!
 //! No engine of ours judges a guest: each one must first do what its `//!` lines say under qemu-user. A guest that does
-//! not is an error here. Where qemu-user is missing, the index says `"tried": false`.
+//! not is an error here; one that says `under: native`, because qemu-user does not know what it does, must do so on this host,
+//! where the host can run it. Where it was not tried, the index says `"tried": false`.
 
 use std::{
     fmt::Write as _,
@@ -106,6 +107,8 @@ struct Wanted {
     stdout: Option<String>,
     targets: Vec<String>,
     flags: Vec<String>,
+    /// It must be tried by the host's own kernel: what it does, qemu-user does not know.
+    native: bool,
 }
 
 /// Builds all guests unless the cache has them, and returns their folder.
@@ -299,6 +302,7 @@ fn read_wanted(text: &str) -> Result<Wanted, String> {
             }
             "targets" => wanted.targets.extend(words()),
             "flags" => wanted.flags.extend(words()),
+            "under" if value.trim() == "native" => wanted.native = true,
             _ => return Err(format!("unknown line `{line}`")),
         }
     }
@@ -346,12 +350,30 @@ fn build_one(
     }))
 }
 
-/// Runs a guest under qemu-user; `false` when there is none.
+impl Target {
+    /// Whether this host's own processor and kernel run it.
+    fn runs_here(&self) -> bool {
+        cfg!(all(target_os = "linux", target_arch = "x86_64")) && matches!(self.name, "x86" | "x86_64")
+    }
+}
+
+/// Runs a guest under qemu-user, or natively where it asks for that; `false` when there is neither.
 fn try_under_qemu(target: &Target, name: &str, wanted: &Wanted, folder: &Path) -> Result<bool, String> {
     let scratch = folder.join(format!("{name}.scratch"));
     fs::create_dir_all(&scratch).map_err(|error| error.to_string())?;
-    let output = Command::new(format!("qemu-{}", target.qemu))
-        .arg(folder.join(name))
+    let judge = match (wanted.native, target.runs_here()) {
+        (true, false) => return Ok(false),
+        (true, true) => "this host".to_owned(),
+        (false, _) => format!("qemu-{}", target.qemu),
+    };
+    let mut command = if wanted.native {
+        Command::new(folder.join(name))
+    } else {
+        let mut command = Command::new(&judge);
+        command.arg(folder.join(name));
+        command
+    };
+    let output = command
         .args(&wanted.args)
         .current_dir(&scratch)
         .stdin(Stdio::null())
@@ -371,16 +393,10 @@ fn try_under_qemu(target: &Target, name: &str, wanted: &Wanted, folder: &Path) -
         None => format!("exit {}", wanted.exit),
     };
     if ended != must {
-        return Err(format!(
-            "under qemu-{}: {ended}, not {must}; it wrote:\n{stdout}",
-            target.qemu
-        ));
+        return Err(format!("under {judge}: {ended}, not {must}; it wrote:\n{stdout}"));
     }
     match &wanted.stdout {
-        Some(text) if *text != stdout => Err(format!(
-            "under qemu-{} it wrote\n{stdout}and not\n{text}",
-            target.qemu
-        )),
+        Some(text) if *text != stdout => Err(format!("under {judge} it wrote\n{stdout}and not\n{text}")),
         _ => Ok(true),
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod flags;
 pub(crate) mod layout;
 pub(crate) mod quirks;
 pub(crate) mod signal;
+pub(crate) mod traced;
 
 use hotcell_schema::arch::{AbiFamily, AbiQuirk, ArchProfile, ByteOrder, ErrorStyle, StartValue};
 
@@ -201,6 +202,16 @@ impl Registers {
     /// Makes a register hold the number of a call, as if the program had put it there.
     pub(crate) fn set_number(&self, machine: &mut dyn Machine, number: u64) {
         machine.set(self.number, number);
+    }
+
+    /// The register with a call's number, and the one with its result.
+    pub(crate) fn of_call(&self) -> (Reg, Reg) {
+        (self.number, self.result)
+    }
+
+    /// Whether a failed call's result is a negative number.
+    pub(crate) fn fails_negative(&self) -> bool {
+        self.style == ErrorStyle::Negative
     }
 
     /// The number of the call being made.

@@ -74,3 +74,62 @@ pub(crate) const SOCKETCALLS: [&str; 20] = [
     "recvmmsg",
     "sendmmsg",
 ];
+
+/// Whether an instruction that the processor calls illegal is one that Linux answers with SIGTRAP: arm's breakpoints
+/// (arch/arm/kernel/ptrace.c), every trap instruction of powerpc, and for a tracer that of s390x (arch/s390/kernel/traps.c).
+pub(crate) fn is_breakpoint(
+    family: AbiFamily,
+    big: bool,
+    machine: &dyn Machine,
+    code: &[u8],
+    traced: bool,
+) -> bool {
+    let [a, b, c, d, ..] = *code else { return false };
+    // Instructions of arm are little-endian in every order of data.
+    let word = if big && family != AbiFamily::ArmEabi {
+        u32::from_be_bytes([a, b, c, d])
+    } else {
+        u32::from_le_bytes([a, b, c, d])
+    };
+    match family {
+        AbiFamily::ArmEabi if is_thumb(machine) => word as u16 == 0xde01 || word == 0xa000_f7f0,
+        AbiFamily::ArmEabi => word & 0x0fff_ffff == 0x07f0_01f0,
+        // tdi, twi; tw, td.
+        AbiFamily::Ppc32 | AbiFamily::Ppc64 => {
+            matches!(word >> 26, 2 | 3) || word >> 26 == 31 && matches!(word >> 1 & 0x3ff, 4 | 68)
+        }
+        AbiFamily::S390x => traced && [a, b] == [0, 1],
+        _ => false,
+    }
+}
+
+/// Where the program counter stands when a breakpoint's signal comes: behind it on x86 (Intel SDM volume 3A, 6.12: INT3, INT1, INT 3)
+/// and on s390x, elsewhere at the instruction.
+pub(crate) fn pass_breakpoint(family: AbiFamily, machine: &mut dyn Machine, code: &[u8]) {
+    let length = match (family, code) {
+        (AbiFamily::X86_64 | AbiFamily::I386, [0xcc | 0xf1, ..]) => 1,
+        (AbiFamily::X86_64 | AbiFamily::I386, [0xcd, 0x03, ..]) => 2,
+        (AbiFamily::S390x, _) => 2,
+        _ => return,
+    };
+    let behind = machine.program_counter().wrapping_add(length);
+    machine.jump(behind);
+}
+
+/// arm: the T bit of CPSR.
+fn is_thumb(machine: &dyn Machine) -> bool {
+    const THUMB: u64 = 1 << 5;
+    let status = machine
+        .register("cpsr")
+        .map_or(0, |register| machine.get(register));
+    status & THUMB != 0
+}
+
+/// arm: an address as [`Machine::jump`] takes it; which instruction set it is in says the T bit of CPSR, not the address.
+pub(crate) fn landing(family: AbiFamily, machine: &dyn Machine, address: u64) -> u64 {
+    if family == AbiFamily::ArmEabi {
+        address & !1 | u64::from(is_thumb(machine))
+    } else {
+        address
+    }
+}

@@ -5,26 +5,16 @@ use std::fmt::Write as _;
 use hotcell_schema::arch::AbiFamily;
 
 use crate::abi::quirks::VSYSCALL_MAP;
+use crate::fs::cpu;
+use crate::fs::identity::{self, Processors as _};
 use crate::fs::proc::{MachineFile, ProcFile, ProcessFile};
 use crate::kernel::Kernel;
 use crate::space::Backing;
-use crate::task::{Process, State};
-
-const MOUNTS: &[(&str, &str, &str, &str)] = &[
-    ("/dev/sda1", "/", "ext4", "rw,relatime,errors=remount-ro"),
-    (
-        "devtmpfs",
-        "/dev",
-        "devtmpfs",
-        "rw,nosuid,relatime,size=1009376k,nr_inodes=252344,mode=755",
-    ),
-    ("proc", "/proc", "proc", "rw,nosuid,nodev,noexec,relatime"),
-    ("sysfs", "/sys", "sysfs", "ro,nosuid,nodev,noexec,relatime"),
-];
+use crate::task::{Process, State, Task};
 
 impl Kernel {
     /// What a file of `/proc` holds now; `None` when its process is gone.
-    pub(crate) fn proc_content(&self, file: ProcFile) -> Option<Vec<u8>> {
+    pub(crate) fn proc_content(&mut self, file: ProcFile) -> Option<Vec<u8>> {
         match file {
             ProcFile::Net(file) => Some(self.net_content(file).into_bytes()),
             ProcFile::Machine(file) => Some(self.machine_content(file).into_bytes()),
@@ -35,11 +25,11 @@ impl Kernel {
         }
     }
 
-    fn machine_content(&self, file: MachineFile) -> String {
+    fn machine_content(&mut self, file: MachineFile) -> String {
         let second = 1_000_000_000;
         let uptime = self.time.since_boot();
         match file {
-            MachineFile::CpuInfo => self.cpu_info(),
+            MachineFile::CpuInfo => cpu::info(&self.abi, &self.profile, &self.persona),
             MachineFile::MemInfo => {
                 let total = self.persona.memory_mib.saturating_mul(1024);
                 let rows = [
@@ -63,17 +53,17 @@ impl Kernel {
             }
             MachineFile::Uptime => {
                 let hundredths = uptime % second / 10_000_000;
-                let idle = uptime / second * u64::from(self.persona.cpus);
+                let idle = uptime / second / 100 * 97 * u64::from(self.persona.processors());
                 format!("{}.{hundredths:02} {idle}.00\n", uptime / second)
             }
             MachineFile::Version => format!(
-                "Linux version {} (debian-kernel@lists.debian.org) (gcc-12 (Debian 12.2.0-14) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40) {}\n",
-                self.persona.kernel_release, self.persona.kernel_version
+                "Linux version {} {} {}\n",
+                self.persona.kernel_release, self.persona.kernel_builder, self.persona.kernel_version
             ),
             MachineFile::Stat => {
                 let ticks = uptime / 10_000_000;
                 let mut text = String::new();
-                let cpus = u64::from(self.persona.cpus.clamp(1, 256));
+                let cpus = u64::from(self.persona.processors());
                 let _ = writeln!(
                     text,
                     "cpu  {} 0 {} {} 0 0 0 0 0 0",
@@ -99,96 +89,22 @@ impl Kernel {
                 );
                 text
             }
-            MachineFile::LoadAverage => format!(
-                "0.03 0.02 0.00 1/{} {}\n",
-                self.tasks.len() + 80,
-                self.next_pid.saturating_sub(1)
-            ),
-        }
-    }
-
-    fn cpu_info(&self) -> String {
-        let model = |default: &str| {
-            self.persona
-                .cpu_model
-                .clone()
-                .unwrap_or_else(|| default.to_owned())
-        };
-        let count = self.persona.cpus.clamp(1, 256);
-        let mut text = String::new();
-        let each = |text: &mut String, body: &dyn Fn(u32) -> String| {
-            for cpu in 0..count {
-                text.push_str(&body(cpu));
-                text.push('\n');
-            }
-        };
-        match self.abi.family {
-            AbiFamily::X86_64 | AbiFamily::I386 => each(&mut text, &|cpu| {
-                format!(
-                    "processor\t: {cpu}\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\nmodel name\t: {}\nstepping\t: 7\ncpu MHz\t\t: 2000.000\ncache size\t: 16384 KB\nphysical id\t: 0\nsiblings\t: {count}\ncore id\t\t: {cpu}\ncpu cores\t: {count}\nfpu\t\t: yes\nflags\t\t: fpu de pse tsc msr pae mce cx8 apic sep pge cmov pat clflush mmx fxsr sse sse2 syscall nx lm\nbogomips\t: 4000.00\n",
-                    model("Intel(R) Xeon(R) Processor @ 2.00GHz")
-                )
-            }),
-            AbiFamily::Generic64 if self.profile.name == "riscv64" => each(&mut text, &|cpu| {
-                format!(
-                    "processor\t: {cpu}\nhart\t\t: {cpu}\nisa\t\t: rv64imafdc\nmmu\t\t: sv39\nuarch\t\t: {}\n",
-                    model("sifive,u74-mc")
-                )
-            }),
-            AbiFamily::Generic64 => each(&mut text, &|cpu| {
-                format!(
-                    "processor\t: {cpu}\nBogoMIPS\t: 125.00\nFeatures\t: fp asimd aes pmull sha1 sha2 crc32\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x1\nCPU part\t: 0xd07\nCPU revision\t: 0\n"
-                )
-            }),
-            AbiFamily::ArmEabi => {
-                each(&mut text, &|cpu| {
-                    format!(
-                        "processor\t: {cpu}\nmodel name\t: {}\nBogoMIPS\t: 125.00\nFeatures\t: half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32\nCPU implementer\t: 0x41\nCPU architecture: 7\nCPU variant\t: 0x2\nCPU part\t: 0xc0f\nCPU revision\t: 1\n",
-                        model("ARMv7 Processor rev 1 (v7l)")
-                    )
-                });
-                text.push_str(
-                    "Hardware\t: Generic DT based system\nRevision\t: 0000\nSerial\t\t: 0000000000000000\n",
-                );
-            }
-            AbiFamily::MipsO32 | AbiFamily::MipsN64 => {
-                let isa = if self.abi.wide { "mips64r2" } else { "mips32r2" };
-                let _ = write!(text, "system type\t\t: MIPS Malta\nmachine\t\t\t: mti,malta\n");
-                each(&mut text, &|cpu| {
-                    format!(
-                        "processor\t\t: {cpu}\ncpu model\t\t: {}\nBogoMIPS\t\t: 479.23\nwait instruction\t: yes\nisa\t\t\t: mips1 mips2 {isa}\n",
-                        model("MIPS 24Kc V0.0  FPU V0.0")
-                    )
-                });
-            }
-            AbiFamily::Ppc32 | AbiFamily::Ppc64 => {
-                let default = if self.abi.wide {
-                    "POWER8 (raw), altivec supported"
-                } else {
-                    "7447A, altivec supported"
-                };
-                each(&mut text, &|cpu| {
-                    format!(
-                        "processor\t: {cpu}\ncpu\t\t: {}\nclock\t\t: 1000.000000MHz\nrevision\t: 2.0\n",
-                        model(default)
-                    )
-                });
-                text.push_str("timebase\t: 512000000\nplatform\t: pSeries\n");
-            }
-            AbiFamily::S390x => {
-                let _ = write!(
-                    text,
-                    "vendor_id       : IBM/S390\n# processors    : {count}\nbogomips per cpu: 3033.00\nfeatures\t: esan3 zarch stfle msa ldisp eimm etf3eh highgprs \n"
-                );
-                for cpu in 0..count {
-                    let _ = writeln!(
-                        text,
-                        "processor {cpu}: version = 00,  identification = 000000,  machine = 2964"
-                    );
+            MachineFile::LoadAverage => {
+                let mut text = String::new();
+                for load in self.persona.load {
+                    let _ = write!(text, "{}.{:02} ", load / 100, load % 100);
                 }
+                let last = self.next_pid.saturating_sub(1);
+                let _ = writeln!(text, "1/{} {last}", self.task_count());
+                text
+            }
+            MachineFile::HostName => format!("{}\n", self.persona.hostname),
+            MachineFile::DomainName => format!("{}\n", self.persona.domain),
+            MachineFile::Uuid => {
+                let random = [0; 2].map(|_: u64| self.chance.guest.number());
+                identity::uuid(u128::from(random[0]) << 64 | u128::from(random[1]))
             }
         }
-        text
     }
 
     fn process_content(&self, process: &Process, file: ProcessFile) -> Vec<u8> {
@@ -211,16 +127,9 @@ impl Kernel {
                 }
                 maps.into_bytes()
             }
-            ProcessFile::Mounts => MOUNTS
-                .iter()
-                .map(|(from, to, kind, options)| format!("{from} {to} {kind} {options} 0 0\n"))
-                .collect::<String>()
-                .into_bytes(),
-            ProcessFile::MountInfo => (20u32..)
-                .zip(MOUNTS)
-                .map(|(id, (from, to, kind, options))| format!("{id} 1 8:1 / {to} {options} - {kind} {from} rw\n"))
-                .collect::<String>()
-                .into_bytes(),
+            ProcessFile::Mounts => identity::mounts(&self.persona).into_bytes(),
+            ProcessFile::MountInfo => identity::mount_info(&self.persona).into_bytes(),
+            ProcessFile::Memory => Vec::new(),
             ProcessFile::OomScore => b"0\n".to_vec(),
             ProcessFile::Limits => b"Limit                     Soft Limit           Hard Limit           Units     \nMax open files            1024                 4096                 files     \n".to_vec(),
             ProcessFile::Stat => self.process_stat(process).into_bytes(),
@@ -230,6 +139,11 @@ impl Kernel {
             }
             ProcessFile::Status => self.process_status(process).into_bytes(),
         }
+    }
+
+    /// Tasks of the whole system: those of a machine at rest, and the sample's.
+    pub(crate) fn task_count(&self) -> usize {
+        80 + self.tasks.len()
     }
 
     fn pages(&self, process: &Process) -> u64 {
@@ -244,8 +158,10 @@ impl Kernel {
             .iter()
             .filter_map(|tid| self.tasks.get(tid))
             .any(|task| task.state == State::Runnable);
+        let held = self.tasks.get(&process.pid).is_some_and(Task::is_held);
         match (process.ended, process.stopped, runs) {
             (Some(_), ..) => ('Z', "zombie"),
+            _ if held => ('t', "tracing stop"),
             (_, true, _) => ('T', "stopped"),
             (.., true) => ('R', "running"),
             _ => ('S', "sleeping"),
@@ -287,16 +203,19 @@ impl Kernel {
         let kib = self.pages(process) * (self.abi.page / 1024);
         let [uid, euid, suid] = process.uid;
         let [gid, egid, sgid] = process.gid;
+        let mask = self.persona.processor_words(32).into_iter().rev();
+        let mask: Vec<String> = mask.map(|word| format!("{word:x}")).collect();
+        let mask = mask.join(",");
         let groups: String = process.groups.iter().map(|group| format!("{group} ")).collect();
         format!(
-            "Name:\t{comm}\nUmask:\t{:04o}\nState:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t{tracer}\nUid:\t{uid}\t{euid}\t{suid}\t{euid}\nGid:\t{gid}\t{egid}\t{sgid}\t{egid}\nFDSize:\t64\nGroups:\t{groups}\nVmPeak:\t{kib:>8} kB\nVmSize:\t{kib:>8} kB\nVmRSS:\t{:>8} kB\nThreads:\t{}\nSeccomp:\t0\nCpus_allowed:\t{:x}\n",
+            "Name:\t{comm}\nUmask:\t{:04o}\nState:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t{tracer}\nUid:\t{uid}\t{euid}\t{suid}\t{euid}\nGid:\t{gid}\t{egid}\t{sgid}\t{egid}\nFDSize:\t64\nGroups:\t{groups}\nVmPeak:\t{kib:>8} kB\nVmSize:\t{kib:>8} kB\nVmRSS:\t{:>8} kB\nThreads:\t{}\nSeccomp:\t0\nCpus_allowed:\t{}\n",
             process.umask,
             process.parent,
             kib / 2,
             process.tasks.len(),
-            (1u64 << self.persona.cpus.clamp(1, 32)) - 1,
+            mask,
             pid = process.pid,
-            tracer = process.tracer.unwrap_or(0),
+            tracer = self.tracer_of(process.pid),
         )
     }
 }

@@ -32,6 +32,8 @@ pub(crate) enum Target {
     Directory(Ino, Option<Arc<[Entry]>>),
     /// Text made when it was opened (`/proc`).
     Text(Ino, Arc<[u8]>),
+    /// Memory of a process (`/proc/PID/mem`).
+    Memory(Ino, u32),
     Device(Ino, Device),
     PipeRead(PipeId),
     PipeWrite(PipeId),
@@ -146,6 +148,7 @@ impl OpenFile {
             Target::File(ino)
             | Target::Directory(ino, _)
             | Target::Text(ino, _)
+            | Target::Memory(ino, _)
             | Target::Device(ino, _)
             | Target::Path(ino) => Some(ino),
             _ => None,

@@ -40,12 +40,18 @@ pub(crate) enum MachineFile {
     Version,
     Stat,
     LoadAverage,
+    HostName,
+    DomainName,
+    /// Another one at each opening.
+    Uuid,
 }
 
 /// Files about a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ProcessFile {
     Maps,
+    /// Never text: opened as [`Target::Memory`](crate::fs::open::Target).
+    Memory,
     Status,
     Stat,
     Statm,
@@ -75,6 +81,7 @@ pub(crate) const PROCESS_FILES: &[(&str, ProcessFile)] = &[
     ("environ", ProcessFile::Environment),
     ("limits", ProcessFile::Limits),
     ("maps", ProcessFile::Maps),
+    ("mem", ProcessFile::Memory),
     ("mountinfo", ProcessFile::MountInfo),
     ("mounts", ProcessFile::Mounts),
     ("oom_score_adj", ProcessFile::OomScore),
@@ -100,12 +107,15 @@ pub(crate) const NET_FILES: &[(&str, NetFile)] = &[
     ("unix", NetFile::Unix),
 ];
 
-/// Files about the machine.
+/// Files about the machine, below `/proc`.
 pub(crate) const MACHINE_FILES: &[(&str, MachineFile)] = &[
     ("cpuinfo", MachineFile::CpuInfo),
     ("loadavg", MachineFile::LoadAverage),
     ("meminfo", MachineFile::MemInfo),
     ("stat", MachineFile::Stat),
+    ("sys/kernel/domainname", MachineFile::DomainName),
+    ("sys/kernel/hostname", MachineFile::HostName),
+    ("sys/kernel/random/uuid", MachineFile::Uuid),
     ("uptime", MachineFile::Uptime),
     ("version", MachineFile::Version),
 ];

@@ -1,9 +1,11 @@
 //! The built-in root: a believable small Debian, from the persona, with the job's own files over it.
 
+use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::persona::Persona;
 
 use crate::abi::errno::Errno;
 use crate::bytes::Bytes;
+use crate::fs::identity;
 use crate::fs::proc::{MACHINE_FILES, NET_FILES, PROCESS_FILES, ProcFile, ProcLink, ProcessFile};
 use crate::fs::tree::{DEV_DEVICE, Data, Device, Ino, Kind, PROC_DEVICE, SYS_DEVICE, Tree};
 use crate::fs::walk::MAX_LINKS;
@@ -31,6 +33,10 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("/sbin", 0o755),
     ("/srv", 0o755),
     ("/sys", 0o555),
+    ("/sys/bus", 0o555),
+    ("/sys/class", 0o555),
+    ("/sys/devices", 0o555),
+    ("/sys/firmware", 0o555),
     ("/tmp", 0o1777),
     ("/usr", 0o755),
     ("/usr/bin", 0o755),
@@ -73,29 +79,6 @@ const LINKS: &[(&str, &str)] = &[
     ("/var/run", "/run"),
     ("/var/lock", "/run/lock"),
 ];
-
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh
-daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
-bin:x:2:2:bin:/bin:/usr/sbin/nologin
-sys:x:3:3:sys:/dev:/usr/sbin/nologin
-mail:x:8:8:mail:/var/mail:/usr/sbin/nologin
-www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
-user:x:1000:1000:user:/home/user:/bin/sh
-nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
-";
-
-const GROUP: &str = "root:x:0:
-daemon:x:1:
-bin:x:2:
-sys:x:3:
-adm:x:4:
-tty:x:5:
-disk:x:6:
-mail:x:8:
-www-data:x:33:
-user:x:1000:
-nogroup:x:65534:
-";
 
 const OS_RELEASE: &str = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"
 NAME=\"Debian GNU/Linux\"
@@ -174,13 +157,13 @@ pub(crate) fn file(tree: &mut Tree, path: &str, content: Bytes, mode: u32) -> Re
 }
 
 /// What an error of a persona's path says.
-fn blame(path: &str) -> impl FnOnce(Errno) -> String {
+pub(super) fn blame(path: &str) -> impl FnOnce(Errno) -> String {
     let path = path.to_owned();
     move |errno| format!("persona: {path}: {}", errno.name())
 }
 
 /// Builds what every root has. Errors name the persona's path that is to blame.
-pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
+pub(crate) fn build(tree: &mut Tree, persona: &Persona, arch: &ArchProfile) -> Result<(), String> {
     for (path, mode) in DIRECTORIES {
         let ino = directories(tree, path, *mode).map_err(blame(path))?;
         if let Some(inode) = tree.get_mut(ino) {
@@ -200,19 +183,11 @@ pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
     let queued = format!("{}\n", watch::MAX_QUEUED);
     let instances = format!("{}\n", watch::MAX_INSTANCES);
     let watches = format!("{}\n", watch::MAX_WATCHES);
-    let domain = format!("{}\n", persona.domain);
-    let cpus = if persona.cpus > 1 {
-        format!("0-{}\n", persona.cpus - 1)
-    } else {
-        "0\n".to_owned()
-    };
-    let files: [(&str, &str, u32); 30] = [
+    let command_line = format!("{}\n", persona.kernel_command_line);
+    let files: [(&str, &str, u32); 22] = [
         ("/proc/sys/fs/inotify/max_queued_events", &queued, 0o644),
         ("/proc/sys/fs/inotify/max_user_instances", &instances, 0o644),
         ("/proc/sys/fs/inotify/max_user_watches", &watches, 0o644),
-        ("/etc/passwd", PASSWD, 0o644),
-        ("/etc/shadow", "root:*:19700:0:99999:7:::\n", 0o640),
-        ("/etc/group", GROUP, 0o644),
         ("/etc/hosts", &hosts, 0o644),
         ("/etc/hostname", &hostname, 0o644),
         ("/etc/resolv.conf", "nameserver 192.0.2.53\n", 0o644),
@@ -234,11 +209,7 @@ pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
         ("/etc/fstab", "/dev/sda1 / ext4 defaults 0 1\n", 0o644),
         ("/proc/filesystems", FILE_SYSTEMS, 0o444),
         ("/proc/modules", "", 0o444),
-        (
-            "/proc/cmdline",
-            "BOOT_IMAGE=/boot/vmlinuz root=/dev/sda1 ro quiet\n",
-            0o444,
-        ),
+        ("/proc/cmdline", &command_line, 0o444),
         (
             "/proc/swaps",
             "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n",
@@ -249,24 +220,14 @@ pub(crate) fn build(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
             "major minor  #blocks  name\n\n   8        1   10485760 sda1\n",
             0o444,
         ),
-        ("/proc/sys/kernel/hostname", &hostname, 0o644),
-        ("/proc/sys/kernel/domainname", &domain, 0o644),
         ("/proc/sys/kernel/osrelease", &release, 0o444),
         ("/proc/sys/kernel/ostype", "Linux\n", 0o444),
         ("/proc/sys/kernel/version", &version, 0o444),
-        ("/proc/sys/kernel/pid_max", "32768\n", 0o644),
-        ("/proc/sys/vm/overcommit_memory", "0\n", 0o644),
-        ("/sys/devices/system/cpu/online", &cpus, 0o444),
     ];
     for (path, content, mode) in files {
         file(tree, path, content.as_bytes().into(), mode).map_err(blame(path))?;
     }
-    for path in [
-        "/sys/devices/system/cpu/possible",
-        "/sys/devices/system/cpu/present",
-    ] {
-        file(tree, path, cpus.as_bytes().into(), 0o444).map_err(blame(path))?;
-    }
+    identity::place(tree, persona, arch)?;
     let devices = directories(tree, "/dev", 0o755).map_err(blame("/dev"))?;
     for (name, device, mode) in DEVICES {
         tree.add(devices, name.as_bytes(), Kind::Device(*device), *mode, (0, 0))
@@ -326,20 +287,47 @@ pub(crate) fn plug_in(tree: &mut Tree, links: Links) -> Result<(), String> {
 
 /// Adds the persona's own files.
 pub(crate) fn furnish(tree: &mut Tree, persona: &Persona) -> Result<(), String> {
+    // What lies in somebody's home is theirs.
+    let owner = |path: &str| {
+        let user = persona.users.iter().find(|user| {
+            let rest = path.strip_prefix(&user.home());
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        });
+        user.map(|user| (user.uid, user.uid))
+    };
+    let mut owned = Vec::new();
     for path in &persona.directories {
-        directories(tree, path, 0o755).map_err(blame(path))?;
+        let ino = directories(tree, path, 0o755).map_err(blame(path))?;
+        owned.extend(owner(path).map(|owner| (ino, owner)));
     }
     for (path, text) in &persona.files {
-        file(tree, path, text.as_bytes().into(), 0o644).map_err(blame(path))?;
+        let ino = file(tree, path, text.as_bytes().into(), mode_of(path)).map_err(blame(path))?;
+        owned.extend(owner(path).map(|owner| (ino, owner)));
+    }
+    for (ino, (uid, gid)) in owned {
+        if let Some(inode) = tree.get_mut(ino) {
+            (inode.uid, inode.gid) = (uid, gid);
+        }
     }
     Ok(())
 }
 
+/// Permission bits of a persona's file.
+fn mode_of(path: &str) -> u32 {
+    match path {
+        "/etc/shadow" | "/etc/gshadow" => 0o640,
+        _ if path.starts_with("/proc/") || path.starts_with("/sys/") => 0o444,
+        _ => 0o644,
+    }
+}
+
 fn machine_files(tree: &mut Tree) -> Result<(), Errno> {
     let proc = directories(tree, "/proc", 0o555)?;
-    for (name, what) in MACHINE_FILES {
+    for (path, what) in MACHINE_FILES {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let folder = directories_from(tree, proc, folder.as_bytes(), 0o555)?;
         tree.add(
-            proc,
+            folder,
             name.as_bytes(),
             Kind::Proc(ProcFile::Machine(*what)),
             0o444,
@@ -374,10 +362,10 @@ pub(crate) fn add_process(tree: &mut Tree, pid: u32, owner: (u32, u32)) -> Resul
     let name = pid.to_string();
     let own = tree.add(proc, name.as_bytes(), Tree::directory(), 0o555, owner)?;
     for (name, what) in PROCESS_FILES {
-        let mode = if *what == ProcessFile::Environment {
-            0o400
-        } else {
-            0o444
+        let mode = match what {
+            ProcessFile::Environment => 0o400,
+            ProcessFile::Memory => 0o600,
+            _ => 0o444,
         };
         tree.add(
             own,

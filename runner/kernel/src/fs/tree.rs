@@ -132,7 +132,7 @@ impl From<Errno> for StoreError {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Tree {
     inodes: BTreeMap<Ino, Inode>,
-    next: u64,
+    pub(super) next: u64,
     pub(crate) root: Ino,
     /// Nanoseconds since 1970, set by the kernel before each call.
     pub(crate) now: i64,

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use goblin::elf::header::ET_EXEC;
 use hotcell_schema::event::{self, What};
-use hotcell_schema::guest::Address;
 
 use crate::kernel::Kernel;
 use crate::load::elf;
@@ -61,12 +60,9 @@ impl Kernel {
             kept = layer.kept;
         }
         let what = event::Memory {
-            op: event::MemoryOp::WrittenThenExecuted,
-            start: Address(start),
-            length,
             protection,
-            file: None,
             layer: name,
+            ..event::Memory::new(event::MemoryOp::WrittenThenExecuted, start, length)
         };
         let task = self.event_task(pid, self.current);
         self.emit(task, What::Memory(what));

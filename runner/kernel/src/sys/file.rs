@@ -218,6 +218,8 @@ fn seek(c: &mut Call<'_>, offset: i64, whence: u64) -> Answer {
     let size = match file.target.clone() {
         Target::File(ino) => c.k.tree.bytes(ino).map_or(0, |bytes| bytes.len() as u64),
         Target::Text(_, text) => text.len() as u64,
+        Target::Memory(..) if whence & 0xffff_ffff < 2 => 0,
+        Target::Memory(..) => return Err(Errno::EINVAL.into()),
         Target::Directory(..) => 0,
         Target::Device(..) => return Ok(0),
         Target::Path(_) => return Err(Errno::EBADF.into()),

@@ -7,13 +7,12 @@ use crate::call::{Answer, Call, Fail, MAX_TRANSFER};
 use crate::fs::open::{FileId, PIPE_BUF, PIPE_CAPACITY, Target};
 use crate::fs::tree::Device;
 use crate::fs::watch::what;
+use crate::reach::{Segment, Transfer, Way};
 use crate::sys::shared::Which;
+use hotcell_schema::event::MemoryBy;
 
 /// Most segments of a vector (UIO_MAXIOV).
 const MAX_SEGMENTS: u64 = 1024;
-
-/// Memory that a call reads or writes: address and length.
-pub(super) type Segment = (u64, u64);
 
 impl Call<'_> {
     pub(super) fn vector(&self, address: u64, count: u64) -> Result<Vec<Segment>, Errno> {
@@ -54,7 +53,7 @@ impl Call<'_> {
     }
 
     /// Gives bytes to the guest; how many.
-    pub(super) fn scatter(&mut self, segments: &[Segment], bytes: &[u8]) -> Result<u64, Errno> {
+    pub(crate) fn scatter(&mut self, segments: &[Segment], bytes: &[u8]) -> Result<u64, Errno> {
         let mut rest = bytes;
         for (address, length) in segments {
             let size = rest.len().min(usize::try_from(*length).unwrap_or(usize::MAX));
@@ -99,6 +98,9 @@ impl Call<'_> {
         let bytes = match &file.target {
             Target::File(ino) => slice(self.k.tree.bytes(*ino).ok_or(Errno::EIO)?),
             Target::Text(_, text) => slice(text),
+            Target::Memory(_, pid) => {
+                return Err(self.reach_file(id, *pid, offset, Way::Read(segments.to_vec()), at));
+            }
             Target::Input(_) if at.is_some() => return Err(Errno::ESPIPE.into()),
             Target::Input(input) => slice(input),
             Target::Directory(..) => return Err(Errno::EISDIR.into()),
@@ -273,10 +275,26 @@ impl Call<'_> {
             }
             Target::Inotify(_) => Err(Errno::EBADF.into()),
             Target::Text(..) => Err(Errno::EACCES.into()),
+            Target::Memory(_, pid) => Err(self.reach_file(id, pid, offset, Way::Write(bytes.to_vec()), at)),
             Target::Path(_) | Target::Directory(..) | Target::Input(_) | Target::PipeRead(_) => {
                 Err(Errno::EBADF.into())
             }
         }
+    }
+
+    /// `/proc/PID/mem`: the position is the address.
+    fn reach_file(&self, id: FileId, pid: u32, address: u64, way: Way, at: Option<u64>) -> Fail {
+        let length = match &way {
+            Way::Read(segments) => segments.iter().map(|(_, length)| *length).sum::<u64>(),
+            Way::Write(bytes) => bytes.len() as u64,
+        };
+        self.reach_memory(Transfer {
+            pid,
+            there: vec![(address, length.min(MAX_TRANSFER))],
+            way,
+            by: MemoryBy::ProcMem,
+            file: at.is_none().then_some(id),
+        })
     }
 
     pub(super) fn broken_pipe(&mut self) -> Answer {

@@ -1,7 +1,7 @@
 //! brk, mmap and their kin.
 
 use hotcell_schema::event::{Memory, MemoryOp, What};
-use hotcell_schema::guest::{Address, text};
+use hotcell_schema::guest::text;
 
 use crate::abi::errno::Errno;
 use crate::abi::flags;
@@ -40,12 +40,9 @@ impl Call<'_> {
         };
         let letters = Some(protection.letters());
         self.tell(What::Memory(Memory {
-            op,
-            start: Address(start),
-            length,
             protection: letters,
             file,
-            layer: None,
+            ..Memory::new(op, start, length)
         }));
     }
 }

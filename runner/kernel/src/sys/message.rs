@@ -13,7 +13,7 @@ use crate::net::outside::beyond;
 use crate::net::{
     Address, CAPACITY, Credentials, Family, Kind, MAX_DATAGRAM, Packet, Sent, SocketId, State, Take, Taken,
 };
-use crate::sys::io::Segment;
+use crate::reach::Segment;
 use crate::sys::socket::Asked;
 
 const PEEK: u64 = 2;

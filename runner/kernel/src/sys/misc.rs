@@ -36,15 +36,16 @@ pub(crate) fn sethostname(c: &mut Call<'_>) -> Answer {
 
 pub(crate) fn sysinfo(c: &mut Call<'_>) -> Answer {
     let memory = c.k.persona.memory_mib.saturating_mul(1 << 20);
-    let processes = c.k.processes.len() as u16;
+    let processes = c.k.task_count() as u16;
+    let [one, five, fifteen] = c.k.persona.load.map(|load| (u64::from(load) << 16) / 100);
     let wide = c.abi().wide;
     // A 32-bit word cannot hold more: the unit grows.
     let unit = if wide || memory < 1 << 32 { 1 } else { 4096 };
     let layout = Layout::new(c.abi())
         .word(c.k.time.since_boot() / 1_000_000_000)
-        .word(2048)
-        .word(1536)
-        .word(1024)
+        .word(one)
+        .word(five)
+        .word(fifteen)
         .word(memory / unit)
         .word(memory / 4 * 3 / unit)
         .word(0)

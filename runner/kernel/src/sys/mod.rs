@@ -1,6 +1,7 @@
 //! Handlers of system calls, by subject. What they need of the guest comes through [`Call`](crate::call::Call).
 
 pub(crate) mod attributes;
+pub(crate) mod children;
 pub(crate) mod dir;
 pub(crate) mod epoll;
 pub(crate) mod extended;
@@ -27,4 +28,5 @@ pub(crate) mod signalfd;
 pub(crate) mod socket;
 pub(crate) mod time;
 pub(crate) mod timer;
+pub(crate) mod trace;
 pub(crate) mod wait;

@@ -7,6 +7,7 @@ use crate::abi::errno::Errno;
 use crate::abi::flags::{self, open};
 use crate::call::{Answer, Call};
 use crate::fs::open::{Descriptor, OpenFile, Target};
+use crate::fs::proc::{ProcFile, ProcessFile};
 use crate::fs::tree::{Data, Device, Ino, Kind, Tree, mode};
 use crate::fs::walk::{self, Found, Place, Seat};
 use crate::fs::watch::what;
@@ -189,6 +190,10 @@ fn open_inode(
         Shape::Device(device) => Target::Device(ino, device),
         Shape::Fifo => return open_fifo(c, seat, how, absolute),
         Shape::Special => return Err(Errno::ENXIO.into()),
+        Shape::Proc(ProcFile::Process(pid, ProcessFile::Memory)) => {
+            c.may_reach(pid).map_err(|_| Errno::EACCES)?;
+            Target::Memory(ino, pid)
+        }
         Shape::Proc(what) => {
             if writes {
                 return Err(Errno::EACCES.into());
@@ -260,7 +265,7 @@ enum Shape {
     Device(Device),
     Fifo,
     Special,
-    Proc(crate::fs::proc::ProcFile),
+    Proc(ProcFile),
 }
 
 impl Kind {

@@ -1,16 +1,15 @@
 //! Processes: making, ending, waiting, limits.
 
 use crate::abi::errno::Errno;
-use crate::abi::flags::open;
 use crate::abi::layout::Layout;
-use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Deferred, Fail, Fork};
 use crate::exec::Execute;
+use crate::fs::identity::Processors as _;
 use crate::fs::watch::what;
 use crate::life::CLONE_PIDFD;
 use crate::sys::identity::other;
 use crate::sys::shared::Which;
-use crate::task::{Change, Ended};
+use crate::task::Ended;
 
 const CLONE_VM: u64 = 0x100;
 const CLONE_VFORK: u64 = 0x4000;
@@ -36,7 +35,20 @@ impl Call<'_> {
     }
 }
 
+/// Stands still before the end, where a tracer wants that; `true` once it may end.
+fn before_end(c: &mut Call<'_>) -> bool {
+    let (tid, status) = (c.tid, (c.word(0) & 0xff) << 8);
+    if c.pending.progress == 0 && c.k.held_for_end(tid, status) {
+        c.pending.progress = 1;
+        return false;
+    }
+    true
+}
+
 pub(crate) fn exit_group(c: &mut Call<'_>) -> Answer {
+    if !before_end(c) {
+        return Err(Fail::Wait);
+    }
     c.write_back(Which::All)?;
     c.tell_now();
     let code = c.word(0) as u8;
@@ -50,8 +62,13 @@ pub(crate) fn exit(c: &mut Call<'_>) -> Answer {
     if c.process().tasks.len() <= 1 {
         return exit_group(c);
     }
+    if !before_end(c) {
+        return Err(Fail::Wait);
+    }
     c.tell_now();
     let tid = c.tid;
+    let ended = Ended::Exited(c.word(0) as u8);
+    c.k.tell_tracer(tid, ended);
     let clear = c.task().clear_tid;
     let space = c.task().space;
     if clear != 0 {
@@ -241,146 +258,6 @@ pub(crate) fn execveat(c: &mut Call<'_>) -> Answer {
     exec(c, Some(0), 1, 2)
 }
 
-/// The status word of wait.
-fn status(c: &Call<'_>, ended: Ended) -> u32 {
-    match ended {
-        Ended::Exited(code) => u32::from(code) << 8,
-        Ended::Killed(signal) => signal.number(c.abi().family) as u32 & 0x7f,
-    }
-}
-
-/// A child that has ended and fits, or `None` when one that fits still runs.
-fn ended_child(
-    c: &mut Call<'_>,
-    fits: impl Fn(&crate::task::Process) -> bool,
-) -> Result<Option<(u32, Ended)>, Errno> {
-    let own = c.pid;
-    let mut any = false;
-    for process in
-        c.k.processes
-            .values()
-            .filter(|process| process.parent == own && fits(process))
-    {
-        any = true;
-        if let Some(ended) = process.ended {
-            return Ok(Some((process.pid, ended)));
-        }
-    }
-    if any { Ok(None) } else { Err(Errno::ECHILD) }
-}
-
-/// A child that stands still or goes on again, not told yet and asked for by the options, with its status word.
-fn changed_child(
-    c: &Call<'_>,
-    options: u64,
-    fits: impl Fn(&crate::task::Process) -> bool,
-) -> Option<(u32, u32)> {
-    const UNTRACED: u64 = 2;
-    const CONTINUED: u64 = 8;
-    let own = c.pid;
-    let family = c.abi().family;
-    c.k.processes
-        .values()
-        .filter(|process| process.parent == own && fits(process))
-        .find_map(|process| match process.change? {
-            Change::Stopped(signal) if options & UNTRACED != 0 => {
-                Some((process.pid, (signal.number(family) as u32) << 8 | 0x7f))
-            }
-            Change::Continued if options & CONTINUED != 0 => Some((process.pid, 0xffff)),
-            _ => None,
-        })
-}
-
-fn wait_for(c: &mut Call<'_>, which: i32, at: u64, options: u64, usage: u64) -> Answer {
-    const NO_HANG: u64 = 1;
-    let group = c.process().group;
-    let fits = |process: &crate::task::Process| match which {
-        -1 => true,
-        0 => process.group == group,
-        1.. => process.pid == which.cast_unsigned(),
-        other => process.group == other.unsigned_abs(),
-    };
-    let found = ended_child(c, fits)?;
-    let (pid, status) = match found {
-        Some((pid, ended)) => (pid, status(c, ended)),
-        None => match changed_child(c, options, fits) {
-            Some(found) => found,
-            None if options & NO_HANG != 0 => return Ok(0),
-            None => return Err(Fail::Wait),
-        },
-    };
-    if at != 0 {
-        c.put_u32(at, status)?;
-    }
-    if usage != 0 {
-        let used = c.k.processes.get(&pid).map_or(0, |process| process.used);
-        put_usage(c, usage, used)?;
-    }
-    match c.k.processes.get_mut(&pid) {
-        Some(process) if process.ended.is_none() => process.change = None,
-        _ => c.k.reap(pid),
-    }
-    Ok(u64::from(pid))
-}
-
-pub(crate) fn wait4(c: &mut Call<'_>) -> Answer {
-    wait_for(c, c.int(0), c.word(1), c.word(2), c.word(3))
-}
-
-pub(crate) fn waitpid(c: &mut Call<'_>) -> Answer {
-    wait_for(c, c.int(0), c.word(1), c.word(2), 0)
-}
-
-pub(crate) fn waitid(c: &mut Call<'_>) -> Answer {
-    const NO_HANG: u64 = 1;
-    const NO_WAIT: u64 = 0x100_0000;
-    let (kind, at, options) = (c.word(0) & 0xffff_ffff, c.word(2), c.word(3));
-    // A process by its descriptor, which also says whether to wait (pidfd_open(2), PIDFD_NONBLOCK).
-    let (id, waits) = match kind {
-        3 => (c.process_behind(1)?, c.file(1)?.flags & open::NONBLOCK == 0),
-        _ => (c.word(1) as u32, true),
-    };
-    let found = ended_child(c, |process| match kind {
-        0 => true,
-        1 | 3 => process.pid == id,
-        2 => process.group == id,
-        _ => false,
-    })?;
-    let Some((pid, ended)) = found else {
-        if options & NO_HANG == 0 {
-            return Err(if waits { Fail::Wait } else { Errno::EAGAIN.into() });
-        }
-        if at != 0 {
-            c.write(at, &[0; 128])?;
-        }
-        return Ok(0);
-    };
-    if at != 0 {
-        let family = c.abi().family;
-        let (code, value) = match ended {
-            Ended::Exited(code) => (1, u64::from(code)),
-            Ended::Killed(signal) => (2, signal.number(family)),
-        };
-        let uid = c.k.processes.get(&pid).map_or(0, |process| process.uid[0]);
-        let signal = Sig::CHLD.number(family);
-        let layout = Layout::new(c.abi()).low(signal);
-        // mips has the code before the error number.
-        let layout = if c.abi().is_mips() {
-            layout.u32(code).u32(0)
-        } else {
-            layout.u32(0).u32(code)
-        };
-        let word = c.abi().word() as usize;
-        let mut bytes = layout.align(word).u32(pid).u32(uid).low(value).bytes;
-        bytes.resize(128, 0);
-        c.write(at, &bytes)?;
-    }
-    if options & NO_WAIT == 0 {
-        c.k.reap(pid);
-    }
-    Ok(0)
-}
-
 // Limits and usage.
 
 const INFINITE: u64 = u64::MAX;
@@ -483,7 +360,7 @@ pub(crate) fn prlimit64(c: &mut Call<'_>) -> Answer {
     Ok(0)
 }
 
-fn put_usage(c: &mut Call<'_>, at: u64, used: u64) -> Result<(), Errno> {
+pub(super) fn put_usage(c: &mut Call<'_>, at: u64, used: u64) -> Result<(), Errno> {
     let (seconds, micro) = (used / 1_000_000_000, used % 1_000_000_000 / 1000);
     let layout = Layout::new(c.abi())
         .word(seconds)
@@ -535,17 +412,18 @@ pub(crate) fn sched_yield(c: &mut Call<'_>) -> Answer {
 pub(crate) fn sched_getaffinity(c: &mut Call<'_>) -> Answer {
     let word = c.abi().word();
     let length = c.word(1);
-    if length < word || !length.is_multiple_of(word) {
+    let words = c.k.persona.processor_words(8 * word as u32);
+    let size = words.len() as u64 * word;
+    if length < size || !length.is_multiple_of(word) {
         return Err(Errno::EINVAL.into());
     }
-    let cpus = c.k.persona.cpus.clamp(1, 32);
-    let mask = if cpus >= 32 {
-        0xffff_ffff
-    } else {
-        (1u64 << cpus) - 1
-    };
-    c.put_word(c.word(2), mask)?;
-    Ok(word)
+    let mut layout = Layout::new(c.abi());
+    for mask in words {
+        layout = layout.word(mask);
+    }
+    let bytes = layout.bytes;
+    c.write(c.word(2), &bytes)?;
+    Ok(size)
 }
 
 pub(crate) fn prctl(c: &mut Call<'_>) -> Answer {
@@ -592,20 +470,4 @@ pub(crate) fn prctl(c: &mut Call<'_>) -> Answer {
         39 => Ok(u64::from(c.process().no_new_privileges)),
         _ => Err(Errno::EINVAL.into()),
     }
-}
-
-/// A process may ask its parent to trace it, once, as Linux has it; nobody traces another.
-pub(crate) fn ptrace(c: &mut Call<'_>) -> Answer {
-    const TRACE_ME: u64 = 0;
-    if c.word(0) & 0xffff_ffff != TRACE_ME {
-        let pid = c.word(1) as u32;
-        let there = c.k.processes.contains_key(&pid);
-        return Err(if there { Errno::EPERM } else { Errno::ESRCH }.into());
-    }
-    let process = c.process();
-    if process.tracer.is_some() {
-        return Err(Errno::EPERM.into());
-    }
-    process.tracer = Some(process.parent);
-    Ok(0)
 }

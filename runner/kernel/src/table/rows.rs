@@ -13,7 +13,7 @@ use super::Level::{self, Full, Missing, Partial, Refused};
 use super::{Effect, Row, shape};
 use crate::abi::errno::Errno;
 use crate::call::Handler;
-use crate::sys::{attributes, dir, epoll, extended, file, identity, inotify, io, lock, memory, message, misc, option, path, pidfd, process, signal, signalfd, socket, time, timer, wait};
+use crate::sys::{attributes, children, dir, epoll, extended, file, identity, inotify, io, lock, memory, message, misc, option, path, pidfd, process, signal, signalfd, socket, time, timer, trace, wait};
 
 /// No number in this family.
 pub(super) const X: u32 = u32::MAX;
@@ -68,8 +68,8 @@ pub(super) fn rows() -> Vec<Row> {
         row("clock_getres_time64", [X, 406, 406, 406, 4406, X, 406, X, X], "clockid:clock res:addr", Full, N, Some(time::clock_getres64)),
         row("clock_gettime", [228, 265, 263, 113, 4263, 5222, 246, 246, 260], "clockid:clock tp:addr", Full, N, Some(time::clock_gettime)),
         row("clock_gettime64", [X, 403, 403, 403, 4403, X, 403, X, X], "clockid:clock tp:addr", Full, N, Some(time::clock_gettime64)),
-        row("clock_nanosleep", [230, 267, 265, 115, 4265, 5224, 248, 248, 262], "clockid:clock flags:bits request:addr remain:addr", Partial("what remains is not told"), N, Some(time::clock_nanosleep)),
-        row("clock_nanosleep_time64", [X, 407, 407, 407, 4407, X, 407, X, X], "clockid:clock flags:bits request:addr remain:addr", Partial("what remains is not told"), N, Some(time::clock_nanosleep64)),
+        row("clock_nanosleep", [230, 267, 265, 115, 4265, 5224, 248, 248, 262], "clockid:clock flags:timerflags request:time remain:addr", Partial("what remains is not told"), N, Some(time::clock_nanosleep)),
+        row("clock_nanosleep_time64", [X, 407, 407, 407, 4407, X, 407, X, X], "clockid:clock flags:timerflags request:time64 remain:addr", Partial("what remains is not told"), N, Some(time::clock_nanosleep64)),
         row("clock_settime", [227, 264, 262, 112, 4262, 5221, 245, 245, 259], "clockid:clock tp:addr", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
         row("clock_settime64", [X, 404, 404, 404, 4404, X, 404, X, X], "clockid:clock tp:addr", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
         row("clone", [56, 120, 120, 220, 4120, 5055, 120, 120, 120], "flags:clone stack:addr parent_tid:addr arg4:addr arg5:addr", Partial("no namespaces, shared files or shared memory between processes"), N, Some(process::clone)),
@@ -280,7 +280,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("munlockall", [152, 153, 153, 231, 4157, 5149, 153, 153, 153], "", Full, N, Some(file::nothing)),
         row("munmap", [11, 91, 91, 215, 4091, 5011, 91, 91, 91], "addr:addr length:size", Full, N, Some(memory::munmap)),
         row("name_to_handle_at", [303, 341, 370, 264, 4339, 5298, 345, 345, 335], "dirfd:at pathname:path handle:addr mount_id:addr flags:bits", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
-        row("nanosleep", [35, 162, 162, 101, 4166, 5034, 162, 162, 162], "req:addr rem:addr", Partial("what remains is not told"), N, Some(time::nanosleep)),
+        row("nanosleep", [35, 162, 162, 101, 4166, 5034, 162, 162, 162], "req:time rem:addr", Partial("what remains is not told"), N, Some(time::nanosleep)),
         row("newfstatat", [262, X, X, 79, X, 5252, X, 291, 293], "dirfd:at pathname:path statbuf:addr flags:atflags", Full, E(FileOp::Stat), Some(attributes::fstatat)),
         row("nfsservctl", [180, 169, 169, 42, 4189, 5173, 168, 168, 169], "", Missing, N, None),
         row("nice", [X, 34, 34, X, 4034, X, 34, 34, 34], "inc:int", Partial("accepted and forgotten"), N, Some(misc::zero)),
@@ -320,13 +320,13 @@ pub(super) fn rows() -> Vec<Row> {
         row("prlimit64", [302, 340, 369, 261, 4338, 5297, 325, 325, 334], "pid:i32 resource:int new_limit:addr old_limit:addr", Full, N, Some(process::prlimit64)),
         row("process_madvise", [440, 440, 440, 440, 4440, 5440, 440, 440, 440], "", Missing, N, None),
         row("process_mrelease", [448, 448, 448, 448, 4448, 5448, 448, 448, 448], "", Missing, N, None),
-        row("process_vm_readv", [310, 347, 376, 270, 4345, 5304, 351, 351, 340], "pid:i32 local_iov:addr liovcnt:size remote_iov:addr riovcnt:size flags:bits", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
-        row("process_vm_writev", [311, 348, 377, 271, 4346, 5305, 352, 352, 341], "pid:i32 local_iov:addr liovcnt:size remote_iov:addr riovcnt:size flags:bits", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
+        row("process_vm_readv", [310, 347, 376, 270, 4345, 5304, 351, 351, 340], "pid:i32 local_iov:addr liovcnt:size remote_iov:addr riovcnt:size flags:bits", Full, N, Some(trace::process_vm_readv)),
+        row("process_vm_writev", [311, 348, 377, 271, 4346, 5305, 352, 352, 341], "pid:i32 local_iov:addr liovcnt:size remote_iov:addr riovcnt:size flags:bits", Full, N, Some(trace::process_vm_writev)),
         row("prof", [X, 44, X, X, 4044, X, 44, 44, X], "", Missing, N, None),
         row("profil", [X, 98, X, X, 4098, X, 98, 98, X], "", Missing, N, None),
         row("pselect6", [270, 308, 335, 72, 4301, 5260, 280, 280, 301], "nfds:i32 readfds:addr writefds:addr exceptfds:addr timeout:addr sigmask:addr", Partial("the signal mask is not looked at"), N, Some(wait::pselect6)),
         row("pselect6_time64", [X, 413, 413, 413, 4413, X, 413, X, X], "nfds:i32 readfds:addr writefds:addr exceptfds:addr timeout:addr sigmask:addr", Partial("the signal mask is not looked at"), N, Some(wait::pselect6_64)),
-        row("ptrace", [101, 26, 26, 117, 4026, 5099, 26, 26, 26], "request:int pid:i32 addr:addr data:addr", Partial("PTRACE_TRACEME alone, without stops: nobody can trace another"), N, Some(process::ptrace)),
+        row("ptrace", [101, 26, 26, 117, 4026, 5099, 26, 26, 26], "request:ptrace pid:i32 addr:addr data:addr", Partial("no single steps, no registers but the general ones, no PTRACE_EVENT_VFORK_DONE, PTRACE_LISTEN, PTRACE_SETSIGINFO, PTRACE_GET_SYSCALL_INFO"), N, Some(trace::ptrace)),
         row("putpmsg", [182, 189, X, X, 4209, 5175, 188, 188, 189], "", Missing, N, None),
         row("pwrite64", [18, 181, 181, 68, 4201, 5017, 180, 180, 181], "fd:fd buf:in count:size offset:off", Full, N, Some(io::pwrite)),
         row("pwritev", [296, 334, 362, 70, 4331, 5290, 321, 321, 329], "fd:fd iov:addr iovcnt:int pos_l:size pos_h:size", Full, N, Some(io::pwritev)),
@@ -530,9 +530,9 @@ pub(super) fn rows() -> Vec<Row> {
         row("vm86old", [X, 113, X, X, X, X, X, X, X], "", Missing, N, None),
         row("vmsplice", [278, 316, 343, 75, 4307, 5266, 285, 285, 309], "", Missing, N, None),
         row("vserver", [236, 273, 313, X, 4277, 5236, X, X, X], "", Missing, N, None),
-        row("wait4", [61, 114, 114, 260, 4114, 5059, 114, 114, 114], "pid:i32 wstatus:addr options:wait rusage:addr", Full, N, Some(process::wait4)),
-        row("waitid", [247, 284, 280, 95, 4278, 5237, 272, 272, 281], "idtype:int id:i32 infop:addr options:wait rusage:addr", Partial("only of children that ended"), N, Some(process::waitid)),
-        row("waitpid", [X, 7, X, X, 4007, X, 7, 7, X], "pid:i32 wstatus:addr options:wait", Full, N, Some(process::waitpid)),
+        row("wait4", [61, 114, 114, 260, 4114, 5059, 114, 114, 114], "pid:i32 wstatus:addr options:wait rusage:addr", Full, N, Some(children::wait4)),
+        row("waitid", [247, 284, 280, 95, 4278, 5237, 272, 272, 281], "idtype:int id:i32 infop:addr options:wait rusage:addr", Partial("only of children that ended"), N, Some(children::waitid)),
+        row("waitpid", [X, 7, X, X, 4007, X, 7, 7, X], "pid:i32 wstatus:addr options:wait", Full, N, Some(children::waitpid)),
         row("write", [1, 4, 4, 64, 4004, 5001, 4, 4, 4], "fd:fd buf:in count:size", Full, N, Some(io::write)),
         row("writev", [20, 146, 146, 66, 4146, 5019, 146, 146, 146], "fd:fd iov:addr iovcnt:int", Full, N, Some(io::writev)),
     ]

@@ -31,6 +31,13 @@ pub(crate) enum Kind {
     Texts,
     /// Permission bits.
     Mode,
+    /// A `timespec` where a pointer says.
+    Time,
+    /// The same of the 64-bit kind.
+    Time64,
+    TimerFlags,
+    /// What ptrace is asked for.
+    Ptrace,
     /// A 64-bit number, two words on a 32-bit ABI.
     Offset,
     OpenFlags,
@@ -65,6 +72,10 @@ const KINDS: &[(&str, Kind)] = &[
     ("out", Kind::Out),
     ("texts", Kind::Texts),
     ("mode", Kind::Mode),
+    ("timerflags", Kind::TimerFlags),
+    ("time", Kind::Time),
+    ("time64", Kind::Time64),
+    ("ptrace", Kind::Ptrace),
     ("off", Kind::Offset),
     ("open", Kind::OpenFlags),
     ("atflags", Kind::AtFlags),
@@ -167,6 +178,12 @@ impl Call<'_> {
                 Ok(bytes) => show(&bytes, next(index)),
                 Err(_) => address(),
             },
+            Kind::Time | Kind::Time64 => match self.time_at(word, kind == Kind::Time64) {
+                Ok(time) if word != 0 => self.duration(time).map_or_else(|_| address(), ArgValue::Time),
+                _ => address(),
+            },
+            Kind::TimerFlags => flags_of(flags::TIMER),
+            Kind::Ptrace => name_of(flags::PTRACE),
             Kind::Mode => ArgValue::Text(format!("0{:o}", word & 0o7777)),
             Kind::OpenFlags => ArgValue::Flags(flags::open_names(self.abi(), word & 0xffff_ffff)),
             Kind::AtFlags => flags_of(flags::AT),

@@ -5,9 +5,11 @@ mod fuzz;
 mod layouts;
 mod links;
 mod machine;
+mod personas;
 mod programs;
 mod sockets;
 mod sysroot;
+mod trace;
 mod tree;
 mod watches;
 
@@ -170,7 +172,7 @@ impl Bench {
         program: &[u8],
         limits: GuestLimits,
     ) -> Result<Self, LoadError> {
-        Self::start_job(job(profile, program, limits), program)
+        Self::of(job(profile, program, limits), program)
     }
 
     /// The same with a simulated internet of which nothing was declared.
@@ -180,10 +182,20 @@ impl Bench {
             with: InternetWith::default(),
             web: None,
         });
-        Self::start_job(job, program)
+        Self::of(job, program)
     }
 
-    fn start_job(job: LinuxJob, program: &[u8]) -> Result<Self, LoadError> {
+    /// The same as another persona.
+    pub(crate) fn as_persona(
+        profile: &ArchProfile,
+        program: &[u8],
+        persona: Persona,
+    ) -> Result<Self, LoadError> {
+        let job = job(profile, program, GuestLimits::default());
+        Self::of(LinuxJob { persona, ..job }, program)
+    }
+
+    fn of(job: LinuxJob, program: &[u8]) -> Result<Self, LoadError> {
         let events: Rc<RefCell<Vec<Event>>> = Rc::default();
         let sink = Rc::clone(&events);
         let blobs: [Bytes; 2] = [program.into(), b"hello".as_slice().into()];

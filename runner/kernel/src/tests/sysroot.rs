@@ -30,7 +30,7 @@ fn link(path: &str, target: &str) -> RootEntry {
 
 fn placed(entries: &[RootEntry]) -> Result<Tree, String> {
     let mut tree = Tree::new(0, 1 << 20);
-    root::build(&mut tree, &Persona::default())?;
+    root::build(&mut tree, &Persona::default(), &super::profile("x86_64"))?;
     let content = Bytes::of(b"0123456789".to_vec());
     place(&mut tree, &serde_json::to_vec(entries).unwrap(), &content)?;
     Ok(tree)
@@ -132,7 +132,7 @@ proptest! {
             })
             .collect();
         let mut tree = Tree::new(0, 1 << 20);
-        root::build(&mut tree, &Persona::default()).unwrap();
+        root::build(&mut tree, &Persona::default(), &super::profile("x86_64")).unwrap();
         let _ = place(&mut tree, &serde_json::to_vec(&entries).unwrap(), &Bytes::of(vec![1, 2]));
         prop_assert!(tree.is_sound());
         for (path, ..) in &paths {

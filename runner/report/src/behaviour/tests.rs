@@ -1,4 +1,4 @@
-use hotcell_schema::event::{Arg, Support, Witness};
+use hotcell_schema::event::{Arg, MemoryBy, MemoryOp, Support, Witness};
 use hotcell_schema::guest::Address;
 use proptest::prelude::*;
 
@@ -119,12 +119,17 @@ fn process_numbers_ports_and_addresses_are_not_told() {
         What::Network(network(NetworkOp::Send, "udp")),
         What::Network(network(NetworkOp::Socket, "raw")),
         What::Memory(Memory {
-            op: MemoryOp::WriteExecute,
-            start: Address(0x7f00_0000),
-            length: 4096,
             protection: Some("rwx".into()),
-            file: None,
-            layer: None,
+            ..Memory::new(MemoryOp::WriteExecute, 0x7f00_0000, 4096)
+        }),
+        What::Memory(Memory {
+            to: Some(4243),
+            by: Some(MemoryBy::ProcMem),
+            ..Memory::new(MemoryOp::Injected, 0x7f00_0000, 4096)
+        }),
+        What::Process(Process {
+            to: Some(4243),
+            ..Process::new(ProcessOp::Traced)
         }),
     ]);
     assert_eq!(
@@ -133,11 +138,13 @@ fn process_numbers_ports_and_addresses_are_not_told() {
             "file/open /proc/PID/task/PID/maps",
             "file/open /proc/self/fd/3",
             "file/stat /pipe:[N]",
+            "memory/injected other proc-mem",
             "memory/write-execute",
             "network/connect 192.0.2.1:80",
             "network/send 192.0.2.1:80/udp",
             "network/socket raw",
             "process/fork",
+            "process/traced other",
             "signal/SIGKILL child",
             "signal/SIGKILL everyone",
             "signal/SIGKILL other",
