@@ -531,7 +531,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("vmsplice", [278, 316, 343, 75, 4307, 5266, 285, 285, 309], "", Missing, N, None),
         row("vserver", [236, 273, 313, X, 4277, 5236, X, X, X], "", Missing, N, None),
         row("wait4", [61, 114, 114, 260, 4114, 5059, 114, 114, 114], "pid:i32 wstatus:addr options:wait rusage:addr", Full, N, Some(children::wait4)),
-        row("waitid", [247, 284, 280, 95, 4278, 5237, 272, 272, 281], "idtype:int id:i32 infop:addr options:wait rusage:addr", Partial("only of children that ended"), N, Some(children::waitid)),
+        row("waitid", [247, 284, 280, 95, 4278, 5237, 272, 272, 281], "idtype:int id:i32 infop:addr options:wait rusage:addr", Partial("rusage is not told"), N, Some(children::waitid)),
         row("waitpid", [X, 7, X, X, 4007, X, 7, 7, X], "pid:i32 wstatus:addr options:wait", Full, N, Some(children::waitpid)),
         row("write", [1, 4, 4, 64, 4004, 5001, 4, 4, 4], "fd:fd buf:in count:size", Full, N, Some(io::write)),
         row("writev", [20, 146, 146, 66, 4146, 5019, 146, 146, 146], "fd:fd iov:addr iovcnt:int", Full, N, Some(io::writev)),
