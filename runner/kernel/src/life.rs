@@ -65,6 +65,7 @@ impl Process {
             executed: false,
             stopped: false,
             change: None,
+            nice: 0,
             dumpable: 1,
             no_new_privileges: false,
             gone: Vec::new(),
@@ -412,6 +413,7 @@ impl Kernel {
         process.session = parent.session;
         process.groups.clone_from(&parent.groups);
         process.umask = parent.umask;
+        process.nice = parent.nice;
         process.files = parent.files.clone();
         process.space = space;
         process.image.clone_from(&parent.image);

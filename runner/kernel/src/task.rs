@@ -76,6 +76,8 @@ pub(crate) struct Process {
     pub(crate) stopped: bool,
     /// What a parent that asks for it (WUNTRACED, WCONTINUED) has not heard yet.
     pub(crate) change: Option<Change>,
+    /// How willingly it lets others run, from -20 to 19.
+    pub(crate) nice: i8,
     pub(crate) dumpable: u64,
     pub(crate) no_new_privileges: bool,
     /// Tasks of others that it traced and that have ended, and that it has not waited for.

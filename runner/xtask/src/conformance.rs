@@ -1,9 +1,10 @@
 //! Debian's programs on every architecture, here and under other emulators: `cargo run -p xtask --features conformance --
-//! conformance FOLDER [--accept]`.
+//! conformance FOLDER [--accept] [--only PATTERN]`.
 //!
 //! In: FOLDER with the executables; `tests/conformance/`, whose manifest hotcell runs, which fetches the packages; what the
 //! programs must say, in `expected/`. Out: `tests/conformance/CONFORMANCE.md`. With `--accept`, `expected/` is written anew by
-//! this host's own processor, which must be an x86_64.
+//! this host's own processor, which must be an x86_64. With `--only`, a part runs (the pattern is that of `hotcell run`), and its page goes
+//! to standard output. What others said is kept in the cache, by all that it depends on.
 //!
 //! | module | does |
 //! |---|---|
@@ -34,28 +35,29 @@ mod roots;
 mod table;
 mod verdict;
 
-const USAGE: &str = "usage: conformance FOLDER [--accept], where FOLDER has the executables (target/release)";
+const USAGE: &str = "usage: conformance FOLDER [--accept] [--only PATTERN], where FOLDER has the executables (target/release)";
 /// The architecture whose own processor says what is expected.
 const NATIVE: &str = "amd64";
 
 pub(crate) fn run(project: &Path, arguments: &[String]) -> Result<(), Failure> {
-    let (folder, accept) = match arguments {
-        [folder] => (folder, false),
-        [folder, accept] if accept == "--accept" => (folder, true),
-        _ => return Err(USAGE.into()),
-    };
+    let (mut folder, mut accept, mut only) = (None, false, None);
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--accept" => accept = true,
+            "--only" => only = Some(words.next().ok_or(USAGE)?.as_str()),
+            _ if word.starts_with('-') || folder.is_some() => return Err(USAGE.into()),
+            _ => folder = Some(word),
+        }
+    }
+    let folder = folder.ok_or(USAGE)?;
     let home = cache_folder()?;
     let place = project.join("tests/conformance");
-    let ours = ours::run(&project.join(folder), &place, &home)?;
+    let ours = ours::run(&project.join(folder), &place, &home, only)?;
     let roots = roots::unpack(&ours, &home)?;
-    let machines = Machines {
-        place: &place,
-        roots: &roots,
-        work: home.join("conformance/work"),
-    };
-    fs::create_dir_all(&machines.work)?;
+    let machines = Machines::new(&place, &roots, home.join("conformance"))?;
     if accept {
-        accept_native(&ours, &machines)?;
+        accept_native(&place, &ours, &machines)?;
     }
     let mut page = Page::new(&ours);
     for case in &ours.cases {
@@ -72,6 +74,10 @@ pub(crate) fn run(project: &Path, arguments: &[String]) -> Result<(), Failure> {
             }
         };
         cells.into_iter().for_each(|cell| page.add(cell));
+    }
+    if only.is_some() {
+        println!("{}", page.text());
+        return Ok(());
     }
     let to = place.join("CONFORMANCE.md");
     fs::write(&to, page.text())?;
@@ -118,7 +124,6 @@ fn all(
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(case) = ours.cases.get(at) else { return };
-                    eprintln!("conformance: {} on {} under {name}", case.program, case.system);
                     let said = machines.run(engine, case).map_err(|error| error.to_string());
                     if let Ok(mut done) = done.lock() {
                         done.push((at, said));
@@ -142,7 +147,7 @@ fn all(
 }
 
 /// Writes what this host's own processor says.
-fn accept_native(ours: &Ours, machines: &Machines<'_>) -> Result<(), Failure> {
+fn accept_native(place: &Path, ours: &Ours, machines: &Machines<'_>) -> Result<(), Failure> {
     if std::env::consts::ARCH != "x86_64" {
         return Err("what is expected is said by an x86_64, and this host is none".into());
     }
@@ -151,8 +156,8 @@ fn accept_native(ours: &Ours, machines: &Machines<'_>) -> Result<(), Failure> {
         if said.ended != "exited 0" {
             return Err(format!("{} natively: {}\n{}", case.program, said.ended, said.stderr).into());
         }
-        let path = expected(machines.place, case);
-        fs::create_dir_all(path.parent().unwrap_or(machines.place))?;
+        let path = expected(place, case);
+        fs::create_dir_all(place.join("expected"))?;
         fs::write(path, said.stdout)?;
     }
     Ok(())

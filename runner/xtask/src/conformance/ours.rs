@@ -60,7 +60,12 @@ const TOLD: &[&str] = &[
 ];
 
 /// Runs the manifest.
-pub(super) fn run(executables: &Path, place: &Path, home: &Path) -> Result<Ours, Failure> {
+pub(super) fn run(
+    executables: &Path,
+    place: &Path,
+    home: &Path,
+    only: Option<&str>,
+) -> Result<Ours, Failure> {
     let hotcell = executables.join("hotcell");
     let state = home.join("conformance/state");
     let store = home.join("store");
@@ -71,6 +76,7 @@ pub(super) fn run(executables: &Path, place: &Path, home: &Path) -> Result<Ours,
         .arg("--store")
         .arg(&store)
         .arg(place.join("conformance.toml"))
+        .args(only.map(|only| format!("--only={only}")))
         .status()
         .map_err(|error| format!("{}: {error}", hotcell.display()))?;
     // 3: a stage failed, which the table tells.
