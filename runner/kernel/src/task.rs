@@ -128,7 +128,7 @@ pub(crate) struct Task {
 impl Process {
     /// When the first of its timers expires.
     pub(crate) fn next_timer(&self) -> Option<u64> {
-        let timers = self.timers.values().filter_map(|timer| timer.next);
+        let timers = self.timers.values().filter_map(PosixTimer::wakes_at);
         timers.chain(self.alarm).min()
     }
 }

@@ -24,13 +24,18 @@ pub(crate) struct PosixTimer {
     tid: Option<u32>,
     value: u64,
     /// When it expires next.
-    pub(crate) next: Option<u64>,
+    next: Option<u64>,
     interval: u64,
     /// How many times it expired beside the one that was told last.
     overrun: u32,
 }
 
 impl PosixTimer {
+    /// When something happens that somebody hears of: time need not stop for others.
+    pub(crate) fn wakes_at(&self) -> Option<u64> {
+        self.signal.and(self.next)
+    }
+
     /// Expires as often as it should have by now; whether it did at all.
     fn expire(&mut self, now: u64) -> bool {
         let Some(at) = self.next.filter(|at| *at <= now) else {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{ours::Case, verdict::Said};
+use super::{NATIVE, ours::Case, verdict::Said};
 use crate::{
     common::{Failure, fingerprint, remove_tree},
     python::{QILING, python},
@@ -145,6 +145,10 @@ impl<'a> Machines<'a> {
             .args([root, &case.script, &lab.join("work")]);
         match engine {
             Engine::Native => {}
+            // Its kernel would start the emulator with the emulator, and so on.
+            Engine::Qemu(_) if case.system == NATIVE => {
+                return Err("this host's own: it is what all are held against".into());
+            }
             Engine::Qemu(_) => {
                 let named = QEMU.iter().find(|(debian, _)| *debian == case.system);
                 let name = named.map_or(&*case.system, |(_, name)| name);
@@ -176,10 +180,12 @@ impl<'a> Machines<'a> {
                 .read_to_end(&mut bytes)?;
             Ok(String::from_utf8_lossy(&bytes).into_owned())
         };
+        let top = lab.join("work/root").display().to_string();
         let said = Said {
             ended,
             stdout: read("stdout")?,
-            stderr: read("stderr")?,
+            // Where it ran is not why.
+            stderr: read("stderr")?.replace(&top, ""),
         };
         match said.stderr.lines().find(|line| line.starts_with("machine: ")) {
             Some(why) => Err(why.into()),

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -13,13 +14,17 @@ use hotcell_store::{Store, Stored};
 use super::ours::{Ours, Package};
 use crate::common::{Failure, fingerprint, must, remove_tree};
 
+/// Raised when what is done with packages changes.
+const RECIPE: &[u8] = b"1";
+
 /// A folder for each architecture, from the cache where the same packages were unpacked before.
 pub(super) fn unpack(ours: &Ours, home: &Path) -> Result<BTreeMap<String, PathBuf>, Failure> {
     let home = home.join("conformance/roots");
     let store = Store::open_existing(&ours.store)?.ok_or("the store is gone")?;
     let mut roots = BTreeMap::new();
     for (system, packages) in &ours.packages {
-        let key = fingerprint(packages.iter().map(|package| package.digest.as_bytes()));
+        let digests = packages.iter().map(|package| package.digest.as_bytes());
+        let key = fingerprint([RECIPE].into_iter().chain(digests));
         let root = home.join(format!("{system}-{key}"));
         if !root.is_dir() {
             eprintln!("conformance: unpacking {} packages for {system}", packages.len());
@@ -29,11 +34,33 @@ pub(super) fn unpack(ours: &Ours, home: &Path) -> Result<BTreeMap<String, PathBu
             for package in packages {
                 one(&store, package, &work)?;
             }
+            relative_links(&work)?;
             fs::rename(&work, &root)?;
         }
         roots.insert(system.clone(), root);
     }
     Ok(roots)
+}
+
+/// Links that lead to the top lead to the root's, also for who does not enter it (Qiling).
+fn relative_links(root: &Path) -> Result<(), Failure> {
+    let mut folders = vec![(root.to_owned(), 0)];
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                folders.push((entry.path(), depth + 1));
+            } else if kind.is_symlink()
+                && let Ok(inside) = fs::read_link(entry.path())?.strip_prefix("/")
+            {
+                let up: PathBuf = std::iter::repeat_n("..", depth).collect();
+                fs::remove_file(entry.path())?;
+                symlink(up.join(inside), entry.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn one(store: &Store, package: &Package, root: &Path) -> Result<(), Failure> {
