@@ -63,7 +63,8 @@ def network():
 
 
 def binfmt(qemu, program):
-    """From now on this namespace's kernel starts programs of that architecture with qemu: its own registry, Linux 6.7."""
+    """From now on this namespace's kernel starts programs of that architecture with qemu (its own registry: Linux 6.7), which is opened
+    at once (F), and told what they are called (P)."""
     folder = "/proc/sys/fs/binfmt_misc"
     mount("binfmt_misc", folder, "binfmt_misc")
     with open(program, "rb") as file:
@@ -72,7 +73,7 @@ def binfmt(qemu, program):
     mask = bytearray(b"\xff" * 7 + b"\0" * 9 + (b"\xfe\xff\xff\xff" if little else b"\xff\xfe\xff\xff"))
     text = b"".join(b"\\x%02x" % byte for byte in head), b"".join(b"\\x%02x" % byte for byte in mask)
     with open(f"{folder}/register", "wb", buffering=0) as file:
-        file.write(b":guest:M::%s:%s:%s:F" % (*text, os.fsencode(qemu)))
+        file.write(b":guest:M::%s:%s:%s:FP" % (*text, os.fsencode(qemu)))
 
 
 def main(root, program, work, *emulator):
