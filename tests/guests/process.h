@@ -510,7 +510,7 @@ static inline void nap(long milliseconds) {
   struct timespec time = { milliseconds / 1000, milliseconds % 1000 * 1000000 };
   SYS(nanosleep, &time, 0, 0, 0);
 }
-static inline long fork_child(void) { 
+static inline long fork_child(void) {
 #if defined(__s390x__)
   return SYS5(clone, 0, SIGCHLD, 0, 0, 0);
 #else
