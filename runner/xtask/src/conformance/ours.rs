@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
@@ -77,6 +77,8 @@ pub(super) fn run(
         .arg(&store)
         .arg(place.join("conformance.toml"))
         .args(only.map(|only| format!("--only={only}")))
+        // Its summary is not the page's.
+        .stdout(Stdio::null())
         .status()
         .map_err(|error| format!("{}: {error}", hotcell.display()))?;
     // 3: a stage failed, which the table tells.

@@ -52,7 +52,7 @@ under `hotcell`, qemu-user and Qiling. What runs is in [programs](programs) and 
 | `busybox-applets` | each applet of the static busybox whose output does not depend on the machine, a line for each |
 | `busybox-tests` | the test-suite of busybox's source package, a line for each test (some fail on the x86_64 too) |
 | `coreutils` | nearly every command of the package |
-| `hello` | a line of a static shell |
+| `hello` | a static program that writes its argument: as little as there is |
 | `curl`, `wget` | a page of the simulated web; a server on the loopback, uploads, ranges, errors |
 | `lua`, `perl`, `python3` | their libraries over files, processes, signals; Perl and Python sockets, Python threads, memory, asyncio |
 
