@@ -27,7 +27,7 @@ SAMPLES := examples/first-look/samples
 SOURCES := $(shell find Cargo.toml Cargo.lock schema runner arch-profiles manifests templates -type f \
 	-not -name '*.snap' -not -path '*/tests/*' -not -path '*/xtask/*' 2>/dev/null)
 
-.PHONY: help demo man test test-long lab lint deny bench bench-pipelines fuzz schema docs samples guests packages clean-cache
+.PHONY: help demo man test test-long lab conformance lint deny bench bench-pipelines fuzz schema docs samples guests packages clean-cache
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "make %-16s %s\n", $$1, $$2}'
@@ -69,6 +69,10 @@ lab: $(RELEASE)/.hotcell-built ## Boot machines with four cores under QEMU, and 
 	@.ci/install-packages lab
 	@$(WITH_UNICORN); $(CARGO) build --release -p hotcell-tests --bin hotcell-lab
 	@time $(XTASK) lab "$(abspath $(RELEASE))" $(LAB)
+
+conformance: $(RELEASE)/.hotcell-built ## Debian's programs on ten architectures beside qemu-user and Qiling, into tests/conformance/CONFORMANCE.md (needs Debian's mirror once; an hour)
+	@.ci/install-packages build test conformance
+	@$(CARGO) run -q -p xtask --features conformance -- conformance "$(abspath $(RELEASE))" $(if $(ONLY),--only '$(ONLY)')
 
 lint: ## Formatting, clippy, the project's own rules, licences
 	@.ci/install-packages build
@@ -137,4 +141,4 @@ packages: ## Only install what build and tests need
 	@.ci/install-packages build test
 
 clean-cache: ## Remove what was downloaded and built outside this folder (asks nothing)
-	rm -rf "$(CACHE)/unicorn" "$(CACHE)/samples" "$(CACHE)/guests" "$(CACHE)/tools" "$(CACHE)/bench" "$(CACHE)/lab"
+	rm -rf "$(CACHE)/unicorn" "$(CACHE)/samples" "$(CACHE)/guests" "$(CACHE)/tools" "$(CACHE)/bench" "$(CACHE)/lab" "$(CACHE)/conformance"

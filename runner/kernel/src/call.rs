@@ -298,6 +298,10 @@ impl Kernel {
         }
         if let Some(task) = self.tasks.get_mut(&tid) {
             task.state = State::Runnable;
+            // What interrupted it is delivered with the mask of the call.
+            if result != Err(Errno::EINTR) {
+                task.mask_again();
+            }
         }
         let pid = self.pid_of(tid);
         let mut call = Call {
@@ -307,6 +311,9 @@ impl Kernel {
             pid,
             pending: &mut pending,
         };
+        if result == Err(Errno::EINTR) {
+            call.tell_rest_of_sleep();
+        }
         call.fill_results(result);
         self.tell_call(tid, pending, Some(result));
         if self.held_at_exit(tid) || self.over() {

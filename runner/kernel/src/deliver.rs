@@ -2,12 +2,13 @@
 //!
 //! A handler runs with all registers as they were, but for the program counter, the stack pointer, the return address
 //! and its arguments. What it interrupted is kept here, not on the guest's stack: the frame there holds only `siginfo`
-//! with the signal's number and an empty `ucontext`.
+//! and an empty `ucontext`.
 
 use hotcell_schema::arch::AbiFamily;
 
 use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
+use crate::abi::siginfo::{self, SignalInfo};
 use crate::abi::signal::{DefaultAction, Sig};
 use crate::kernel::Kernel;
 use crate::machine::{Machine, MachineError, Machines, Protection};
@@ -30,9 +31,10 @@ impl Kernel {
         let Some(signal) = self.signal_for(tid) else {
             return Ok(false);
         };
-        let Some(task) = self.tasks.get(&tid) else {
+        let Some(task) = self.tasks.get_mut(&tid) else {
             return Ok(false);
         };
+        let info = task.take_info(signal);
         let (pid, depth) = (task.pid, task.interrupted.len());
         let Some(process) = self.processes.get_mut(&pid) else {
             return Ok(false);
@@ -53,12 +55,15 @@ impl Kernel {
                     process.actions.remove(&signal);
                 }
                 self.load_registers(tid, machines)?;
-                self.enter_handler(tid, machines, signal, action)?;
+                self.enter_handler(tid, machines, (signal, info), action)?;
             }
         }
         // No handler took it over: the interrupted call goes on.
         if let Some(task) = self.tasks.get_mut(&tid) {
             let restart = task.restart.take();
+            if restart.is_none() {
+                task.mask_again();
+            }
             task.wait_again(restart);
         }
         self.tell_later();
@@ -69,7 +74,7 @@ impl Kernel {
         &mut self,
         tid: u32,
         machines: &mut dyn Machines,
-        signal: Sig,
+        (signal, info): (Sig, SignalInfo),
         action: Action,
     ) -> Result<(), MachineError> {
         let Some(registers) = self.registers.clone() else {
@@ -98,12 +103,12 @@ impl Kernel {
         // Room for the red zone and the largest caller's area, then siginfo (128 bytes) and an empty ucontext.
         const BELOW: u64 = 512;
         const UCONTEXT: u64 = 1024;
-        let info = top.wrapping_sub(BELOW + UCONTEXT + 128) & !15;
-        let frame = info.wrapping_sub(256) & !15;
+        let info_at = top.wrapping_sub(BELOW + UCONTEXT + 128) & !15;
+        let frame = info_at.wrapping_sub(256) & !15;
         let number = signal.number(abi.family);
-        let mut bytes = Layout::new(&abi).low(number).u32(0).u32(0).bytes;
-        bytes.resize(128 + UCONTEXT as usize, 0);
-        let ucontext = info.wrapping_add(128);
+        let mut bytes = info.bytes(&abi, signal);
+        bytes.resize(siginfo::SIZE + UCONTEXT as usize, 0);
+        let ucontext = info_at.wrapping_add(siginfo::SIZE as u64);
         let restorer = self.return_address(space_id, machine, &action)?;
         let mut stack = frame;
         let writable = |kernel: &Self, at: u64, length: usize| {
@@ -113,11 +118,11 @@ impl Kernel {
                 .is_some_and(|space| space.allows(at, length as u64, true))
         };
         let mut fits =
-            writable(self, abi.cut(info), bytes.len()) && machine.write(abi.cut(info), &bytes).is_ok();
+            writable(self, abi.cut(info_at), bytes.len()) && machine.write(abi.cut(info_at), &bytes).is_ok();
         match abi.family {
             AbiFamily::I386 => {
                 stack = (frame & !15).wrapping_sub(20);
-                let words = [restorer, number, info, ucontext];
+                let words = [restorer, number, info_at, ucontext];
                 let mut layout = Layout::new(&abi);
                 for word in words {
                     layout = layout.word(word);
@@ -146,7 +151,7 @@ impl Kernel {
             return Ok(());
         }
         if abi.family != AbiFamily::I386 {
-            for (index, value) in [number, info, ucontext].into_iter().enumerate() {
+            for (index, value) in [number, info_at, ucontext].into_iter().enumerate() {
                 if let Some(register) = registers.argument(index) {
                     machine.set(register, abi.cut(value));
                 }
@@ -163,7 +168,7 @@ impl Kernel {
             let restart = task.restart.take();
             task.interrupted.push(Interrupted {
                 context,
-                mask,
+                mask: task.former_mask.take().unwrap_or(mask),
                 restart,
             });
             task.mask |= action.mask;

@@ -9,6 +9,7 @@ use hotcell_schema::job::{Blob, GuestLimits, LeftFile, LinuxJob, LinuxResult, Un
 use hotcell_schema::outcome::{Fault, FaultKind, Outcome};
 use hotcell_schema::persona::Persona;
 
+use crate::abi::siginfo::SignalInfo;
 use crate::abi::signal::Sig;
 use crate::abi::{Abi, Registers, quirks};
 use crate::bytes::Bytes;
@@ -359,7 +360,7 @@ impl Kernel {
             FaultKind::Arithmetic => Sig::FPE,
             _ => Sig::SEGV,
         };
-        self.fault_signal(self.current, signal);
+        self.fault_signal(self.current, signal, SignalInfo::of_fault(kind, pc, trap.address));
         self.tell_later();
         Flow::Stop
     }
@@ -536,7 +537,7 @@ impl Kernel {
             State::Waiting { deadline, .. } if !task.is_held() => deadline,
             _ => None,
         });
-        let alarms = self.processes.values().filter_map(|process| process.alarm);
+        let alarms = self.processes.values().filter_map(Process::next_timer);
         match deadlines.chain(alarms).min() {
             Some(at) => {
                 // What is past was tried already: time goes on all the same.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::abi::errno::Errno;
 use crate::abi::flags::open;
+use crate::abi::siginfo::{SignalInfo, Told, code};
 use crate::abi::signal::{DefaultAction, Sig};
 use crate::call::Fork;
 use crate::exec::Image;
@@ -58,11 +59,13 @@ impl Process {
             used: 0,
             alarm: None,
             alarm_interval: 0,
+            timers: BTreeMap::new(),
             limits: BTreeMap::new(),
             released: false,
             executed: false,
             stopped: false,
             change: None,
+            nice: 0,
             dumpable: 1,
             no_new_privileges: false,
             gone: Vec::new(),
@@ -96,6 +99,8 @@ impl Task {
             clear_tid: 0,
             mask: 0,
             arrived: 0,
+            infos: BTreeMap::new(),
+            former_mask: None,
             restart: None,
             interrupted: Vec::new(),
             alternate_stack: (0, 2, 0),
@@ -408,6 +413,7 @@ impl Kernel {
         process.session = parent.session;
         process.groups.clone_from(&parent.groups);
         process.umask = parent.umask;
+        process.nice = parent.nice;
         process.files = parent.files.clone();
         process.space = space;
         process.image.clone_from(&parent.image);
@@ -440,11 +446,13 @@ impl Kernel {
         process.ended = Some(ended);
         process.released = true;
         process.alarm = None;
+        process.timers.clear();
         process.argv = Vec::new();
         process.env = Vec::new();
         let cwd = process.cwd;
         let parent = process.parent;
         let space = process.space;
+        let uid = process.uid[0];
         let tasks = std::mem::take(&mut process.tasks);
         let descriptors = process.files.drain();
         let mut what = ProcessEvent::new(ProcessOp::Exit);
@@ -496,9 +504,15 @@ impl Kernel {
         if !self.processes.contains_key(&parent) || ignored {
             self.reap(pid);
         }
-        if self.processes.contains_key(&parent) {
-            self.post(parent, Sig::CHLD);
-        }
+        let (how, status) = match ended {
+            Ended::Exited(code) => (code::EXITED, u32::from(code)),
+            Ended::Killed(signal) => (code::KILLED, signal.number(self.abi.family) as u32),
+        };
+        let info = SignalInfo {
+            code: how,
+            told: Told::Child(pid, uid, status),
+        };
+        self.post_told(parent, None, Sig::CHLD, info);
         self.wake += 1;
     }
 
@@ -525,6 +539,11 @@ impl Kernel {
 
     /// A signal comes to a process: acted upon when one of its tasks runs next.
     pub(crate) fn post(&mut self, pid: u32, signal: Sig) {
+        self.post_told(pid, None, signal, SignalInfo::default());
+    }
+
+    /// The same, with what is told of it, and for one of its tasks alone.
+    pub(crate) fn post_told(&mut self, pid: u32, tid: Option<u32>, signal: Sig, info: SignalInfo) {
         let Some(process) = self.processes.get_mut(&pid) else {
             return;
         };
@@ -534,12 +553,16 @@ impl Kernel {
         let handler = process.actions.get(&signal).map_or(0, |action| action.handler);
         let default = signal.default_action();
         let mut continued = false;
-        let bit = 1u64 << (u32::from(signal.0).saturating_sub(1));
         // The first task that does not block it; else the first.
-        let tids: Vec<u32> = process.tasks.iter().copied().collect();
-        let open = tids
-            .iter()
-            .find(|tid| self.tasks.get(tid).is_some_and(|task| task.mask & bit == 0));
+        let tids: Vec<u32> = match tid {
+            Some(tid) => vec![tid],
+            None => process.tasks.iter().copied().collect(),
+        };
+        let open = tids.iter().find(|tid| {
+            self.tasks
+                .get(tid)
+                .is_some_and(|task| task.mask & signal.bit() == 0)
+        });
         // A tracer sees also what is ignored.
         let is_traced = |tid: &u32| self.tasks.get(tid).is_some_and(|task| task.trace.is_some());
         let traced = process.tasks.iter().any(is_traced);
@@ -561,7 +584,7 @@ impl Kernel {
             _ => {}
         }
         if let Some(task) = open.or(tids.first()).and_then(|tid| self.tasks.get_mut(tid)) {
-            task.arrived |= bit;
+            task.arrive(signal, info);
         }
         self.wake += 1;
         if continued {
@@ -576,6 +599,15 @@ impl Kernel {
             return;
         };
         process.change = Some(change);
+        let (how, signal) = match change {
+            Change::Stopped(signal) => (code::STOPPED, signal),
+            Change::Continued => (code::CONTINUED, Sig::CONT),
+        };
+        let status = signal.number(self.abi.family) as u32;
+        let info = SignalInfo {
+            code: how,
+            told: Told::Child(pid, process.uid[0], status),
+        };
         let parent = process.parent;
         let wanted = self
             .processes
@@ -583,7 +615,7 @@ impl Kernel {
             .and_then(|parent| parent.actions.get(&Sig::CHLD))
             .is_none_or(|action| action.flags & NO_CHILD_STOP == 0);
         if wanted {
-            self.post(parent, Sig::CHLD);
+            self.post_told(parent, None, Sig::CHLD, info);
         }
         self.wake += 1;
     }
@@ -609,7 +641,7 @@ impl Kernel {
     }
 
     /// A fault's signal comes to the task that caused it; blocked or ignored, it kills.
-    pub(crate) fn fault_signal(&mut self, tid: u32, signal: Sig) {
+    pub(crate) fn fault_signal(&mut self, tid: u32, signal: Sig, info: SignalInfo) {
         let pid = self.pid_of(tid);
         let handled = self
             .processes
@@ -621,9 +653,9 @@ impl Kernel {
         match self.tasks.get_mut(&tid) {
             Some(task) if traced => {
                 task.mask &= !bit;
-                task.arrived |= bit;
+                task.arrive(signal, info);
             }
-            Some(task) if handled && task.mask & bit == 0 => task.arrived |= bit,
+            Some(task) if handled && task.mask & bit == 0 => task.arrive(signal, info),
             _ => self.kill_process(pid, signal),
         }
     }
@@ -646,6 +678,7 @@ impl Kernel {
             self.post(pid, Sig::ALRM);
             self.tell_later();
         }
+        self.fire_timers();
     }
 
     fn first_pid(&self) -> u32 {

@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use hotcell_schema::event::Arg;
 use serde::{Deserialize, Serialize};
 
+use crate::abi::siginfo::SignalInfo;
 use crate::abi::signal::Sig;
 use crate::fs::open::FileTable;
 use crate::fs::tree::Ino;
 use crate::machine::{Context, SpaceId};
+use crate::sys::posix_timer::PosixTimer;
 use crate::table::Row;
 use crate::trace::Trace;
 
@@ -62,6 +64,8 @@ pub(crate) struct Process {
     pub(crate) alarm: Option<u64>,
     /// Interval of a repeating alarm.
     pub(crate) alarm_interval: u64,
+    /// Timers of timer_create, by their numbers.
+    pub(crate) timers: BTreeMap<u32, PosixTimer>,
     /// Soft and hard resource limits that were set, by number.
     pub(crate) limits: BTreeMap<u64, (u64, u64)>,
     /// It has executed a program or ended since vfork.
@@ -72,6 +76,8 @@ pub(crate) struct Process {
     pub(crate) stopped: bool,
     /// What a parent that asks for it (WUNTRACED, WCONTINUED) has not heard yet.
     pub(crate) change: Option<Change>,
+    /// How willingly it lets others run, from -20 to 19.
+    pub(crate) nice: i8,
     pub(crate) dumpable: u64,
     pub(crate) no_new_privileges: bool,
     /// Tasks of others that it traced and that have ended, and that it has not waited for.
@@ -105,6 +111,10 @@ pub(crate) struct Task {
     pub(crate) mask: u64,
     /// Signals that wait to be delivered.
     pub(crate) arrived: u64,
+    /// What is known of those.
+    pub(crate) infos: BTreeMap<Sig, SignalInfo>,
+    /// The mask before a call that waits with another one, until a handler or the call has ended.
+    pub(crate) former_mask: Option<u64>,
     /// A call that a signal interrupted, to be made again.
     pub(crate) restart: Option<Pending>,
     /// What the running handlers interrupted.
@@ -113,6 +123,44 @@ pub(crate) struct Task {
     pub(crate) robust_list: (u64, u64),
     /// Who traces it, and how.
     pub(crate) trace: Option<Trace>,
+}
+
+impl Process {
+    /// When the first of its timers expires.
+    pub(crate) fn next_timer(&self) -> Option<u64> {
+        let timers = self.timers.values().filter_map(PosixTimer::wakes_at);
+        timers.chain(self.alarm).min()
+    }
+}
+
+impl Task {
+    /// A signal arrives. What is told of the first stays until it is taken: others of its kind are not counted.
+    pub(crate) fn arrive(&mut self, signal: Sig, info: SignalInfo) {
+        if self.arrived & signal.bit() == 0 {
+            self.arrived |= signal.bit();
+            self.infos.insert(signal, info);
+        }
+    }
+
+    /// A signal that has arrived is acted upon.
+    pub(crate) fn take_info(&mut self, signal: Sig) -> SignalInfo {
+        self.arrived &= !signal.bit();
+        self.infos.remove(&signal).unwrap_or_default()
+    }
+
+    /// Waits with another mask, from its first attempt on.
+    pub(crate) fn wait_with(&mut self, mask: u64) {
+        if self.former_mask.is_none() {
+            self.former_mask = Some(std::mem::replace(&mut self.mask, mask));
+        }
+    }
+
+    /// The mask is what it was.
+    pub(crate) fn mask_again(&mut self) {
+        if let Some(mask) = self.former_mask.take() {
+            self.mask = mask;
+        }
+    }
 }
 
 /// What a signal handler interrupted.

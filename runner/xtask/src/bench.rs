@@ -21,7 +21,6 @@ mod emulators;
 mod linux;
 mod measure;
 mod pipelines;
-mod python;
 
 use std::{
     fs,

@@ -60,3 +60,16 @@ pub(crate) fn files_below(folder: &Path) -> io::Result<Vec<PathBuf>> {
     found.sort();
     Ok(found)
 }
+
+/// Runs a command that must end well.
+#[cfg(any(feature = "bench", feature = "conformance"))]
+pub(crate) fn must(command: &mut std::process::Command) -> Result<(), Failure> {
+    let status = command
+        .status()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{command:?} ended with {status}").into())
+    }
+}

@@ -8,6 +8,7 @@
 //! | `tidy` | checks the project's own rules over the source tree |
 //! | `weights FOLDER` | measures how slow each architecture is under Unicorn, for the arch profiles |
 //! | `bench FOLDER` | compares the executables in FOLDER with other emulators, prints ratios (with `--features bench`) |
+//! | `conformance FOLDER` | runs Debian's programs with the executables in FOLDER and under other emulators, writes the table (with `--features conformance`) |
 //! | `schemas [--check]` | writes the JSON schemas, or says which are out of date (with `--features schemas`) |
 //! | `reference [--check]` | writes the references of the manifest language and of system calls, or says that they are stale (with `--features schemas`) |
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -20,8 +21,12 @@ use std::{
 #[cfg(feature = "bench")]
 mod bench;
 mod common;
+#[cfg(feature = "conformance")]
+mod conformance;
 mod guests;
 mod lab;
+#[cfg(any(feature = "bench", feature = "conformance"))]
+mod python;
 #[cfg(feature = "schemas")]
 mod reference;
 #[cfg(feature = "schemas")]
@@ -54,6 +59,12 @@ fn main() -> ExitCode {
         "bench" => bench::run(&project, &rest),
         #[cfg(not(feature = "bench"))]
         "bench" => Err("this task needs `cargo run -p xtask --features bench -- bench`".into()),
+        #[cfg(feature = "conformance")]
+        "conformance" => conformance::run(&project, &rest),
+        #[cfg(not(feature = "conformance"))]
+        "conformance" => {
+            Err("this task needs `cargo run -p xtask --features conformance -- conformance`".into())
+        }
         #[cfg(feature = "schemas")]
         "schemas" => schemas::run(&project, &rest),
         #[cfg(not(feature = "schemas"))]
@@ -63,7 +74,7 @@ fn main() -> ExitCode {
         #[cfg(feature = "schemas")]
         "reference" => reference::run(&project, &rest),
         _ => Err(format!(
-            "unknown task `{task}` {rest:?}; tasks: unicorn-library, guests, lab, tidy, weights, bench, schemas, reference"
+            "unknown task `{task}` {rest:?}; tasks: unicorn-library, guests, lab, tidy, weights, bench, conformance, schemas, reference"
         )
         .into()),
     };

@@ -7,6 +7,7 @@ pub(crate) mod errno;
 pub(crate) mod flags;
 pub(crate) mod layout;
 pub(crate) mod quirks;
+pub(crate) mod siginfo;
 pub(crate) mod signal;
 pub(crate) mod traced;
 

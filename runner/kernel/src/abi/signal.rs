@@ -72,6 +72,11 @@ impl Sig {
     pub(crate) const CONT: Self = Self(18);
     pub(crate) const STOP: Self = Self(19);
 
+    /// Its bit in a set of generic signals.
+    pub(crate) fn bit(self) -> u64 {
+        1u64.checked_shl(u32::from(self.0).saturating_sub(1)).unwrap_or(0)
+    }
+
     /// From a number of the guest's ABI.
     pub(crate) fn from_number(number: u64, family: AbiFamily) -> Option<Self> {
         let number = u8::try_from(number).ok().filter(|n| (1..=64).contains(n))?;

@@ -239,8 +239,14 @@ pub(crate) fn epoll_wait(c: &mut Call<'_>) -> Answer {
     wait(c, timeout)
 }
 
+pub(crate) fn epoll_pwait(c: &mut Call<'_>) -> Answer {
+    c.wait_with_mask(c.word(4), c.word(5))?;
+    epoll_wait(c)
+}
+
 pub(crate) fn epoll_pwait2(c: &mut Call<'_>) -> Answer {
     let timeout = c.optional_time(c.word(3), true)?;
+    c.wait_with_mask(c.word(4), c.word(5))?;
     wait(c, timeout)
 }
 

@@ -242,48 +242,66 @@ pub(crate) fn madvise(c: &mut Call<'_>) -> Answer {
 
 pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
     const MAY_MOVE: u64 = 1;
+    const FIXED: u64 = 2;
     let old = c.word(0);
     let (Some(old_length), Some(length)) = (c.abi().page_up(c.word(1)), c.abi().page_up(c.word(2))) else {
         return Err(Errno::EINVAL.into());
     };
-    let flag_word = c.word(3);
-    if old & (c.abi().page - 1) != 0 || length == 0 || flag_word & !MAY_MOVE != 0 {
+    let (page, flag_word, to) = (c.abi().page, c.word(3), c.word(4));
+    let target = match flag_word {
+        0 | MAY_MOVE => None,
+        _ if flag_word == MAY_MOVE | FIXED => Some(to),
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    if old & (page - 1) != 0 || length == 0 {
         return Err(Errno::EINVAL.into());
     }
     c.with_space(|space, machine, room| {
         let (_, mapping) = space.find(old).ok_or(Errno::EFAULT)?;
         let mapping = mapping.clone();
-        if old_length == 0 || old.checked_add(old_length).is_none_or(|end| end > mapping.end) {
+        let end = old.checked_add(old_length).ok_or(Errno::EFAULT)?;
+        if old_length == 0 || end > mapping.end {
             return Err(Errno::EFAULT.into());
         }
-        if length <= old_length {
-            if length < old_length {
-                space.unmap(machine, old + length, old_length - length)?;
+        let start = match target {
+            Some(to) => {
+                let to_end = to.checked_add(length).filter(|end| *end <= space.search_from);
+                let apart = to_end.is_some_and(|to_end| to >= end || to_end <= old);
+                if to & (page - 1) != 0 || to < LOWEST || !apart {
+                    return Err(Errno::EINVAL.into());
+                }
+                space.unmap(machine, to, length)?;
+                to
             }
-            return Ok(old);
-        }
-        let more = length - old_length;
-        let after = old + old_length;
-        if !space.overlaps(after, more)
-            && after
-                .checked_add(more)
-                .is_some_and(|end| end <= space.search_from)
-        {
-            space.map(
-                machine,
-                room,
-                after,
-                more,
-                mapping.protection,
-                mapping.shared,
-                mapping.backing,
-            )?;
-            return Ok(old);
-        }
-        if flag_word & MAY_MOVE == 0 {
-            return Err(Errno::ENOMEM.into());
-        }
-        let start = space.free_range(0, length).ok_or(Errno::ENOMEM)?;
+            None if length <= old_length => {
+                if length < old_length {
+                    space.unmap(machine, old + length, old_length - length)?;
+                }
+                return Ok(old);
+            }
+            None => {
+                let more = length - old_length;
+                if !space.overlaps(end, more)
+                    && end.checked_add(more).is_some_and(|end| end <= space.search_from)
+                {
+                    let protection = mapping.protection;
+                    space.map(
+                        machine,
+                        room,
+                        end,
+                        more,
+                        protection,
+                        mapping.shared,
+                        mapping.backing,
+                    )?;
+                    return Ok(old);
+                }
+                if flag_word & MAY_MOVE == 0 {
+                    return Err(Errno::ENOMEM.into());
+                }
+                space.free_range(0, length).ok_or(Errno::ENOMEM)?
+            }
+        };
         space.map(
             machine,
             room,
@@ -294,9 +312,9 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
             mapping.backing,
         )?;
         let mut chunk = vec![0; 65_536];
-        let mut at = 0;
-        while at < old_length && mapping.protection != Protection::NONE {
-            let size = (old_length - at).min(chunk.len() as u64) as usize;
+        let (mut at, kept) = (0, old_length.min(length));
+        while at < kept && mapping.protection != Protection::NONE {
+            let size = (kept - at).min(chunk.len() as u64) as usize;
             let part = chunk.get_mut(..size).ok_or(Errno::EFAULT)?;
             machine.read(old + at, part).map_err(|_| Errno::EFAULT)?;
             machine.write(start + at, part).map_err(|_| Errno::EFAULT)?;

@@ -4,6 +4,7 @@ use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
 use crate::abi::quirks::{self, arch_prctl as codes};
 use crate::call::{Answer, Call};
+use crate::task::Process;
 
 /// Size of a field of `struct new_utsname`.
 const NAME: usize = 65;
@@ -130,9 +131,60 @@ pub(crate) fn capget(c: &mut Call<'_>) -> Answer {
     Ok(0)
 }
 
-/// Priorities: all are equal. Linux gives 20 minus the nice value.
-pub(crate) fn getpriority(_: &mut Call<'_>) -> Answer {
-    Ok(20)
+/// Processes that a priority is about (`PRIO_PROCESS`, `PRIO_PGRP`, `PRIO_USER`; 0: the caller's own).
+fn with_priority(c: &mut Call<'_>) -> Result<Vec<u32>, Errno> {
+    let (which, who) = (c.word(0) & 0xffff_ffff, c.word(1) as u32);
+    let own = c.process();
+    let (pid, group, uid) = (own.pid, own.group, own.uid[0]);
+    let or = |own: u32| if who == 0 { own } else { who };
+    let wanted = |process: &Process| match which {
+        0 => process.pid == or(pid),
+        1 => process.group == or(group),
+        _ => process.uid[0] == or(uid),
+    };
+    if which > 2 {
+        return Err(Errno::EINVAL);
+    }
+    let found = c.k.processes.values().filter(|process| wanted(process));
+    let found: Vec<u32> = found.map(|process| process.pid).collect();
+    if found.is_empty() {
+        Err(Errno::ESRCH)
+    } else {
+        Ok(found)
+    }
+}
+
+/// Linux gives 20 minus the least nice value. No turn depends on it.
+pub(crate) fn getpriority(c: &mut Call<'_>) -> Answer {
+    let found = with_priority(c)?;
+    let values = found.iter().filter_map(|pid| c.k.processes.get(pid));
+    let least = values.map(|process| process.nice).min().unwrap_or(0);
+    Ok((20 - i64::from(least)).cast_unsigned())
+}
+
+pub(crate) fn setpriority(c: &mut Call<'_>) -> Answer {
+    let found = with_priority(c)?;
+    set_nice(c, &found, c.int(2))
+}
+
+pub(crate) fn nice(c: &mut Call<'_>) -> Answer {
+    let (pid, now) = (c.pid, i32::from(c.process().nice));
+    set_nice(c, &[pid], now.saturating_add(c.int(0)))
+}
+
+/// Only root makes it less.
+fn set_nice(c: &mut Call<'_>, found: &[u32], value: i32) -> Answer {
+    let value = i8::try_from(value.clamp(-20, 19)).unwrap_or(0);
+    let root = c.process().uid[1] == 0;
+    for pid in found {
+        if let Some(process) = c.k.processes.get_mut(pid) {
+            if value < process.nice && !root {
+                return Err(Errno::EACCES.into());
+            }
+            process.nice = value;
+        }
+    }
+    Ok(0)
 }
 
 pub(crate) fn zero(_: &mut Call<'_>) -> Answer {

@@ -1,6 +1,7 @@
 //! Handlers of system calls, by subject. What they need of the guest comes through [`Call`](crate::call::Call).
 
 pub(crate) mod attributes;
+pub(crate) mod await_signal;
 pub(crate) mod children;
 pub(crate) mod dir;
 pub(crate) mod epoll;
@@ -19,6 +20,7 @@ mod netlink;
 pub(crate) mod option;
 pub(crate) mod path;
 pub(crate) mod pidfd;
+pub(crate) mod posix_timer;
 pub(crate) mod process;
 mod raw;
 pub(crate) mod ready;

@@ -2,10 +2,10 @@
 
 use crate::abi::errno::Errno;
 use crate::abi::flags::{self, open};
+use crate::abi::siginfo::code;
 use crate::call::{Answer, Call};
 use crate::fs::open::{Descriptor, OpenFile, Target};
 use crate::kernel::Kernel;
-use crate::sys::signal;
 
 fn open_file(pid: u32, how: u64) -> OpenFile {
     let kept = how & open::NONBLOCK | 2;
@@ -64,8 +64,9 @@ pub(crate) fn pidfd_send_signal(c: &mut Call<'_>) -> Answer {
     if c.word(2) != 0 && c.get_u32(c.word(2))? != c.word(1) as u32 {
         return Err(Errno::EINVAL.into());
     }
-    let there = c.k.processes.contains_key(&pid).then_some(pid);
-    signal::send(c, there.into_iter().collect(), c.word(1))
+    let info = c.own_info(code::USER);
+    let there = c.k.processes.contains_key(&pid).then_some((pid, None));
+    c.send_signal(there.into_iter().collect(), c.word(1), info)
 }
 
 /// A descriptor of another process, which must be one that it may trace.

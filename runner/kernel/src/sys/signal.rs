@@ -2,6 +2,7 @@
 
 use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
+use crate::abi::siginfo::{SignalInfo, Told, code};
 use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Deferred, Fail};
 use crate::task::Action;
@@ -174,19 +175,20 @@ pub(crate) fn rt_sigprocmask(c: &mut Call<'_>) -> Answer {
 }
 
 pub(crate) fn rt_sigpending(c: &mut Call<'_>) -> Answer {
-    let task = c.task();
-    let waiting = task.arrived & task.mask;
+    let (pid, mask) = (c.pid, c.task().mask);
+    let tasks = c.k.tasks.values().filter(|task| task.pid == pid);
+    let waiting = tasks.fold(0, |all, task| all | task.arrived) & mask;
     c.put_set(c.word(0), waiting)?;
     Ok(0)
 }
 
 /// Waits with another mask; the old one is back when a handler has run.
 pub(crate) fn rt_sigsuspend(c: &mut Call<'_>) -> Answer {
-    if c.pending.progress == 0 {
-        let mask = c.set_at(c.word(0))?;
-        c.task().mask = mask & !NEVER_BLOCKED;
-        c.pending.progress = 1;
+    if c.word(1) != c.set_size() {
+        return Err(Errno::EINVAL.into());
     }
+    let mask = c.set_at(c.word(0))? & !NEVER_BLOCKED;
+    c.task().wait_with(mask);
     Err(Fail::Wait)
 }
 
@@ -240,32 +242,48 @@ pub(crate) fn rt_sigreturn(c: &mut Call<'_>) -> Answer {
     Err(Fail::Later(Deferred::SignalReturn))
 }
 
-/// Sends to processes. Signal 0 only asks whether one is there.
-pub(super) fn send(c: &mut Call<'_>, targets: Vec<u32>, number: u64) -> Answer {
-    let from = (c.pid, c.tid);
-    let signal = match number & 0xffff_ffff {
-        0 => None,
-        number => Some(Sig::from_number(number, c.abi().family).ok_or(Errno::EINVAL)?),
-    };
-    if targets.is_empty() {
-        return Err(Errno::ESRCH.into());
-    }
-    let (uid, _) = (c.process().uid, ());
-    let mut allowed = false;
-    for target in targets {
-        let Some(process) = c.k.processes.get(&target) else {
-            continue;
+impl Call<'_> {
+    /// Sends to processes, or to one task of them. Signal 0 only asks whether one is there.
+    pub(super) fn send_signal(
+        &mut self,
+        targets: Vec<(u32, Option<u32>)>,
+        number: u64,
+        info: SignalInfo,
+    ) -> Answer {
+        let from = (self.pid, self.tid);
+        let signal = match number & 0xffff_ffff {
+            0 => None,
+            number => Some(Sig::from_number(number, self.abi().family).ok_or(Errno::EINVAL)?),
         };
-        if uid[1] != 0 && uid[0] != process.uid[0] && uid[1] != process.uid[0] {
-            continue;
+        if targets.is_empty() {
+            return Err(Errno::ESRCH.into());
         }
-        allowed = true;
-        if let Some(signal) = signal {
-            c.k.tell_signal(from, target, signal);
-            c.k.post(target, signal);
+        let uid = self.process().uid;
+        let mut allowed = false;
+        for (pid, tid) in targets {
+            let Some(process) = self.k.processes.get(&pid) else {
+                continue;
+            };
+            if uid[1] != 0 && uid[0] != process.uid[0] && uid[1] != process.uid[0] {
+                continue;
+            }
+            allowed = true;
+            if let Some(signal) = signal {
+                self.k.tell_signal(from, pid, signal);
+                self.k.post_told(pid, tid, signal, info);
+            }
+        }
+        if allowed { Ok(0) } else { Err(Errno::EPERM.into()) }
+    }
+
+    /// What a signal of this process tells of it.
+    pub(super) fn own_info(&mut self, code: i32) -> SignalInfo {
+        let (pid, uid) = (self.pid, self.process().uid[0]);
+        SignalInfo {
+            code,
+            told: Told::Sender(pid, uid, 0),
         }
     }
-    if allowed { Ok(0) } else { Err(Errno::EPERM.into()) }
 }
 
 pub(crate) fn kill(c: &mut Call<'_>) -> Answer {
@@ -296,7 +314,9 @@ pub(crate) fn kill(c: &mut Call<'_>) -> Answer {
         -1 => c.k.processes.keys().copied().filter(|pid| *pid != own).collect(),
         other => in_group(c, other.unsigned_abs()),
     };
-    send(c, targets, c.word(1))
+    let info = c.own_info(code::USER);
+    let targets = targets.into_iter().map(|pid| (pid, None)).collect();
+    c.send_signal(targets, c.word(1), info)
 }
 
 fn to_thread(c: &mut Call<'_>, group: Option<u32>, tid: u32, number: u64) -> Answer {
@@ -304,7 +324,8 @@ fn to_thread(c: &mut Call<'_>, group: Option<u32>, tid: u32, number: u64) -> Ans
     if group.is_some_and(|group| group != pid) {
         return Err(Errno::ESRCH.into());
     }
-    send(c, vec![pid], number)
+    let info = c.own_info(code::THREAD);
+    c.send_signal(vec![(pid, Some(tid))], number, info)
 }
 
 pub(crate) fn tkill(c: &mut Call<'_>) -> Answer {

@@ -69,6 +69,22 @@ impl Call<'_> {
             .saturating_add(nanoseconds.cast_unsigned()))
     }
 
+    /// A sleep that a signal ended tells how long it did not last, where the guest asks and memory takes it.
+    pub(crate) fn tell_rest_of_sleep(&mut self) {
+        const ABSOLUTE: u64 = 1;
+        let (at, wide) = match self.pending.row.name {
+            "nanosleep" => (self.word(1), false),
+            "clock_nanosleep" if self.word(1) & ABSOLUTE == 0 => (self.word(3), false),
+            "clock_nanosleep_time64" if self.word(1) & ABSOLUTE == 0 => (self.word(3), true),
+            _ => return,
+        };
+        if let Some(deadline) = self.pending.deadline.filter(|_| at != 0) {
+            let left = deadline.saturating_sub(self.k.time.now);
+            let seconds = i64::try_from(left / SECOND).unwrap_or(i64::MAX);
+            let _ = self.put_time(at, seconds, left % SECOND, wide);
+        }
+    }
+
     /// Waits until the deadline; `Ok` once it has passed.
     fn sleep_until(&mut self, deadline: impl FnOnce(&mut Self) -> Result<u64, Errno>) -> Answer {
         let at = match self.pending.deadline {

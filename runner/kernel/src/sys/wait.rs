@@ -84,11 +84,13 @@ pub(crate) fn poll(c: &mut Call<'_>) -> Answer {
 
 pub(crate) fn ppoll(c: &mut Call<'_>) -> Answer {
     let wait = c.optional_time(c.word(2), false)?;
+    c.wait_with_mask(c.word(3), c.word(4))?;
     poll_for(c, wait)
 }
 
 pub(crate) fn ppoll64(c: &mut Call<'_>) -> Answer {
     let wait = c.optional_time(c.word(2), true)?;
+    c.wait_with_mask(c.word(3), c.word(4))?;
     poll_for(c, wait)
 }
 
@@ -199,13 +201,25 @@ fn old_select(c: &mut Call<'_>) -> Answer {
     answer
 }
 
+/// The mask of pselect6: its sixth argument leads to the address and the size.
+fn mask_in_memory(c: &mut Call<'_>) -> Result<(), Errno> {
+    let at = c.word(5);
+    if at == 0 {
+        return Ok(());
+    }
+    let (mask, size) = (c.get_word(at)?, c.get_word(at.wrapping_add(c.abi().word()))?);
+    c.wait_with_mask(mask, size)
+}
+
 pub(crate) fn pselect6(c: &mut Call<'_>) -> Answer {
     let wait = c.optional_time(c.word(4), false)?;
+    mask_in_memory(c)?;
     select_for(c, wait)
 }
 
 pub(crate) fn pselect6_64(c: &mut Call<'_>) -> Answer {
     let wait = c.optional_time(c.word(4), true)?;
+    mask_in_memory(c)?;
     select_for(c, wait)
 }
 

@@ -5,8 +5,7 @@
 
 use std::{path::Path, process::Command};
 
-use super::measure::must;
-use crate::common::Failure;
+use crate::common::{Failure, must};
 
 pub(super) fn run(release: &Path) -> Result<(), Failure> {
     let examples = release.join("examples");

@@ -12,14 +12,14 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::measure::{cpu_and_output, cpu_of, median, ms, must, ratio};
-use super::python::python;
-use crate::common::{Failure, cache_folder, remove_tree};
+use super::measure::{cpu_and_output, cpu_of, median, ms, ratio};
+use crate::{
+    common::{Failure, cache_folder, must, remove_tree},
+    python::{QILING, python},
+};
 
 /// Turns that each side takes.
 const ROUNDS: usize = 9;
-/// Version of Qiling that we are held against.
-pub(super) const QILING: &str = "1.4.6";
 /// Bytes hashed.
 const DATA: usize = 4 << 20;
 

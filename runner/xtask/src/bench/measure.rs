@@ -80,17 +80,6 @@ fn watch(child: &mut Child) -> Result<(i32, u64), Failure> {
     }
 }
 
-pub(super) fn must(command: &mut Command) -> Result<(), Failure> {
-    let status = command
-        .status()
-        .map_err(|error| format!("{command:?}: {error}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{command:?} ended with {status}").into())
-    }
-}
-
 /// CPU time of all children that were waited for, so far.
 fn children() -> Result<Duration, Failure> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;

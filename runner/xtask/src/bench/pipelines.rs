@@ -24,11 +24,11 @@ use self::{
     graph::{Graph, Shape},
     table::{Table, Turns, ratio},
 };
-use super::{
-    measure::{cost, cpu_and_output, ms},
+use super::measure::{cost, cpu_and_output, ms};
+use crate::{
+    common::{Failure, cache_folder, remove_tree},
     python::python,
 };
-use crate::common::{Failure, cache_folder, remove_tree};
 
 /// Version of Snakemake that we stand beside.
 const SNAKEMAKE: &str = "9.27.1";

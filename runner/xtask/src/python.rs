@@ -5,11 +5,13 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::measure::must;
-use crate::common::Failure;
+use crate::common::{Failure, must};
+
+/// Version of Qiling that we are held against.
+pub(crate) const QILING: &str = "1.4.6";
 
 /// The Python of an environment that has a package of that version; further requirements go with it.
-pub(super) fn python(
+pub(crate) fn python(
     cache: &Path,
     package: &str,
     version: &str,
@@ -28,7 +30,7 @@ pub(super) fn python(
     if works(&python) {
         return Ok(python);
     }
-    eprintln!("bench: installing {package} {version} into {}", folder.display());
+    eprintln!("python: installing {package} {version} into {}", folder.display());
     must(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     let pip = Command::new(folder.join("bin/pip"))
         .args(["install", "-q", &format!("{package}=={version}")])
