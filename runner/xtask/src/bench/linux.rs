@@ -13,11 +13,10 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::emulators::QILING;
 use super::measure::{cost, cpu_of, ms};
-use super::python::python;
 use crate::common::{Failure, cache_folder, remove_tree};
 use crate::guests;
+use crate::python::{QILING, python};
 
 /// Runs of each; the fastest counts: nothing makes a program faster than it is.
 const RUNS: usize = 3;
@@ -74,7 +73,8 @@ pub(super) fn run(project: &Path, release: &Path) -> Result<(), Failure> {
     bench.written_down()?;
     bench.qiling()?;
     bench.many()?;
-    remove_tree(&bench.lab)
+    remove_tree(&bench.lab)?;
+    Ok(())
 }
 
 /// One program to run: sample's file, `with`, and whether it reads the file `data`.
