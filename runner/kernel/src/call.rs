@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use crate::abi::errno::Errno;
 use crate::abi::quirks;
 use crate::exec::Image;
-use crate::fs::walk;
 use crate::kernel::Kernel;
 use crate::machine::{Flow, Machine, MachineError, Machines};
 use crate::reach::Reach;
@@ -392,7 +391,7 @@ impl Kernel {
             }
         };
         let absolute = |name: &str, path: &str| {
-            let full = walk::absolute(text(&base(name)).as_bytes(), path.as_bytes());
+            let full = self.named(pid, text(&base(name)).as_bytes(), path.as_bytes());
             String::from_utf8_lossy(&full).into_owned()
         };
         // The text of a symbolic link is not a path to resolve.

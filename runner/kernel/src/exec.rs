@@ -126,7 +126,7 @@ impl Kernel {
         let program = elf::parse(&bytes, &self.profile, &self.abi)
             .map_err(|error| fault(format!("cannot be run: {error}")))?;
         Ok(Some(Executable {
-            path: absolute(&self.tree.path_of(cwd), name),
+            path: self.named(pid, &self.tree.path_of(cwd), name),
             ino,
             bytes,
             program,
@@ -201,7 +201,7 @@ impl Kernel {
             ino = found
                 .and_then(|place| place.inode())
                 .map_err(|errno| ImageError::Interpreter(interpreter.to_vec(), errno))?;
-            path = absolute(&self.tree.path_of(cwd), interpreter);
+            path = self.named(pid, &self.tree.path_of(cwd), interpreter);
             name = interpreter.to_vec();
         }
         Err(Errno::ELOOP.into())

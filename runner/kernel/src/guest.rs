@@ -221,7 +221,7 @@ impl Call<'_> {
             Ok(ino) => self.k.tree.path_of(ino),
             Err(_) => Vec::new(),
         };
-        walk::absolute(&base, path)
+        self.k.named(self.pid, &base, path)
     }
 
     pub(crate) fn descriptor(&mut self, index: usize) -> Result<Descriptor, Errno> {

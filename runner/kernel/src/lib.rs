@@ -17,6 +17,7 @@
 //! | `space` | address spaces |
 //! | `task`, `life`, `deliver` | processes and tasks, fork and exit, signals |
 //! | `trace`, `reach` | ptrace: where a traced task stands still; memory and registers of others |
+//! | `fake` | machines without a processor, for tests and fuzzing |
 //! | `fs` | the file tree, paths, the built-in root, `/proc`, open files |
 //! | `net` | sockets |
 //! | `library` | what a program calls in its libraries |
@@ -34,6 +35,8 @@ mod call;
 mod chance;
 mod deliver;
 mod exec;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 mod fs;
 mod guest;
 mod kernel;

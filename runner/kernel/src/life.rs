@@ -15,7 +15,7 @@ use crate::exec::Image;
 use crate::fs::open::{Closed, Descriptor, FileId, FileTable, OpenFile, Target};
 use crate::fs::proc::ProcLink;
 use crate::fs::tree::Ino;
-use crate::fs::walk::Magic;
+use crate::fs::walk::{self, Magic};
 use crate::fs::watch::what;
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
@@ -45,6 +45,7 @@ impl Process {
             groups: vec![gid[0]],
             umask: 0o022,
             cwd,
+            root: None,
             files: FileTable::default(),
             space: SpaceId(0),
             image: Vec::new(),
@@ -117,6 +118,10 @@ pub(crate) struct ProcMagic<'a> {
 }
 
 impl Magic for ProcMagic<'_> {
+    fn root(&self) -> Option<Ino> {
+        self.kernel.processes.get(&self.pid)?.root
+    }
+
     fn link(&self, link: ProcLink) -> Option<(Vec<u8>, Option<Ino>)> {
         let process = |pid: u32| {
             self.kernel
@@ -143,7 +148,10 @@ impl Magic for ProcMagic<'_> {
                 let cwd = process(pid)?.cwd;
                 Some((self.kernel.tree.path_of(cwd), Some(cwd)))
             }
-            ProcLink::Root(_) => Some((b"/".to_vec(), Some(self.kernel.tree.root))),
+            ProcLink::Root(pid) => {
+                let root = process(pid)?.root.unwrap_or(self.kernel.tree.root);
+                Some((self.kernel.tree.path_of(root), Some(root)))
+            }
         }
     }
 
@@ -156,6 +164,18 @@ impl Magic for ProcMagic<'_> {
 
 impl Kernel {
     /// What links of `/proc` mean for this process.
+    /// The absolute path that a process means, links not followed: what events name. One that is not absolute counts from `base`.
+    pub(crate) fn named(&self, pid: u32, base: &[u8], path: &[u8]) -> Vec<u8> {
+        let root = self.processes.get(&pid).and_then(|process| process.root);
+        match (root, path) {
+            (Some(root), [b'/', path @ ..]) => {
+                let below = walk::absolute(b"/", path);
+                walk::absolute(b"/", &[self.tree.path_of(root), below].concat())
+            }
+            _ => walk::absolute(base, path),
+        }
+    }
+
     pub(crate) fn magic(&self, pid: u32) -> ProcMagic<'_> {
         ProcMagic { kernel: self, pid }
     }
@@ -409,6 +429,7 @@ impl Kernel {
             return;
         };
         let mut process = Process::new(child, pid, parent.cwd, parent.uid, parent.gid);
+        process.root = parent.root;
         process.group = parent.group;
         process.session = parent.session;
         process.groups.clone_from(&parent.groups);
@@ -430,7 +451,9 @@ impl Kernel {
         for (_, descriptor) in process.files.all() {
             self.open.share(descriptor.file);
         }
-        self.tree.hold(process.cwd);
+        for held in std::iter::once(process.cwd).chain(process.root) {
+            self.tree.hold(held);
+        }
         self.processes.insert(child, process);
         let _ = crate::fs::root::add_process(&mut self.tree, child, owner);
     }
@@ -449,7 +472,7 @@ impl Kernel {
         process.timers.clear();
         process.argv = Vec::new();
         process.env = Vec::new();
-        let cwd = process.cwd;
+        let held = std::iter::once(process.cwd).chain(process.root.take());
         let parent = process.parent;
         let space = process.space;
         let uid = process.uid[0];
@@ -468,7 +491,9 @@ impl Kernel {
         for descriptor in descriptors {
             self.close_file(pid, descriptor.file);
         }
-        self.tree.release(cwd);
+        for held in held {
+            self.tree.release(held);
+        }
         self.end_traces(pid, ended);
         for tid in tasks {
             self.tasks.remove(&tid);

@@ -42,6 +42,8 @@ pub(crate) struct Process {
     pub(crate) umask: u32,
     /// Working directory.
     pub(crate) cwd: Ino,
+    /// What it takes for the root, after `chroot`.
+    pub(crate) root: Option<Ino>,
     pub(crate) files: FileTable,
     pub(crate) space: SpaceId,
     /// Path of the executable.

@@ -233,6 +233,15 @@ pub(crate) struct AnalyzeArgs {
     /// The architecture of files that do not say theirs, for instance scripts
     #[arg(long)]
     pub arch: Option<String>,
+    /// Write down which blocks of code run (drcov)
+    #[arg(long)]
+    pub coverage: bool,
+    /// Tell what dynamically linked programs call in their libraries
+    #[arg(long)]
+    pub library_calls: bool,
+    /// Dump memory before the first such system call of each process, or at the `end` of each program; several times
+    #[arg(long, value_name = "CALL")]
+    pub dump: Vec<String>,
     /// Only look, do not run
     #[arg(long)]
     pub no_run: bool,

@@ -172,7 +172,7 @@ pub(crate) enum Command {
     Test(TestArgs),
     /// Look at files and run them, without a manifest
     #[command(
-        after_help = "Examples:\n  hotcell analyze ./sample\n  hotcell analyze ./busybox -- sh -c 'id; uname -a'\n  hotcell analyze ./agent --sysroot /usr/aarch64-linux-gnu\n  hotcell analyze ./install.sh --arch mipsel --sysroot firmware.tar.gz"
+        after_help = "Examples:\n  hotcell analyze ./sample\n  hotcell analyze ./busybox -- sh -c 'id; uname -a'\n  hotcell analyze ./agent --sysroot /usr/aarch64-linux-gnu\n  hotcell analyze ./install.sh --arch mipsel --sysroot firmware.tar.gz\n  hotcell analyze ./packed --coverage --dump connect --dump end"
     )]
     Analyze(AnalyzeArgs),
     /// Show the system calls of Linux, and how far the emulated one (`unicorn/linux`) supports each

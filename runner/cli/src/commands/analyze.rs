@@ -88,6 +88,13 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
     if let Some(arch) = &args.arch {
         set.push(format!("stages.run.with.arch={}", toml(&arch)));
     }
+    let wanted = [("coverage", args.coverage), ("library-calls", args.library_calls)];
+    for (key, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
+        set.push(format!("stages.run.with.{key}=true"));
+    }
+    if !args.dump.is_empty() {
+        set.push(format!("stages.run.with.dump={}", toml(&args.dump)));
+    }
     let variants = if args.no_run {
         vec!["look".to_owned()]
     } else {

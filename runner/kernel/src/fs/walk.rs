@@ -12,6 +12,10 @@ pub(crate) const MAX_LINKS: u32 = 40;
 
 /// What links of `/proc` lead to: answered by the kernel from its processes.
 pub(crate) trait Magic {
+    /// Where absolute paths begin, and what `..` does not leave, after `chroot`.
+    fn root(&self) -> Option<Ino> {
+        None
+    }
     /// The text of a link and, where it leads straight to an inode, that inode.
     fn link(&self, link: ProcLink) -> Option<(Vec<u8>, Option<Ino>)>;
     /// The same for `/proc/PID/fd/N`.
@@ -99,11 +103,8 @@ fn walk_on(
     follow: bool,
     links: &mut u32,
 ) -> Result<Place, Errno> {
-    let mut at = if path.first() == Some(&b'/') {
-        tree.root
-    } else {
-        from
-    };
+    let root = magic.root().unwrap_or(tree.root);
+    let mut at = if path.first() == Some(&b'/') { root } else { from };
     let parts: Vec<&[u8]> = path
         .split(|byte| *byte == b'/')
         .filter(|part| !part.is_empty())
@@ -119,18 +120,18 @@ fn walk_on(
         return Ok(plain(at));
     };
     for part in leading {
-        at = match step(tree, at, part)? {
+        at = match step(tree, root, at, part)? {
             None => return Err(Errno::ENOENT),
             Some(found) => enter(tree, magic, at, found, links)?,
         };
     }
     if matches!(*last, b"." | b"..") {
-        let Some(Found::Inode(there)) = step(tree, at, last)? else {
+        let Some(Found::Inode(there)) = step(tree, root, at, last)? else {
             return Err(Errno::ENOENT);
         };
         return Ok(plain(there));
     }
-    let found = step(tree, at, last)?;
+    let found = step(tree, root, at, last)?;
     let mut place = Place {
         directory: at,
         name: last.to_vec(),
@@ -176,13 +177,14 @@ fn is_directory(tree: &Tree, ino: Ino) -> bool {
 }
 
 /// One name in one directory.
-fn step(tree: &Tree, at: Ino, part: &[u8]) -> Result<Option<Found>, Errno> {
+fn step(tree: &Tree, root: Ino, at: Ino, part: &[u8]) -> Result<Option<Found>, Errno> {
     if part.len() > NAME_MAX {
         return Err(Errno::ENAMETOOLONG);
     }
     let inode = tree.get(at).ok_or(Errno::ENOENT)?;
     match (&inode.kind, part) {
         (Kind::Directory { .. } | Kind::ProcFds { .. }, b".") => Ok(Some(Found::Inode(at))),
+        (Kind::Directory { .. }, b"..") if at == root => Ok(Some(Found::Inode(at))),
         (Kind::Directory { parent, .. }, b"..") => Ok(Some(Found::Inode(*parent))),
         (Kind::Directory { entries, .. }, name) => Ok(entries.get(name).copied().map(Found::Inode)),
         (Kind::ProcFds { parent, .. }, b"..") => Ok(Some(Found::Inode(*parent))),

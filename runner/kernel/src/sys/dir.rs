@@ -106,8 +106,17 @@ pub(crate) fn getdents64(c: &mut Call<'_>) -> Answer {
 }
 
 pub(crate) fn getcwd(c: &mut Call<'_>) -> Answer {
-    let cwd = c.process().cwd;
+    let (cwd, root) = (c.process().cwd, c.process().root);
     let mut path = c.k.tree.path_of(cwd);
+    if let Some(root) = root.filter(|root| *root != c.k.tree.root) {
+        let root = c.k.tree.path_of(root);
+        path = match path.strip_prefix(root.as_slice()) {
+            Some([]) => b"/".to_vec(),
+            Some(below @ [b'/', ..]) => below.to_vec(),
+            // getcwd(2): it is outside of the root.
+            _ => [b"(unreachable)".as_slice(), &path].concat(),
+        };
+    }
     path.push(0);
     if (path.len() as u64) > c.word(1) {
         return Err(Errno::ERANGE.into());
@@ -123,6 +132,24 @@ fn enter(c: &mut Call<'_>, ino: Ino) -> Answer {
     let old = std::mem::replace(&mut c.process().cwd, ino);
     c.k.tree.hold(ino);
     c.k.tree.release(old);
+    Ok(0)
+}
+
+/// Only the superuser may (CAP_SYS_CHROOT). The working directory stays, also outside of the new root.
+pub(crate) fn chroot(c: &mut Call<'_>) -> Answer {
+    let path = c.path(0)?;
+    let ino = c.walk(None, &path, true)?.inode()?;
+    if c.k.tree.entries(ino).is_err() {
+        return Err(Errno::ENOTDIR.into());
+    }
+    if c.process().uid[1] != 0 {
+        return Err(Errno::EPERM.into());
+    }
+    let old = c.process().root.replace(ino);
+    c.k.tree.hold(ino);
+    if let Some(old) = old {
+        c.k.tree.release(old);
+    }
     Ok(0)
 }
 

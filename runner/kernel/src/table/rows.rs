@@ -61,7 +61,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("chmod", [90, 15, 15, X, 4015, 5088, 15, 15, 15], "pathname:path mode:mode", Full, E(FileOp::Chmod), Some(attributes::chmod)),
         row("chown", [92, 182, 182, X, 4202, 5090, 181, 181, 212], "pathname:path owner:i32 group:i32", Full, E(FileOp::Chown), Some(attributes::chown)),
         row("chown32", [X, 212, 212, X, X, X, X, X, X], "pathname:path owner:i32 group:i32", Full, E(FileOp::Chown), Some(attributes::chown)),
-        row("chroot", [161, 61, 61, 51, 4061, 5156, 61, 61, 61], "path:path", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
+        row("chroot", [161, 61, 61, 51, 4061, 5156, 61, 61, 61], "path:path", Full, N, Some(dir::chroot)),
         row("clock_adjtime", [305, 343, 372, 266, 4341, 5300, 347, 347, 337], "", Missing, N, None),
         row("clock_adjtime64", [X, 405, 405, 405, 4405, X, 405, X, X], "", Missing, N, None),
         row("clock_getres", [229, 266, 264, 114, 4264, 5223, 247, 247, 261], "clockid:clock res:addr", Full, N, Some(time::clock_getres)),

@@ -4,7 +4,6 @@ mod bounds;
 mod fuzz;
 mod layouts;
 mod links;
-mod machine;
 mod personas;
 mod programs;
 mod sockets;
@@ -24,12 +23,13 @@ use hotcell_schema::internet::{Internet, InternetWith};
 use hotcell_schema::job::{Blob, GuestFile, GuestLimits, LinuxJob};
 use hotcell_schema::persona::Persona;
 
+use crate::fake::FakeMachines;
+pub(crate) use crate::fake::tiny_elf;
 use crate::fs::proc::ProcLink;
 use crate::fs::tree::Ino;
 use crate::fs::walk::Magic;
 use crate::machine::{Flow, Machine as _, Machines as _, SpaceId, Step};
 use crate::{Bytes, Finished, Kernel, LoadError, StateError};
-use machine::FakeMachines;
 
 /// All profiles of the project.
 pub(crate) const PROFILES: [&str; 14] = [
@@ -67,53 +67,6 @@ pub(crate) fn profile(name: &str) -> ArchProfile {
         .into_iter()
         .find(|profile| profile.name == name)
         .expect("the profile is there")
-}
-
-/// A minimal static program for a profile: one segment with 4 KiB of zeroes.
-pub(crate) fn tiny_elf(profile: &ArchProfile) -> Vec<u8> {
-    let big = profile.elf.byte_order == hotcell_schema::arch::ByteOrder::Big;
-    let wide = profile.elf.class == 64;
-    let mut out = b"\x7fELF".to_vec();
-    out.extend([if wide { 2 } else { 1 }, if big { 2 } else { 1 }, 1, 0]);
-    out.resize(16, 0);
-    let half = |out: &mut Vec<u8>, v: u16| out.extend(if big { v.to_be_bytes() } else { v.to_le_bytes() });
-    let word = |out: &mut Vec<u8>, v: u32| out.extend(if big { v.to_be_bytes() } else { v.to_le_bytes() });
-    let long = |out: &mut Vec<u8>, v: u64| {
-        if wide {
-            out.extend(if big { v.to_be_bytes() } else { v.to_le_bytes() });
-        } else {
-            word(out, v as u32);
-        }
-    };
-    let base = 0x40_0000u64;
-    half(&mut out, 2);
-    half(&mut out, profile.elf.machine[0]);
-    word(&mut out, 1);
-    long(&mut out, base + 0x200);
-    long(&mut out, if wide { 64 } else { 52 });
-    long(&mut out, 0);
-    word(&mut out, if profile.name.starts_with("ppc64") { 2 } else { 0 });
-    half(&mut out, if wide { 64 } else { 52 });
-    half(&mut out, if wide { 56 } else { 32 });
-    half(&mut out, 1);
-    half(&mut out, 0);
-    half(&mut out, 0);
-    half(&mut out, 0);
-    word(&mut out, 1);
-    if wide {
-        word(&mut out, 7);
-        for value in [0, base, base, 4096, 8192, 4096] {
-            long(&mut out, value);
-        }
-    } else {
-        for value in [0, base, base, 4096, 8192] {
-            long(&mut out, value);
-        }
-        word(&mut out, 7);
-        long(&mut out, 4096);
-    }
-    out.resize(4096, 0);
-    out
 }
 
 /// A `/proc` without links.

@@ -328,3 +328,46 @@ fn two_runs_tell_the_same() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn another_root_is_not_left() {
+    let profile = profile("x86_64");
+    // Paths: 0 /tmp/jail, 16 /in, 32 /../in, 48 ., 64 /jail, 80 a buffer.
+    let mut data = [0; 128];
+    for (at, path) in [
+        (0, "/tmp/jail"),
+        (16, "/in"),
+        (32, "/../in"),
+        (48, "."),
+        (64, "/proc"),
+    ] {
+        data[at..at + path.len()].copy_from_slice(path.as_bytes());
+    }
+    let mut bench = bench(&profile, &data, GuestLimits::default());
+    assert_eq!(bench.call("mkdir", &[DATA, 0o755]), Some(0));
+    assert_eq!(bench.call("chroot", &[DATA + 16]), Some(-2), "ENOENT");
+    assert_eq!(bench.call("chroot", &[DATA]), Some(0));
+    // O_CREAT|O_WRONLY.
+    assert_eq!(bench.call("open", &[DATA + 16, 0x41, 0o600]), Some(3));
+    assert_eq!(bench.call("close", &[3]), Some(0));
+    assert_eq!(bench.call("open", &[DATA + 32, 0, 0]), Some(3));
+    assert_eq!(bench.call("open", &[DATA + 64, 0, 0]), Some(-2), "it is outside");
+    // The working directory is where it was: /tmp.
+    assert_eq!(bench.call("getcwd", &[DATA + 80, 40]), Some(18));
+    assert_eq!(&bench.peek(DATA + 80, 18), b"(unreachable)/tmp\0");
+    assert_eq!(bench.call("chdir", &[DATA + 16]), Some(-20), "ENOTDIR");
+    assert_eq!(
+        bench.call("chroot", &[DATA + 48]),
+        Some(0),
+        "the way out that root has"
+    );
+    assert_eq!(bench.call("setuid", &[1000]), Some(0));
+    assert_eq!(bench.call("chroot", &[DATA + 48]), Some(-1), "EPERM");
+    let events = bench.events.clone();
+    bench.finish();
+    let made = events.borrow().iter().any(|event| match &event.what {
+        What::File(file) => file.op == FileOp::Create && file.path == "/tmp/jail/in",
+        _ => false,
+    });
+    assert!(made, "it is told where it is");
+}

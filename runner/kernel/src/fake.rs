@@ -1,4 +1,4 @@
-//! A machine without a processor.
+//! A machine without a processor, for tests and for fuzzing: memory, and registers by name.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ fn each_page(address: u64, length: usize, mut work: impl FnMut(u64, usize, std::
 }
 
 /// Memory pages and registers by name.
-pub(crate) struct FakeMachine {
+pub struct FakeMachine {
     names: Vec<String>,
     registers: Vec<u64>,
     /// Ranges that are mapped: first address and the one past the end.
@@ -56,7 +56,7 @@ impl FakeMachine {
         Ok(())
     }
 
-    pub(crate) fn named(&self, name: &str) -> u64 {
+    pub fn named(&self, name: &str) -> u64 {
         self.register(name).map_or(0, |register| self.get(register))
     }
 
@@ -67,7 +67,7 @@ impl FakeMachine {
     }
 
     /// Registers (and stack) as a guest has them when it makes a call.
-    pub(crate) fn set_call(&mut self, profile: &ArchProfile, number: u64, args: &[u64]) {
+    pub fn set_call(&mut self, profile: &ArchProfile, number: u64, args: &[u64]) {
         let abi = &profile.abi;
         for (index, value) in args.iter().enumerate() {
             match abi.arguments.get(index) {
@@ -236,13 +236,13 @@ impl Machine for FakeMachine {
 }
 
 /// Machines with the registers that a profile names.
-pub(crate) struct FakeMachines {
+pub struct FakeMachines {
     names: Vec<String>,
     machines: BTreeMap<SpaceId, FakeMachine>,
 }
 
 impl FakeMachines {
-    pub(crate) fn new(profile: &ArchProfile) -> Self {
+    pub fn new(profile: &ArchProfile) -> Self {
         let abi = &profile.abi;
         let mut names: Vec<String> = abi.arguments.clone();
         names.extend([
@@ -263,11 +263,11 @@ impl FakeMachines {
         }
     }
 
-    pub(crate) fn machine(&mut self, space: SpaceId) -> &mut FakeMachine {
+    pub fn machine(&mut self, space: SpaceId) -> &mut FakeMachine {
         self.machines.get_mut(&space).expect("the machine is there")
     }
 
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.machines.len()
     }
 }
@@ -289,4 +289,51 @@ impl Machines for FakeMachines {
             .get_mut(&space)
             .map(|machine| machine as &mut dyn Machine)
     }
+}
+
+/// A minimal static program for a profile: one segment with 4 KiB of zeroes.
+pub fn tiny_elf(profile: &ArchProfile) -> Vec<u8> {
+    let big = profile.elf.byte_order == hotcell_schema::arch::ByteOrder::Big;
+    let wide = profile.elf.class == 64;
+    let mut out = b"\x7fELF".to_vec();
+    out.extend([if wide { 2 } else { 1 }, if big { 2 } else { 1 }, 1, 0]);
+    out.resize(16, 0);
+    let half = |out: &mut Vec<u8>, v: u16| out.extend(if big { v.to_be_bytes() } else { v.to_le_bytes() });
+    let word = |out: &mut Vec<u8>, v: u32| out.extend(if big { v.to_be_bytes() } else { v.to_le_bytes() });
+    let long = |out: &mut Vec<u8>, v: u64| {
+        if wide {
+            out.extend(if big { v.to_be_bytes() } else { v.to_le_bytes() });
+        } else {
+            word(out, v as u32);
+        }
+    };
+    let base = 0x40_0000u64;
+    half(&mut out, 2);
+    half(&mut out, profile.elf.machine[0]);
+    word(&mut out, 1);
+    long(&mut out, base + 0x200);
+    long(&mut out, if wide { 64 } else { 52 });
+    long(&mut out, 0);
+    word(&mut out, if profile.name.starts_with("ppc64") { 2 } else { 0 });
+    half(&mut out, if wide { 64 } else { 52 });
+    half(&mut out, if wide { 56 } else { 32 });
+    half(&mut out, 1);
+    half(&mut out, 0);
+    half(&mut out, 0);
+    half(&mut out, 0);
+    word(&mut out, 1);
+    if wide {
+        word(&mut out, 7);
+        for value in [0, base, base, 4096, 8192, 4096] {
+            long(&mut out, value);
+        }
+    } else {
+        for value in [0, base, base, 4096, 8192] {
+            long(&mut out, value);
+        }
+        word(&mut out, 7);
+        long(&mut out, 4096);
+    }
+    out.resize(4096, 0);
+    out
 }
