@@ -35,7 +35,7 @@ impl Kernel {
             return Ok(false);
         };
         let info = task.take_info(signal);
-        let (pid, depth) = (task.pid, task.interrupted.len());
+        let pid = task.pid;
         let Some(process) = self.processes.get_mut(&pid) else {
             return Ok(false);
         };
@@ -49,13 +49,14 @@ impl Kernel {
                 }
             }
             (0 | 1, _) => {}
-            _ if depth >= MAX_NESTED => self.kill_process(pid, Sig::SEGV),
             _ => {
                 if action.flags & ONCE != 0 {
                     process.actions.remove(&signal);
                 }
-                self.load_registers(tid, machines)?;
-                self.enter_handler(tid, machines, (signal, info), action)?;
+                match self.handlers_of(tid, machines)? {
+                    MAX_NESTED.. => self.kill_process(pid, Sig::SEGV),
+                    _ => self.enter_handler(tid, machines, (signal, info), action)?,
+                }
             }
         }
         // No handler took it over: the interrupted call goes on.
@@ -170,6 +171,7 @@ impl Kernel {
                 context,
                 mask: task.former_mask.take().unwrap_or(mask),
                 restart,
+                frame: (frame, frame.wrapping_sub(alternate_start) < alternate_size),
             });
             task.mask |= action.mask;
             if action.flags & NO_MASK == 0 {
@@ -177,6 +179,26 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// Makes the machine hold a task's registers; how many handlers it is in. Those whose frames lie below its stack pointer were left
+    /// by a jump (siglongjmp).
+    fn handlers_of(&mut self, tid: u32, machines: &mut dyn Machines) -> Result<usize, MachineError> {
+        self.load_registers(tid, machines)?;
+        let (Some(task), Some(registers)) = (self.tasks.get_mut(&tid), &self.registers) else {
+            return Ok(0);
+        };
+        let Some(machine) = machines.get(task.space) else {
+            return Ok(0);
+        };
+        let stack = self.abi.cut(machine.get(registers.stack));
+        let (start, _, size) = task.alternate_stack;
+        let is_alternate = stack.wrapping_sub(start) < size;
+        task.interrupted.retain(|one| match one.frame {
+            (at, alternate) if alternate == is_alternate => at >= stack,
+            (_, alternate) => !alternate,
+        });
+        Ok(task.interrupted.len())
     }
 
     /// Where a handler returns to: the libc's restorer, or two instructions of ours that make the call.

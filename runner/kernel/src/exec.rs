@@ -218,6 +218,7 @@ impl Kernel {
         let mut process = Process::new(pid, 1, cwd, [uid; 3], [gid; 3]);
         self.standard_files(&mut process.files);
         process.describe(image);
+        self.tree.hold(image.file.ino);
         self.processes.insert(pid, process);
         self.tasks.insert(pid, Task::new(pid, pid, SpaceId(0)));
         self.current = pid;
@@ -246,7 +247,13 @@ impl Kernel {
         self.spaces.insert(id, space);
         if let Some(process) = self.processes.get_mut(&pid) {
             process.space = id;
+            let before = process.image_ino;
             process.describe(&image);
+            // It can be opened by `/proc/PID/exe` also when it has no name any more.
+            self.tree.hold(image.file.ino);
+            if let Some(before) = before {
+                self.tree.release(before);
+            }
         }
         if let Some(task) = self.tasks.get_mut(&pid) {
             task.space = id;

@@ -56,6 +56,7 @@ impl FakeMachine {
         Ok(())
     }
 
+    /// The value of a register of this name; of none, 0.
     pub fn named(&self, name: &str) -> u64 {
         self.register(name).map_or(0, |register| self.get(register))
     }
@@ -242,6 +243,7 @@ pub struct FakeMachines {
 }
 
 impl FakeMachines {
+    /// No machines yet; those to come have the registers that a profile names.
     pub fn new(profile: &ArchProfile) -> Self {
         let abi = &profile.abi;
         let mut names: Vec<String> = abi.arguments.clone();
@@ -263,10 +265,12 @@ impl FakeMachines {
         }
     }
 
+    /// The machine of an address space that there is.
     pub fn machine(&mut self, space: SpaceId) -> &mut FakeMachine {
         self.machines.get_mut(&space).expect("the machine is there")
     }
 
+    /// How many there are.
     pub fn count(&self) -> usize {
         self.machines.len()
     }

@@ -13,9 +13,7 @@ use crate::abi::signal::{DefaultAction, Sig};
 use crate::call::Fork;
 use crate::exec::Image;
 use crate::fs::open::{Closed, Descriptor, FileId, FileTable, OpenFile, Target};
-use crate::fs::proc::ProcLink;
 use crate::fs::tree::Ino;
-use crate::fs::walk::{self, Magic};
 use crate::fs::watch::what;
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
@@ -73,6 +71,12 @@ impl Process {
         }
     }
 
+    /// Inodes that are there as long as it is.
+    fn holds(&self) -> impl Iterator<Item = Ino> + use<> {
+        let more = [self.root, self.image_ino];
+        std::iter::once(self.cwd).chain(more.into_iter().flatten())
+    }
+
     /// Takes over what an image says of itself.
     pub(crate) fn describe(&mut self, image: &Image) {
         self.image = image.file.path.clone();
@@ -111,75 +115,8 @@ impl Task {
     }
 }
 
-/// Answers what the links of `/proc` lead to.
-pub(crate) struct ProcMagic<'a> {
-    kernel: &'a Kernel,
-    pid: u32,
-}
-
-impl Magic for ProcMagic<'_> {
-    fn root(&self) -> Option<Ino> {
-        self.kernel.processes.get(&self.pid)?.root
-    }
-
-    fn link(&self, link: ProcLink) -> Option<(Vec<u8>, Option<Ino>)> {
-        let process = |pid: u32| {
-            self.kernel
-                .processes
-                .get(&pid)
-                .filter(|process| process.ended.is_none())
-        };
-        match link {
-            ProcLink::SelfProcess => Some((self.pid.to_string().into_bytes(), None)),
-            ProcLink::SelfThread => Some((format!("{0}/task/{0}", self.pid).into_bytes(), None)),
-            ProcLink::Executable(pid) => {
-                let process = process(pid)?;
-                let gone = process
-                    .image_ino
-                    .and_then(|ino| self.kernel.tree.get(ino))
-                    .is_none_or(|inode| inode.links == 0);
-                let mut path = process.image.clone();
-                if gone {
-                    path.extend(b" (deleted)");
-                }
-                Some((path, process.image_ino))
-            }
-            ProcLink::WorkingDirectory(pid) => {
-                let cwd = process(pid)?.cwd;
-                Some((self.kernel.tree.path_of(cwd), Some(cwd)))
-            }
-            ProcLink::Root(pid) => {
-                let root = process(pid)?.root.unwrap_or(self.kernel.tree.root);
-                Some((self.kernel.tree.path_of(root), Some(root)))
-            }
-        }
-    }
-
-    fn descriptor(&self, pid: u32, fd: u32) -> Option<(Vec<u8>, Option<Ino>)> {
-        let descriptor = self.kernel.processes.get(&pid)?.files.get(u64::from(fd)).ok()?;
-        let file = self.kernel.open.get(descriptor.file)?;
-        Some((file.path.clone(), file.inode()))
-    }
-}
-
 impl Kernel {
     /// What links of `/proc` mean for this process.
-    /// The absolute path that a process means, links not followed: what events name. One that is not absolute counts from `base`.
-    pub(crate) fn named(&self, pid: u32, base: &[u8], path: &[u8]) -> Vec<u8> {
-        let root = self.processes.get(&pid).and_then(|process| process.root);
-        match (root, path) {
-            (Some(root), [b'/', path @ ..]) => {
-                let below = walk::absolute(b"/", path);
-                walk::absolute(b"/", &[self.tree.path_of(root), below].concat())
-            }
-            _ => walk::absolute(base, path),
-        }
-    }
-
-    pub(crate) fn magic(&self, pid: u32) -> ProcMagic<'_> {
-        ProcMagic { kernel: self, pid }
-    }
-
     /// Standard input, output and error of the first process.
     pub(crate) fn standard_files(&mut self, files: &mut FileTable) {
         let input = self.stdin.take().unwrap_or_default();
@@ -451,7 +388,7 @@ impl Kernel {
         for (_, descriptor) in process.files.all() {
             self.open.share(descriptor.file);
         }
-        for held in std::iter::once(process.cwd).chain(process.root) {
+        for held in process.holds() {
             self.tree.hold(held);
         }
         self.processes.insert(child, process);
@@ -472,7 +409,8 @@ impl Kernel {
         process.timers.clear();
         process.argv = Vec::new();
         process.env = Vec::new();
-        let held = std::iter::once(process.cwd).chain(process.root.take());
+        let held: Vec<Ino> = process.holds().collect();
+        (process.root, process.image_ino) = (None, None);
         let parent = process.parent;
         let space = process.space;
         let uid = process.uid[0];
@@ -493,6 +431,7 @@ impl Kernel {
         }
         for held in held {
             self.tree.release(held);
+            self.notice_gone(held);
         }
         self.end_traces(pid, ended);
         for tid in tasks {

@@ -189,6 +189,32 @@ impl AddressSpace {
         down.map(|(start, mapping)| (*start, mapping))
     }
 
+    /// The mappings of one file around an address, one behind the other, as far as there are not too many; of memory without a
+    /// file, the mapping.
+    pub(crate) fn of_one_file(&self, at: u64) -> (u64, u64) {
+        const MOST: usize = 64;
+        let Some((mut start, mapping)) = self.find(at) else {
+            return (at, at.saturating_add(1));
+        };
+        let mut end = mapping.end;
+        if let Backing::File { path, .. } = &mapping.backing {
+            let same = |other: &Mapping| matches!(&other.backing, Backing::File { path: other, .. } if other == path);
+            for (below, mapping) in self.mappings.range(..start).rev().take(MOST) {
+                if mapping.end != start || !same(mapping) {
+                    break;
+                }
+                start = *below;
+            }
+            for (above, mapping) in self.mappings.range(end..).take(MOST) {
+                if *above != end || !same(mapping) {
+                    break;
+                }
+                end = mapping.end;
+            }
+        }
+        (start, end)
+    }
+
     /// Whether any of the range is mapped.
     pub(crate) fn overlaps(&self, start: u64, length: u64) -> bool {
         let end = start.saturating_add(length);

@@ -172,6 +172,8 @@ pub(crate) struct Interrupted {
     pub(crate) mask: u64,
     /// A call to be made again after it.
     pub(crate) restart: Option<Pending>,
+    /// Where the handler's frame stands, and whether on the alternate stack.
+    pub(crate) frame: (u64, bool),
 }
 
 /// Whether a task can run.

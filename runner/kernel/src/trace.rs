@@ -297,7 +297,11 @@ impl Kernel {
             task.state = State::Deferred;
             self.deferred.insert(tid, Deferred::Enter);
         }
-        if let Some(process) = self.processes.get_mut(&pid) {
+        if let Some(process) = self
+            .processes
+            .get_mut(&pid)
+            .filter(|_| matches!(stop.why, Why::Group(_)))
+        {
             process.stopped = false;
         }
         self.wake += 1;

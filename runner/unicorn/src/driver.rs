@@ -102,6 +102,8 @@ impl Shared {
         let mut machine = pool.machine(space)?;
         // Hooks hold this structure: a handle left in it would keep the instance alive for ever.
         self.running.replace(Some(machine.clone()));
+        // Another task, or other mappings. What only stops between two blocks changes neither.
+        self.quiet.take();
         let result = self.run_on(task, pool, space, &mut machine);
         self.running.replace(None);
         result
@@ -115,7 +117,6 @@ impl Shared {
         machine: &mut UnicornMachine<'static>,
     ) -> Result<Next, Stopped> {
         loop {
-            self.quiet.take();
             self.operator.attend(machine)?;
             self.report_first(machine);
             match machine.run() {
@@ -162,6 +163,7 @@ impl Shared {
         uc.get_data_mut().after = Some(after);
         let lent = if svc { lend_number(uc, at) } else { None };
         uc.get_data_mut().written.get_mut().guest_ran();
+        self.quiet.take();
         let flow = match self.kernel.try_borrow_mut() {
             Ok(mut kernel) => {
                 self.tell(&mut kernel);

@@ -104,6 +104,10 @@ fn anonymous(length: u64) -> Result<NonNull<u8>, MachineError> {
 /// Gives a block to an instance.
 fn put(uc: &mut Unicorn<'_, Guest>, start: u64, protection: Prot, block: Block) -> Result<(), MachineError> {
     let Block { length, host, .. } = block;
+    let overlaps = uc.get_data().memory.overlaps(start, length);
+    if length == 0 || overlaps {
+        return Err(MachineError("memory where there is some already".to_owned()));
+    }
     // The block owns its mapping from here on, also when the emulator refuses it.
     uc.get_data_mut().memory.0.insert(start, block);
     // SAFETY: the mapping is `length` bytes long, and stays until the emulator has been told to unmap it or is gone.
@@ -219,6 +223,18 @@ impl Memory {
         ))
     }
 
+    /// Whether no other instance has a part of the mapping that a block, which was taken out, is a part of.
+    fn has_alone(&self, block: &Block) -> bool {
+        let Some(whole) = &block.whole else { return true };
+        let same = |other: &&Block| other.whole.as_ref().is_some_and(|other| Rc::ptr_eq(other, whole));
+        Rc::strong_count(whole) == self.0.values().filter(same).count() + 1
+    }
+
+    fn overlaps(&self, start: u64, length: u64) -> bool {
+        let before = self.0.range(..start.saturating_add(length)).next_back();
+        before.is_some_and(|(at, block)| at.saturating_add(block.length) > start)
+    }
+
     fn remove(&mut self, start: u64, length: u64) {
         let end = start.saturating_add(length);
         let touched: Vec<u64> = self
@@ -232,6 +248,13 @@ impl Memory {
             let Some(block) = self.0.remove(&at) else { continue };
             let block_end = at.saturating_add(block.length);
             let (first, last) = (at.max(start), block_end.min(end));
+            if block.whole.is_some() && self.has_alone(&block) {
+                // SAFETY: no other instance has the mapping, and of this one's blocks none holds this part.
+                unsafe {
+                    let part = block.host.as_ptr().add((first - at) as usize);
+                    libc::madvise(part.cast(), (last - first) as usize, libc::MADV_DONTNEED);
+                }
+            }
             if block.whole.is_none() {
                 // SAFETY: the part lies within the block, which nothing uses any more: the emulator has unmapped the range.
                 unsafe {

@@ -3,7 +3,8 @@
 //!
 //! A layout is a text of fields in order: a register's name; `%pc`; `%number` and `%first`, number and first argument of the call
 //! that the task is in; `=N`, what always stands there (hexadecimal); `0*N`, N fields of zeroes. `:32` says how many bits a field has, where that
-//! is not a word. `!name` can be seen and not changed.
+//! is not a word. `!name` can be seen and not changed; of `name&M|S` only the bits of M can be seen and changed, and those of S are always seen
+//! (both hexadecimal): what a processor holds beside is none of a program's business, or dangerous.
 
 use hotcell_schema::arch::AbiFamily;
 
@@ -38,12 +39,12 @@ struct Layouts {
     user: User,
 }
 
-const X86_64: &str = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi %number %pc =33 rflags rsp =2b \
+const X86_64: &str = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi %number %pc =33 rflags&40cd5|202 rsp =2b \
     fs_base gs_base =0 =0 =0 =0";
-const I386: &str = "ebx ecx edx esi edi ebp eax =7b =7b =0 !gs %number %pc =73 eflags esp =7b";
-const ARM: &str = "r0 r1 r2 r3 r4 r5 r6 r7 r8 r9 r10 fp ip sp lr %pc cpsr %first";
+const I386: &str = "ebx ecx edx esi edi ebp eax =7b =7b =0 !gs %number %pc =73 eflags&40cd5|202 esp =7b";
+const ARM: &str = "r0 r1 r2 r3 r4 r5 r6 r7 r8 r9 r10 fp ip sp lr %pc cpsr&fe0ffc20|10 %first";
 const AARCH64: &str = "x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15 x16 x17 x18 x19 x20 x21 x22 x23 x24 x25 \
-    x26 x27 x28 x29 x30 sp %pc pstate";
+    x26 x27 x28 x29 x30 sp %pc pstate&f0000000|0";
 const RISCV: &str =
     "%pc ra sp gp tp t0 t1 t2 s0 s1 a0 a1 a2 a3 a4 a5 a6 a7 s2 s3 s4 s5 s6 s7 s8 s9 s10 s11 t3 t4 t5 t6";
 /// Six words for the arguments on the stack come first, and nothing after `cause` but one word.
@@ -115,6 +116,8 @@ enum Slot {
     Register(Reg),
     /// Seen, not changed.
     Shown(Reg),
+    /// Only these bits are seen and changed; those are always seen.
+    Bits(Reg, u64, u64),
     Counter,
     Number,
     First,
@@ -171,6 +174,14 @@ fn shape(word: &str, abi: &Abi) -> (usize, usize) {
     (count.unwrap_or(1), width)
 }
 
+/// `name&MASK|SHOWN`.
+fn bits(field: &str, machine: &dyn Machine) -> Option<Slot> {
+    let (name, rest) = field.split_once('&')?;
+    let (mask, shown) = rest.split_once('|')?;
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    Some(Slot::Bits(machine.register(name)?, number(mask)?, number(shown)?))
+}
+
 impl Fields {
     /// The fields of a view on this machine.
     pub(crate) fn new(view: View, abi: &Abi, arch: &str, machine: &dyn Machine) -> Option<Self> {
@@ -190,6 +201,7 @@ impl Fields {
                     "%pc" => Slot::Counter,
                     "%number" => Slot::Number,
                     "%first" => Slot::First,
+                    _ if field.contains('&') => bits(field, machine).unwrap_or(Slot::Constant(0)),
                     _ => match (field.strip_prefix('='), field.strip_prefix('!')) {
                         (Some(number), _) => Slot::Constant(u64::from_str_radix(number, 16).unwrap_or(0)),
                         (_, Some(name)) => machine.register(name).map_or(Slot::Constant(0), Slot::Shown),
@@ -228,6 +240,7 @@ impl Fields {
                     RESTARTS.wrapping_neg()
                 }
                 Slot::Register(register) | Slot::Shown(register) => machine.get(*register),
+                Slot::Bits(register, mask, shown) => machine.get(*register) & mask | shown,
             };
             // A field that is wider than a word holds it as a signed number.
             let value = if *width > abi.word() as usize {
@@ -292,6 +305,10 @@ impl Fields {
                 Slot::Number if standing.entry => machine.set(number, value),
                 Slot::Register(register) if *register == result && standing.entry && number == result => {}
                 Slot::Register(register) => machine.set(*register, value),
+                Slot::Bits(register, mask, _) => {
+                    let kept = machine.get(*register) & !mask;
+                    machine.set(*register, kept | value & mask);
+                }
                 Slot::Number | Slot::First | Slot::Constant(_) | Slot::Shown(_) => {}
             }
         }

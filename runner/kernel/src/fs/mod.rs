@@ -6,6 +6,7 @@ pub(crate) mod cpu;
 pub(crate) mod device;
 pub(crate) mod identity;
 pub(crate) mod lock;
+pub(crate) mod magic;
 pub(crate) mod open;
 pub(crate) mod proc;
 pub(crate) mod root;

@@ -19,7 +19,6 @@ use crate::kernel::Kernel;
 use crate::library::slots::{Slot, slots};
 use crate::load::elf::Program;
 use crate::machine::Machine;
-use crate::space::{AddressSpace, Backing};
 use crate::task::Pending;
 
 /// Greatest number of places without a slot that are remembered: each costs a look at all slots.
@@ -71,13 +70,13 @@ impl Kernel {
         let Some(id) = self.tasks.get(&self.current).map(|task| task.space) else {
             return nothing;
         };
-        let Some(space) = self.spaces.get(&id) else {
-            return nothing;
-        };
-        let range = one_file(space, at);
         let Some(mut library) = self.libraries.remove(&id) else {
             return (0, u64::MAX);
         };
+        let range = self
+            .spaces
+            .get(&id)
+            .map_or(nothing, |space| space.of_one_file(at));
         let from = self.returns_to(machine).filter(|from| library.is_own(*from));
         if let Some(from) = from.filter(|_| !library.is_own(at)) {
             let is_new = !library.known.contains_key(&at) && !library.others.contains(&at);
@@ -199,26 +198,4 @@ impl Kernel {
         }
         words
     }
-}
-
-/// The mappings of one file around an address, one behind the other; of memory without a file, the mapping.
-fn one_file(space: &AddressSpace, at: u64) -> (u64, u64) {
-    let Some((mut start, mapping)) = space.find(at) else {
-        return (at, at.saturating_add(1));
-    };
-    let mut end = mapping.end;
-    if let Backing::File { path, .. } = &mapping.backing {
-        let same = |other: &Backing| matches!(other, Backing::File { path: other, .. } if other == path);
-        while let Some((below, _)) = start
-            .checked_sub(1)
-            .and_then(|last| space.find(last))
-            .filter(|(_, mapping)| same(&mapping.backing))
-        {
-            start = below;
-        }
-        while let Some((_, above)) = space.find(end).filter(|(_, mapping)| same(&mapping.backing)) {
-            end = above.end;
-        }
-    }
-    (start, end)
 }

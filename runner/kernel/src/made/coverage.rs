@@ -64,16 +64,21 @@ impl Kernel {
 impl Coverage {
     /// Notes a block; whether it is new.
     fn add(&mut self, space: &AddressSpace, start: u64, length: u64) -> bool {
-        let known = |module: &Module| module.base <= start && start < module.end;
-        let index = match self.modules.iter().rposition(known) {
+        let Some(module) = module(space, start) else {
+            return false;
+        };
+        // A file may be mapped in several places, and a place may hold one after the other.
+        let known = self
+            .modules
+            .iter()
+            .rposition(|known| known.path == module.path && known.base == module.base);
+        let index = match known {
             Some(index) => index,
-            None => match module(space, start).filter(|_| self.modules.len() < MAX_MODULES) {
-                Some(module) => {
-                    self.modules.push(module);
-                    self.modules.len() - 1
-                }
-                None => return false,
-            },
+            None if self.modules.len() < MAX_MODULES => {
+                self.modules.push(module);
+                self.modules.len() - 1
+            }
+            None => return false,
         };
         let base = self.modules.get(index).map_or(0, |module| module.base);
         let block = (
@@ -113,26 +118,16 @@ impl Coverage {
     }
 }
 
-/// The module that an address is in: from the first mapping of its file to the last.
+/// The module that an address is in: the mappings of its file, one behind the other.
 fn module(space: &AddressSpace, at: u64) -> Option<Module> {
     let (start, mapping) = space.find(at)?;
-    let Backing::File { path, .. } = &mapping.backing else {
-        return Some(Module {
-            path: format!("[memory at {start:#x}]"),
-            base: start,
-            end: mapping.end,
-        });
-    };
-    let of_file = space
-        .mappings()
-        .filter(|(_, other)| matches!(&other.backing, Backing::File { path: other, .. } if other == path));
-    let (base, end) = of_file.fold((start, mapping.end), |(base, end), (start, mapping)| {
-        (base.min(start), end.max(mapping.end))
-    });
-    Some(Module {
+    let (base, end) = space.of_one_file(at);
+    let path = match &mapping.backing {
         // A comma and a line feed would end the column and the line.
-        path: path.replace(|character: char| character == ',' || character.is_control(), "?"),
-        base,
-        end,
-    })
+        Backing::File { path, .. } => {
+            path.replace(|character: char| character == ',' || character.is_control(), "?")
+        }
+        _ => format!("[memory at {start:#x}]"),
+    };
+    Some(Module { path, base, end })
 }

@@ -22,6 +22,8 @@ const MAX_LAYERS: usize = 64;
 const MAX_BYTES: u64 = 64 << 20;
 /// Bytes that headers may take (as Linux: a page would do, tools are more generous).
 const MAX_HEADERS: usize = 1 << 16;
+/// Bytes of memory that are kept around code without a header.
+const MAX_AROUND: u64 = 32 << 20;
 /// Mappings below the code's in which a header is looked for.
 const MAX_BELOW: usize = 64;
 
@@ -46,7 +48,7 @@ impl Kernel {
             .map(|(_, mapping)| mapping.protection.letters());
         let room = MAX_BYTES.saturating_sub(self.made.layers.bytes);
         let layer = space
-            .filter(|_| self.made.layers.all.len() < MAX_LAYERS)
+            .filter(|_| self.made.layers.all.len() < MAX_LAYERS && room > 0)
             .and_then(|space| {
                 self.program_around(space, machine, start, room)
                     .or_else(|| self.memory_around(space, machine, start, room))
@@ -122,6 +124,14 @@ impl Kernel {
         if !program.segments.iter().any(inside) {
             return None;
         }
+        // Segments may be of the same bytes: all of them together are bounded.
+        let all = program
+            .segments
+            .iter()
+            .map(|segment| segment.memory.max(file_end(segment) - segment.address));
+        if all.fold(0u64, u64::saturating_add) > room {
+            return None;
+        }
         let length = program
             .segments
             .iter()
@@ -169,29 +179,29 @@ impl Kernel {
             (Backing::Anonymous | Backing::Heap, Backing::Anonymous | Backing::Heap) => true,
             (one, other) => one == other,
         };
-        let mut first = start;
-        while let Some((below, mapping)) = first.checked_sub(1).and_then(|last| space.find(last))
+        // The code's own mapping, or what of it is near; then what touches it, as far as there is room.
+        let most = room.min(MAX_AROUND);
+        let mut from = start.max(at.saturating_sub(most / 2));
+        let mut until = mapping.end.min(from.saturating_add(most));
+        while from == start_of(space, from)
+            && let Some((below, mapping)) = from.checked_sub(1).and_then(|last| space.find(last))
             && own(&mapping.backing)
-            && at.saturating_sub(below) <= room
+            && until - below <= most
         {
-            first = below;
+            from = below;
+        }
+        while let Some((begin, mapping)) = space.find(until)
+            && begin == until
+            && own(&mapping.backing)
+            && mapping.end - from <= most
+        {
+            until = mapping.end;
         }
         let mut parts = Vec::new();
-        let mut kept = Vec::new();
-        let mut from = first;
-        let mut bytes = 0u64;
-        while let Some((start, mapping)) = space.find(from)
-            && own(&mapping.backing)
-        {
-            let length = mapping.end - start;
-            bytes = bytes.saturating_add(length);
-            if bytes > room {
-                break;
-            }
-            let content = read(space, machine, start, length);
-            parts.extend(Part::of(start, &content, mapping.protection));
-            kept.extend(self.keep(space, machine, start, mapping.end, room));
-            from = mapping.end;
+        let kept = self.keep(space, machine, from, until, room);
+        for (start, content) in &kept {
+            let protection = space.find(*start).map(|(_, mapping)| mapping.protection);
+            parts.extend(Part::of(*start, content, protection.unwrap_or_default()));
         }
         let head = Head {
             kind: ET_EXEC,
@@ -230,6 +240,11 @@ impl Kernel {
         }
         kept
     }
+}
+
+/// Where the mapping of an address begins.
+fn start_of(space: &AddressSpace, at: u64) -> u64 {
+    space.find(at).map_or(at, |(start, _)| start)
 }
 
 /// Bytes of a range, page by page; zeros where nothing can be read.

@@ -132,6 +132,7 @@ fn enter(c: &mut Call<'_>, ino: Ino) -> Answer {
     let old = std::mem::replace(&mut c.process().cwd, ino);
     c.k.tree.hold(ino);
     c.k.tree.release(old);
+    c.k.notice_gone(old);
     Ok(0)
 }
 
@@ -149,6 +150,7 @@ pub(crate) fn chroot(c: &mut Call<'_>) -> Answer {
     c.k.tree.hold(ino);
     if let Some(old) = old {
         c.k.tree.release(old);
+        c.k.notice_gone(old);
     }
     Ok(0)
 }

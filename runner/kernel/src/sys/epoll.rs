@@ -10,7 +10,7 @@ use crate::abi::flags::{self, open};
 use crate::call::{Answer, Call, Fail};
 use crate::fs::open::{FileId, OpenFile, Target};
 use crate::kernel::Kernel;
-use crate::sys::ready::{ERROR, HANG_UP, Ready};
+use crate::sys::ready::{ERROR, HANG_UP, IN, Ready};
 
 const ADD: u64 = 1;
 const DELETE: u64 = 2;
@@ -49,6 +49,11 @@ impl Watch {
         let again = self.events & EDGE == 0 || self.seen != Some(ready.activity);
         if self.armed && again { found } else { 0 }
     }
+
+    /// When it will have news by itself: what comes so can be read.
+    fn comes(&self, ready: Ready) -> Option<u64> {
+        ready.at.filter(|_| self.armed && self.events & IN != 0)
+    }
 }
 
 impl Kernel {
@@ -60,7 +65,7 @@ impl Kernel {
         }
         for ((_, file), watch) in &epoll.watches {
             let ready = self.readiness(*file, depth + 1);
-            at = [at, ready.at].into_iter().flatten().min();
+            at = [at, watch.comes(ready)].into_iter().flatten().min();
             if watch.news(ready) != 0 {
                 return (true, at);
             }
@@ -198,10 +203,10 @@ fn wait(c: &mut Call<'_>, timeout: Option<u64>) -> Answer {
     let mut known: BTreeMap<FileId, Ready> = BTreeMap::new();
     for key in turns {
         let ready = *known.entry(key.1).or_insert_with(|| c.k.readiness(key.1, 1));
-        deadline = [deadline, ready.at].into_iter().flatten().min();
         let Some(watch) = epoll.watches.get_mut(key) else {
             continue;
         };
+        deadline = [deadline, watch.comes(ready)].into_iter().flatten().min();
         let news = watch.news(ready);
         if news == 0 {
             continue;

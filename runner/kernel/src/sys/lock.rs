@@ -219,8 +219,8 @@ impl Call<'_> {
     /// Takes a lock, or waits for it.
     fn set_lock(&mut self, ino: Ino, lock: Lock, conflict: Option<Lock>, waits: bool) -> Answer {
         let tid = self.tid;
+        self.k.open.locks.waits_no_more(tid);
         let Some(there) = conflict else {
-            self.k.open.locks.waits_no_more(tid);
             // Whoever had more may let others in.
             let had = self.k.open.locks.take(ino, lock)?;
             self.k.wake += u64::from(had);

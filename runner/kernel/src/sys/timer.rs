@@ -82,7 +82,7 @@ impl Call<'_> {
     /// Writes a `struct itimerspec`: interval, then how long until the next time.
     fn put_timer(&mut self, at: u64, timer: Timer, wide: bool) -> Result<(), Errno> {
         let now = self.k.time.now;
-        let left = timer.next.map_or(0, |next| next.saturating_sub(now).max(1));
+        let left = timer.stands(now).2.map_or(0, |next| next - now);
         let size = if wide || self.abi().wide { 16 } else { 8 };
         for (place, time) in [(at, timer.interval), (at.wrapping_add(size), left)] {
             let seconds = i64::try_from(time / SECOND).unwrap_or(i64::MAX);

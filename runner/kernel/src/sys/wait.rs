@@ -55,7 +55,9 @@ fn poll_for(c: &mut Call<'_>, wait: Option<u64>) -> Answer {
             0
         } else {
             let ready = c.ready(u64::from(fd));
-            deadline = [deadline, ready.at].into_iter().flatten().min();
+            // What comes by itself can be read.
+            let comes = ready.at.filter(|_| u32::from(wanted) & IN != 0);
+            deadline = [deadline, comes].into_iter().flatten().min();
             (ready.events & (u32::from(wanted) | ERROR | HANG_UP | INVALID)) as u16
         };
         found += u64::from(seen != 0);
@@ -117,7 +119,8 @@ fn select_for(c: &mut Call<'_>, wait: Option<u64>) -> Answer {
             let mut answer = 0u64;
             for bit in (0..bits).filter(|bit| word * bits + bit < count && asked & (1 << bit) != 0) {
                 let ready = c.ready((word * bits + bit) as u64);
-                deadline = [deadline, ready.at].into_iter().flatten().min();
+                let comes = ready.at.filter(|_| wanted & IN != 0);
+                deadline = [deadline, comes].into_iter().flatten().min();
                 let ready = ready.events;
                 if ready & INVALID != 0 {
                     return Err(Errno::EBADF.into());
