@@ -42,6 +42,7 @@ impl Process {
             gid,
             groups: vec![gid[0]],
             umask: 0o022,
+            personality: 0,
             cwd,
             root: None,
             files: FileTable::default(),
@@ -371,6 +372,7 @@ impl Kernel {
         process.session = parent.session;
         process.groups.clone_from(&parent.groups);
         process.umask = parent.umask;
+        process.personality = parent.personality;
         process.nice = parent.nice;
         process.files = parent.files.clone();
         process.space = space;

@@ -40,6 +40,8 @@ pub(crate) struct Process {
     pub(crate) gid: [u32; 3],
     pub(crate) groups: Vec<u32>,
     pub(crate) umask: u32,
+    /// `personality(2)`.
+    pub(crate) personality: u32,
     /// Working directory.
     pub(crate) cwd: Ino,
     /// What it takes for the root, after `chroot`.

@@ -86,12 +86,16 @@ pub(crate) fn getcpu(c: &mut Call<'_>) -> Answer {
     Ok(0)
 }
 
+/// Kept for those who ask, and without effect: addresses are chosen without chance anyway.
 pub(crate) fn personality(c: &mut Call<'_>) -> Answer {
-    const ASK: u64 = 0xffff_ffff;
-    match c.word(0) & ASK {
-        ASK | 0 => Ok(0),
-        _ => Err(Errno::EINVAL.into()),
+    const ASK: u32 = u32::MAX;
+    let wanted = c.word(0) as u32;
+    let process = c.process();
+    let before = process.personality;
+    if wanted != ASK {
+        process.personality = wanted;
     }
+    Ok(u64::from(before))
 }
 
 pub(crate) fn syslog(c: &mut Call<'_>) -> Answer {

@@ -300,7 +300,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("pciconfig_read", [X, X, 272, X, X, X, 198, 198, X], "", Missing, N, None),
         row("pciconfig_write", [X, X, 273, X, X, X, 199, 199, X], "", Missing, N, None),
         row("perf_event_open", [298, 336, 364, 241, 4333, 5292, 319, 319, 331], "attr:addr pid:i32 cpu:i32 group_fd:fd flags:bits", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
-        row("personality", [135, 136, 136, 92, 4136, 5132, 136, 136, 136], "persona:size", Partial("Linux only"), N, Some(misc::personality)),
+        row("personality", [135, 136, 136, 92, 4136, 5132, 136, 136, 136], "persona:size", Partial("kept, and without effect"), N, Some(misc::personality)),
         row("pidfd_getfd", [438, 438, 438, 438, 4438, 5438, 438, 438, 438], "pidfd:fd targetfd:i32 flags:bits", Full, N, Some(pidfd::pidfd_getfd)),
         row("pidfd_open", [434, 434, 434, 434, 4434, 5434, 434, 434, 434], "pid:i32 flags:bits", Partial("no PIDFD_THREAD"), N, Some(pidfd::pidfd_open)),
         row("pidfd_send_signal", [424, 424, 424, 424, 4424, 5424, 424, 424, 424], "pidfd:fd sig:sig info:addr flags:bits", Partial("what info says is not handed on"), N, Some(pidfd::pidfd_send_signal)),
