@@ -30,7 +30,7 @@ const HASHED: usize = 4 << 20;
 const SAMPLES: usize = 1000;
 const FEW: usize = 100;
 /// Turns of a shell's empty loop.
-const LOOPS: u32 = 30_000;
+const LOOPS: u32 = 5_000;
 /// What a dynamically linked shell needs of this host.
 const SHELL: [&str; 4] = [
     "/lib64/ld-linux-x86-64.so.2",
