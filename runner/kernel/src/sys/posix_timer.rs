@@ -140,20 +140,8 @@ pub(crate) fn timer_create(c: &mut Call<'_>) -> Answer {
 }
 
 fn set(c: &mut Call<'_>, wide: bool) -> Answer {
-    const ABSOLUTE: u64 = 1;
     let old = *c.posix_timer()?;
-    let at = c.word(2);
-    let interval = c.duration(c.time_at(at, wide)?)?;
-    let first = c.duration(c.time_at(at.wrapping_add(c.time_size(wide)), wide)?)?;
-    let now = c.k.time.now;
-    let next = match (first, c.word(1) & ABSOLUTE) {
-        (0, _) => None,
-        (first, 0) => Some(now.saturating_add(first)),
-        (first, _) => {
-            let clock = c.clock(old.clock)?.max(0).cast_unsigned();
-            Some(now.saturating_add(first.saturating_sub(clock)))
-        }
-    };
+    let (next, interval) = c.new_timer(old.clock, wide)?;
     if c.word(3) != 0 {
         let old_at = c.word(3);
         c.put_posix_timer(old_at, old, wide)?;

@@ -79,11 +79,29 @@ impl Call<'_> {
         }
     }
 
+    /// What timerfd_settime and timer_settime ask for: when the timer expires next, and its interval.
+    pub(super) fn new_timer(&mut self, clock: u64, wide: bool) -> Result<(Option<u64>, u64), Errno> {
+        const ABSOLUTE: u64 = 1;
+        let at = self.word(2);
+        let interval = self.duration(self.time_at(at, wide)?)?;
+        let first = self.duration(self.time_at(at.wrapping_add(self.time_size(wide)), wide)?)?;
+        let now = self.k.time.now;
+        let next = match (first, self.word(1) & ABSOLUTE) {
+            (0, _) => None,
+            (first, 0) => Some(now.saturating_add(first)),
+            (first, _) => {
+                let clock = self.clock(clock)?.max(0).cast_unsigned();
+                Some(now.saturating_add(first.saturating_sub(clock)))
+            }
+        };
+        Ok((next, interval))
+    }
+
     /// Writes a `struct itimerspec`: interval, then how long until the next time.
     fn put_timer(&mut self, at: u64, timer: Timer, wide: bool) -> Result<(), Errno> {
         let now = self.k.time.now;
         let left = timer.stands(now).2.map_or(0, |next| next - now);
-        let size = if wide || self.abi().wide { 16 } else { 8 };
+        let size = self.time_size(wide);
         for (place, time) in [(at, timer.interval), (at.wrapping_add(size), left)] {
             let seconds = i64::try_from(time / SECOND).unwrap_or(i64::MAX);
             self.put_time(place, seconds, time % SECOND, wide)?;
@@ -113,21 +131,8 @@ impl Call<'_> {
 }
 
 fn set(c: &mut Call<'_>, wide: bool) -> Answer {
-    const ABSOLUTE: u64 = 1;
     let old = *c.timer()?;
-    let at = c.word(2);
-    let size = if wide || c.abi().wide { 16 } else { 8 };
-    let interval = c.duration(c.time_at(at, wide)?)?;
-    let first = c.duration(c.time_at(at.wrapping_add(size), wide)?)?;
-    let now = c.k.time.now;
-    let next = match (first, c.word(1) & ABSOLUTE) {
-        (0, _) => None,
-        (first, 0) => Some(now.saturating_add(first)),
-        (first, _) => {
-            let clock = c.clock(old.clock)?.max(0).cast_unsigned();
-            Some(now.saturating_add(first.saturating_sub(clock)))
-        }
-    };
+    let (next, interval) = c.new_timer(old.clock, wide)?;
     if c.word(3) != 0 {
         let old_at = c.word(3);
         c.put_timer(old_at, old, wide)?;
