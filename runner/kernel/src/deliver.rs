@@ -229,7 +229,7 @@ impl Kernel {
             return Ok(0);
         };
         let backing = Backing::File {
-            path: TRAMPOLINE.to_owned(),
+            path: TRAMPOLINE.into(),
             offset: 0,
             inode: 0,
         };
@@ -284,7 +284,7 @@ impl Task {
 const TRAMPOLINE: &str = "[vdso]";
 
 fn is_trampoline(backing: &Backing) -> bool {
-    matches!(backing, Backing::File { path, inode: 0, .. } if path == TRAMPOLINE)
+    matches!(backing, Backing::File { path, inode: 0, .. } if &**path == TRAMPOLINE)
 }
 
 /// The register with the return address.

@@ -323,7 +323,7 @@ impl Kernel {
         }
         space.map(
             machine,
-            room.saturating_sub(space.backed()),
+            room.saturating_sub(space.used()),
             top - stack,
             stack,
             protection,
@@ -427,7 +427,7 @@ fn map_segment(
         .and_then(|end| abi.page_up(end))
         .ok_or(Errno::ENOMEM)?;
     // The space is not among the kernel's yet: what it has already is taken off here.
-    let left = |space: &AddressSpace| room.saturating_sub(space.backed());
+    let left = |space: &AddressSpace| room.saturating_sub(space.used());
     let mut start = abi.page_down(address);
     let protection = segment.protection;
     // Two segments may share pages: they get the access of both.
@@ -446,7 +446,7 @@ fn map_segment(
             .unwrap_or(end)
             .clamp(start, end);
         let backing = Backing::File {
-            path: String::from_utf8_lossy(&image.path).into_owned(),
+            path: String::from_utf8_lossy(&image.path).into(),
             offset: abi.page_down(segment.offset),
             inode: image.ino.0,
         };

@@ -612,7 +612,7 @@ impl Kernel {
         let used = self
             .spaces
             .values()
-            .map(AddressSpace::backed)
+            .map(AddressSpace::used)
             .fold(0u64, u64::saturating_add);
         self.limits.memory.saturating_sub(used)
     }

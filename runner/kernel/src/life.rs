@@ -127,7 +127,9 @@ impl Kernel {
             (Target::Output { error: true }, 1, b"pipe:[3003]".to_vec()),
         ];
         for (fd, (target, flags, path)) in (0u32..).zip(targets) {
-            let file = self.open.add(OpenFile::new(target, flags, path));
+            let Ok(file) = self.open.add(OpenFile::new(target, flags, path)) else {
+                return;
+            };
             files.set(
                 fd,
                 Descriptor {
@@ -254,7 +256,7 @@ impl Kernel {
             let Some(old) = self.spaces.get(&from) else {
                 return Ok(());
             };
-            if old.backed() > self.memory_room() {
+            if old.used() > self.memory_room() {
                 let limit = self.limits.memory;
                 self.limit("memory", limit);
                 return Ok(());

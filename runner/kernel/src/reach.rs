@@ -243,7 +243,7 @@ impl Kernel {
                 if transfer.pid != own {
                     let mapping = self.spaces.get(&space).and_then(|space| space.find(at));
                     let file = mapping.and_then(|(_, mapping)| match &mapping.backing {
-                        Backing::File { path, .. } => Some(path.clone()),
+                        Backing::File { path, .. } => Some(path.to_string()),
                         _ => None,
                     });
                     let what = MemoryEvent {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +21,7 @@ pub(crate) enum Backing {
     /// A copy of a file from this offset.
     File {
         /// Its path.
-        path: String,
+        path: Arc<str>,
         /// Offset of the mapping's first byte.
         offset: u64,
         /// Inode number.
@@ -41,6 +42,17 @@ pub(crate) struct Mapping {
     backed: bool,
     /// What it is.
     pub(crate) backing: Backing,
+}
+
+impl Mapping {
+    /// About how many bytes the kernel needs to know of it.
+    fn weight(&self) -> u64 {
+        const EACH: u64 = 256;
+        EACH + match &self.backing {
+            Backing::File { path, .. } => path.len() as u64,
+            _ => 0,
+        }
+    }
 }
 
 /// Why a mapping could not be made.
@@ -87,8 +99,9 @@ pub(crate) struct AddressSpace {
     pub(crate) shares_files: bool,
     /// Where the search for free addresses starts, downwards.
     pub(crate) search_from: u64,
-    /// Bytes that the machine has memory for.
+    /// Bytes that the machine has memory for, and those that the kernel needs to know of the mappings.
     backed: u64,
+    known: u64,
     /// Which task's registers the machine holds.
     pub(crate) loaded: Option<u32>,
     /// `e_flags` of its program.
@@ -109,6 +122,7 @@ impl AddressSpace {
             shares_files: false,
             search_from: top,
             backed: 0,
+            known: 0,
             loaded: None,
             elf_flags: 0,
             pid,
@@ -141,6 +155,7 @@ impl AddressSpace {
         let backed = self.mappings.iter().filter(|(_, mapping)| mapping.backed);
         let sizes = backed.map(|(start, mapping)| mapping.end.saturating_sub(*start));
         self.backed = sizes.fold(0, u64::saturating_add);
+        self.known = self.mappings.values().map(Mapping::weight).sum();
         self.page.is_power_of_two()
             && in_order(
                 &mut self.mappings.iter().map(|(start, mapping)| (*start, mapping.end)),
@@ -152,9 +167,22 @@ impl AddressSpace {
             )
     }
 
-    /// Bytes that the machine has memory for.
-    pub(crate) fn backed(&self) -> u64 {
-        self.backed
+    /// Bytes that it takes of the job's memory: what the machine has memory for, and what the kernel knows of the mappings.
+    pub(crate) fn used(&self) -> u64 {
+        self.backed.saturating_add(self.known)
+    }
+
+    fn put(&mut self, start: u64, mapping: Mapping) {
+        self.known += mapping.weight();
+        if let Some(before) = self.mappings.insert(start, mapping) {
+            self.known -= before.weight();
+        }
+    }
+
+    fn take(&mut self, start: u64) -> Option<Mapping> {
+        let mapping = self.mappings.remove(&start)?;
+        self.known -= mapping.weight();
+        Some(mapping)
     }
 
     /// Bytes mapped at all.
@@ -297,7 +325,7 @@ impl AddressSpace {
         if let Some(lower) = self.mappings.get_mut(&start) {
             lower.end = address;
         }
-        self.mappings.insert(address, upper);
+        self.put(address, upper);
     }
 
     /// Cuts the machine's regions where a change of the range will cut them.
@@ -331,7 +359,8 @@ impl AddressSpace {
         self.mappings.range(start..end).map(|(start, _)| *start).collect()
     }
 
-    fn check(&self, start: u64, length: u64) -> Result<u64, MapError> {
+    /// Where a range ends that begins and ends with a page and is the process's.
+    pub(crate) fn check(&self, start: u64, length: u64) -> Result<u64, MapError> {
         let end = start
             .checked_add(length)
             .filter(|end| *end <= self.top)
@@ -359,7 +388,15 @@ impl AddressSpace {
             return Err(Errno::ENOMEM.into());
         }
         let backed = protection != Protection::NONE;
-        if backed && length > room {
+        let mapping = Mapping {
+            end,
+            protection,
+            shared,
+            backed,
+            backing,
+        };
+        let needed = mapping.weight() + if backed { length } else { 0 };
+        if needed > room {
             return Err(MapError::Limit);
         }
         self.regions_left(3)?;
@@ -369,16 +406,7 @@ impl AddressSpace {
             self.regions.insert(start, end);
             self.backed += length;
         }
-        self.mappings.insert(
-            start,
-            Mapping {
-                end,
-                protection,
-                shared,
-                backed,
-                backing,
-            },
-        );
+        self.put(start, mapping);
         self.merge(start);
         Ok(())
     }
@@ -404,9 +432,9 @@ impl AddressSpace {
         };
         let after = self.mappings.get(&this.end).cloned();
         if let Some(next) = after.filter(|next| alike(&this, next, this.end - start)) {
-            self.mappings.remove(&this.end);
+            self.take(this.end);
             this.end = next.end;
-            self.mappings.insert(start, this.clone());
+            self.put(start, this.clone());
         }
         let before = self
             .mappings
@@ -417,7 +445,7 @@ impl AddressSpace {
             && previous.end == start
             && alike(&previous, &this, start - at)
         {
-            self.mappings.remove(&start);
+            self.take(start);
             if let Some(previous) = self.mappings.get_mut(&at) {
                 previous.end = this.end;
             }
@@ -432,6 +460,10 @@ impl AddressSpace {
         length: u64,
     ) -> Result<(), MapError> {
         let end = self.check(start, length)?;
+        let hole = |(at, mapping): (u64, &Mapping)| at < start && end < mapping.end;
+        if self.find(start).is_some_and(hole) && self.mappings.len() >= MAX_MAPPINGS {
+            return Err(Errno::ENOMEM.into());
+        }
         let cuts = [start, end]
             .iter()
             .filter(|at| self.is_inside_region(**at))
@@ -447,7 +479,7 @@ impl AddressSpace {
         self.split(start);
         self.split(end);
         for at in self.starts(start, end) {
-            if let Some(mapping) = self.mappings.remove(&at)
+            if let Some(mapping) = self.take(at)
                 && mapping.backed
             {
                 machine.unmap(at, mapping.end - at)?;
@@ -474,10 +506,17 @@ impl AddressSpace {
         if self.mappings.len() >= MAX_MAPPINGS {
             return Err(Errno::ENOMEM.into());
         }
+        let split = |at| {
+            self.find(at)
+                .filter(|(start, _)| *start != at)
+                .map_or(0, |(_, mapping)| mapping.weight())
+        };
+        let mut room = room
+            .checked_sub(split(start) + split(end))
+            .ok_or(MapError::Limit)?;
         self.cut_regions(start, end);
         self.split(start);
         self.split(end);
-        let mut room = room;
         for at in self.starts(start, end) {
             let Some(mapping) = self.mappings.get_mut(&at) else {
                 continue;
@@ -532,7 +571,7 @@ impl AddressSpace {
                 Backing::Anonymous => (0, 0, ""),
                 Backing::Heap => (0, 0, "[heap]"),
                 Backing::Stack => (0, 0, "[stack]"),
-                Backing::File { path, offset, inode } => (*offset, *inode, path.as_str()),
+                Backing::File { path, offset, inode } => (*offset, *inode, &**path),
             };
             let device = if inode == 0 { "00:00" } else { device };
             let kind = if mapping.shared { 's' } else { 'p' };

@@ -183,6 +183,7 @@ impl Kernel {
         {
             return wrong("a task or process under another number");
         }
+        self.open.count();
         if !self.sockets.is_sound() {
             return wrong("sockets that hold what they do not");
         }

@@ -67,7 +67,7 @@ pub(crate) enum Target {
 
 impl Target {
     /// Of a pipe: which one, and whether it is read and written.
-    fn ends(&self) -> Option<(PipeId, bool, bool)> {
+    pub(crate) fn ends(&self) -> Option<(PipeId, bool, bool)> {
         match self {
             Self::PipeRead(pipe) => Some((*pipe, true, false)),
             Self::PipeWrite(pipe) => Some((*pipe, false, true)),
@@ -105,6 +105,10 @@ pub(crate) struct Entry {
     pub(crate) kind: u8,
 }
 
+/// Bytes that all descriptions may keep together, and about how many each takes.
+const MAX_KEPT: u64 = 64 << 20;
+const EACH: u64 = 256;
+
 /// An open file description.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct OpenFile {
@@ -140,6 +144,16 @@ impl OpenFile {
             seat: Some(seat),
             ..Self::new(target, flags, path)
         }
+    }
+
+    /// About how many bytes it keeps: its path, a text, a listing.
+    fn kept(&self) -> u64 {
+        let content = match &self.target {
+            Target::Text(_, text) => text.len(),
+            Target::Directory(_, Some(listed)) => listed.iter().map(|entry| entry.name.len() + 64).sum(),
+            _ => 0,
+        };
+        EACH + (self.path.len() + content) as u64
     }
 
     /// The inode it refers to.
@@ -207,9 +221,11 @@ impl FileTable {
 }
 
 /// A pipe's buffer.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Pipe {
     pub(crate) buffer: VecDeque<u8>,
+    /// Bytes that fit in.
+    pub(crate) capacity: usize,
     pub(crate) readers: u32,
     pub(crate) writers: u32,
     /// Readers and writers that ever were: whoever opens a FIFO waits for one of the others.
@@ -220,9 +236,32 @@ pub(crate) struct Pipe {
     fifo: Option<Ino>,
 }
 
-/// Bytes that fit in a pipe, and those that are written at once or not at all (`pipe(7)`).
-pub(crate) const PIPE_CAPACITY: usize = 65_536;
+/// Bytes that are written to a pipe at once or not at all (`pipe(7)`).
 pub(crate) const PIPE_BUF: usize = 4096;
+/// Bytes that fit in a new pipe, the most a program may ask for (pipe-max-size), and those of all pipes together
+/// (pipe-user-pages-soft): pipes that are made then hold a page (`pipe(7)`).
+const PIPE_CAPACITY: usize = 65_536;
+const PIPE_MAX: usize = 1 << 20;
+const PIPES_SOFT: usize = 64 << 20;
+
+impl Pipe {
+    fn new(capacity: usize) -> Self {
+        Self {
+            buffer: VecDeque::new(),
+            capacity,
+            readers: 0,
+            writers: 0,
+            ever: [0; 2],
+            activity: 0,
+            fifo: None,
+        }
+    }
+
+    /// How many more bytes fit in.
+    pub(crate) fn room(&self) -> usize {
+        self.capacity.saturating_sub(self.buffer.len())
+    }
+}
 
 /// All open file descriptions and pipes, what is watched and what is locked.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -234,6 +273,9 @@ pub(crate) struct OpenFiles {
     pub(crate) watches: Watches,
     pub(crate) locks: Locks,
     next: u64,
+    /// Bytes that all descriptions keep, and those that fit in all pipes.
+    kept: u64,
+    piped: usize,
 }
 
 /// What became of a description when a descriptor went away.
@@ -254,20 +296,51 @@ impl OpenFiles {
         self.files.get_mut(&id)
     }
 
-    /// A new description with one reference.
-    pub(crate) fn add(&mut self, mut file: OpenFile) -> FileId {
+    /// A new description with one reference. ENFILE: there are too many, or they keep too much.
+    pub(crate) fn add(&mut self, mut file: OpenFile) -> Result<FileId, Errno> {
+        let kept = self.kept.saturating_add(file.kept());
+        if kept > MAX_KEPT {
+            return Err(Errno::ENFILE);
+        }
+        self.kept = kept;
         let id = FileId(self.next);
         self.next += 1;
         file.references = 1;
         if let Some((pipe, reads, writes)) = file.target.ends() {
-            let pipe = self.pipes.entry(pipe).or_default();
+            let pipe = self.pipe_at(pipe);
             pipe.readers += u32::from(reads);
             pipe.writers += u32::from(writes);
             pipe.ever[0] += u64::from(reads);
             pipe.ever[1] += u64::from(writes);
         }
         self.files.insert(id, file);
-        id
+        Ok(id)
+    }
+
+    /// What a directory holds, for whoever reads on; `None`: it is read anew. ENOMEM: all keep too much.
+    pub(crate) fn list(&mut self, id: FileId, entries: Option<Arc<[Entry]>>) -> Result<(), Errno> {
+        let Some(file) = self.files.get_mut(&id) else {
+            return Ok(());
+        };
+        self.kept = self.kept.saturating_sub(file.kept());
+        if let Target::Directory(_, listed) = &mut file.target {
+            *listed = entries;
+        }
+        self.kept = self.kept.saturating_add(file.kept());
+        if self.kept <= MAX_KEPT {
+            return Ok(());
+        }
+        self.list(id, None).and(Err(Errno::ENOMEM))
+    }
+
+    /// Counts anew what is kept. For what was read from outside.
+    pub(crate) fn count(&mut self) {
+        self.kept = self.files.values().map(OpenFile::kept).sum();
+        self.piped = self
+            .pipes
+            .values()
+            .map(|pipe| pipe.capacity)
+            .fold(0, usize::saturating_add);
     }
 
     /// One more reference.
@@ -289,6 +362,7 @@ impl OpenFiles {
         let Some(file) = self.files.remove(&id) else {
             return Closed::Shared;
         };
+        self.kept = self.kept.saturating_sub(file.kept());
         if let Some((pipe, reads, writes)) = file.target.ends()
             && let Some(ends) = self.pipes.get_mut(&pipe)
         {
@@ -299,6 +373,7 @@ impl OpenFiles {
                 if let Some(ino) = ends.fifo {
                     self.fifos.remove(&ino);
                 }
+                self.piped = self.piped.saturating_sub(ends.capacity);
                 self.pipes.remove(&pipe);
             }
         }
@@ -321,6 +396,35 @@ impl OpenFiles {
         id
     }
 
+    fn pipe_at(&mut self, id: PipeId) -> &mut Pipe {
+        self.pipes.entry(id).or_insert_with(|| {
+            let capacity = match self.piped.saturating_add(PIPE_CAPACITY) <= PIPES_SOFT {
+                true => PIPE_CAPACITY,
+                false => PIPE_BUF,
+            };
+            self.piped = self.piped.saturating_add(capacity);
+            Pipe::new(capacity)
+        })
+    }
+
+    /// Makes room in a pipe for so many bytes or more (F_SETPIPE_SZ).
+    pub(crate) fn set_capacity(&mut self, id: PipeId, wanted: u64) -> Result<usize, Errno> {
+        let pipe = self.pipes.get_mut(&id).ok_or(Errno::EBADF)?;
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).max(PIPE_BUF);
+        let capacity = wanted.checked_next_power_of_two().ok_or(Errno::EINVAL)?;
+        if capacity < pipe.buffer.len() {
+            return Err(Errno::EBUSY);
+        }
+        let piped = self.piped.saturating_sub(pipe.capacity).saturating_add(capacity);
+        if capacity > pipe.capacity && (capacity > PIPE_MAX || piped > PIPES_SOFT) {
+            return Err(Errno::EPERM);
+        }
+        self.piped = piped;
+        pipe.capacity = capacity;
+        pipe.activity += 1;
+        Ok(capacity)
+    }
+
     /// The pipe of a FIFO.
     pub(crate) fn fifo(&mut self, ino: Ino) -> PipeId {
         if let Some(pipe) = self.fifos.get(&ino) {
@@ -328,7 +432,7 @@ impl OpenFiles {
         }
         let pipe = self.new_pipe();
         self.fifos.insert(ino, pipe);
-        self.pipes.entry(pipe).or_default().fifo = Some(ino);
+        self.pipe_at(pipe).fifo = Some(ino);
         pipe
     }
 

@@ -69,6 +69,8 @@ fn list_into(c: &mut Call<'_>, encode: Encode) -> Answer {
         Some(entries) => entries,
         None => {
             let entries = c.list(ino)?;
+            let id = c.file_id(0)?;
+            c.k.open.list(id, Some(Arc::clone(&entries)))?;
             c.tell(What::File(File::new(FileOp::List, text(&path))));
             entries
         }
@@ -89,9 +91,6 @@ fn list_into(c: &mut Call<'_>, encode: Encode) -> Answer {
     c.write(c.word(1), &bytes)?;
     let file = c.file(0)?;
     file.offset = position.min(entries.len()) as u64;
-    if let Target::Directory(_, listed) = &mut file.target {
-        *listed = Some(entries);
-    }
     let id = c.file_id(0)?;
     c.k.notice_file(what::ACCESS, id);
     Ok(bytes.len() as u64)

@@ -6,7 +6,7 @@ use hotcell_schema::guest::text;
 use crate::abi::errno::Errno;
 use crate::abi::flags::{self, open};
 use crate::call::{Answer, Call};
-use crate::fs::open::{Descriptor, MAX_DESCRIPTORS, OpenFile, PIPE_CAPACITY, Target};
+use crate::fs::open::{Descriptor, MAX_DESCRIPTORS, OpenFile, Target};
 use crate::fs::walk::Seat;
 use crate::fs::watch::what;
 use crate::sys::lock::Command;
@@ -15,10 +15,11 @@ impl Call<'_> {
     /// A new descriptor for a new open file.
     pub(crate) fn install(&mut self, file: OpenFile, close_on_exec: bool) -> Result<u32, Errno> {
         let fd = self.process().files.free(0)?;
-        if let Some(ino) = file.inode() {
+        let inode = file.inode();
+        let file = self.k.open.add(file)?;
+        if let Some(ino) = inode {
             self.k.tree.hold(ino);
         }
-        let file = self.k.open.add(file);
         self.process().files.set(fd, Descriptor { file, close_on_exec });
         Ok(fd)
     }
@@ -144,7 +145,14 @@ pub(crate) fn fcntl(c: &mut Call<'_>) -> Answer {
             file.flags = (file.flags & !can) | (wanted & can);
             Ok(0)
         }
-        1031 | 1032 => Ok(PIPE_CAPACITY as u64),
+        1031 | 1032 => {
+            let (id, _, _) = c.file(0)?.target.ends().ok_or(Errno::EBADF)?;
+            if command == 1031 {
+                c.k.wake += 1;
+                return Ok(c.k.open.set_capacity(id, argument & 0xffff_ffff)? as u64);
+            }
+            Ok(c.k.open.pipe_ref(id).ok_or(Errno::EBADF)?.capacity as u64)
+        }
         // F_GETLEASE: nobody has one (F_UNLCK).
         1025 => Ok(2),
         _ => Err(Errno::EINVAL.into()),
@@ -242,10 +250,9 @@ fn seek(c: &mut Call<'_>, offset: i64, whence: u64) -> Answer {
     let to = to.ok_or(Errno::EINVAL)?.cast_unsigned();
     let file = c.file(0)?;
     file.offset = to;
-    if let Target::Directory(_, listed) = &mut file.target
-        && to == 0
-    {
-        *listed = None;
+    if to == 0 {
+        let id = c.file_id(0)?;
+        c.k.open.list(id, None)?;
     }
     Ok(to)
 }

@@ -4,7 +4,7 @@ use crate::abi::errno::Errno;
 use crate::abi::flags::open;
 use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Fail, MAX_TRANSFER};
-use crate::fs::open::{FileId, PIPE_BUF, PIPE_CAPACITY, Target};
+use crate::fs::open::{FileId, PIPE_BUF, Target};
 use crate::fs::tree::Device;
 use crate::fs::watch::what;
 use crate::reach::{Segment, Transfer, Way};
@@ -242,7 +242,7 @@ impl Call<'_> {
                     return self.broken_pipe();
                 }
                 let rest = bytes.get(done..).unwrap_or_default();
-                let room = PIPE_CAPACITY.saturating_sub(pipe.buffer.len());
+                let room = pipe.room();
                 let size = if bytes.len() <= PIPE_BUF && room < rest.len() {
                     0
                 } else {

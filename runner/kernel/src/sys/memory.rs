@@ -8,7 +8,7 @@ use crate::abi::flags;
 use crate::call::{Answer, Call};
 use crate::fs::open::Target;
 use crate::machine::Protection;
-use crate::space::{Backing, LOWEST};
+use crate::space::{Backing, LOWEST, MapError};
 use crate::sys::shared::Which;
 
 const MAP_SHARED: u64 = 1;
@@ -111,7 +111,7 @@ fn map(c: &mut Call<'_>, offset: u64) -> Answer {
                 content = c.k.tree.part(ino, offset, length);
                 name = Some(text(&path));
                 backing = Backing::File {
-                    path: text(&path),
+                    path: text(&path).into(),
                     offset,
                     inode: ino.0,
                 };
@@ -173,9 +173,11 @@ pub(crate) fn mmap2(c: &mut Call<'_>) -> Answer {
 pub(crate) fn munmap(c: &mut Call<'_>) -> Answer {
     let (start, length) = (c.word(0), c.abi().page_up(c.word(1)).ok_or(Errno::EINVAL)?);
     c.write_back(Which::Range(start, start.saturating_add(length)))?;
-    c.with_space(|space, machine, _| match space.unmap(machine, start, length) {
-        Err(crate::space::MapError::Errno(_)) => Err(Errno::EINVAL.into()),
-        other => other,
+    c.with_space(|space, machine, _| match space.check(start, length) {
+        // munmap(2): a range that is none of the process's is wrong here, not too much.
+        Err(MapError::Errno(_)) => Err(Errno::EINVAL.into()),
+        Err(other) => Err(other),
+        Ok(_) => space.unmap(machine, start, length),
     })?;
     Ok(0)
 }

@@ -17,7 +17,7 @@ impl Kernel {
     pub(crate) fn child_descriptor(&mut self, pid: u32, child: u32) -> Option<u32> {
         let files = &mut self.processes.get_mut(&pid)?.files;
         let fd = files.free(0).ok()?;
-        let file = self.open.add(open_file(child, 0));
+        let file = self.open.add(open_file(child, 0)).ok()?;
         files.set(
             fd,
             Descriptor {

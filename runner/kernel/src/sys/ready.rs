@@ -1,7 +1,7 @@
 //! What open files are ready for, as poll, select and epoll say it.
 
 use crate::call::Call;
-use crate::fs::open::{FileId, PIPE_CAPACITY, Target};
+use crate::fs::open::{FileId, Target};
 use crate::kernel::Kernel;
 use crate::net::{Family, Socket, State};
 
@@ -41,10 +41,12 @@ impl Kernel {
         match &file.target {
             Target::Fifo(pipe) => {
                 let pipe = self.open.pipe_ref(*pipe);
-                let (held, activity) = pipe.map_or((0, 0), |pipe| (pipe.buffer.len(), pipe.activity));
-                let data = if held > 0 { IN } else { 0 };
-                let room = if held < PIPE_CAPACITY { OUT } else { 0 };
-                ready(data | room, activity)
+                let Some(pipe) = pipe else {
+                    return ready(OUT, 0);
+                };
+                let data = if pipe.buffer.is_empty() { 0 } else { IN };
+                let room = if pipe.room() > 0 { OUT } else { 0 };
+                ready(data | room, pipe.activity)
             }
             Target::PipeRead(pipe) => match self.open.pipe_ref(*pipe) {
                 Some(pipe) => {
@@ -60,7 +62,7 @@ impl Kernel {
             },
             Target::PipeWrite(pipe) => match self.open.pipe_ref(*pipe) {
                 Some(pipe) if pipe.readers == 0 => ready(OUT | ERROR, pipe.activity),
-                Some(pipe) if pipe.buffer.len() < PIPE_CAPACITY => ready(OUT, pipe.activity),
+                Some(pipe) if pipe.room() > 0 => ready(OUT, pipe.activity),
                 Some(pipe) => ready(0, pipe.activity),
                 None => ready(ERROR, 0),
             },

@@ -2,6 +2,8 @@
 //! process looks at the file, gives the mapping up or ends; and what it writes to the file, into the memory. A process
 //! that was forked shares the memory; others that map the same file see what was put into it.
 
+use std::sync::Arc;
+
 use hotcell_schema::event::{File, FileOp, What};
 
 use crate::call::{Call, Fail};
@@ -24,7 +26,7 @@ struct Shared {
     length: u64,
     ino: Ino,
     offset: u64,
-    path: String,
+    path: Arc<str>,
 }
 
 impl Call<'_> {
@@ -48,7 +50,7 @@ impl Call<'_> {
                 length: mapping.end - start,
                 ino: Ino(*inode),
                 offset: *offset,
-                path: path.clone(),
+                path: Arc::clone(path),
             })
         });
         mappings.collect()
@@ -74,7 +76,7 @@ impl Call<'_> {
                 self.stored(result)?;
                 self.tell(What::File(File {
                     bytes: Some(length),
-                    ..File::new(FileOp::Written, shared.path)
+                    ..File::new(FileOp::Written, shared.path.as_ref())
                 }));
             }
         }

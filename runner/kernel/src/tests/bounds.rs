@@ -304,3 +304,91 @@ fn arguments_that_are_too_many_leave_the_program_running() {
     assert_eq!(bench.call("execve", &[DATA, lists, lists]), Some(-7));
     assert_eq!(bench.call("getpid", &[]), Some(1000));
 }
+
+#[test]
+fn mappings_without_memory_are_bounded_and_cost_memory() {
+    let mut bench = bench("x86_64", b"", GuestLimits::default());
+    let start = anonymous(&mut bench, 4096 * 200_000, 0);
+    let holes = (0..100_000u64)
+        .take_while(|hole| bench.call("munmap", &[start + 4096 * (2 * hole + 1), 4096]) == Some(0))
+        .count();
+    assert!((65_000..65_530).contains(&holes), "{holes}");
+    let last = start + 4096 * (2 * holes as u64 + 1);
+    assert_eq!(bench.call("munmap", &[last, 4096]), Some(-12));
+    assert_eq!(
+        bench.call("munmap", &[last, start + 4096 * 200_000 - last]),
+        Some(0),
+        "no hole: the end of it"
+    );
+
+    let limits = GuestLimits {
+        memory: 1 << 20,
+        ..GuestLimits::default()
+    };
+    let mut bench = self::bench("x86_64", b"", limits);
+    let made = (0..10_000u64)
+        .take_while(|page| {
+            let address = 0x1000_0000 + page * 8192;
+            bench
+                .call("mmap", &[address, 4096, 0, 0x32, u64::MAX, 0])
+                .is_some()
+        })
+        .count();
+    assert!((1000..5000).contains(&made), "{made}");
+    assert_eq!(bench.finish().result.outcome, Outcome::Limit("memory".into()));
+}
+
+#[test]
+fn texts_that_are_kept_for_readers_are_bounded() {
+    let mut bench = bench("x86_64", b"/proc/self/maps\0", GuestLimits::default());
+    for page in 0..20_000u64 {
+        let address = 0x1000_0000 + page * 8192;
+        let made = bench.call("mmap", &[address, 4096, 0, 0x32, u64::MAX, 0]);
+        assert_eq!(made, Some(address.cast_signed()));
+    }
+    let opened: Vec<i64> = (0..1000)
+        .map_while(|_| bench.call("open", &[DATA, 0, 0]).filter(|fd| *fd >= 0))
+        .collect();
+    assert!(
+        (40..100).contains(&opened.len()),
+        "of about a mebibyte each: {}",
+        opened.len()
+    );
+    assert_eq!(bench.call("open", &[DATA, 0, 0]), Some(-23), "ENFILE");
+    assert_eq!(bench.call("close", &[3]), Some(0));
+    assert_eq!(bench.call("open", &[DATA, 0, 0]), Some(3));
+}
+
+#[test]
+fn pipes_hold_what_they_are_given_and_no_more() {
+    const SIZE: u64 = 1032;
+    const SET_SIZE: u64 = 1031;
+    let mut bench = bench("x86_64", b"", GuestLimits::default());
+    let mut pipe = || {
+        assert_eq!(bench.call("pipe", &[DATA]), Some(0));
+        let fds = bench.peek(DATA, 4);
+        let read = u64::from(fds[0]) | u64::from(fds[1]) << 8;
+        let first = bench.call("fcntl", &[read, SIZE, 0]);
+        (first, bench.call("fcntl", &[read, SET_SIZE, 1 << 20]))
+    };
+    for _ in 0..63 {
+        assert_eq!(pipe(), (Some(65_536), Some(1 << 20)));
+    }
+    let rest: Vec<_> = (0..20).map(|_| pipe()).collect();
+    assert_eq!(rest[0], (Some(65_536), Some(1 << 20)), "the last mebibyte of 64");
+    assert_eq!(rest[1], (Some(4096), Some(-1)), "EPERM");
+    assert_eq!(rest[19], rest[1]);
+
+    let mut bench = self::bench("x86_64", b"", GuestLimits::default());
+    assert_eq!(bench.call("pipe2", &[DATA, 0o4000]), Some(0));
+    assert_eq!(bench.call("fcntl", &[4, SET_SIZE, 5000]), Some(8192));
+    assert_eq!(bench.call("write", &[4, DATA, 1024]), Some(1024));
+    for _ in 0..7 {
+        assert_eq!(bench.call("write", &[4, DATA, 1024]), Some(1024));
+    }
+    assert_eq!(bench.call("write", &[4, DATA, 1]), Some(-11));
+    assert_eq!(bench.call("fcntl", &[3, SET_SIZE, 4096]), Some(-16), "EBUSY");
+    assert_eq!(bench.call("fcntl", &[3, SET_SIZE, 2 << 20]), Some(-1));
+    assert_eq!(bench.call("fcntl", &[3, SET_SIZE, 16_384]), Some(16_384));
+    assert_eq!(bench.call("write", &[4, DATA, 1]), Some(1));
+}
