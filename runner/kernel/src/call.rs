@@ -587,7 +587,9 @@ impl Row {
 
     /// Whether what it has done so far is its result when it is interrupted.
     fn moves_in_parts(&self) -> bool {
-        self.name.contains("write") || self.name.starts_with("send") && self.name != "sendmmsg"
+        let several = self.name.contains("mmsg");
+        self.name.contains("write")
+            || !several && (self.name.starts_with("send") || self.name.starts_with("recv"))
     }
 
     /// Argument names that hold values only after the call.

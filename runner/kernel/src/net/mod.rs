@@ -4,7 +4,9 @@
 //! [`crate::sys::socket`] and [`crate::sys::message`].
 
 mod address;
+mod inbox;
 pub(crate) mod interfaces;
+mod names;
 pub(crate) mod netlink;
 pub(crate) mod outside;
 mod proc;
@@ -16,7 +18,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use address::{Address, Family};
+pub(crate) use inbox::{Sent, Take, Taken};
 use interfaces::Links;
+use names::Name;
 
 use crate::abi::errno::Errno;
 use crate::fs::open::FileId;
@@ -124,6 +128,8 @@ pub(crate) struct Socket {
     pub(crate) peer_owner: Credentials,
     /// Counts what happened to it, for who waits for something new.
     pub(crate) activity: u64,
+    /// It is a far end: the internet speaks through it.
+    is_far: bool,
 }
 
 impl Socket {
@@ -170,35 +176,6 @@ impl Socket {
     }
 }
 
-/// What is wanted of an inbox.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Take {
-    pub(crate) most: usize,
-    /// Leave it there (`MSG_PEEK`).
-    pub(crate) peek: bool,
-}
-
-/// What was in an inbox.
-#[derive(Debug, Default)]
-pub(crate) struct Taken {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) from: Option<Address>,
-    pub(crate) credentials: Credentials,
-    pub(crate) files: Vec<FileId>,
-    /// Length of the whole packet, where packets are kept apart.
-    pub(crate) whole: usize,
-}
-
-/// What became of bytes that were sent.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Sent {
-    /// So many are on their way.
-    Bytes(usize),
-    /// There is no room now.
-    Full,
-    Refused(Errno),
-}
-
 /// All sockets of the machine.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Sockets {
@@ -213,29 +190,8 @@ pub(crate) struct Sockets {
     in_flight: usize,
     /// The machine has an address on the simulated internet.
     is_online: bool,
-}
-
-/// What sockets are looked up by.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-enum Name {
-    Path(u64),
-    Abstract(Vec<u8>),
-    Port(Kind, u16),
-    /// A port of a protocol of netlink.
-    Netlink(Kind, u32),
-}
-
-impl Name {
-    /// `None`: nobody is looked up by it.
-    fn of(kind: Kind, address: &Address) -> Option<Self> {
-        match (address, kind) {
-            (Address::Path(_, ino), _) => Some(Self::Path(ino.0)),
-            (Address::Abstract(name), _) => Some(Self::Abstract(name.clone())),
-            (Address::Netlink { port, .. }, _) => Some(Self::Netlink(kind, *port)),
-            (Address::Link { .. }, _) | (Address::Inet(_), Kind::Raw(_)) => None,
-            (Address::Inet(address), _) => Some(Self::Port(kind, address.port())),
-        }
-    }
+    /// Far ends that something happened to since they were served.
+    pub(crate) stirred: BTreeSet<SocketId>,
 }
 
 impl Sockets {
@@ -268,6 +224,7 @@ impl Sockets {
             owner,
             peer_owner: Credentials::default(),
             activity: 0,
+            is_far: false,
         };
         if socket.overhears() {
             if self.listeners.len() >= MAX_LISTENERS {
@@ -287,6 +244,99 @@ impl Sockets {
         self.all.get_mut(&id)
     }
 
+    /// A new far end, known by the address that was called.
+    pub(crate) fn make_far(&mut self, address: &Address) -> Result<SocketId, Errno> {
+        let id = self.make(Family::Inet, Kind::Stream, Credentials::default())?;
+        if let Some(socket) = self.get_mut(id) {
+            socket.local = Some(address.clone());
+            socket.is_far = true;
+        }
+        Ok(id)
+    }
+
+    /// Something happened to a socket.
+    pub(crate) fn stir(&mut self, id: SocketId) {
+        if let Some(socket) = self.all.get_mut(&id) {
+            socket.activity += 1;
+            if socket.is_far {
+                self.stirred.insert(id);
+            }
+        }
+    }
+
+    /// Shuts reading or writing down.
+    pub(crate) fn shut(&mut self, id: SocketId, [reads, writes]: [bool; 2]) {
+        if let Some(socket) = self.all.get_mut(&id) {
+            socket.shut[0] |= reads;
+            socket.shut[1] |= writes;
+            if let State::Connected(other) = socket.state {
+                self.stir(other);
+            }
+            self.stir(id);
+        }
+    }
+
+    /// The name by which who is called knows who calls: one that stands for all addresses becomes one of them.
+    pub(crate) fn name_to(&self, id: SocketId, to: SocketId) -> Option<Address> {
+        let own = self.get(id)?.local.clone()?;
+        match (&own, self.get(to).and_then(|to| to.local.as_ref())) {
+            (Address::Inet(from), Some(Address::Inet(to))) if from.ip().is_unspecified() => {
+                let mut own = address::own_for(to.ip(), address::is_out_there(to.ip()));
+                own.set_port(from.port());
+                Some(Address::Inet(own))
+            }
+            _ => Some(own),
+        }
+    }
+
+    /// Ends a connection, or forgets the peer, and leaves the socket as if it had none (`connect(2)`, AF_UNSPEC).
+    pub(crate) fn disconnect(&mut self, id: SocketId) -> Vec<FileId> {
+        let Some(socket) = self.all.get_mut(&id) else {
+            return Vec::new();
+        };
+        let state = std::mem::replace(&mut socket.state, State::Idle);
+        (socket.peer, socket.shut, socket.error) = (None, [false; 2], None);
+        // Datagrams that came before are still heard.
+        let connects = socket.kind.connects();
+        let (packets, held) = match connects {
+            true => (
+                std::mem::take(&mut socket.inbox),
+                std::mem::take(&mut socket.held),
+            ),
+            false => (VecDeque::new(), 0),
+        };
+        self.stir(id);
+        let files = self.forget(packets, held);
+        if let State::Connected(other) = state {
+            self.part(other, connects);
+        }
+        files
+    }
+
+    /// Packets that nobody will read. Gives the open files among them.
+    fn forget(&mut self, packets: VecDeque<Packet>, held: usize) -> Vec<FileId> {
+        self.buffered = self.buffered.saturating_sub(held);
+        let files: Vec<FileId> = packets.into_iter().flat_map(|packet| packet.files).collect();
+        self.in_flight = self.in_flight.saturating_sub(files.len());
+        files
+    }
+
+    /// A socket's other side is gone; `unread`: what it sent was not all read.
+    fn part(&mut self, id: SocketId, unread: bool) {
+        if let Some(socket) = self.all.get_mut(&id) {
+            if socket.kind.connects() {
+                socket.state = State::Disconnected;
+                // What nobody read is told to who sent it.
+                if unread {
+                    socket.error = Some(Errno::ECONNRESET);
+                }
+            } else {
+                socket.state = State::Idle;
+            }
+        }
+        self.stir(id);
+    }
+
     /// Makes two sockets each other's other side.
     pub(crate) fn join(&mut self, a: SocketId, b: SocketId) {
         for (own, other) in [(a, b), (b, a)] {
@@ -298,98 +348,6 @@ impl Sockets {
                 socket.activity += 1;
             }
         }
-    }
-
-    /// Binds a socket to a name.
-    pub(crate) fn bind(&mut self, id: SocketId, mut address: Address) -> Result<(), Errno> {
-        let reuses = |socket: &Socket| socket.options.contains_key(&REUSE);
-        let socket = self.all.get(&id).ok_or(Errno::EBADF)?;
-        if socket.local.is_some() {
-            return Err(Errno::EINVAL);
-        }
-        let (kind, own, own_v6) = (socket.kind, reuses(socket), is_v6_alone(socket));
-        if let Address::Inet(wanted) = &mut address {
-            if !self.is_here(wanted.ip()) {
-                return Err(Errno::EADDRNOTAVAIL);
-            }
-            match kind {
-                Kind::Raw(_) => wanted.set_port(0),
-                _ if wanted.port() == 0 => wanted.set_port(self.free_port(kind)?),
-                _ => {}
-            }
-        }
-        let Some(name) = Name::of(kind, &address) else {
-            if let Some(socket) = self.all.get_mut(&id) {
-                socket.local = Some(address);
-            }
-            return Ok(());
-        };
-        let taken = self.bound.get(&name).into_iter().flatten().any(|other| {
-            self.all.get(other).is_some_and(|other| {
-                let apart = address::are_apart(other.local.as_ref(), &address)
-                    || (own_v6 || is_v6_alone(other)) && address::differ(other.local.as_ref(), &address);
-                let shares = own && reuses(other) && !matches!(other.state, State::Listening { .. });
-                !apart && !shares
-            })
-        });
-        if taken {
-            return Err(Errno::EADDRINUSE);
-        }
-        self.bound.entry(name).or_default().push(id);
-        if let Some(socket) = self.all.get_mut(&id) {
-            socket.local = Some(address);
-        }
-        Ok(())
-    }
-
-    fn free_port(&mut self, kind: Kind) -> Result<u16, Errno> {
-        for _ in EPHEMERAL {
-            let port = self.next_port.max(*EPHEMERAL.start());
-            self.next_port = if port >= *EPHEMERAL.end() { 0 } else { port + 1 };
-            if !self.bound.contains_key(&Name::Port(kind, port)) {
-                return Ok(port);
-            }
-        }
-        Err(Errno::EADDRINUSE)
-    }
-
-    /// Gives a socket that sends without a name one of its own.
-    pub(crate) fn bind_any(&mut self, id: SocketId, to: &Address) -> Result<(), Errno> {
-        match (self.get(id), to) {
-            (Some(socket), Address::Inet(peer)) if socket.local.is_none() => {
-                let own = address::own_for(peer.ip(), !self.is_here(peer.ip()));
-                self.bind(id, Address::Inet(own))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether an address is the machine's own.
-    pub(crate) fn is_here(&self, ip: std::net::IpAddr) -> bool {
-        address::is_own(ip) || self.is_online && address::is_out_there(ip)
-    }
-
-    /// The socket of a kind that is bound to a name: the one that says it best.
-    pub(crate) fn find(&self, kind: Kind, address: &Address) -> Option<SocketId> {
-        let all = self.bound.get(&Name::of(kind, address)?)?;
-        let fits = |id: &&SocketId| {
-            let socket = self.all.get(id);
-            socket.is_some_and(|socket| {
-                let local = socket.local.as_ref();
-                let apart = is_v6_alone(socket) && address::differ(local, address);
-                !apart && local.is_some_and(|local| address::reaches(local, address))
-            })
-        };
-        // Whoever is connected hears only its peer: it was made by accept, or said connect.
-        let listens = |id: &&SocketId| {
-            let socket = self.all.get(id);
-            socket.is_some_and(|socket| matches!(socket.state, State::Listening { .. } | State::Idle))
-        };
-        all.iter()
-            .filter(fits)
-            .find(listens)
-            .or_else(|| all.iter().find(fits))
-            .copied()
     }
 
     /// Begins a connection to a listening socket: the other side waits there to be accepted. `Ok(false)`: there is no room
@@ -437,137 +395,6 @@ impl Sockets {
         }
     }
 
-    /// Puts bytes into another socket's inbox: whole where messages are kept apart.
-    pub(crate) fn deliver(&mut self, to: SocketId, mut packet: Packet) -> Sent {
-        let Some(socket) = self.all.get_mut(&to) else {
-            return Sent::Refused(Errno::ECONNREFUSED);
-        };
-        let length = packet.bytes.len();
-        if socket.kind != Kind::Stream {
-            let most = match (socket.family, socket.kind) {
-                (Family::Unix | Family::Netlink, _) => CAPACITY,
-                (_, Kind::Datagram) => MAX_DATAGRAM,
-                _ => MAX_PACKET,
-            };
-            if length > most {
-                return Sent::Refused(Errno::EMSGSIZE);
-            }
-        }
-        // Nothing is nothing on a stream, and a message elsewhere.
-        if socket.kind == Kind::Stream && length == 0 {
-            return Sent::Bytes(0);
-        }
-        if socket.is_crowded() {
-            return Sent::Full;
-        }
-        let room = socket.room();
-        let size = match socket.kind {
-            Kind::Stream => length.min(room),
-            _ if length <= room => length,
-            _ => return Sent::Full,
-        };
-        if length > 0 && size == 0 {
-            return Sent::Full;
-        }
-        if self.buffered.saturating_add(size) > MAX_BUFFERED {
-            return Sent::Refused(Errno::ENOBUFS);
-        }
-        if self.in_flight.saturating_add(packet.files.len()) > MAX_IN_FLIGHT {
-            return Sent::Refused(Errno::ETOOMANYREFS);
-        }
-        packet.bytes.truncate(size);
-        self.buffered += size;
-        self.in_flight += packet.files.len();
-        socket.held += size;
-        socket.activity += 1;
-        match socket.inbox.back_mut() {
-            // A stream does not keep its messages apart, but descriptors stay with their bytes.
-            Some(last)
-                if socket.kind == Kind::Stream
-                    && packet.files.is_empty()
-                    && last.credentials == packet.credentials =>
-            {
-                last.bytes.append(&mut packet.bytes);
-            }
-            _ => socket.inbox.push_back(packet),
-        }
-        Sent::Bytes(size)
-    }
-
-    /// Takes what lies in an inbox.
-    pub(crate) fn take(&mut self, id: SocketId, wanted: Take) -> Option<Taken> {
-        let taken = self.take_from(id, wanted);
-        if taken.is_some()
-            && !wanted.peek
-            && let Some(State::Connected(other)) = self.get(id).map(|socket| &socket.state)
-        {
-            // Whoever waits for room hears of it.
-            let other = *other;
-            if let Some(other) = self.get_mut(other) {
-                other.activity += 1;
-            }
-        }
-        taken
-    }
-
-    fn take_from(&mut self, id: SocketId, wanted: Take) -> Option<Taken> {
-        let socket = self.all.get_mut(&id)?;
-        let first = socket.inbox.front_mut()?;
-        let mut taken = Taken {
-            from: first.from.clone(),
-            credentials: first.credentials,
-            whole: first.bytes.len(),
-            ..Taken::default()
-        };
-        if socket.kind != Kind::Stream {
-            let size = wanted.most.min(first.bytes.len());
-            taken.bytes = first.bytes.get(..size).unwrap_or_default().to_vec();
-            if wanted.peek {
-                return Some(taken);
-            }
-            let packet = socket.inbox.pop_front()?;
-            taken.files = packet.files;
-            let gone = packet.bytes.len();
-            socket.held = socket.held.saturating_sub(gone);
-            self.buffered = self.buffered.saturating_sub(gone);
-            self.in_flight = self.in_flight.saturating_sub(taken.files.len());
-            return Some(taken);
-        }
-        if wanted.peek {
-            for packet in &socket.inbox {
-                let left = wanted.most.saturating_sub(taken.bytes.len());
-                taken.bytes.extend(packet.bytes.iter().take(left));
-            }
-            return Some(taken);
-        }
-        while let Some(packet) = socket.inbox.front_mut() {
-            let left = wanted.most.saturating_sub(taken.bytes.len());
-            // Descriptors and their bytes are taken by one call, and by themselves.
-            if left == 0 || !taken.bytes.is_empty() && !packet.files.is_empty() {
-                break;
-            }
-            taken.files.append(&mut packet.files);
-            let size = left.min(packet.bytes.len());
-            taken.bytes.extend(packet.bytes.drain(..size));
-            if packet.bytes.is_empty() {
-                socket.inbox.pop_front();
-            }
-            if !taken.files.is_empty() {
-                break;
-            }
-        }
-        let gone = taken.bytes.len();
-        socket.held = socket.held.saturating_sub(gone);
-        self.buffered = self.buffered.saturating_sub(gone);
-        self.in_flight = self.in_flight.saturating_sub(taken.files.len());
-        Some(taken)
-    }
-
-    /// Whether bytes can be sent to a socket now.
-    pub(crate) fn has_room(&self, to: SocketId) -> bool {
-        self.room_of(to) > 0
-    }
-
     /// The last descriptor is gone. Gives the open files that were on their way to it.
     pub(crate) fn close(&mut self, id: SocketId) -> Vec<FileId> {
         let mut files = Vec::new();
@@ -576,37 +403,15 @@ impl Sockets {
             let Some(socket) = self.all.remove(&id) else {
                 continue;
             };
-            self.buffered = self.buffered.saturating_sub(socket.held);
             let unread = socket.held > 0;
-            for packet in socket.inbox {
-                self.in_flight = self.in_flight.saturating_sub(packet.files.len());
-                files.extend(packet.files);
-            }
+            files.extend(self.forget(socket.inbox, socket.held));
             self.listeners.remove(&id);
-            let local = socket.local.as_ref();
-            if let Some(name) = local.and_then(|local| Name::of(socket.kind, local))
-                && let Some(all) = self.bound.get_mut(&name)
-            {
-                all.retain(|other| *other != id);
-                if all.is_empty() {
-                    self.bound.remove(&name);
-                }
+            self.stirred.remove(&id);
+            if let Some(local) = socket.local {
+                self.free(id, socket.kind, &local);
             }
             match socket.state {
-                State::Connected(other) => {
-                    if let Some(other) = self.all.get_mut(&other) {
-                        other.activity += 1;
-                        if other.kind.connects() {
-                            other.state = State::Disconnected;
-                            // What nobody read is told to who sent it.
-                            if unread {
-                                other.error = Some(Errno::ECONNRESET);
-                            }
-                        } else {
-                            other.state = State::Idle;
-                        }
-                    }
-                }
+                State::Connected(other) => self.part(other, unread),
                 State::Listening { queue, .. } => closing.extend(queue),
                 State::Idle | State::Disconnected => {}
             }
@@ -629,19 +434,6 @@ impl Sockets {
     /// Who hears packets as they are on the wire.
     pub(crate) fn listeners(&self) -> &BTreeSet<SocketId> {
         &self.listeners
-    }
-
-    /// Gives a netlink socket a number: that of its process, or one that is nobody's.
-    pub(crate) fn bind_netlink(&mut self, id: SocketId, pid: u32, groups: u32) -> Result<(), Errno> {
-        let kind = self.get(id).ok_or(Errno::EBADF)?.kind;
-        // As netlink_autobind counts, downwards from -4097.
-        let mut others =
-            (0..u32::try_from(MAX_SOCKETS).unwrap_or(0)).map(|step| (-4097i32).cast_unsigned() - step);
-        let mut port = pid;
-        while self.bound.contains_key(&Name::Netlink(kind, port)) {
-            port = others.next().ok_or(Errno::EADDRINUSE)?;
-        }
-        self.bind(id, Address::Netlink { port, groups })
     }
 
     /// How many bytes a socket's inbox has room for.
@@ -669,15 +461,4 @@ impl Sockets {
             && self.in_flight <= MAX_IN_FLIGHT
             && self.all.keys().all(|id| id.0 < self.next)
     }
-}
-
-/// `SOL_SOCKET`, `SO_REUSEADDR` with generic numbers.
-pub(crate) const REUSE: (u64, u64) = (1, 2);
-/// `IPPROTO_IPV6`, `IPV6_V6ONLY`.
-const V6_ALONE: (u64, u64) = (41, 26);
-
-/// Whether a socket of IPv6 takes no calls of IPv4.
-fn is_v6_alone(socket: &Socket) -> bool {
-    let value = socket.options.get(&V6_ALONE);
-    value.is_some_and(|value| value.iter().any(|byte| *byte != 0))
 }

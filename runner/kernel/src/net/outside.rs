@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::abi::errno::Errno;
 use crate::bytes::Bytes;
 use crate::kernel::Kernel;
-use crate::net::{Address, Credentials, Family, Kind, Packet, Sent, SocketId, State, Take};
+use crate::net::{Address, Packet, Sent, SocketId, State, Take};
 
 /// Bytes that all far ends together may have to say, and how many there are.
 const MAX_WAITING: usize = 128 << 20;
@@ -126,13 +126,7 @@ impl Kernel {
             self.world = Some(world);
             return Err(Errno::ETIMEDOUT);
         }
-        let far = self
-            .sockets
-            .make(Family::Inet, Kind::Stream, Credentials::default());
-        let called = far.map(|far| {
-            if let Some(socket) = self.sockets.get_mut(far) {
-                socket.local = Some(address.clone());
-            }
+        let called = self.sockets.make_far(address).map(|far| {
             self.sockets.join(id, far);
             if let Some(socket) = self.sockets.get_mut(id) {
                 socket.peer = Some(address.clone());
@@ -150,6 +144,7 @@ impl Kernel {
                 closes: reply.closes,
             };
             self.outside.remotes.insert(far, remote);
+            self.sockets.stir(far);
         });
         self.world = Some(world);
         called?;
@@ -190,14 +185,13 @@ impl Kernel {
         Ok(())
     }
 
-    /// Lets far ends hear what was sent, and says what they have to say. Cheap where there are none.
+    /// Lets far ends hear what was sent, and says what they have to say: those that something happened to.
     pub(crate) fn pump(&mut self) {
-        if self.outside.remotes.is_empty() {
+        if self.sockets.stirred.is_empty() {
             return;
         }
         let Some(world) = self.world.take() else { return };
-        let all: Vec<SocketId> = self.outside.remotes.keys().copied().collect();
-        for far in all {
+        for far in std::mem::take(&mut self.sockets.stirred) {
             if let Some(mut remote) = self.outside.remotes.remove(&far)
                 && self.serve(&world, far, &mut remote)
             {
@@ -254,8 +248,11 @@ impl Kernel {
                     let said = bytes.get(..count).unwrap_or_default();
                     self.outside.capture.sent(time, Way::In, near_end, to, said);
                 }
-                // The machine's buffers are full, or the guest's end is gone: the state below says which.
-                Sent::Full | Sent::Refused(_) => break,
+                // The machine's buffers are full: later. Or the guest's end is gone: the state below says so.
+                Sent::Full | Sent::Refused(_) => {
+                    self.sockets.stir(far);
+                    break;
+                }
             }
         }
         if remote.said >= remote.outbox.len() {

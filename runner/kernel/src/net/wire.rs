@@ -68,7 +68,8 @@ impl Kernel {
         };
         // One after the other: a packet is long, and they may be many.
         for id in self.sockets.listeners().clone() {
-            let Some(socket) = self.sockets.get(id) else {
+            let room = self.sockets.room_of(id);
+            let Some(socket) = self.sockets.get(id).filter(|_| room >= packet.len()) else {
                 continue;
             };
             let filter = socket.options.get(&FILTER).and_then(|value| value.first_chunk());

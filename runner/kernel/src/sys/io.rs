@@ -4,7 +4,7 @@ use crate::abi::errno::Errno;
 use crate::abi::flags::open;
 use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Fail, MAX_TRANSFER};
-use crate::fs::open::{FileId, PIPE_BUF, Target};
+use crate::fs::open::{FileId, PIPE_BUF, PipeId, Target};
 use crate::fs::tree::Device;
 use crate::fs::watch::what;
 use crate::reach::{Segment, Transfer, Way};
@@ -13,6 +13,49 @@ use hotcell_schema::event::MemoryBy;
 
 /// Most segments of a vector (UIO_MAXIOV).
 const MAX_SEGMENTS: u64 = 1024;
+
+/// Bytes that go into a stream at a time.
+const PART: u64 = 1 << 20;
+
+/// What a call writes.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// Memory of the guest.
+    Memory(&'a [Segment]),
+    /// Part of a file, that is there.
+    File { id: FileId, offset: u64, length: u64 },
+}
+
+impl Source<'_> {
+    pub(super) fn length(&self) -> u64 {
+        match self {
+            Self::Memory(segments) => segments.iter().map(|(_, length)| *length).sum(),
+            Self::File { length, .. } => *length,
+        }
+    }
+}
+
+/// Where bytes go that are taken as there is room: how much there is, and how they are put there (how many found room).
+pub(super) struct Stream<R, P> {
+    pub(super) room: R,
+    pub(super) put: P,
+}
+
+/// So many bytes of segments, from one on.
+pub(super) fn cut(segments: &[Segment], from: u64, most: u64) -> Vec<Segment> {
+    let (mut skip, mut room) = (from, most);
+    let mut part = Vec::new();
+    for (address, length) in segments {
+        let skipped = skip.min(*length);
+        let size = (length - skipped).min(room);
+        skip -= skipped;
+        room -= size;
+        if size > 0 {
+            part.push((address.wrapping_add(skipped), size));
+        }
+    }
+    part
+}
 
 impl Call<'_> {
     pub(super) fn vector(&self, address: u64, count: u64) -> Result<Vec<Segment>, Errno> {
@@ -50,6 +93,25 @@ impl Call<'_> {
         };
         self.k.made.strings.bytes(self.pending.row.name, &bytes);
         Ok(bytes)
+    }
+
+    /// Part of what a call writes.
+    pub(super) fn part(&mut self, source: Source<'_>, from: u64, most: u64) -> Result<Vec<u8>, Errno> {
+        match source {
+            Source::Memory(segments) => self.gather(&cut(segments, from, most)),
+            Source::File { id, offset, length } => {
+                let file = self.k.open.get(id).ok_or(Errno::EBADF)?;
+                let bytes = match &file.target {
+                    Target::File(ino) => self.k.tree.bytes(*ino).unwrap_or_default(),
+                    Target::Text(_, text) => text,
+                    _ => return Err(Errno::EINVAL),
+                };
+                let start = usize::try_from(offset.saturating_add(from)).unwrap_or(usize::MAX);
+                let size = usize::try_from(most.min(length.saturating_sub(from))).unwrap_or(usize::MAX);
+                let rest = bytes.get(start..).unwrap_or_default();
+                Ok(rest.get(..size.min(rest.len())).unwrap_or_default().to_vec())
+            }
+        }
     }
 
     /// Gives bytes to the guest; how many.
@@ -175,15 +237,15 @@ impl Call<'_> {
         Ok(count)
     }
 
-    fn write_to(&mut self, id: FileId, bytes: &[u8], at: Option<u64>) -> Answer {
-        let count = self.write_some(id, bytes, at)?;
+    fn write_to(&mut self, id: FileId, source: Source<'_>, at: Option<u64>) -> Answer {
+        let count = self.write_some(id, source, at)?;
         if count > 0 {
             self.k.notice_file(what::MODIFY, id);
         }
         Ok(count)
     }
 
-    fn write_some(&mut self, id: FileId, bytes: &[u8], at: Option<u64>) -> Answer {
+    fn write_some(&mut self, id: FileId, source: Source<'_>, at: Option<u64>) -> Answer {
         let file = self.k.open.get(id).ok_or(Errno::EBADF)?;
         if file.flags & open::ACCESS == 0 {
             return Err(Errno::EBADF.into());
@@ -191,16 +253,17 @@ impl Call<'_> {
         let append = file.flags & open::APPEND != 0;
         let nonblocking = file.flags & open::NONBLOCK != 0;
         let offset = at.unwrap_or(file.offset);
-        let count = bytes.len() as u64;
+        let count = source.length();
         match file.target {
             Target::File(ino) => {
+                let bytes = self.part(source, 0, count)?;
                 let size = self.k.tree.bytes(ino).map_or(0, |bytes| bytes.len() as u64);
                 let start = if append { size } else { offset };
                 if count > 0 {
                     self.write_back(Which::File(ino))?;
-                    let result = self.k.tree.write(ino, start, bytes);
+                    let result = self.k.tree.write(ino, start, &bytes);
                     self.stored(result)?;
-                    self.write_through(ino, start, bytes);
+                    self.write_through(ino, start, &bytes);
                 }
                 if let Some(file) = self.k.open.get_mut(id) {
                     file.written = Some(file.written.unwrap_or(0).saturating_add(count));
@@ -211,6 +274,7 @@ impl Call<'_> {
                 Ok(count)
             }
             Target::Output { error } => {
+                let bytes = self.part(source, 0, count)?;
                 let room = self.k.tree.room;
                 if count > room {
                     let limit = self.k.limits.file_bytes;
@@ -223,61 +287,100 @@ impl Call<'_> {
                 } else {
                     &mut self.k.stdout
                 };
-                output.extend_from_slice(bytes);
+                output.extend_from_slice(&bytes);
                 Ok(count)
             }
             Target::Device(_, Device::Full) if count > 0 => Err(Errno::ENOSPC.into()),
-            Target::Device(..) => Ok(count),
-            Target::PipeWrite(pipe) | Target::Fifo(pipe) => {
-                if at.is_some() {
-                    return Err(Errno::ESPIPE.into());
-                }
-                let done = usize::try_from(self.pending.progress)
-                    .unwrap_or(0)
-                    .min(bytes.len());
-                let Some(pipe) = self.k.open.pipe(pipe) else {
-                    return Err(Errno::EBADF.into());
-                };
-                if pipe.readers == 0 {
-                    return self.broken_pipe();
-                }
-                let rest = bytes.get(done..).unwrap_or_default();
-                let room = pipe.room();
-                let size = if bytes.len() <= PIPE_BUF && room < rest.len() {
-                    0
-                } else {
-                    room.min(rest.len())
-                };
-                pipe.buffer.extend(rest.iter().take(size));
-                if size > 0 {
-                    pipe.activity += 1;
-                    self.k.wake += 1;
-                }
-                let done = done + size;
-                if done == bytes.len() {
-                    return Ok(count);
-                }
-                if nonblocking {
-                    return if done > 0 {
-                        Ok(done as u64)
-                    } else {
-                        Err(Errno::EAGAIN.into())
-                    };
-                }
-                self.pending.progress = done as u64;
-                Err(Fail::Wait)
+            Target::Device(..) => {
+                self.part(source, 0, count)?;
+                Ok(count)
             }
-            Target::Socket(_) | Target::Event { .. } if at.is_some() => Err(Errno::ESPIPE.into()),
-            Target::Socket(socket) => self.write_socket(socket, bytes, nonblocking),
-            Target::Event { .. } => self.write_event(id, bytes, nonblocking),
+            Target::PipeWrite(_) | Target::Fifo(_) | Target::Socket(_) | Target::Event { .. }
+                if at.is_some() =>
+            {
+                Err(Errno::ESPIPE.into())
+            }
+            Target::PipeWrite(pipe) | Target::Fifo(pipe) => self.write_pipe(pipe, source, nonblocking),
+            Target::Socket(socket) => self.write_socket(socket, source, nonblocking),
+            Target::Event { .. } => {
+                let bytes = self.part(source, 0, count.min(8))?;
+                self.write_event(id, &bytes, nonblocking)
+            }
             Target::Epoll(_) | Target::Timer(_) | Target::Signals(_) | Target::Process(_) => {
                 Err(Errno::EINVAL.into())
             }
             Target::Inotify(_) => Err(Errno::EBADF.into()),
             Target::Text(..) => Err(Errno::EACCES.into()),
-            Target::Memory(_, pid) => Err(self.reach_file(id, pid, offset, Way::Write(bytes.to_vec()), at)),
+            Target::Memory(_, pid) => {
+                let bytes = self.part(source, 0, count)?;
+                Err(self.reach_file(id, pid, offset, Way::Write(bytes), at))
+            }
             Target::Path(_) | Target::Directory(..) | Target::Input(_) | Target::PipeRead(_) => {
                 Err(Errno::EBADF.into())
+            }
+        }
+    }
+
+    fn write_pipe(&mut self, id: PipeId, source: Source<'_>, nonblocking: bool) -> Answer {
+        // Few bytes are written at once or not at all.
+        let least =
+            usize::try_from(source.length()).map_or(1, |count| if count <= PIPE_BUF { count } else { 1 });
+        let stream = Stream {
+            room: |c: &mut Self| {
+                let Some(pipe) = c.k.open.pipe_ref(id) else {
+                    return Err(Errno::EBADF.into());
+                };
+                match pipe.readers {
+                    0 => c.broken_pipe().map(|_| 0),
+                    _ => Ok(Some(pipe.room()).filter(|room| *room >= least).unwrap_or(0)),
+                }
+            },
+            put: |c: &mut Self, bytes: Vec<u8>| {
+                let count = bytes.len();
+                if let Some(pipe) = c.k.open.pipe(id).filter(|_| count > 0) {
+                    pipe.buffer.extend(bytes);
+                    pipe.activity += 1;
+                    c.k.wake += 1;
+                }
+                Ok(count)
+            },
+        };
+        self.write_stream(source, stream, |_, done| match nonblocking {
+            true if done > 0 => Ok(done),
+            true => Err(Errno::EAGAIN.into()),
+            false => Err(Fail::Wait),
+        })
+    }
+
+    /// Writes into a stream as far as there is room, and goes on where the call stopped when it waited. `full` says what to do
+    /// where there is none, with what was moved so far.
+    pub(super) fn write_stream(
+        &mut self,
+        source: Source<'_>,
+        mut stream: Stream<
+            impl FnMut(&mut Self) -> Result<usize, Fail>,
+            impl FnMut(&mut Self, Vec<u8>) -> Result<usize, Fail>,
+        >,
+        full: impl FnOnce(&mut Self, u64) -> Answer,
+    ) -> Answer {
+        let count = source.length();
+        loop {
+            let done = self.pending.progress;
+            let moved = (stream.room)(self).and_then(|room| {
+                let part = self.part(source, done, (room as u64).min(PART))?;
+                (stream.put)(self, part)
+            });
+            match moved {
+                // What was moved before something went wrong is told, and that by the next call.
+                Err(Fail::Errno(_)) if done > 0 => return Ok(done),
+                Err(fail) => return Err(fail),
+                Ok(moved) => self.pending.progress = done.saturating_add(moved as u64),
+            }
+            if self.pending.progress >= count {
+                return Ok(count);
+            }
+            if self.pending.progress == done {
+                return full(self, done);
             }
         }
     }
@@ -336,8 +439,8 @@ pub(crate) fn read(c: &mut Call<'_>) -> Answer {
 
 pub(crate) fn write(c: &mut Call<'_>) -> Answer {
     let id = c.file_id(0)?;
-    let bytes = c.gather(&[(c.word(1), c.word(2))])?;
-    c.write_to(id, &bytes, None)
+    let segments = [(c.word(1), c.word(2).min(MAX_TRANSFER))];
+    c.write_to(id, Source::Memory(&segments), None)
 }
 
 pub(crate) fn readv(c: &mut Call<'_>) -> Answer {
@@ -349,8 +452,7 @@ pub(crate) fn readv(c: &mut Call<'_>) -> Answer {
 pub(crate) fn writev(c: &mut Call<'_>) -> Answer {
     let id = c.file_id(0)?;
     let segments = c.vector(c.word(1), c.word(2))?;
-    let bytes = c.gather(&segments)?;
-    c.write_to(id, &bytes, None)
+    c.write_to(id, Source::Memory(&segments), None)
 }
 
 pub(crate) fn pread(c: &mut Call<'_>) -> Answer {
@@ -362,8 +464,8 @@ pub(crate) fn pread(c: &mut Call<'_>) -> Answer {
 pub(crate) fn pwrite(c: &mut Call<'_>) -> Answer {
     let id = c.file_id(0)?;
     let at = c.position(3)?;
-    let bytes = c.gather(&[(c.word(1), c.word(2))])?;
-    c.write_to(id, &bytes, Some(at))
+    let segments = [(c.word(1), c.word(2).min(MAX_TRANSFER))];
+    c.write_to(id, Source::Memory(&segments), Some(at))
 }
 
 pub(crate) fn preadv(c: &mut Call<'_>) -> Answer {
@@ -376,9 +478,8 @@ pub(crate) fn preadv(c: &mut Call<'_>) -> Answer {
 pub(crate) fn pwritev(c: &mut Call<'_>) -> Answer {
     let id = c.file_id(0)?;
     let segments = c.vector(c.word(1), c.word(2))?;
-    let bytes = c.gather(&segments)?;
     let at = c.split_position(3)?;
-    c.write_to(id, &bytes, Some(at))
+    c.write_to(id, Source::Memory(&segments), Some(at))
 }
 
 /// Moves bytes from one file to another: sendfile and copy_file_range.
@@ -397,17 +498,17 @@ fn transfer(
     }
     let file = c.k.open.get(input).ok_or(Errno::EBADF)?;
     let offset = from.unwrap_or(file.offset);
-    let bytes = match &file.target {
-        Target::File(ino) => c.k.tree.bytes(*ino).unwrap_or_default(),
-        Target::Text(_, text) => text,
+    let all = match &file.target {
+        Target::File(ino) => c.k.tree.bytes(*ino).map_or(0, <[u8]>::len),
+        Target::Text(_, text) => text.len(),
         _ => return Err(Errno::EINVAL.into()),
     };
-    let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-    let size = usize::try_from(count)
-        .unwrap_or(usize::MAX)
-        .min(bytes.len() - start);
-    let bytes = bytes.get(start..start + size).unwrap_or_default().to_vec();
-    let written = c.write_to(out, &bytes, to)?;
+    let source = Source::File {
+        id: input,
+        offset,
+        length: count.min((all as u64).saturating_sub(offset)),
+    };
+    let written = c.write_to(out, source, to)?;
     c.k.notice_file(what::ACCESS, input);
     if from.is_none()
         && let Some(file) = c.k.open.get_mut(input)

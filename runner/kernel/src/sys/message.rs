@@ -14,6 +14,7 @@ use crate::net::{
     Address, CAPACITY, Credentials, Family, Kind, MAX_DATAGRAM, Packet, Sent, SocketId, State, Take, Taken,
 };
 use crate::reach::Segment;
+use crate::sys::io::{Source, Stream, cut};
 use crate::sys::socket::Asked;
 
 const PEEK: u64 = 2;
@@ -108,11 +109,12 @@ impl Call<'_> {
     fn send(
         &mut self,
         id: SocketId,
-        bytes: &[u8],
+        source: Source<'_>,
         to: Option<Asked>,
         how: u64,
         header: Option<&Header>,
     ) -> Answer {
+        let count = source.length();
         if how & OUT_OF_BAND != 0 {
             return Err(Errno::EOPNOTSUPP.into());
         }
@@ -121,16 +123,23 @@ impl Call<'_> {
         if let Some(errno) = socket.error.take() {
             return Err(errno.into());
         }
+        // Of a stream its parts are read when there is room for them.
+        let bytes = match kind {
+            Kind::Stream => Vec::new(),
+            _ if count > CAPACITY as u64 => return Err(Errno::EMSGSIZE.into()),
+            _ => self.part(source, 0, count)?,
+        };
         match (family, kind) {
-            (Family::Netlink, _) => return self.send_netlink(id, bytes, to),
-            (Family::Packet, _) => return self.send_frame(id, bytes, to),
-            (_, Kind::Ping | Kind::Raw(_)) => return self.send_raw(id, bytes, to),
+            (Family::Netlink, _) => return self.send_netlink(id, &bytes, to),
+            (Family::Packet, _) => return self.send_frame(id, &bytes, to),
+            (_, Kind::Ping | Kind::Raw(_)) => return self.send_raw(id, &bytes, to),
             _ => {}
         }
         let refused = |c: &mut Self, errno| match errno {
             Errno::EPIPE if how & NO_SIGNAL == 0 => c.broken_pipe(),
             other => Err(Fail::Errno(other)),
         };
+        let socket = self.k.sockets.get(id).ok_or(Errno::EBADF)?;
         if socket.shut[1] {
             return refused(self, Errno::EPIPE);
         }
@@ -170,8 +179,8 @@ impl Call<'_> {
                         return Err(Errno::EMSGSIZE.into());
                     }
                     self.k.sockets.bind_any(id, &address)?;
-                    self.k.send_outside(id, &address, to, bytes)?;
-                    return Ok(bytes.len() as u64);
+                    self.k.send_outside(id, &address, to, &bytes)?;
+                    return Ok(count);
                 }
                 match self.called(id, kind, family, &address)? {
                     Some(to) => to,
@@ -183,71 +192,78 @@ impl Call<'_> {
                             socket.error = Some(Errno::ECONNREFUSED);
                             socket.activity += 1;
                         }
-                        return Ok(bytes.len() as u64);
+                        return Ok(count);
                     }
                 }
             }
         };
         let nonblocking = how & DO_NOT_WAIT != 0;
-        let mut done = usize::try_from(self.pending.progress)
-            .unwrap_or(0)
-            .min(bytes.len());
-        let mut files = match header.filter(|_| done == 0 && family == Family::Unix) {
-            Some(header) => self.rights(header)?,
-            None => Vec::new(),
+        let full = |c: &mut Self, done: u64| match nonblocking {
+            true if done > 0 => Ok(done),
+            true => Err(Errno::EAGAIN.into()),
+            false => c.wait_on(id, true, done),
         };
-        let from = self.k.sockets.get(id).and_then(|socket| socket.local.clone());
-        let credentials = self.credentials();
-        loop {
-            let sending = std::mem::take(&mut files);
-            let packet = Packet {
-                bytes: bytes.get(done..).unwrap_or_default().to_vec(),
-                from: from.clone(),
-                credentials,
-                files: sending.clone(),
+        let header = header.filter(|_| family == Family::Unix);
+        if kind == Kind::Stream {
+            let stream = Stream {
+                room: |c: &mut Self| Ok(c.k.sockets.room_of(to)),
+                put: |c: &mut Self, part: Vec<u8>| {
+                    // Descriptors go with the first bytes.
+                    let header = header.filter(|_| c.pending.progress == 0);
+                    match c.put(id, to, part, header)? {
+                        Sent::Bytes(size) => Ok(size),
+                        Sent::Full => Ok(0),
+                        Sent::Refused(errno) => refused(c, errno).map(|_| 0),
+                    }
+                },
             };
-            let sent = self.k.sockets.deliver(to, packet);
-            if !matches!(sent, Sent::Bytes(_)) {
-                self.drop_files(sending);
-            }
-            match sent {
-                Sent::Bytes(size) => {
-                    self.k.wake += 1;
-                    self.k.pump();
-                    done += size;
-                    if done == bytes.len() {
-                        return Ok(done as u64);
-                    }
-                    // Whoever is beyond the machine has taken it already.
-                    if self.k.sockets.has_room(to) {
-                        continue;
-                    }
-                    if nonblocking {
-                        return Ok(done as u64);
-                    }
-                    self.pending.progress = done as u64;
-                    return self.wait_on(id, true, done);
-                }
-                // UDP drops what does not fit.
-                Sent::Full if family != Family::Unix && kind == Kind::Datagram => {
-                    return Ok(bytes.len() as u64);
-                }
-                Sent::Full if nonblocking && done > 0 => return Ok(done as u64),
-                Sent::Full if nonblocking => return Err(Errno::EAGAIN.into()),
-                Sent::Full => return self.wait_on(id, true, done),
-                Sent::Refused(errno) => return refused(self, errno),
-            }
+            return self.write_stream(source, stream, full);
+        }
+        match self.put(id, to, bytes, header)? {
+            Sent::Bytes(_) => Ok(count),
+            // UDP drops what does not fit.
+            Sent::Full if family != Family::Unix && kind == Kind::Datagram => Ok(count),
+            Sent::Full => full(self, 0),
+            Sent::Refused(errno) => refused(self, errno),
         }
     }
 
+    /// Puts bytes, and the descriptors of a message, into another socket's inbox.
+    fn put(
+        &mut self,
+        id: SocketId,
+        to: SocketId,
+        bytes: Vec<u8>,
+        header: Option<&Header>,
+    ) -> Result<Sent, Fail> {
+        let files = header
+            .map(|header| self.rights(header))
+            .transpose()?
+            .unwrap_or_default();
+        let packet = Packet {
+            bytes,
+            from: self.k.sockets.name_to(id, to),
+            credentials: self.credentials(),
+            files: files.clone(),
+        };
+        let sent = self.k.sockets.deliver(to, packet);
+        if matches!(sent, Sent::Bytes(_)) {
+            self.k.wake += 1;
+            self.k.pump();
+        } else {
+            self.drop_files(files);
+        }
+        Ok(sent)
+    }
+
     /// Waits as long as the socket says; `done` bytes are told when that is over.
-    fn wait_on(&mut self, id: SocketId, sends: bool, done: usize) -> Answer {
+    fn wait_on(&mut self, id: SocketId, sends: bool, done: u64) -> Answer {
         let patience = self.patience(id, sends);
         self.until(patience);
         match (self.timed_out(), done) {
             (false, _) => Err(Fail::Wait),
             (true, 0) => Err(Errno::EAGAIN.into()),
-            (true, done) => Ok(done as u64),
+            (true, done) => Ok(done),
         }
     }
 
@@ -274,21 +290,35 @@ impl Call<'_> {
         address: &Address,
     ) -> Result<Option<SocketId>, Errno> {
         self.k.sockets.bind_any(id, address)?;
-        match self.k.sockets.find(kind, address) {
+        let own = self.k.sockets.get(id).and_then(|socket| socket.local.clone());
+        match self.k.sockets.find(kind, address, own.as_ref()) {
             None if family == Family::Unix => Err(Errno::ECONNREFUSED),
+            // Who is connected hears only its peer (unix_may_send).
+            Some(found) if family == Family::Unix => {
+                let peer = self.k.sockets.get(found).and_then(|socket| socket.peer.as_ref());
+                match peer.is_none_or(|peer| own.as_ref() == Some(peer)) {
+                    true => Ok(Some(found)),
+                    false => Err(Errno::EPERM),
+                }
+            }
             found => Ok(found),
         }
     }
 
-    /// Takes what came for a socket; `None`: its end.
-    fn receive(&mut self, id: SocketId, most: usize, how: u64) -> Result<Option<Taken>, Fail> {
+    /// Takes what came for a socket and gives it to the guest; how many bytes were given by this call, waits included. At the
+    /// end of a stream nothing is taken.
+    fn receive(&mut self, id: SocketId, segments: &[Segment], how: u64) -> Result<(u64, Taken), Fail> {
         let nonblocking = how & DO_NOT_WAIT != 0;
         let socket = self.k.sockets.get_mut(id).ok_or(Errno::EBADF)?;
         if how & OUT_OF_BAND != 0 {
             return Err(Errno::EINVAL.into());
         }
+        let done = match socket.kind {
+            Kind::Stream if how & PEEK == 0 => self.pending.progress,
+            _ => 0,
+        };
         if !socket.has_packets()
-            && let Some(errno) = socket.error.take()
+            && let Some(errno) = socket.error.take_if(|_| done == 0)
         {
             return Err(errno.into());
         }
@@ -311,44 +341,53 @@ impl Call<'_> {
         let over = ended
             || connects
                 && other.is_none_or(|other| self.k.sockets.get(other).is_none_or(|other| other.shut[1]));
-        let enough =
-            how & WAIT_ALL == 0 || !streams || waiting >= most.min(CAPACITY / 2) || over || nonblocking;
-        if any && enough {
-            let peek = how & PEEK != 0;
-            let taken = self.k.sockets.take(id, Take { most, peek });
+        let rest = cut(segments, done, MAX_TRANSFER);
+        let most = total(&rest);
+        let peek = how & PEEK != 0;
+        let fills = how & WAIT_ALL != 0 && streams && !over && !nonblocking;
+        if any && !(fills && peek && waiting < most.min(CAPACITY / 2)) {
+            let taken = self.k.sockets.take(id, Take { most, peek }).unwrap_or_default();
             if !peek {
                 self.k.wake += 1;
                 self.k.pump();
             }
-            return Ok(taken);
+            let given = match self.scatter(&rest, &taken.bytes) {
+                Ok(given) => done.saturating_add(given),
+                Err(errno) => {
+                    self.drop_files(taken.files);
+                    return Err(errno.into());
+                }
+            };
+            // All that was asked for is waited for (MSG_WAITALL); what comes with descriptors stands by itself.
+            if !fills || peek || taken.files.len() + usize::from(taken.bytes.len() >= most) > 0 {
+                return Ok((given, taken));
+            }
+            self.pending.progress = given;
+            return self.wait_on(id, false, given).map(|given| (given, taken));
         }
-        if over && !any {
-            return Ok(None);
-        }
-        if streams && most == 0 {
-            return Ok(Some(Taken::default()));
+        if over && !any || streams && most == 0 {
+            return Ok((done, Taken::default()));
         }
         if nonblocking {
             return Err(Errno::EAGAIN.into());
         }
-        self.wait_on(id, false, 0).map(|_| None)
+        let given = self.wait_on(id, false, done)?;
+        Ok((given, Taken::default()))
     }
 
     /// read on a socket.
     pub(super) fn read_socket(&mut self, id: SocketId, segments: &[Segment], nonblocking: bool) -> Answer {
-        let most = total(segments);
         let how = if nonblocking { DO_NOT_WAIT } else { 0 };
-        let taken = self.receive(id, most, how)?.unwrap_or_default();
+        let (count, taken) = self.receive(id, segments, how)?;
         self.drop_files(taken.files);
-        let count = self.scatter(segments, &taken.bytes)?;
         self.tell_moved(NetworkOp::Receive, id, count);
         Ok(count)
     }
 
     /// write on a socket.
-    pub(super) fn write_socket(&mut self, id: SocketId, bytes: &[u8], nonblocking: bool) -> Answer {
+    pub(super) fn write_socket(&mut self, id: SocketId, source: Source<'_>, nonblocking: bool) -> Answer {
         let how = if nonblocking { DO_NOT_WAIT } else { 0 };
-        let count = self.send(id, bytes, None, how, None)?;
+        let count = self.send(id, source, None, how, None)?;
         self.tell_moved(NetworkOp::Send, id, count);
         Ok(count)
     }
@@ -381,9 +420,8 @@ impl Call<'_> {
         let id = self.socket(0)?;
         let how = self.message_flags(how)?;
         let header = self.header(at)?;
-        let bytes = self.gather(&header.segments)?;
         let to = self.destination(id, header.name, header.name_length)?;
-        self.send(id, &bytes, to, how, Some(&header))
+        self.send(id, Source::Memory(&header.segments), to, how, Some(&header))
     }
 
     fn receive_message(&mut self, at: u64, how: u64) -> Answer {
@@ -396,11 +434,10 @@ impl Call<'_> {
             .sockets
             .get(id)
             .is_some_and(|socket| socket.kind != Kind::Stream);
-        let most = total(&header.segments);
-        let mut taken = self.receive(id, most, wanted)?.unwrap_or_default();
+        let (count, mut taken) = self.receive(id, &header.segments, wanted)?;
         let files = std::mem::take(&mut taken.files);
-        let (count, mut flags) = match self.put_message(&header, family, keeps_apart, &taken) {
-            Ok(put) => put,
+        let mut flags = match self.put_sender(&header, family, keeps_apart, &taken) {
+            Ok(flags) => flags,
             Err(errno) => {
                 self.drop_files(files);
                 return Err(errno.into());
@@ -416,15 +453,14 @@ impl Call<'_> {
         })
     }
 
-    /// Gives bytes and their sender to the guest; how many, and flags of the message.
-    fn put_message(
+    /// Gives the sender of a message to the guest; flags of the message.
+    fn put_sender(
         &mut self,
         header: &Header,
         family: Family,
         keeps_apart: bool,
         taken: &Taken,
-    ) -> Result<(u64, u64), Errno> {
-        let count = self.scatter(&header.segments, &taken.bytes)?;
+    ) -> Result<u64, Errno> {
         if header.name != 0 {
             // The length of the room stands where the length of the name will.
             let at_length = header.at.wrapping_add(self.abi().word());
@@ -433,8 +469,8 @@ impl Call<'_> {
                 None => self.put_u32(at_length, 0)?,
             }
         }
-        let cut = keeps_apart && taken.whole > taken.bytes.len();
-        Ok((count, if cut { CUT } else { 0 }))
+        let is_cut = keeps_apart && taken.whole > taken.bytes.len();
+        Ok(if is_cut { CUT } else { 0 })
     }
 
     /// Writes control messages; gives how many bytes.
@@ -556,16 +592,16 @@ fn total(segments: &[Segment]) -> usize {
 pub(crate) fn sendto(c: &mut Call<'_>) -> Answer {
     let id = c.socket(0)?;
     let how = c.message_flags(c.word(3))?;
-    let bytes = c.gather(&[(c.word(1), c.word(2))])?;
+    let segments = [(c.word(1), c.word(2).min(MAX_TRANSFER))];
     let to = c.destination(id, c.word(4), c.word(5) & 0xffff_ffff)?;
-    c.send(id, &bytes, to, how, None)
+    c.send(id, Source::Memory(&segments), to, how, None)
 }
 
 pub(crate) fn send(c: &mut Call<'_>) -> Answer {
     let id = c.socket(0)?;
     let how = c.message_flags(c.word(3))?;
-    let bytes = c.gather(&[(c.word(1), c.word(2))])?;
-    c.send(id, &bytes, None, how, None)
+    let segments = [(c.word(1), c.word(2).min(MAX_TRANSFER))];
+    c.send(id, Source::Memory(&segments), None, how, None)
 }
 
 pub(crate) fn sendmsg(c: &mut Call<'_>) -> Answer {
@@ -585,10 +621,9 @@ fn receive_into(c: &mut Call<'_>, from: Option<(u64, u64)>) -> Answer {
         c.k.sockets
             .get(id)
             .is_some_and(|socket| socket.kind != Kind::Stream);
-    let mut taken = c.receive(id, total(&segments), how)?.unwrap_or_default();
+    let (count, mut taken) = c.receive(id, &segments, how)?;
     let files = std::mem::take(&mut taken.files);
     c.drop_files(files);
-    let count = c.scatter(&segments, &taken.bytes)?;
     if let Some((at, length_at)) = from.filter(|(at, _)| *at != 0) {
         match taken.from.as_ref().filter(|_| keeps_apart) {
             Some(from) => c.put_address(family, Some(from), at, length_at)?,

@@ -65,7 +65,7 @@ impl Call<'_> {
                 port: other,
                 groups: 0,
             };
-            let found = self.k.sockets.find(kind, &address).filter(|_| other != 0);
+            let found = self.k.sockets.find(kind, &address, None).filter(|_| other != 0);
             let packet = Packet {
                 bytes: bytes.to_vec(),
                 from: Some(Address::Netlink { port: own, groups: 0 }),

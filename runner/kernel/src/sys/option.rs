@@ -5,7 +5,7 @@ use hotcell_schema::arch::AbiFamily;
 use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
 use crate::call::{Answer, Call};
-use crate::net::{Family, Kind, REUSE, SocketId, State};
+use crate::net::{Family, Kind, SocketId, State};
 
 /// `SOL_SOCKET`, as it is kept; mips says 0xffff.
 const SOCKET_LEVEL: u64 = 1;
@@ -130,15 +130,11 @@ pub(crate) fn setsockopt(c: &mut Call<'_>) -> Answer {
         (_, Family::Inet | Family::Inet6 | Family::Netlink | Family::Packet) => {}
         (_, Family::Unix) => return Err(Errno::EOPNOTSUPP.into()),
     }
-    let off = key == REUSE && value.iter().take(4).all(|byte| *byte == 0);
     if let Some(socket) = c.k.sockets.get_mut(id) {
-        match off {
-            true => _ = socket.options.remove(&key),
-            false if socket.options.len() < 64 || socket.options.contains_key(&key) => {
-                socket.options.insert(key, value);
-            }
-            false => return Err(Errno::ENOMEM.into()),
+        if socket.options.len() >= 64 && !socket.options.contains_key(&key) {
+            return Err(Errno::ENOMEM.into());
         }
+        socket.options.insert(key, value);
     }
     Ok(0)
 }

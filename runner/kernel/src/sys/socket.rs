@@ -323,21 +323,22 @@ pub(crate) fn connect(c: &mut Call<'_>) -> Answer {
     let nonblocking = c.file(0)?.flags & open::NONBLOCK != 0;
     let socket = c.socket_ref(id)?;
     let (family, kind) = (socket.family, socket.kind);
-    match socket.state {
-        State::Connected(_) if kind.connects() => return Err(Errno::EISCONN.into()),
-        State::Listening { .. } => return Err(Errno::EINVAL.into()),
-        _ => {}
-    }
+    let connected = matches!(socket.state, State::Connected(_)) && kind.connects();
+    let listens = matches!(socket.state, State::Listening { .. });
     let asked = c.address(family, c.word(1), c.word(2) & 0xffff_ffff, false)?;
     if family == Family::Packet {
         return Err(Errno::EOPNOTSUPP.into());
     }
-    if matches!(asked, Asked::Nobody) {
-        if let Some(socket) = c.k.sockets.get_mut(id) {
-            socket.peer = None;
-            socket.state = State::Idle;
-        }
+    if matches!(asked, Asked::Nobody) && !(kind.connects() && family == Family::Unix) {
+        c.k.sockets.disconnect(id);
+        c.k.pump();
+        c.k.wake += 1;
         return Ok(0);
+    }
+    match (connected, listens) {
+        (true, _) => return Err(Errno::EISCONN.into()),
+        (_, true) => return Err(Errno::EINVAL.into()),
+        _ => {}
     }
     let address = c.led_to(asked)?;
     if let Address::Inet(called) = &address
@@ -356,7 +357,7 @@ pub(crate) fn connect(c: &mut Call<'_>) -> Answer {
     }
     if !kind.connects() {
         c.k.sockets.bind_any(id, &address)?;
-        if family == Family::Unix && c.k.sockets.find(kind, &address).is_none() {
+        if family == Family::Unix && c.k.sockets.find(kind, &address, None).is_none() {
             return Err(Errno::ECONNREFUSED.into());
         }
         if let Some(socket) = c.k.sockets.get_mut(id) {
@@ -364,16 +365,28 @@ pub(crate) fn connect(c: &mut Call<'_>) -> Answer {
         }
         return Ok(0);
     }
-    let Some(to) = c.k.sockets.find(kind, &address) else {
+    let unnamed = c.socket_ref(id)?.local.is_none();
+    c.k.sockets.bind_any(id, &address)?;
+    let result = connect_to(c, id, &address, nonblocking);
+    if unnamed && result.is_err() {
+        c.k.sockets.unbind(id);
+    }
+    result
+}
+
+/// Connects to who listens on this machine.
+fn connect_to(c: &mut Call<'_>, id: SocketId, address: &Address, nonblocking: bool) -> Answer {
+    let socket = c.socket_ref(id)?;
+    let (kind, own) = (socket.kind, socket.local.clone());
+    let Some(to) = c.k.sockets.find(kind, address, own.as_ref()) else {
         return Err(Errno::ECONNREFUSED.into());
     };
     if c.socket_ref(to)?.family == Family::Unix && c.socket_ref(to)?.kind != kind {
         return Err(Errno::EPROTOTYPE.into());
     }
-    c.k.sockets.bind_any(id, &address)?;
-    if c.k.sockets.connect(id, to, &address)? {
+    if c.k.sockets.connect(id, to, address)? {
         if let Some(socket) = c.k.sockets.get_mut(id) {
-            socket.peer = Some(address);
+            socket.peer = Some(address.clone());
         }
         c.k.wake += 1;
         return Ok(0);
@@ -463,14 +476,7 @@ pub(crate) fn shutdown(c: &mut Call<'_>) -> Answer {
     if socket.kind.connects() && !matches!(socket.state, State::Connected(_) | State::Disconnected) {
         return Err(Errno::ENOTCONN.into());
     }
-    socket.shut[0] |= how != 1;
-    socket.shut[1] |= how != 0;
-    socket.activity += 1;
-    if let State::Connected(other) = socket.state
-        && let Some(other) = c.k.sockets.get_mut(other)
-    {
-        other.activity += 1;
-    }
+    c.k.sockets.shut(id, [how != 1, how != 0]);
     c.k.pump();
     c.k.wake += 1;
     Ok(0)

@@ -99,7 +99,10 @@ fn a_port_is_ones_own_and_is_found_by_the_address_that_is_called() {
     };
     let (a, b, c) = (make(&mut sockets), make(&mut sockets), make(&mut sockets));
     sockets.bind(a, inet([0, 0, 0, 0], 80)).unwrap();
-    assert_eq!(sockets.bind(b, inet([127, 0, 0, 1], 80)), Err(Errno::EADDRINUSE));
+    assert_eq!(
+        sockets.bind(b, inet([127, 0, 0, 1], 80)),
+        Err(Errno::EADDRINUSE)
+    );
     assert_eq!(
         sockets.bind(b, inet([10, 0, 0, 1], 80)),
         Err(Errno::EADDRNOTAVAIL)
@@ -110,8 +113,14 @@ fn a_port_is_ones_own_and_is_found_by_the_address_that_is_called() {
         Err(Errno::EINVAL),
         "once"
     );
-    assert_eq!(sockets.find(Kind::Stream, &inet([127, 0, 0, 1], 80)), Some(a));
-    assert_eq!(sockets.find(Kind::Datagram, &inet([127, 0, 0, 1], 80)), None);
+    assert_eq!(
+        sockets.find(Kind::Stream, &inet([127, 0, 0, 1], 80), None),
+        Some(a)
+    );
+    assert_eq!(
+        sockets.find(Kind::Datagram, &inet([127, 0, 0, 1], 80), None),
+        None
+    );
     assert_eq!(
         sockets.connect(c, a, &inet([127, 0, 0, 1], 80)),
         Err(Errno::ECONNREFUSED)
@@ -267,7 +276,7 @@ proptest! {
                 Act::Connect(id, host, port) => if let Some(id) = pick(&id) {
                     let to = address(host, port);
                     let idle = sockets.get(id).is_some_and(|socket| matches!(socket.state, State::Idle));
-                    if let Some(other) = sockets.find(Kind::Stream, &to).filter(|other| idle && *other != id) {
+                    if let Some(other) = sockets.find(Kind::Stream, &to, None).filter(|other| idle && *other != id) {
                         let _ = sockets.connect(id, other, &to);
                     }
                 },
