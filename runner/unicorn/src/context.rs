@@ -19,11 +19,11 @@ use crate::{
     pool::Pool,
     saved::{Foreign, Saved},
     sources::{Origins, Part},
-    written::Written,
+    written::{AllKept, Written},
 };
 
 /// First bytes of the head.
-const MARK: [u8; 8] = *b"hcuctx03";
+const MARK: [u8; 8] = *b"hcuctx04";
 /// Bytes of the head: the mark, and three numbers (little-endian u64): bytes of the state, where pages begin, how many.
 const HEAD: u64 = 32;
 /// Greatest number of regions of one machine (the kernel allows fewer).
@@ -62,6 +62,7 @@ pub(crate) struct Run {
     pub(crate) blocks: u64,
     pub(crate) instructions: u64,
     pub(crate) budget: u64,
+    kept: AllKept,
     machines: Vec<State>,
 }
 
@@ -73,8 +74,8 @@ struct State {
     resume: Option<u64>,
     executable: Vec<(u64, u64)>,
     counting: bool,
-    written: Written,
-    parent: Option<(Vec<Mapped>, Written)>,
+    written: Written<u32>,
+    parent: Option<(Vec<Mapped>, Written<u32>)>,
     copying: bool,
     ran: bool,
     /// Start, length, protection; what other machines have too.
@@ -102,6 +103,7 @@ impl Run {
             blocks: 0,
             instructions: 0,
             budget: 0,
+            kept: AllKept::default(),
             machines: Vec::new(),
         }
     }
@@ -116,7 +118,8 @@ impl Run {
     ) -> Result<u64, MachineError> {
         let mut shared = AllShared::default();
         for (space, machine) in pool.machines() {
-            self.machines.push(state(space, machine, &mut shared)?);
+            let state = state(space, machine, &mut shared, &mut self.kept)?;
+            self.machines.push(state);
         }
         let bytes = postcard::to_stdvec(&self).map_err(|error| wrong(&error.to_string()))?;
         let pages_at = HEAD.saturating_add(bytes.len() as u64).next_multiple_of(PAGE);
@@ -209,7 +212,7 @@ impl Run {
                 Some(machine) if machine.uc.get_data().counting == state.counting => machine,
                 _ => pool.make()?,
             };
-            let machine = state.give(machine, &mut pages, &mut shared, &mut room)?;
+            let machine = state.give(machine, &mut pages, &mut shared, &run.kept, &mut room)?;
             if pool.put(space, machine) {
                 return Err(wrong("two machines of one number"));
             }
@@ -223,6 +226,7 @@ fn state(
     space: SpaceId,
     machine: &UnicornMachine<'static>,
     shared: &mut AllShared,
+    kept: &mut AllKept,
 ) -> Result<State, MachineError> {
     const ZERO: [u8; PAGE as usize] = [0; PAGE as usize];
     let guest = machine.uc.get_data();
@@ -239,8 +243,8 @@ fn state(
     all.sort_by_key(|region| region.begin);
     for region in all.into_iter().filter(|region| ours(region.begin)) {
         let length = (region.end - region.begin).saturating_add(1);
-        let shared = guest.memory.shared_part(region.begin, shared);
-        regions.push((region.begin, length, region.perms, shared));
+        let part = guest.memory.shared_part(region.begin, shared);
+        regions.push((region.begin, length, region.perms, part));
         let bytes = guest
             .memory
             .bytes(region.begin, length)
@@ -249,7 +253,8 @@ fn state(
             .step_by(PAGE as usize)
             .zip(bytes.chunks(PAGE as usize))
         {
-            if page == ZERO {
+            // What several machines have is told by the first.
+            if page == ZERO || part.is_some_and(|part| !shared.tell(part, at - region.begin)) {
                 continue;
             }
             if let Some(part) = guest.origins.unchanged(&guest.sources, at, page) {
@@ -278,8 +283,11 @@ fn state(
         resume: guest.resume,
         executable: guest.executable.clone(),
         counting: guest.counting,
-        written: guest.written.borrow().clone(),
-        parent: guest.parent.clone(),
+        written: guest.written.borrow().saved(kept),
+        parent: guest
+            .parent
+            .as_ref()
+            .map(|(mapped, written)| (mapped.clone(), written.saved(kept))),
         copying: guest.copying,
         ran: guest.ran,
         regions,
@@ -347,8 +355,13 @@ impl State {
         mut machine: UnicornMachine<'static>,
         pages: &mut Pages<'_>,
         shared: &mut AllShared,
+        kept: &AllKept,
         room: &mut u64,
     ) -> Result<UnicornMachine<'static>, MachineError> {
+        let restored = |written: Written<u32>| {
+            let written = written.restored(kept);
+            written.ok_or_else(|| wrong("bytes that it does not have"))
+        };
         let uc = &mut machine.uc;
         memory_unsafe::unmap_all(uc)?;
         uc.ctl_flush_tb().map_err(failed("dropping translations"))?;
@@ -384,8 +397,11 @@ impl State {
         let guest = machine.uc.get_data_mut();
         guest.resume = self.resume;
         guest.executable = self.executable;
-        guest.written = RefCell::new(self.written);
-        guest.parent = self.parent;
+        guest.written = RefCell::new(restored(self.written)?);
+        let parent = self
+            .parent
+            .map(|(mapped, written)| Ok::<_, MachineError>((mapped, restored(written)?)));
+        guest.parent = parent.transpose()?;
         guest.copying = self.copying;
         guest.ran = self.ran;
         // Unicorn reports no block that an instance runs first.

@@ -495,7 +495,9 @@ fn drive(task: &Task<'_>, pool: &mut Pool, beginning: Beginning) -> Result<(), S
                 }
                 // An instance that counts keeps its hook; without a budget it must not stop.
                 operator.counts.budget.set(blocks.unwrap_or(u64::MAX));
-                pool.last = Some(space);
+                if pool.last.replace(space) != Some(space) {
+                    pool.machine(space)?.drop_shared_translations();
+                }
                 space
             }
         };

@@ -373,6 +373,14 @@ impl<'a> UnicornMachine<'a> {
         }
     }
 
+    /// Forgets what was translated from memory that other machines have too: they may have written there since it ran.
+    pub(crate) fn drop_shared_translations(&mut self) {
+        let lent: Vec<(u64, u64)> = self.uc.get_data().memory.lent().collect();
+        for (start, length) in lent {
+            self.drop_translations(start, start.saturating_add(length));
+        }
+    }
+
     /// All mapped memory, neighbours of equal protection joined.
     pub(crate) fn mapped(&self) -> Vec<Mapped> {
         let mut all: Vec<Mapped> = Vec::new();

@@ -6,7 +6,14 @@
 //! last of them.
 #![allow(unsafe_code)]
 
-use std::{collections::BTreeMap, fs::File, io, os::fd::AsRawFd, ptr::NonNull, rc::Rc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io,
+    os::fd::AsRawFd,
+    ptr::NonNull,
+    rc::Rc,
+};
 
 use hotcell_kernel::machine::MachineError;
 use unicorn_engine::{Prot, Unicorn};
@@ -56,7 +63,19 @@ pub(crate) type SharedPart = (u32, u64, u64);
 
 /// The shared memory of all instances of a run, in the order of its numbers.
 #[derive(Default)]
-pub(crate) struct AllShared(Vec<Rc<Shared>>);
+pub(crate) struct AllShared {
+    all: Vec<Rc<Shared>>,
+    numbers: BTreeMap<*const Shared, u32>,
+    /// Pages that were told: of which, and where in it.
+    told: BTreeSet<(u32, u64)>,
+}
+
+impl AllShared {
+    /// Whether a page of a part, so far behind its beginning, is told the first time.
+    pub(crate) fn tell(&mut self, (number, offset, _): SharedPart, behind: u64) -> bool {
+        self.told.insert((number, offset.saturating_add(behind)))
+    }
+}
 
 /// All of an instance's memory, by guest address.
 #[derive(Default)]
@@ -146,12 +165,12 @@ pub(crate) fn map_shared(
 ) -> Result<(), MachineError> {
     let wrong = || MachineError("shared memory that is not as it says".to_owned());
     let number = number as usize;
-    if number == all.0.len() {
+    if number == all.all.len() {
         *room = room.checked_sub(whole.saturating_sub(length)).ok_or_else(wrong)?;
         let host = anonymous(whole)?;
-        all.0.push(Rc::new(Shared { length: whole, host }));
+        all.all.push(Rc::new(Shared { length: whole, host }));
     }
-    let shared = all.0.get(number).ok_or_else(wrong)?;
+    let shared = all.all.get(number).ok_or_else(wrong)?;
     let end = offset.checked_add(length).ok_or_else(wrong)?;
     if shared.length != whole || end > whole || !offset.is_multiple_of(PAGE) {
         return Err(wrong());
@@ -208,19 +227,19 @@ impl Memory {
     pub(crate) fn shared_part(&self, start: u64, all: &mut AllShared) -> Option<SharedPart> {
         let (first, block) = self.0.range(..=start).next_back()?;
         let whole = block.whole.as_ref()?;
-        let number = match all.0.iter().position(|other| Rc::ptr_eq(other, whole)) {
-            Some(number) => number,
-            None => {
-                all.0.push(Rc::clone(whole));
-                all.0.len() - 1
-            }
-        };
+        let next = u32::try_from(all.all.len()).ok()?;
+        let number = *all.numbers.entry(Rc::as_ptr(whole)).or_insert(next);
+        if number == next {
+            all.all.push(Rc::clone(whole));
+        }
         let offset = (block.host.as_ptr() as u64).checked_sub(whole.host.as_ptr() as u64)?;
-        Some((
-            u32::try_from(number).ok()?,
-            offset + (start - first),
-            whole.length,
-        ))
+        Some((number, offset + (start - first), whole.length))
+    }
+
+    /// Blocks that other instances may have too: start and length.
+    pub(crate) fn lent(&self) -> impl Iterator<Item = (u64, u64)> {
+        let lent = self.0.iter().filter(|(_, block)| block.whole.is_some());
+        lent.map(|(start, block)| (*start, block.length))
     }
 
     /// Whether no other instance has a part of the mapping that a block, which was taken out, is a part of.

@@ -12,6 +12,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    ops::Range,
     rc::Rc,
 };
 
@@ -91,17 +93,31 @@ impl Ranges {
 
 /// Bytes that stood in memory at first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-enum Piece {
-    /// Kept here.
-    Kept(Rc<[u8]>),
+enum Piece<B> {
+    /// Kept here: which bytes, and which part of them.
+    Kept(B, Range<usize>),
     /// In a blob of the job.
     Part(Part),
 }
 
-impl Piece {
+impl<B> Piece<B> {
+    /// The same, of bytes that are known in another way.
+    fn of<C, E>(self, bytes: impl FnOnce(B, &Range<usize>) -> Result<C, E>) -> Result<Piece<C>, E> {
+        Ok(match self {
+            Self::Kept(kept, range) => Piece::Kept(bytes(kept, &range)?, range),
+            Self::Part(part) => Piece::Part(part),
+        })
+    }
+}
+
+impl Piece<Rc<[u8]>> {
+    fn copy(bytes: &[u8]) -> Self {
+        Self::Kept(Rc::from(bytes), 0..bytes.len())
+    }
+
     fn length(&self) -> u64 {
         match self {
-            Self::Kept(bytes) => bytes.len() as u64,
+            Self::Kept(_, range) => range.len() as u64,
             Self::Part(part) => part.length,
         }
     }
@@ -109,7 +125,7 @@ impl Piece {
     /// The bytes; none of a part that the job does not have.
     fn bytes<'a>(&'a self, sources: &'a Sources) -> &'a [u8] {
         match self {
-            Self::Kept(bytes) => bytes,
+            Self::Kept(bytes, range) => bytes.get(range.clone()).unwrap_or_default(),
             Self::Part(part) => sources.bytes(part).map_or(&[], |(bytes, _)| bytes),
         }
     }
@@ -117,10 +133,14 @@ impl Piece {
     /// So many of its bytes, from one on.
     fn cut(&self, from: u64, length: u64) -> Self {
         match self {
-            Self::Kept(bytes) => {
-                let rest = bytes.get(from as usize..).unwrap_or_default();
-                let length = rest.len().min(length as usize);
-                Self::Kept(Rc::from(rest.get(..length).unwrap_or_default()))
+            Self::Kept(bytes, range) => {
+                let start = range.start.saturating_add(from as usize).min(range.end);
+                let end = start.saturating_add(length as usize).min(range.end);
+                // Less than half is copied: so what is held is at most twice what is counted, and little is copied twice.
+                match (end - start).saturating_mul(2) < bytes.len() {
+                    true => Self::copy(bytes.get(start..end).unwrap_or_default()),
+                    false => Self::Kept(Rc::clone(bytes), start..end),
+                }
             }
             Self::Part(part) => Self::Part(Part {
                 offset: part.offset.saturating_add(from),
@@ -133,19 +153,74 @@ impl Piece {
 
 /// What is known of one address space.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Written {
+pub(crate) struct Written<B = Rc<[u8]>> {
     /// Mapped since the guest ran last.
     fresh: Ranges,
     /// Is or was writable since it was mapped, or was filled on the guest's behalf.
     open: Ranges,
     /// What stood in open memory at first, in order; elsewhere zeros.
-    pieces: Vec<(u64, Piece)>,
+    pieces: Vec<(u64, Piece<B>)>,
     kept: usize,
     /// Pages that were told.
     told: BTreeSet<u64>,
 }
 
+/// The bytes that the address spaces of a saved run keep: those that several have stand once.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct AllKept {
+    bytes: Vec<Rc<[u8]>>,
+    #[serde(skip)]
+    numbers: BTreeMap<*const u8, u32>,
+}
+
+impl AllKept {
+    fn number(&mut self, bytes: &Rc<[u8]>) -> u32 {
+        *self.numbers.entry(bytes.as_ptr()).or_insert_with(|| {
+            self.bytes.push(Rc::clone(bytes));
+            u32::try_from(self.bytes.len() - 1).unwrap_or(u32::MAX)
+        })
+    }
+}
+
+impl<B> Written<B> {
+    fn of<C, E>(self, mut bytes: impl FnMut(B, &Range<usize>) -> Result<C, E>) -> Result<Written<C>, E> {
+        let pieces = self.pieces.into_iter();
+        Ok(Written {
+            fresh: self.fresh,
+            open: self.open,
+            pieces: pieces
+                .map(|(at, piece)| Ok((at, piece.of(&mut bytes)?)))
+                .collect::<Result<_, E>>()?,
+            kept: self.kept,
+            told: self.told,
+        })
+    }
+}
+
+impl Written<u32> {
+    /// As it was before it was saved; `None` if it names bytes that are not there.
+    pub(crate) fn restored(self, all: &AllKept) -> Option<Written> {
+        let found = |number: u32, range: &Range<usize>| {
+            let bytes = all.bytes.get(number as usize).ok_or(())?;
+            bytes.get(range.clone()).ok_or(())?;
+            Ok::<_, ()>(Rc::clone(bytes))
+        };
+        self.of(found).ok()
+    }
+}
+
 impl Written {
+    /// As it is saved: bytes by their numbers.
+    pub(crate) fn saved(&self, all: &mut AllKept) -> Written<u32> {
+        let numbered = self
+            .clone()
+            .of(|bytes, _| Ok::<_, Infallible>(all.number(&bytes)));
+        match numbered {
+            Ok(numbered) => numbered,
+            Err(never) => match never {},
+        }
+    }
+
     /// The same for a copy of the address space, in which nothing was told yet.
     pub(crate) fn inherited(&self) -> Self {
         Self {
@@ -179,7 +254,7 @@ impl Written {
     pub(crate) fn replaced(&mut self, start: u64, bytes: &[u8]) {
         self.forget(start, start.saturating_add(bytes.len() as u64));
         if bytes.iter().any(|byte| *byte != 0) {
-            self.keep(start, Piece::Kept(Rc::from(bytes)));
+            self.keep(start, Piece::copy(bytes));
         }
     }
 
@@ -189,7 +264,7 @@ impl Written {
         while let Some(page) = self.told.range(first..end).next().copied() {
             self.told.remove(&page);
         }
-        let over = |at: u64, piece: &Piece| at < end && start < at.saturating_add(piece.length());
+        let over = |at: u64, piece: &Piece<_>| at < end && start < at.saturating_add(piece.length());
         if !self.pieces.iter().any(|(at, piece)| over(*at, piece)) {
             return;
         }
@@ -198,8 +273,8 @@ impl Written {
                 self.pieces.push((at, piece));
                 continue;
             }
-            if let Piece::Kept(bytes) = &piece {
-                self.kept = self.kept.saturating_sub(bytes.len());
+            if let Piece::Kept(_, range) = &piece {
+                self.kept = self.kept.saturating_sub(range.len());
             }
             let before = start.saturating_sub(at);
             let behind = end.saturating_sub(at).min(piece.length());
@@ -221,7 +296,7 @@ impl Written {
     /// What stands in memory that was just opened, before the guest can write there.
     pub(crate) fn filled(&mut self, start: u64, bytes: &[u8]) {
         if bytes.iter().any(|byte| *byte != 0) {
-            self.keep(start, Piece::Kept(Rc::from(bytes)));
+            self.keep(start, Piece::copy(bytes));
         }
     }
 
@@ -231,20 +306,17 @@ impl Written {
         if !self.fresh.overlaps(start, end) {
             self.open.insert(start, end);
         } else if self.open.overlaps(start, end) {
-            self.keep(
-                start,
-                part.map_or_else(|| Piece::Kept(Rc::from(bytes)), Piece::Part),
-            );
+            self.keep(start, part.map_or_else(|| Piece::copy(bytes), Piece::Part));
         }
     }
 
-    fn keep(&mut self, start: u64, piece: Piece) {
+    fn keep(&mut self, start: u64, piece: Piece<Rc<[u8]>>) {
         let length = piece.length();
         if length == 0 {
             return;
         }
         let kept = match &piece {
-            Piece::Kept(bytes) => self.kept.saturating_add(bytes.len()),
+            Piece::Kept(_, range) => self.kept.saturating_add(range.len()),
             Piece::Part(_) => self.kept,
         };
         if kept > MAX_KEPT || self.pieces.len() >= MAX_PIECES {
@@ -325,6 +397,36 @@ mod tests {
         assert!(!written.first(0x1000, &[1, 2], &Sources::default()));
         assert!(written.first(0x1000, &[1, 3], &Sources::default()));
         assert!(written.inherited().asks(0x1000, 2));
+    }
+
+    #[test]
+    fn pieces_are_cut_without_being_copied_each_time_and_hold_little_more_than_they_count() {
+        let mut written = Written::default();
+        let bytes: Vec<u8> = (0..0x10_0000u32).map(|at| (at % 251) as u8).collect();
+        written.mapped(0x10_0000, 0x20_0000, true);
+        written.write(0x10_0000, &bytes, None);
+        let held = |written: &Written| {
+            let mut all = AllKept::default();
+            let saved = written.saved(&mut all);
+            let back = saved.restored(&all).expect("it is whole");
+            assert_eq!(back.kept, written.kept);
+            all.bytes.iter().map(|bytes| bytes.len()).sum::<usize>()
+        };
+        let mut copied = BTreeSet::new();
+        for page in 0..255 {
+            written.unmapped(0x10_0000 + page * PAGE, 0x10_0000 + (page + 1) * PAGE);
+            for (_, piece) in &written.pieces {
+                if let Piece::Kept(bytes, _) = piece {
+                    copied.insert(bytes.len());
+                }
+            }
+            assert!(held(&written) <= 2 * written.kept, "{page}");
+        }
+        assert!(copied.len() < 12, "{copied:?}");
+        let last = bytes.get(255 * 4096..).expect("a page");
+        assert!(!written.first(0x1f_f000, last, &Sources::default()));
+        let wrong = written.saved(&mut AllKept::default());
+        assert!(wrong.restored(&AllKept::default()).is_none());
     }
 
     #[test]

@@ -241,6 +241,8 @@ fn guests_do_what_they_say() {
         let written = written_then_executed(&run);
         let layers = match name {
             "written-then-run" => 2,
+            // Twice by each of two processes that share the memory.
+            "shared-code" => 4,
             // What was put into a child's code.
             "injects" => 1,
             _ => 0,

@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod clocks;
+mod contexts;
 mod faults;
 mod linux;
 mod machines;
@@ -32,6 +33,16 @@ mod payloads;
 /// The top folder of the project.
 fn project() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A file of memory of so many bytes.
+fn memory_file(length: u64) -> std::fs::File {
+    let name = c"contexts";
+    let file =
+        nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::empty()).expect("a memory file");
+    let file = std::fs::File::from(file);
+    file.set_len(length).expect("made longer");
+    file
 }
 
 /// A shipped profile.

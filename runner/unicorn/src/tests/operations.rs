@@ -15,7 +15,7 @@ use hotcell_schema::{
     outcome::Outcome,
 };
 
-use super::{CODE, DATA, code, job};
+use super::{CODE, DATA, code, job, memory_file};
 use crate::{
     context::{Area, Beginning},
     operate::{Operator, Outlet},
@@ -57,15 +57,6 @@ impl Outlet for Runner {
         self.answers.borrow_mut().push(answer.clone());
         Ok(())
     }
-}
-
-fn memory_file(length: u64) -> File {
-    let name = c"contexts";
-    let file =
-        nix::sys::memfd::memfd_create(name, nix::sys::memfd::MFdFlags::empty()).expect("a memory file");
-    let file = File::from(file);
-    file.set_len(length).expect("made longer");
-    file
 }
 
 fn from(context: &File, length: u64) -> Beginning {
