@@ -99,10 +99,7 @@ fn a_port_is_ones_own_and_is_found_by_the_address_that_is_called() {
     };
     let (a, b, c) = (make(&mut sockets), make(&mut sockets), make(&mut sockets));
     sockets.bind(a, inet([0, 0, 0, 0], 80)).unwrap();
-    assert_eq!(
-        sockets.bind(b, inet([127, 0, 0, 1], 80)),
-        Err(Errno::EADDRINUSE)
-    );
+    assert_eq!(sockets.bind(b, inet([127, 0, 0, 1], 80)), Err(Errno::EADDRINUSE));
     assert_eq!(
         sockets.bind(b, inet([10, 0, 0, 1], 80)),
         Err(Errno::EADDRNOTAVAIL)

@@ -24,7 +24,7 @@ const RUNS: usize = 3;
 const CALLS: u32 = 100_000;
 /// Times 32 MiB that the guest `copies` moves.
 const COPIES: u32 = 8;
-/// Bytes that are hashed beside Qiling.
+/// Bytes that are hashed with and without coverage.
 const HASHED: usize = 4 << 20;
 /// Samples of the last figure, and of the run whose memory they are held against.
 const SAMPLES: usize = 1000;
@@ -159,41 +159,55 @@ impl Bench {
         Ok(())
     }
 
-    /// The same hash by Qiling.
+    /// Computing, system calls and files beside Qiling, each less what the same program takes with nothing to do.
     fn qiling(&self) -> Result<(), Failure> {
         let qiling = match python(&self.cache, "qiling", QILING, &["setuptools<81"]) {
             Ok(python) => python,
             Err(error) => {
-                println!("\nsha256sum against Qiling: left out, {error}");
+                println!("\nbeside Qiling: left out, {error}");
                 return Ok(());
             }
         };
-        let busybox = self.cache.join("samples/debian-12/amd64/busybox");
         let root = self.lab.join("qiling");
         fs::create_dir_all(&root)?;
-        fs::copy(&busybox, root.join("busybox"))?;
-        fs::write(root.join("data"), data())?;
-        let script = self.lab.join("hash.py");
+        let script = self.lab.join("one.py");
         fs::write(
             &script,
             "import sys\nfrom qiling import Qiling\nfrom qiling.const import QL_VERBOSE\n\
-             Qiling([sys.argv[1] + '/busybox', 'sha256sum', '/data'], sys.argv[1], verbose=QL_VERBOSE.OFF).run()\n",
+             Qiling([sys.argv[1] + '/' + sys.argv[2]] + sys.argv[3:], sys.argv[1], verbose=QL_VERBOSE.OFF).run()\n",
         )?;
-        let with = json!({"path": "/bin/busybox", "args": ["sha256sum"]});
-        let stages = BTreeMap::from([("hash".to_owned(), (busybox, with, true))]);
-        let mut theirs = Duration::MAX;
-        for _ in 0..RUNS {
-            let mut command = Command::new(&qiling);
-            command.arg(&script).arg(&root);
-            theirs = theirs.min(cpu_of(&mut command, "/data")?);
+        println!("\nbeside Qiling {QILING}, x86_64            cell   Qiling   times as much (wanted: 3)");
+        for (what, guest, rounds) in [
+            ("computing, 1000 rounds", "compute", 1000),
+            ("100,000 getpid", "calls", CALLS),
+            ("64 MiB read and written", "copies", 2),
+        ] {
+            let Some(program) = self.guests.get(&(guest.to_owned(), "x86_64".to_owned())) else {
+                continue;
+            };
+            fs::copy(program, root.join(guest))?;
+            let mut theirs = [Duration::MAX; 2];
+            let mut stages = BTreeMap::new();
+            for (rounds, theirs) in [rounds, 0].into_iter().zip(&mut theirs) {
+                let with = json!({"args": [rounds.to_string()]});
+                stages.insert(format!("{guest}-{rounds}"), (program.clone(), with, false));
+                for _ in 0..RUNS {
+                    let mut command = Command::new(&qiling);
+                    command.arg(&script).arg(&root).args([guest, &rounds.to_string()]);
+                    *theirs = (*theirs).min(cpu_of(&mut command, "")?);
+                }
+            }
+            let cpu = self.cells(&stages)?;
+            let of = |rounds: u32| cpu.get(&format!("{guest}-{rounds}")).copied().unwrap_or(0.0);
+            let ours = (of(rounds) - of(0)).max(1e-9);
+            let theirs = theirs[0].saturating_sub(theirs[1]);
+            println!(
+                "{what:34} {:5.0} ms {:5.0} ms   {:.1}",
+                ours * 1e3,
+                ms(theirs),
+                theirs.as_secs_f64() / ours
+            );
         }
-        let ours = self.cells(&stages)?.get("hash").copied().unwrap_or(0.0);
-        println!(
-            "\nbusybox sha256sum of 4 MiB: cell {:.0} ms, Qiling {QILING} {:.0} ms, {:.1} times as much (wanted: 3)",
-            ours * 1e3,
-            ms(theirs),
-            theirs.as_secs_f64() / ours
-        );
         Ok(())
     }
 
