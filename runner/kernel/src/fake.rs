@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use hotcell_schema::arch::{ArchProfile, ErrorStyle};
+use hotcell_schema::arch::ArchProfile;
 
-use crate::abi::Abi;
 use crate::machine::{
     AccessError, Context, Lent, Machine, MachineError, Machines, Protection, Reg, Snapshot, SpaceId,
 };
@@ -91,21 +90,6 @@ impl FakeMachine {
             }
         }
         self.set_named(&abi.number, number);
-    }
-
-    /// The result of the last call: negative generic error numbers for errors.
-    pub(crate) fn result(&self, profile: &ArchProfile, abi: &Abi) -> i64 {
-        let value = self.named(&profile.abi.result);
-        let failed = match profile.abi.error {
-            ErrorStyle::Negative => return abi.signed(value),
-            ErrorStyle::MipsA3 => self.named("a3") != 0,
-            ErrorStyle::PpcSummaryOverflow => self.named("cr0") & 1 != 0,
-        };
-        if failed {
-            -abi.signed(value)
-        } else {
-            abi.signed(value)
-        }
     }
 }
 

@@ -1,34 +1,19 @@
 //! Any bytes as a saved context, and as the state of an emulated kernel: read, or refused.
 #![no_main]
 
+#[path = "shared/job.rs"]
+mod job;
+
 use std::sync::LazyLock;
 
 use hotcell_cells::context::SavedContext;
 use hotcell_kernel::machine::{Machine, MachineError, Machines, SpaceId};
 use hotcell_kernel::{Bytes, Kernel};
-use hotcell_schema::digest::Digest;
 use hotcell_schema::event::Event;
-use hotcell_schema::job::{Blob, GuestLimits, LinuxJob};
-use hotcell_schema::persona::Persona;
+use hotcell_schema::job::{Blob, LinuxJob};
 use libfuzzer_sys::fuzz_target;
 
-static JOB: LazyLock<LinuxJob> = LazyLock::new(|| LinuxJob {
-    cell: "fuzz".into(),
-    arch: toml::from_str(include_str!("../../../arch-profiles/x86_64.toml")).expect("the profile reads"),
-    persona: Persona::default(),
-    program: Blob { index: 0, length: 4 },
-    path: "/tmp/sample".into(),
-    argv: vec!["sample".into()],
-    env: None,
-    cwd: None,
-    sysroot: None,
-    internet: None,
-    files: Vec::new(),
-    stdin: None,
-    seed: Digest::of(b"seed"),
-    watch: Default::default(),
-    limits: GuestLimits::default(),
-});
+static JOB: LazyLock<LinuxJob> = LazyLock::new(|| job::of(job::profile(0), 4));
 
 /// No machine is there: a state that names one is refused after it was read.
 struct Nothing;

@@ -16,15 +16,16 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::LazyLock;
 
-use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::arch::{ArchProfile, ErrorStyle};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::event::Event;
 use hotcell_schema::internet::{Internet, InternetWith};
 use hotcell_schema::job::{Blob, GuestFile, GuestLimits, LinuxJob};
 use hotcell_schema::persona::Persona;
 
-use crate::fake::FakeMachines;
+use crate::abi::Abi;
 pub(crate) use crate::fake::tiny_elf;
+use crate::fake::{FakeMachine, FakeMachines};
 use crate::fs::proc::ProcLink;
 use crate::fs::tree::Ino;
 use crate::fs::walk::Magic;
@@ -207,10 +208,10 @@ impl Bench {
             let Step::Run { space: now, .. } = self.next() else {
                 return None;
             };
-            return Some(self.machines.machine(now).result(&profile, &abi));
+            return Some(result(self.machines.machine(now), &profile, &abi));
         }
         let _ = self.machines.get(space);
-        Some(self.machines.machine(space).result(&profile, &abi))
+        Some(result(self.machines.machine(space), &profile, &abi))
     }
 
     /// Puts bytes into the memory of the first program.
@@ -229,5 +230,20 @@ impl Bench {
 
     pub(crate) fn finish(self) -> Finished {
         self.kernel.finish()
+    }
+}
+
+/// The result of the last call: negative generic error numbers for errors.
+pub(crate) fn result(machine: &FakeMachine, profile: &ArchProfile, abi: &Abi) -> i64 {
+    let value = machine.named(&profile.abi.result);
+    let failed = match profile.abi.error {
+        ErrorStyle::Negative => return abi.signed(value),
+        ErrorStyle::MipsA3 => machine.named("a3") != 0,
+        ErrorStyle::PpcSummaryOverflow => machine.named("cr0") & 1 != 0,
+    };
+    if failed {
+        -abi.signed(value)
+    } else {
+        abi.signed(value)
     }
 }

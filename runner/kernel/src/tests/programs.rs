@@ -4,7 +4,7 @@ use hotcell_schema::event::{FileOp, ProcessOp, What};
 use hotcell_schema::job::GuestLimits;
 use hotcell_schema::outcome::Outcome;
 
-use super::{Bench, profile, profiles, tiny_elf};
+use super::{Bench, profile, profiles, result, tiny_elf};
 use crate::machine::{Machine as _, Step};
 
 const DATA: u64 = 0x40_0400;
@@ -185,14 +185,14 @@ fn a_child_ends_and_its_parent_hears_of_it() {
             panic!()
         };
         assert_ne!(space, other, "{}", profile.name);
-        assert_eq!(bench.machines.machine(other).result(&profile, &abi), 0);
+        assert_eq!(result(bench.machines.machine(other), &profile, &abi), 0);
         bench.call("exit_group", &[9]);
         let Step::Run { space: again, .. } = bench.next() else {
             panic!()
         };
         assert_eq!(again, space);
         let machine = bench.machines.machine(space);
-        assert_eq!(machine.result(&profile, &abi), 1001, "{}", profile.name);
+        assert_eq!(result(machine, &profile, &abi), 1001, "{}", profile.name);
         let mut status = [0; 4];
         machine.read(DATA, &mut status).unwrap();
         assert_eq!(abi.get_u32(status), 9 << 8);
@@ -282,7 +282,7 @@ fn an_unknown_call_is_told_by_name_and_number() {
     let machine = bench.machines.machine(space);
     machine.set_call(&profile, 9999, &[]);
     bench.kernel.syscall(machine);
-    assert_eq!(machine.result(&profile, &bench.kernel.abi), -38);
+    assert_eq!(result(machine, &profile, &bench.kernel.abi), -38);
     let unsupported = bench.finish().result.unsupported;
     let names: Vec<&str> = unsupported.iter().map(|call| call.name.as_str()).collect();
     assert_eq!(names, ["io_uring_setup", "syscall_9999"]);
