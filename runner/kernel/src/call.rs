@@ -156,10 +156,7 @@ impl Kernel {
                     State::Waiting { tried_at, .. } => tried_at != self.wake,
                     _ => false,
                 })
-            || self
-                .tasks
-                .get(&self.current)
-                .is_some_and(|task| task.arrived & !task.mask != 0)
+            || self.ready(self.current) != 0
     }
 
     fn unknown_call(&mut self, machine: &mut dyn Machine, number: u64) -> Flow {
@@ -204,7 +201,7 @@ impl Kernel {
         let Some(task) = self.tasks.get_mut(&tid) else {
             return;
         };
-        if !matches!(task.state, State::Waiting { .. }) || task.arrived & !task.mask == 0 {
+        if !matches!(task.state, State::Waiting { .. }) {
             return;
         }
         // The parent of a vfork waits whatever comes.

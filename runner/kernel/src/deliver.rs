@@ -28,14 +28,10 @@ impl Kernel {
         if self.held_for_signal(tid) {
             return Ok(true);
         }
-        let Some(signal) = self.signal_for(tid) else {
+        let Some((signal, info)) = self.signal_for(tid) else {
             return Ok(false);
         };
-        let Some(task) = self.tasks.get_mut(&tid) else {
-            return Ok(false);
-        };
-        let info = task.take_info(signal);
-        let pid = task.pid;
+        let pid = self.pid_of(tid);
         let Some(process) = self.processes.get_mut(&pid) else {
             return Ok(false);
         };

@@ -477,7 +477,7 @@ impl Kernel {
                     !task.is_held()
                         && (tried_at != self.wake
                             || deadline.is_some_and(|at| at <= self.time.now)
-                            || task.ready() != 0)
+                            || self.ready(task.tid) != 0)
                 }
                 _ => false,
             })

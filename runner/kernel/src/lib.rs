@@ -15,7 +15,8 @@
 //! | `abi` | structures, flags, errors, signals by architecture; `abi/quirks.rs` has the real exceptions |
 //! | `load`, `exec` | ELF, the first stack, starting programs |
 //! | `space` | address spaces |
-//! | `task`, `life`, `deliver` | processes and tasks, fork and exit, signals |
+//! | `task`, `life` | processes and tasks, fork and exit |
+//! | `signals`, `deliver` | signals on their way, and when they are acted upon |
 //! | `trace`, `reach` | ptrace: where a traced task stands still; memory and registers of others |
 //! | `fake` | machines without a processor, for tests and fuzzing |
 //! | `fs` | the file tree, paths, the built-in root, `/proc`, open files |
@@ -47,6 +48,7 @@ pub mod machine;
 mod made;
 mod net;
 mod reach;
+mod signals;
 mod space;
 mod state;
 pub mod support;

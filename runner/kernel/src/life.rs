@@ -1,7 +1,7 @@
 //! Processes come and go: fork, exit, signals.
 
 use hotcell_schema::digest::Digest;
-use hotcell_schema::event::{File, FileOp, Process as ProcessEvent, ProcessOp, Signal as SignalEvent, What};
+use hotcell_schema::event::{File, FileOp, Process as ProcessEvent, ProcessOp, What};
 use hotcell_schema::guest::text;
 use hotcell_schema::outcome::Outcome;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::abi::errno::Errno;
 use crate::abi::flags::open;
 use crate::abi::siginfo::{SignalInfo, Told, code};
-use crate::abi::signal::{DefaultAction, Sig};
+use crate::abi::signal::Sig;
 use crate::call::Fork;
 use crate::exec::Image;
 use crate::fs::open::{Closed, Descriptor, FileId, FileTable, OpenFile, Target};
@@ -17,6 +17,7 @@ use crate::fs::tree::Ino;
 use crate::fs::watch::what;
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
+use crate::signals::Arrived;
 use crate::task::{Change, Ended, Pending, Process, State, Task};
 use crate::trace;
 
@@ -53,6 +54,7 @@ impl Process {
             argv: Vec::new(),
             env: Vec::new(),
             actions: BTreeMap::new(),
+            arrived: Arrived::default(),
             tasks: [pid].into(),
             ended: None,
             started: 0,
@@ -104,8 +106,7 @@ impl Task {
             state: State::Runnable,
             clear_tid: 0,
             mask: 0,
-            arrived: 0,
-            infos: BTreeMap::new(),
+            arrived: Arrived::default(),
             former_mask: None,
             restart: None,
             interrupted: Vec::new(),
@@ -495,71 +496,6 @@ impl Kernel {
         self.end_process(pid, Ended::Killed(signal));
     }
 
-    /// Tells of a signal that one process sends to another.
-    pub(crate) fn tell_signal(&mut self, from: (u32, u32), to: u32, signal: Sig) {
-        let task = self.event_task(from.0, from.1);
-        let what = SignalEvent {
-            signal: signal.name(),
-            to: i32::try_from(to).unwrap_or(i32::MAX),
-        };
-        self.later.push((task, What::Signal(what)));
-    }
-
-    /// A signal comes to a process: acted upon when one of its tasks runs next.
-    pub(crate) fn post(&mut self, pid: u32, signal: Sig) {
-        self.post_told(pid, None, signal, SignalInfo::default());
-    }
-
-    /// The same, with what is told of it, and for one of its tasks alone.
-    pub(crate) fn post_told(&mut self, pid: u32, tid: Option<u32>, signal: Sig, info: SignalInfo) {
-        let Some(process) = self.processes.get_mut(&pid) else {
-            return;
-        };
-        if process.ended.is_some() {
-            return;
-        }
-        let handler = process.actions.get(&signal).map_or(0, |action| action.handler);
-        let default = signal.default_action();
-        let mut continued = false;
-        // The first task that does not block it; else the first.
-        let tids: Vec<u32> = match tid {
-            Some(tid) => vec![tid],
-            None => process.tasks.iter().copied().collect(),
-        };
-        let open = tids.iter().find(|tid| {
-            self.tasks
-                .get(tid)
-                .is_some_and(|task| task.mask & signal.bit() == 0)
-        });
-        // A tracer sees also what is ignored.
-        let is_traced = |tid: &u32| self.tasks.get(tid).is_some_and(|task| task.trace.is_some());
-        let traced = process.tasks.iter().any(is_traced);
-        match (signal, handler) {
-            (Sig::CONT, _) => continued = std::mem::replace(&mut process.stopped, false),
-            (Sig::KILL, _) => {
-                process.stopped = false;
-                for tid in &process.tasks {
-                    let task = self.tasks.get_mut(tid);
-                    if let Some(trace) = task.and_then(|task| task.trace.as_mut()) {
-                        trace.stop = None;
-                    }
-                }
-            }
-            _ if traced => {}
-            // Whoever blocks a signal may want it later, though it ignores it now (sig_ignored).
-            (_, 0) if default == DefaultAction::Ignore && open.is_some() => return,
-            (_, 1) if open.is_some() => return,
-            _ => {}
-        }
-        if let Some(task) = open.or(tids.first()).and_then(|tid| self.tasks.get_mut(tid)) {
-            task.arrive(signal, info);
-        }
-        self.wake += 1;
-        if continued {
-            self.tell_parent(pid, Change::Continued);
-        }
-    }
-
     /// A process stands still or goes on: its parent may wait for that, and gets a signal unless it does not want it.
     pub(crate) fn tell_parent(&mut self, pid: u32, change: Change) {
         const NO_CHILD_STOP: u64 = 1;
@@ -586,67 +522,6 @@ impl Kernel {
             self.post_told(parent, None, Sig::CHLD, info);
         }
         self.wake += 1;
-    }
-
-    /// Whether an arrived signal interrupts a waiting call, and then whether its handler wants the call made again.
-    pub(crate) fn interrupts(&self, tid: u32) -> Option<bool> {
-        const RESTART: u64 = 0x1000_0000;
-        let task = self.tasks.get(&tid)?;
-        let process = self.processes.get(&task.pid)?;
-        (1..=64u8)
-            .filter(|number| task.arrived & !task.mask & (1 << (number - 1)) != 0)
-            .find_map(|number| {
-                let signal = Sig(number);
-                let action = process.actions.get(&signal).copied().unwrap_or_default();
-                match (action.handler, signal.default_action()) {
-                    (0, DefaultAction::Terminate) => Some(false),
-                    // Standing still and going on again leaves the call as it is.
-                    (0, DefaultAction::Stop) => Some(true),
-                    (0 | 1, _) => None,
-                    _ => Some(action.flags & RESTART != 0),
-                }
-            })
-    }
-
-    /// A fault's signal comes to the task that caused it; blocked or ignored, it kills.
-    pub(crate) fn fault_signal(&mut self, tid: u32, signal: Sig, info: SignalInfo) {
-        let pid = self.pid_of(tid);
-        let handled = self
-            .processes
-            .get(&pid)
-            .and_then(|process| process.actions.get(&signal))
-            .is_some_and(|action| action.handler > 1);
-        let traced = self.traced(tid).is_some();
-        let bit = 1u64 << (u32::from(signal.0).saturating_sub(1));
-        match self.tasks.get_mut(&tid) {
-            Some(task) if traced => {
-                task.mask &= !bit;
-                task.arrive(signal, info);
-            }
-            Some(task) if handled && task.mask & bit == 0 => task.arrive(signal, info),
-            _ => self.kill_process(pid, signal),
-        }
-    }
-
-    /// Alarms whose time has come.
-    pub(crate) fn fire_alarms(&mut self) {
-        let now = self.time.now;
-        let due: Vec<u32> = self
-            .processes
-            .values()
-            .filter(|process| process.alarm.is_some_and(|at| at <= now))
-            .map(|process| process.pid)
-            .collect();
-        for pid in due {
-            if let Some(process) = self.processes.get_mut(&pid) {
-                process.alarm =
-                    (process.alarm_interval > 0).then(|| now.saturating_add(process.alarm_interval));
-            }
-            self.tell_signal((pid, pid), pid, Sig::ALRM);
-            self.post(pid, Sig::ALRM);
-            self.tell_later();
-        }
-        self.fire_timers();
     }
 
     fn first_pid(&self) -> u32 {

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use hotcell_schema::event::Arg;
 use serde::{Deserialize, Serialize};
 
-use crate::abi::siginfo::SignalInfo;
 use crate::abi::signal::Sig;
 use crate::fs::open::FileTable;
 use crate::fs::tree::Ino;
 use crate::machine::{Context, SpaceId};
+use crate::signals::Arrived;
 use crate::sys::posix_timer::PosixTimer;
 use crate::table::Row;
 use crate::trace::Trace;
@@ -57,6 +57,8 @@ pub(crate) struct Process {
     pub(crate) env: Vec<Vec<u8>>,
     /// What was asked for by sigaction, by signal: the structure as the guest gave it.
     pub(crate) actions: BTreeMap<Sig, Action>,
+    /// Signals that came to it as a whole.
+    pub(crate) arrived: Arrived,
     pub(crate) tasks: BTreeSet<u32>,
     /// Set when it ended and nobody has waited for it yet.
     pub(crate) ended: Option<Ended>,
@@ -113,10 +115,8 @@ pub(crate) struct Task {
     pub(crate) clear_tid: u64,
     /// Blocked signals: bit N-1 for generic signal N.
     pub(crate) mask: u64,
-    /// Signals that wait to be delivered.
-    pub(crate) arrived: u64,
-    /// What is known of those.
-    pub(crate) infos: BTreeMap<Sig, SignalInfo>,
+    /// Signals that came to it alone.
+    pub(crate) arrived: Arrived,
     /// The mask before a call that waits with another one, until a handler or the call has ended.
     pub(crate) former_mask: Option<u64>,
     /// A call that a signal interrupted, to be made again.
@@ -138,20 +138,6 @@ impl Process {
 }
 
 impl Task {
-    /// A signal arrives. What is told of the first stays until it is taken: others of its kind are not counted.
-    pub(crate) fn arrive(&mut self, signal: Sig, info: SignalInfo) {
-        if self.arrived & signal.bit() == 0 {
-            self.arrived |= signal.bit();
-            self.infos.insert(signal, info);
-        }
-    }
-
-    /// A signal that has arrived is acted upon.
-    pub(crate) fn take_info(&mut self, signal: Sig) -> SignalInfo {
-        self.arrived &= !signal.bit();
-        self.infos.remove(&signal).unwrap_or_default()
-    }
-
     /// Waits with another mask, from its first attempt on.
     pub(crate) fn wait_with(&mut self, mask: u64) {
         if self.former_mask.is_none() {

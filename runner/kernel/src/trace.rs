@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::abi::siginfo::{SignalInfo, Told, code};
 use crate::abi::signal::Sig;
 use crate::call::Deferred;
 use crate::kernel::Kernel;
@@ -46,8 +47,10 @@ pub(crate) struct Trace {
     entered: bool,
     /// Its call has ended while it stood still for something else: it stands still once more.
     owes_exit: bool,
+    /// What is told of the signal that it stands still for.
+    pub(crate) info: SignalInfo,
     /// A signal that the tracer let through.
-    passed: Option<Sig>,
+    pub(crate) passed: Option<(Sig, SignalInfo)>,
     /// PTRACE_GETEVENTMSG.
     pub(crate) message: u64,
     /// Number and first argument of the latest call.
@@ -66,6 +69,7 @@ impl Trace {
             stop: None,
             entered: false,
             owes_exit: false,
+            info: SignalInfo::default(),
             passed: None,
             message: 0,
             call: (u64::MAX, 0),
@@ -97,16 +101,7 @@ pub(crate) enum Why {
     Group(Sig),
 }
 
-const fn bit(signal: Sig) -> u64 {
-    1 << (signal.0.saturating_sub(1) & 63)
-}
-
 impl Task {
-    /// Signals that have come and are not blocked.
-    pub(crate) fn ready(&self) -> u64 {
-        self.arrived & !self.mask
-    }
-
     /// Whether it stands still for its tracer.
     pub(crate) fn is_held(&self) -> bool {
         self.trace.as_ref().is_some_and(|trace| trace.stop.is_some())
@@ -130,11 +125,7 @@ impl Kernel {
     /// A task stands still for its tracer, unless it is about to be killed. Whether it does.
     pub(crate) fn hold(&mut self, tid: u32, why: Why) -> bool {
         const NO_CHILD_STOP: u64 = 1;
-        if self
-            .tasks
-            .get(&tid)
-            .is_some_and(|task| task.arrived & bit(Sig::KILL) != 0)
-        {
+        if self.arrived(tid) & Sig::KILL.bit() != 0 {
             return false;
         }
         let Some(trace) = self.traced(tid) else {
@@ -162,41 +153,34 @@ impl Kernel {
         if task.is_held() {
             return true;
         }
-        let ready = task.ready();
-        if ready == 0 || ready & bit(Sig::KILL) != 0 {
+        let ready = self.ready(tid);
+        if ready == 0 || ready & Sig::KILL.bit() != 0 {
             return false;
         }
         let Some(trace) = self.traced(tid) else {
             return false;
         };
-        if trace.passed.is_some_and(|signal| ready & bit(signal) != 0) {
+        if trace.passed.is_some_and(|(signal, _)| ready & signal.bit() != 0) {
             return false;
         }
-        let signal = Sig((ready.trailing_zeros() + 1) as u8);
-        if let Some(task) = self.tasks.get_mut(&tid) {
-            task.arrived &= !bit(signal);
+        let Some((signal, info)) = self.take_signal(tid, ready) else {
+            return false;
+        };
+        if let Some(trace) = self.traced(tid) {
+            trace.info = info;
         }
         self.hold(tid, Why::Signal(signal))
     }
 
-    /// The signal to act on next: SIGKILL, what the tracer let through, or the lowest number.
-    pub(crate) fn signal_for(&mut self, tid: u32) -> Option<Sig> {
-        let task = self.tasks.get_mut(&tid)?;
-        let ready = task.ready();
-        if ready == 0 {
-            return None;
+    /// Takes the signal to act on next: SIGKILL, what the tracer let through, or the first.
+    pub(crate) fn signal_for(&mut self, tid: u32) -> Option<(Sig, SignalInfo)> {
+        let ready = self.ready(tid);
+        if ready & Sig::KILL.bit() != 0 {
+            return self.take_signal(tid, Sig::KILL.bit());
         }
-        let passed = task
-            .trace
-            .as_mut()
-            .and_then(|trace| trace.passed.take_if(|signal| ready & bit(*signal) != 0));
-        let signal = match passed {
-            _ if ready & bit(Sig::KILL) != 0 => Sig::KILL,
-            Some(signal) => signal,
-            None => Sig((ready.trailing_zeros() + 1) as u8),
-        };
-        task.arrived &= !bit(signal);
-        Some(signal)
+        let trace = self.tasks.get_mut(&tid)?.trace.as_mut();
+        let passed = trace.and_then(|trace| trace.passed.take_if(|(signal, _)| ready & signal.bit() != 0));
+        passed.or_else(|| self.take_signal(tid, ready))
     }
 
     /// Whether the running task stands still before it makes this call.
@@ -235,7 +219,7 @@ impl Kernel {
         if let Some(task) = self.tasks.get_mut(&child) {
             task.trace = Some(new);
             if !seized {
-                task.arrived |= bit(Sig::STOP);
+                task.arrived.add(Sig::STOP, SignalInfo::default());
             }
         }
         if seized {
@@ -259,7 +243,7 @@ impl Kernel {
             self.hold(tid, Why::Exit);
         }
         if !seized && let Some(task) = self.tasks.get_mut(&tid) {
-            task.arrived |= bit(Sig::TRAP);
+            task.arrived.add(Sig::TRAP, SignalInfo::default());
         }
     }
 
@@ -283,14 +267,24 @@ impl Kernel {
         let pid = task.pid;
         let Some(trace) = task.trace.as_mut() else { return };
         let Some(stop) = trace.stop.take() else { return };
+        let uid = self
+            .processes
+            .get(&trace.tracer)
+            .map_or(0, |tracer| tracer.uid[0]);
+        let by_tracer = SignalInfo {
+            code: code::USER,
+            told: Told::Sender(trace.tracer, uid, 0),
+        };
         trace.calls = calls;
         let owes_exit = std::mem::take(&mut trace.owes_exit) && calls;
-        if let Some(signal) = signal {
-            task.arrived |= bit(signal);
+        match (signal, stop.why) {
             // Another stop for it comes only where it was not the reason of this one.
-            if matches!(stop.why, Why::Signal(_)) {
-                trace.passed = Some(signal);
+            (Some(signal), Why::Signal(held)) => {
+                let info = if signal == held { trace.info } else { by_tracer };
+                trace.passed = Some((signal, info));
             }
+            (Some(signal), Why::Entry | Why::Exit) => task.arrived.add(signal, SignalInfo::default()),
+            _ => {}
         }
         if stop.why == Why::Entry {
             trace.entered = true;
@@ -313,8 +307,11 @@ impl Kernel {
     /// A task is traced no more.
     pub(crate) fn detach(&mut self, tid: u32, signal: Option<Sig>) {
         self.release(tid, false, signal);
-        if let Some(task) = self.tasks.get_mut(&tid) {
-            task.trace = None;
+        if let Some(task) = self.tasks.get_mut(&tid)
+            && let Some(trace) = task.trace.take()
+            && let Some((signal, info)) = trace.passed
+        {
+            task.arrived.add(signal, info);
         }
     }
 

@@ -71,10 +71,25 @@ impl Sig {
     pub(crate) const CHLD: Self = Self(17);
     pub(crate) const CONT: Self = Self(18);
     pub(crate) const STOP: Self = Self(19);
+    pub(crate) const TSTP: Self = Self(20);
+    pub(crate) const TTIN: Self = Self(21);
+    pub(crate) const TTOU: Self = Self(22);
+    pub(crate) const SYS: Self = Self(31);
 
     /// Its bit in a set of generic signals.
-    pub(crate) fn bit(self) -> u64 {
-        1u64.checked_shl(u32::from(self.0).saturating_sub(1)).unwrap_or(0)
+    pub(crate) const fn bit(self) -> u64 {
+        match self.0 {
+            1..=64 => 1 << (self.0 - 1),
+            _ => 0,
+        }
+    }
+
+    /// A set as the guest has it: its numbers, not the generic ones.
+    pub(crate) fn set_of_guest(set: u64, family: AbiFamily) -> u64 {
+        let signals = (1..=64).map(Self).filter(|signal| set & signal.bit() != 0);
+        signals.fold(0, |raw, signal| {
+            raw | 1 << (signal.number(family).saturating_sub(1) & 63)
+        })
     }
 
     /// From a number of the guest's ABI.

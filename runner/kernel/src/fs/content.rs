@@ -208,11 +208,12 @@ impl Kernel {
         let mask = mask.join(",");
         let groups: String = process.groups.iter().map(|group| format!("{group} ")).collect();
         format!(
-            "Name:\t{comm}\nUmask:\t{:04o}\nState:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t{tracer}\nUid:\t{uid}\t{euid}\t{suid}\t{euid}\nGid:\t{gid}\t{egid}\t{sgid}\t{egid}\nFDSize:\t64\nGroups:\t{groups}\nVmPeak:\t{kib:>8} kB\nVmSize:\t{kib:>8} kB\nVmRSS:\t{:>8} kB\nThreads:\t{}\nSeccomp:\t0\nCpus_allowed:\t{}\n",
+            "Name:\t{comm}\nUmask:\t{:04o}\nState:\t{letter} ({word})\nTgid:\t{pid}\nNgid:\t0\nPid:\t{pid}\nPPid:\t{}\nTracerPid:\t{tracer}\nUid:\t{uid}\t{euid}\t{suid}\t{euid}\nGid:\t{gid}\t{egid}\t{sgid}\t{egid}\nFDSize:\t64\nGroups:\t{groups}\nVmPeak:\t{kib:>8} kB\nVmSize:\t{kib:>8} kB\nVmRSS:\t{:>8} kB\nThreads:\t{}\n{}Seccomp:\t0\nCpus_allowed:\t{}\n",
             process.umask,
             process.parent,
             kib / 2,
             process.tasks.len(),
+            self.signal_lines(process),
             mask,
             pid = process.pid,
             tracer = self.tracer_of(process.pid),

@@ -2,29 +2,8 @@
 
 use crate::abi::errno::Errno;
 use crate::abi::siginfo::{self, SignalInfo, Told, code};
-use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Fail};
 use crate::sys::signal::NEVER_BLOCKED;
-
-impl Call<'_> {
-    /// Takes the first signal of a set that came to this task, or to its process, which is held by any of its tasks.
-    fn take_awaited(&mut self, set: u64) -> Option<(Sig, SignalInfo)> {
-        let (tid, pid) = (self.tid, self.pid);
-        let others = self
-            .k
-            .tasks
-            .values()
-            .filter(|task| task.pid == pid && task.tid != tid);
-        let tids: Vec<u32> = [tid].into_iter().chain(others.map(|task| task.tid)).collect();
-        tids.into_iter().find_map(|tid| {
-            let task = self.k.tasks.get_mut(&tid)?;
-            let found = task.arrived & set;
-            let number = found.checked_ilog2().map(|_| found.trailing_zeros() + 1)?;
-            let signal = Sig(u8::try_from(number).ok()?);
-            Some((signal, task.take_info(signal)))
-        })
-    }
-}
 
 fn timed_wait(c: &mut Call<'_>, wide: bool) -> Answer {
     if c.word(3) != c.set_size() {
@@ -33,7 +12,7 @@ fn timed_wait(c: &mut Call<'_>, wide: bool) -> Answer {
     let set = c.set_at(c.word(0))? & !NEVER_BLOCKED;
     let wait = c.optional_time(c.word(2), wide)?;
     c.until(wait);
-    let Some((signal, info)) = c.take_awaited(set) else {
+    let Some((signal, info)) = c.k.take_signal(c.tid, set) else {
         return Err(if c.timed_out() || wait == Some(0) {
             Errno::EAGAIN.into()
         } else {

@@ -63,6 +63,19 @@ impl Kernel {
         }
         for (pid, id, timer) in due {
             let Some(signal) = timer.signal else { continue };
+            // One that waits to be acted upon counts this one.
+            let process = self.processes.get_mut(&pid);
+            let there = match timer.tid {
+                Some(tid) => self.tasks.get_mut(&tid).map(|task| &mut task.arrived),
+                None => process.map(|process| &mut process.arrived),
+            };
+            if let Some(overruns) = there.and_then(|there| there.overruns_of(signal, id)) {
+                *overruns = overruns
+                    .saturating_add(timer.overrun)
+                    .saturating_add(1)
+                    .min(MOST_OVERRUNS as u32);
+                continue;
+            }
             self.tell_signal((pid, pid), pid, signal);
             let info = SignalInfo {
                 code: code::TIMER,

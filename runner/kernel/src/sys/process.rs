@@ -7,6 +7,7 @@ use crate::exec::Execute;
 use crate::fs::identity::Processors as _;
 use crate::fs::watch::what;
 use crate::life::CLONE_PIDFD;
+use crate::signals;
 use crate::sys::identity::other;
 use crate::sys::shared::Which;
 use crate::task::Ended;
@@ -276,7 +277,7 @@ fn limit_of(c: &mut Call<'_>, number: u64) -> Result<(u64, u64), Errno> {
         8 if mips => (7824, 7824),
         6 if !mips => (7824, 7824),
         8 | 9 => (8 << 20, 8 << 20),
-        11 => (7824, 7824),
+        signals::LIMIT => (signals::DEFAULT_LIMIT, signals::DEFAULT_LIMIT),
         12 => (819_200, 819_200),
         13 | 14 => (0, 0),
         0..=15 => (INFINITE, INFINITE),

@@ -85,7 +85,7 @@ impl Kernel {
                 ready(if any { IN } else { 0 }, activity)
             }
             // What came to whoever asks.
-            Target::Signals(set) => match self.signals_of(self.pid_of(self.current), *set) {
+            Target::Signals(set) => match self.arrived(self.current) & *set {
                 0 => ready(0, self.wake),
                 _ => ready(IN, self.wake),
             },

@@ -35,17 +35,8 @@ impl Call<'_> {
             .fold(0, |set, signal| set | 1 << (signal.0 - 1))
     }
 
-    fn guest_set(&self, set: u64) -> u64 {
-        let family = self.abi().family;
-        (1..=64u8)
-            .filter(|number| set & (1 << (number - 1)) != 0)
-            .fold(0, |raw, number| {
-                raw | 1 << (Sig(number).number(family).saturating_sub(1) & 63)
-            })
-    }
-
     fn put_set(&mut self, address: u64, set: u64) -> Result<(), Errno> {
-        let raw = self.guest_set(set);
+        let raw = Sig::set_of_guest(set, self.abi().family);
         let layout = Layout::new(self.abi());
         let layout = if self.abi().wide {
             layout.u64(raw)
@@ -55,6 +46,14 @@ impl Call<'_> {
         let padding = self.set_size() as usize - 8;
         let bytes = layout.pad(padding).bytes;
         self.write(address, &bytes)
+    }
+
+    /// What is to be done on a signal. Those that have come and are ignored from now on are forgotten (do_sigaction).
+    fn set_action(&mut self, signal: Sig, action: Action) {
+        self.process().actions.insert(signal, action);
+        if action.ignores(signal) {
+            self.k.drop_signals(self.pid, signal.bit());
+        }
     }
 
     fn signal(&self, index: usize) -> Result<Sig, Errno> {
@@ -120,12 +119,12 @@ pub(crate) fn rt_sigaction(c: &mut Call<'_>) -> Answer {
         _ if matches!(signal, Sig::KILL | Sig::STOP) => return Err(Errno::EINVAL.into()),
         at => Some(get_action(c, at)?),
     };
-    let old = c.process().actions.get(&signal).copied().unwrap_or_default();
+    let old = c.process().action(signal);
     if c.word(2) != 0 {
         put_action(c, c.word(2), old)?;
     }
     if let Some(new) = new {
-        c.process().actions.insert(signal, new);
+        c.set_action(signal, new);
     }
     Ok(0)
 }
@@ -144,7 +143,8 @@ pub(crate) fn signal(c: &mut Call<'_>) -> Answer {
         restorer: 0,
         mask: 0,
     };
-    let old = c.process().actions.insert(signal, action).unwrap_or_default();
+    let old = c.process().action(signal);
+    c.set_action(signal, action);
     Ok(old.handler)
 }
 
@@ -175,9 +175,7 @@ pub(crate) fn rt_sigprocmask(c: &mut Call<'_>) -> Answer {
 }
 
 pub(crate) fn rt_sigpending(c: &mut Call<'_>) -> Answer {
-    let (pid, mask) = (c.pid, c.task().mask);
-    let tasks = c.k.tasks.values().filter(|task| task.pid == pid);
-    let waiting = tasks.fold(0, |all, task| all | task.arrived) & mask;
+    let waiting = c.k.arrived(c.tid) & c.task().mask;
     c.put_set(c.word(0), waiting)?;
     Ok(0)
 }
@@ -259,7 +257,7 @@ impl Call<'_> {
             return Err(Errno::ESRCH.into());
         }
         let uid = self.process().uid;
-        let mut allowed = false;
+        let (mut allowed, mut room) = (false, false);
         for (pid, tid) in targets {
             let Some(process) = self.k.processes.get(&pid) else {
                 continue;
@@ -268,12 +266,16 @@ impl Call<'_> {
                 continue;
             }
             allowed = true;
-            if let Some(signal) = signal {
+            room |= signal.is_none_or(|signal| {
                 self.k.tell_signal(from, pid, signal);
-                self.k.post_told(pid, tid, signal, info);
-            }
+                self.k.post_told(pid, tid, signal, info)
+            });
         }
-        if allowed { Ok(0) } else { Err(Errno::EPERM.into()) }
+        match (allowed, room) {
+            (false, _) => Err(Errno::EPERM.into()),
+            (true, false) => Err(Errno::EAGAIN.into()),
+            (true, true) => Ok(0),
+        }
     }
 
     /// What a signal of this process tells of it.

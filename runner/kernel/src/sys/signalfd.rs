@@ -1,50 +1,58 @@
 //! Signals behind descriptors (signalfd).
 
+use crate::abi::Abi;
 use crate::abi::errno::Errno;
 use crate::abi::flags::{self, open};
 use crate::abi::layout::Layout;
+use crate::abi::siginfo::{SignalInfo, Told};
 use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Fail};
 use crate::fs::open::{OpenFile, Target};
-use crate::kernel::Kernel;
 use crate::sys::signal::NEVER_BLOCKED;
 
 /// Bytes of a `struct signalfd_siginfo`.
 const INFO: usize = 128;
 
-impl Kernel {
-    /// Signals of a set that have come to a process and were not acted upon.
-    pub(super) fn signals_of(&self, pid: u32, set: u64) -> u64 {
-        let tasks = self.tasks.values().filter(|task| task.pid == pid);
-        tasks.fold(0, |all, task| all | task.arrived) & set
-    }
-
-    /// Takes the first of them.
-    fn take_signal(&mut self, pid: u32, set: u64) -> Option<Sig> {
-        let found = self.signals_of(pid, set);
-        let signal = Sig(u8::try_from(found.checked_ilog2().map(|_| found.trailing_zeros() + 1)?).ok()?);
-        let bit = 1 << (signal.0 - 1);
-        let mut tasks = self.tasks.values_mut();
-        let task = tasks.find(|task| task.pid == pid && task.arrived & bit != 0)?;
-        task.arrived &= !bit;
-        Some(signal)
+impl SignalInfo {
+    /// The `struct signalfd_siginfo` (uapi/linux/signalfd.h).
+    fn for_reader(&self, abi: &Abi, signal: Sig) -> Vec<u8> {
+        let (mut pid, mut uid, mut timer, mut overrun, mut status, mut value, mut address) =
+            Default::default();
+        match self.told {
+            Told::Nothing => {}
+            Told::Sender(from, user, sent) => (pid, uid, value) = (from, user, sent),
+            Told::Child(from, user, how) => (pid, uid, status) = (from, user, how),
+            Told::Address(at) => address = at,
+            Told::Timer(id, times, sent) => (timer, overrun, value) = (id, times, sent),
+        }
+        let layout = Layout::new(abi).low(signal.number(abi.family)).u32(0);
+        let layout = layout.u32(self.code.cast_unsigned()).u32(pid).u32(uid);
+        // No descriptor and no band (SIGIO), no number of a trap.
+        let layout = layout.u32(0).u32(timer).u32(0).u32(overrun).u32(0);
+        // ssi_int is the first half of the value where it stands in memory.
+        let int = if abi.big && abi.wide { value >> 32 } else { value };
+        let layout = layout
+            .u32(status)
+            .u32(int as u32)
+            .u64(abi.signed(value).cast_unsigned());
+        // No times of a child.
+        let layout = layout.u64(0).u64(0).u64(abi.signed(address).cast_unsigned());
+        layout.pad(INFO - 80).bytes
     }
 }
 
 impl Call<'_> {
-    /// read of a signalfd: one structure for each signal, of which only the number is known.
+    /// read of a signalfd: one structure for each signal.
     pub(super) fn read_signals(&mut self, set: u64, room: u64, nonblocking: bool) -> Result<Vec<u8>, Fail> {
         if room < INFO as u64 {
             return Err(Errno::EINVAL.into());
         }
         let mut bytes = Vec::new();
         while (bytes.len() + INFO) as u64 <= room {
-            let Some(signal) = self.k.take_signal(self.pid, set) else {
+            let Some((signal, info)) = self.k.take_signal(self.tid, set) else {
                 break;
             };
-            let number = signal.number(self.abi().family);
-            let one = Layout::new(self.abi()).low(number).pad(INFO - 4);
-            bytes.extend(one.bytes);
+            bytes.extend(info.for_reader(self.abi(), signal));
         }
         match (bytes.is_empty(), nonblocking) {
             (false, _) => Ok(bytes),

@@ -4,6 +4,7 @@ use hotcell_schema::event::{MemoryBy, Process as ProcessEvent, ProcessOp, What};
 
 use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
+use crate::abi::siginfo::{SignalInfo, Told};
 use crate::abi::signal::Sig;
 use crate::abi::traced::{self, View};
 use crate::call::{Answer, Call, Deferred, Fail};
@@ -179,7 +180,7 @@ fn attach(c: &mut Call<'_>, tid: u32, options: u64, seized: bool) -> Answer {
     if let Some(task) = c.k.tasks.get_mut(&tid) {
         task.trace = Some(Trace::new(own, options, seized));
         if !seized && !stopped {
-            task.arrived |= 1 << (Sig::STOP.0 - 1);
+            task.arrived.add(Sig::STOP, SignalInfo::default());
         }
     }
     if stopped {
@@ -264,23 +265,16 @@ fn signal_info(c: &mut Call<'_>, tid: u32, stop: Stop, at: u64) -> Answer {
         return Err(Errno::EINVAL.into());
     }
     let family = c.abi().family;
-    let status =
-        c.k.traced(tid)
-            .map_or(0, |trace| stop.status(trace, |signal| signal.number(family)));
-    let code = match stop.why {
-        // SI_USER.
-        Why::Signal(_) => 0,
-        _ => status,
+    let trace = c.k.traced(tid).ok_or(Errno::ESRCH)?;
+    let (signal, info) = match stop.why {
+        Why::Signal(signal) => (signal, trace.info),
+        _ => {
+            let code = stop.status(trace, |signal| signal.number(family)).cast_signed();
+            let told = Told::Nothing;
+            (Sig::TRAP, SignalInfo { code, told })
+        }
     };
-    let layout = Layout::new(c.abi()).u32(status & 0x7f);
-    // mips has the code before the error number.
-    let layout = if c.abi().is_mips() {
-        layout.u32(code).u32(0)
-    } else {
-        layout.u32(0).u32(code)
-    };
-    let mut bytes = layout.bytes;
-    bytes.resize(128, 0);
+    let bytes = info.bytes(c.abi(), signal);
     c.write(at, &bytes)?;
     Ok(0)
 }

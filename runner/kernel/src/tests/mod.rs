@@ -6,6 +6,7 @@ mod layouts;
 mod links;
 mod personas;
 mod programs;
+mod signals;
 mod sockets;
 mod sysroot;
 mod trace;
