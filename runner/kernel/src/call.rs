@@ -13,7 +13,7 @@ use crate::kernel::Kernel;
 use crate::machine::{Flow, Machine, MachineError, Machines};
 use crate::reach::Reach;
 use crate::table::{Effect, Kind, Level, Row};
-use crate::task::{Pending, State};
+use crate::task::{Ended, Ending, Pending, State};
 
 /// Why a handler gives no result.
 #[derive(Debug)]
@@ -489,16 +489,19 @@ impl Kernel {
         image: Image,
     ) -> Result<(), MachineError> {
         let pid = self.pid_of(tid);
-        // Other threads end; the one that called becomes the first.
-        let others: Vec<u32> = self
-            .tasks
-            .values()
-            .filter(|task| task.pid == pid && task.tid != tid)
-            .map(|task| task.tid)
-            .collect();
-        for other in others {
-            self.tasks.remove(&other);
-            self.deferred.remove(&other);
+        // Other threads end first, and the one that called takes the first one's number.
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return Ok(());
+        };
+        if process.tasks.len() > 1 {
+            process.ending = Some(Ending::But(tid, Box::new(image)));
+            if let Some(task) = self.tasks.get_mut(&tid) {
+                task.pending = Some(pending);
+                task.state = State::Deferred;
+            }
+            self.hold_for_end(pid, Some(tid), Ended::Exited(0));
+            self.settle(pid);
+            return Ok(());
         }
         if tid != pid
             && let Some(mut task) = self.tasks.remove(&tid)
@@ -514,6 +517,7 @@ impl Kernel {
         let before = self.event_task(pid, pid);
         if let Some(process) = self.processes.get_mut(&pid) {
             process.tasks = [pid].into();
+            process.first_gone = None;
             process.actions.retain(|_, action| action.handler == 1);
             process.executed = true;
             process.released = true;

@@ -13,8 +13,7 @@ use crate::abi::signal::{DefaultAction, Sig};
 use crate::kernel::Kernel;
 use crate::machine::{Machine, MachineError, Machines, Protection};
 use crate::space::Backing;
-use crate::task::{Action, Change, Interrupted, Pending, State, Task};
-use crate::trace::Why;
+use crate::task::{Action, Interrupted, Pending, State, Task};
 
 const ON_STACK: u64 = 0x0800_0000;
 const NO_MASK: u64 = 0x4000_0000;
@@ -38,12 +37,7 @@ impl Kernel {
         let action = process.actions.get(&signal).copied().unwrap_or_default();
         match (action.handler, signal.default_action()) {
             (0, DefaultAction::Terminate) => self.kill_process(pid, signal),
-            (0, DefaultAction::Stop) => {
-                process.stopped = true;
-                if !self.hold(tid, Why::Group(signal)) {
-                    self.tell_parent(pid, Change::Stopped(signal));
-                }
-            }
+            (0, DefaultAction::Stop) => self.stop_process(pid, signal),
             (0 | 1, _) => {}
             _ => {
                 if action.flags & ONCE != 0 {

@@ -15,7 +15,7 @@
 //! | `abi` | structures, flags, errors, signals by architecture; `abi/quirks.rs` has the real exceptions |
 //! | `load`, `exec` | ELF, the first stack, starting programs |
 //! | `space` | address spaces |
-//! | `task`, `life` | processes and tasks, fork and exit |
+//! | `task`, `life`, `end` | processes and tasks, fork and exit |
 //! | `signals`, `deliver` | signals on their way, and when they are acted upon |
 //! | `trace`, `reach` | ptrace: where a traced task stands still; memory and registers of others |
 //! | `fake` | machines without a processor, for tests and fuzzing |
@@ -35,6 +35,7 @@ mod bytes;
 mod call;
 mod chance;
 mod deliver;
+mod end;
 mod exec;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;

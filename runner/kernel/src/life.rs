@@ -3,7 +3,6 @@
 use hotcell_schema::digest::Digest;
 use hotcell_schema::event::{File, FileOp, Process as ProcessEvent, ProcessOp, What};
 use hotcell_schema::guest::text;
-use hotcell_schema::outcome::Outcome;
 use std::collections::BTreeMap;
 
 use crate::abi::errno::Errno;
@@ -18,7 +17,7 @@ use crate::fs::watch::what;
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
 use crate::signals::Arrived;
-use crate::task::{Change, Ended, Pending, Process, State, Task};
+use crate::task::{Change, Pending, Process, State, Task};
 use crate::trace;
 
 pub(crate) const CLONE_PIDFD: u64 = 0x1000;
@@ -57,6 +56,8 @@ impl Process {
             arrived: Arrived::default(),
             tasks: [pid].into(),
             ended: None,
+            ending: None,
+            first_gone: None,
             started: 0,
             used: 0,
             alarm: None,
@@ -75,7 +76,7 @@ impl Process {
     }
 
     /// Inodes that are there as long as it is.
-    fn holds(&self) -> impl Iterator<Item = Ino> + use<> {
+    pub(crate) fn holds(&self) -> impl Iterator<Item = Ino> + use<> {
         let more = [self.root, self.image_ino];
         std::iter::once(self.cwd).chain(more.into_iter().flatten())
     }
@@ -226,8 +227,10 @@ impl Kernel {
         mut pending: Pending,
         fork: Fork,
     ) -> Result<(), MachineError> {
-        // Children that nobody has waited for count too.
-        if self.tasks.len().max(self.processes.len()) as u64 >= u64::from(self.limits.tasks) {
+        // Children and traced tasks that nobody has waited for count too.
+        let gone: usize = self.processes.values().map(|process| process.gone.len()).sum();
+        let most = self.tasks.len().max(self.processes.len()).saturating_add(gone);
+        if most as u64 >= u64::from(self.limits.tasks) {
             let limit = u64::from(self.limits.tasks);
             self.limit("processes", limit);
             return self.finish_deferred(machines, tid, pending, Err(Errno::EAGAIN));
@@ -400,102 +403,6 @@ impl Kernel {
         let _ = crate::fs::root::add_process(&mut self.tree, child, owner);
     }
 
-    /// A process ends. Its call, if it made one, has been told.
-    pub(crate) fn end_process(&mut self, pid: u32, ended: Ended) {
-        let Some(process) = self.processes.get_mut(&pid) else {
-            return;
-        };
-        if process.ended.is_some() {
-            return;
-        }
-        process.ended = Some(ended);
-        process.released = true;
-        process.alarm = None;
-        process.timers.clear();
-        process.argv = Vec::new();
-        process.env = Vec::new();
-        let held: Vec<Ino> = process.holds().collect();
-        (process.root, process.image_ino) = (None, None);
-        let parent = process.parent;
-        let space = process.space;
-        let uid = process.uid[0];
-        let tasks = std::mem::take(&mut process.tasks);
-        let descriptors = process.files.drain();
-        let mut what = ProcessEvent::new(ProcessOp::Exit);
-        match ended {
-            Ended::Exited(code) => what.code = Some(i32::from(code)),
-            Ended::Killed(signal) => {
-                what.op = ProcessOp::Killed;
-                what.signal = Some(signal.name());
-            }
-        }
-        let task = self.event_task(pid, pid);
-        self.later.push((task, What::Process(what)));
-        for descriptor in descriptors {
-            self.close_file(pid, descriptor.file);
-        }
-        for held in held {
-            self.tree.release(held);
-            self.notice_gone(held);
-        }
-        self.end_traces(pid, ended);
-        for tid in tasks {
-            self.tasks.remove(&tid);
-            self.deferred.remove(&tid);
-        }
-        self.doomed.insert(space);
-        if pid == self.first_pid() {
-            self.first_outcome = Some(match ended {
-                Ended::Exited(code) => Outcome::Exited(i32::from(code)),
-                Ended::Killed(signal) => Outcome::Signalled(signal.name()),
-            });
-        }
-        // Its children have another parent now: the first process of the system, which waits for all.
-        let orphans: Vec<u32> = self
-            .processes
-            .values()
-            .filter(|process| process.parent == pid)
-            .map(|process| process.pid)
-            .collect();
-        for orphan in orphans {
-            if let Some(process) = self.processes.get_mut(&orphan) {
-                process.parent = 1;
-                if process.ended.is_some() {
-                    self.reap(orphan);
-                }
-            }
-        }
-        let ignored = self
-            .processes
-            .get(&parent)
-            .and_then(|process| process.actions.get(&Sig::CHLD))
-            .is_some_and(|action| action.handler == 1 || action.flags & 2 != 0);
-        if !self.processes.contains_key(&parent) || ignored {
-            self.reap(pid);
-        }
-        let (how, status) = match ended {
-            Ended::Exited(code) => (code::EXITED, u32::from(code)),
-            Ended::Killed(signal) => (code::KILLED, signal.number(self.abi.family) as u32),
-        };
-        let info = SignalInfo {
-            code: how,
-            told: Told::Child(pid, uid, status),
-        };
-        self.post_told(parent, None, Sig::CHLD, info);
-        self.wake += 1;
-    }
-
-    /// Forgets a process that has ended.
-    pub(crate) fn reap(&mut self, pid: u32) {
-        self.processes.remove(&pid);
-        crate::fs::root::remove_process(&mut self.tree, pid);
-    }
-
-    /// A signal ends a process.
-    pub(crate) fn kill_process(&mut self, pid: u32, signal: Sig) {
-        self.end_process(pid, Ended::Killed(signal));
-    }
-
     /// A process stands still or goes on: its parent may wait for that, and gets a signal unless it does not want it.
     pub(crate) fn tell_parent(&mut self, pid: u32, change: Change) {
         const NO_CHILD_STOP: u64 = 1;
@@ -522,9 +429,5 @@ impl Kernel {
             self.post_told(parent, None, Sig::CHLD, info);
         }
         self.wake += 1;
-    }
-
-    fn first_pid(&self) -> u32 {
-        crate::kernel::FIRST_PID
     }
 }

@@ -230,6 +230,7 @@ impl Kernel {
                         trace.stop = None;
                     }
                 }
+                self.settle(pid);
             }
             _ if signal.bit() & STOPS != 0 => self.drop_signals(pid, Sig::CONT.bit()),
             _ => {}

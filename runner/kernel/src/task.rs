@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hotcell_schema::arch::AbiFamily;
 use hotcell_schema::event::Arg;
 use serde::{Deserialize, Serialize};
 
 use crate::abi::signal::Sig;
+use crate::exec::Image;
 use crate::fs::open::FileTable;
 use crate::fs::tree::Ino;
 use crate::machine::{Context, SpaceId};
@@ -19,6 +21,25 @@ use crate::trace::Trace;
 pub(crate) enum Ended {
     Exited(u8),
     Killed(Sig),
+}
+
+impl Ended {
+    /// The status word of wait (`wait(2)`).
+    pub(crate) fn status(self, family: AbiFamily) -> u32 {
+        match self {
+            Self::Exited(code) => u32::from(code) << 8,
+            Self::Killed(signal) => signal.number(family) as u32 & 0x7f,
+        }
+    }
+}
+
+/// Tasks of a process end, once their tracers let them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Ending {
+    /// The process ends so.
+    All(Ended),
+    /// All but this one, which then executes a program.
+    But(u32, Box<Image>),
 }
 
 /// What became of a process that has not ended, as `wait` tells it.
@@ -62,6 +83,10 @@ pub(crate) struct Process {
     pub(crate) tasks: BTreeSet<u32>,
     /// Set when it ended and nobody has waited for it yet.
     pub(crate) ended: Option<Ended>,
+    /// Set while tasks that are to end stand still for their tracers.
+    pub(crate) ending: Option<Ending>,
+    /// How its first task ended, when that one was not the last, and who traced it.
+    pub(crate) first_gone: Option<(Ended, Option<u32>)>,
     /// Virtual time at which it started.
     pub(crate) started: u64,
     /// Virtual time used by it, for times and rusage.

@@ -11,7 +11,7 @@ use crate::abi::siginfo::{SignalInfo, Told, code};
 use crate::abi::signal::Sig;
 use crate::call::Deferred;
 use crate::kernel::Kernel;
-use crate::task::{Ended, Pending, State, Task};
+use crate::task::{Change, Pending, State, Task};
 
 /// Options of `PTRACE_SETOPTIONS` (uapi/linux/ptrace.h).
 pub(crate) mod option {
@@ -128,21 +128,56 @@ impl Kernel {
         if self.arrived(tid) & Sig::KILL.bit() != 0 {
             return false;
         }
+        let family = self.abi.family;
         let Some(trace) = self.traced(tid) else {
             return false;
         };
         trace.stop = Some(Stop { why, told: false });
-        let tracer = trace.tracer;
+        let (tracer, status) = (
+            trace.tracer,
+            Stop { why, told: false }.status(trace, |signal| signal.number(family)),
+        );
+        let code = match why {
+            Why::Group(_) => code::STOPPED,
+            _ => code::TRAPPED,
+        };
         let wanted = self
             .processes
             .get(&tracer)
-            .and_then(|process| process.actions.get(&Sig::CHLD))
-            .is_none_or(|action| action.flags & NO_CHILD_STOP == 0);
+            .is_some_and(|process| process.action(Sig::CHLD).flags & NO_CHILD_STOP == 0);
         if wanted {
-            self.post(tracer, Sig::CHLD);
+            let uid = self
+                .processes
+                .get(&self.pid_of(tid))
+                .map_or(0, |process| process.uid[0]);
+            let told = Told::Child(tid, uid, status & 0x7f);
+            self.post_told(tracer, None, Sig::CHLD, SignalInfo { code, told });
         }
         self.wake += 1;
         true
+    }
+
+    /// A signal makes a process stand still: its tracers hear of it, and its parent, if that is none of them (ptrace_stop).
+    pub(crate) fn stop_process(&mut self, pid: u32, signal: Sig) {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
+        process.stopped = true;
+        let (parent, tasks) = (process.parent, process.tasks.clone());
+        let mut heard = false;
+        for tid in tasks {
+            let already = self.tasks.get(&tid).is_some_and(Task::is_held);
+            let held = !already && self.hold(tid, Why::Group(signal));
+            heard |= held
+                && self
+                    .tasks
+                    .get(&tid)
+                    .and_then(|task| task.trace.as_ref())
+                    .is_some_and(|trace| trace.tracer == parent);
+        }
+        if !heard {
+            self.tell_parent(pid, Change::Stopped(signal));
+        }
     }
 
     /// Whether a task is held by its tracer for a signal that has come, now or before.
@@ -302,6 +337,7 @@ impl Kernel {
         if owes_exit {
             self.hold(tid, Why::Exit);
         }
+        self.settle(pid);
     }
 
     /// A task is traced no more.
@@ -315,8 +351,8 @@ impl Kernel {
         }
     }
 
-    /// A process ends: those that it traced are let go, or end with it; its own tracer may wait for it.
-    pub(crate) fn end_traces(&mut self, pid: u32, ended: Ended) {
+    /// A process ends: those that it traced are let go, or end with it.
+    pub(crate) fn end_traces(&mut self, pid: u32) {
         let traced: Vec<(u32, u32, u64)> = self
             .tasks
             .values()
@@ -329,23 +365,6 @@ impl Kernel {
             if options & option::EXIT_KILL != 0 && process != pid {
                 self.post(process, Sig::KILL);
             }
-        }
-        self.tell_tracer(pid, ended);
-    }
-
-    /// A task has ended that somebody else than its parent traces.
-    pub(crate) fn tell_tracer(&mut self, tid: u32, ended: Ended) {
-        let pid = self.pid_of(tid);
-        let parent = self.processes.get(&pid).map_or(0, |process| process.parent);
-        let Some(tracer) = self.traced(tid).map(|trace| trace.tracer) else {
-            return;
-        };
-        if (tracer != parent || tid != pid)
-            && let Some(process) = self.processes.get_mut(&tracer)
-        {
-            process.gone.push((tid, ended));
-            self.post(tracer, Sig::CHLD);
-            self.wake += 1;
         }
     }
 }

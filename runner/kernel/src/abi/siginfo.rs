@@ -20,9 +20,10 @@ pub(crate) mod code {
     pub(crate) const THREAD: i32 = -6;
     /// By the kernel itself.
     pub(crate) const KERNEL: i32 = 0x80;
-    /// SIGCHLD: it exited, was killed, stands still, goes on.
+    /// SIGCHLD: it exited, was killed, stands still for its tracer, stands still, goes on.
     pub(crate) const EXITED: i32 = 1;
     pub(crate) const KILLED: i32 = 2;
+    pub(crate) const TRAPPED: i32 = 4;
     pub(crate) const STOPPED: i32 = 5;
     pub(crate) const CONTINUED: i32 = 6;
     /// SIGSEGV: nothing is there; something is, and the access is not allowed.

@@ -116,10 +116,7 @@ fn wait_for(c: &mut Call<'_>, which: i32, at: u64, options: u64, usage: u64) -> 
     };
     let family = c.abi().family;
     let status = match news {
-        News::Ended(Ended::Exited(code)) | News::Gone(Ended::Exited(code)) => u32::from(code) << 8,
-        News::Ended(Ended::Killed(signal)) | News::Gone(Ended::Killed(signal)) => {
-            signal.number(family) as u32 & 0x7f
-        }
+        News::Ended(ended) | News::Gone(ended) => ended.status(family),
         News::Held(status) => status << 8 | 0x7f,
         News::Changed(Change::Stopped(signal)) => (signal.number(family) as u32) << 8 | 0x7f,
         News::Changed(Change::Continued) => 0xffff,

@@ -20,13 +20,6 @@ const CLONE_DETACHED: u64 = 0x40_0000;
 /// New namespaces: refused.
 const CLONE_NEW: u64 = 0x7e02_0000;
 
-/// Tells the call that ends its own task, and ends it.
-fn leave(c: &mut Call<'_>, ended: Ended) -> Answer {
-    let pid = c.pid;
-    c.k.end_process(pid, ended);
-    Err(Fail::Gone)
-}
-
 impl Call<'_> {
     /// The event of a call that does not come back, told before what follows from it.
     pub(crate) fn tell_now(&mut self) {
@@ -47,41 +40,40 @@ fn before_end(c: &mut Call<'_>) -> bool {
 }
 
 pub(crate) fn exit_group(c: &mut Call<'_>) -> Answer {
-    if !before_end(c) {
-        return Err(Fail::Wait);
-    }
+    let code = c.word(0) as u8;
     c.write_back(Which::All)?;
     c.tell_now();
-    let code = c.word(0) as u8;
-    let answer = leave(c, Ended::Exited(code));
+    c.k.end_process(c.pid, Ended::Exited(code));
     c.k.tell_later();
-    answer
+    Err(Fail::Gone)
 }
 
-/// Ends the task; the process too when it was the last.
+/// Ends the task; the process too when it was the last. Its status is the first task's then (wait_task_zombie).
 pub(crate) fn exit(c: &mut Call<'_>) -> Answer {
-    if c.process().tasks.len() <= 1 {
-        return exit_group(c);
-    }
     if !before_end(c) {
         return Err(Fail::Wait);
     }
-    c.tell_now();
-    let tid = c.tid;
     let ended = Ended::Exited(c.word(0) as u8);
-    c.k.tell_tracer(tid, ended);
+    let last = c.process().tasks.len() <= 1;
+    if last {
+        c.write_back(Which::All)?;
+    }
+    c.tell_now();
     let clear = c.task().clear_tid;
     let space = c.task().space;
-    if clear != 0 {
+    if clear != 0 && !last {
         let _ = c.put_u32(clear, 0);
         c.k.futex_wake(space, clear, 1);
     }
-    c.process().tasks.remove(&tid);
-    c.k.tasks.remove(&tid);
+    c.k.end_task(c.tid, ended);
     if let Some(space) = c.k.spaces.get_mut(&space) {
         space.loaded = None;
     }
-    c.k.wake += 1;
+    if last {
+        let first = c.process().first_gone;
+        c.k.end_process(c.pid, first.map_or(ended, |(ended, _)| ended));
+    }
+    c.k.tell_later();
     Err(Fail::Gone)
 }
 

@@ -128,3 +128,185 @@ fn a_tracer_that_ends_lets_go_or_takes_with_it() {
         }
     }
 }
+
+/// CLONE_VM, FS, FILES, SIGHAND, THREAD, SYSVSEM.
+const THREAD: u64 = 0x50f00;
+const SEIZE: u64 = 0x4206;
+const CONT: u64 = 7;
+/// PTRACE_O_TRACEEXIT, PTRACE_O_TRACEEXEC.
+const EXITS: u64 = 0x40;
+const EXECS: u64 = 0x10;
+/// __WALL, WNOHANG, WUNTRACED.
+const ALL: u64 = 0x4000_0001;
+const UNTRACED: u64 = 2;
+
+fn start() -> Bench {
+    let mut program = tiny_elf(&profile("x86_64"));
+    program[0x400..0x40c].copy_from_slice(b"/bin/sample\0");
+    Bench::start(&profile("x86_64"), &program, GuestLimits::default()).unwrap()
+}
+
+/// Makes a call in a task; `None`: it has not come back.
+fn call(bench: &mut Bench, tid: u64, name: &str, args: &[u64]) -> Option<i64> {
+    (bench.kernel.current, bench.kernel.slice) = (tid as u32, 1000);
+    bench.next();
+    assert_eq!(bench.kernel.current, tid as u32, "it can run");
+    let answer = bench.call(name, args);
+    answer.filter(|_| bench.kernel.current == tid as u32)
+}
+
+/// Whom a process hears of, if there is one, and how.
+fn heard(bench: &mut Bench, tid: u64, which: u64, options: u64) -> Option<(u64, u32)> {
+    let got = call(bench, tid, "wait4", &[which, ROOM, options, 0]).unwrap();
+    let space = bench.kernel.tasks[&(tid as u32)].space;
+    let mut status = [0; 4];
+    let machine = bench.machines.machine(space);
+    crate::machine::Machine::read(machine, ROOM, &mut status).unwrap();
+    (got > 0).then(|| (got.cast_unsigned(), u32::from_le_bytes(status)))
+}
+
+/// A child with another thread, and a traced one: what was asked for of all its threads.
+fn threads(bench: &mut Bench, options: u64) -> (u64, u64) {
+    let child = call(bench, 1000, "fork", &[]).unwrap().cast_unsigned();
+    let thread = call(bench, child, "clone", &[THREAD, ROOM + 0x700, 0, 0, 0]).unwrap();
+    let thread = thread.cast_unsigned();
+    for tid in [child, thread] {
+        assert_eq!(call(bench, 1000, "ptrace", &[SEIZE, tid, 0, options]), Some(0));
+    }
+    (child, thread)
+}
+
+#[test]
+fn a_tracer_hears_of_the_end_of_each_thread() {
+    for (name, args, ended) in [
+        ("exit_group", [5u64, 0], 5 << 8),
+        ("kill", [0, 15], 15),
+        ("kill", [0, 9], 9),
+    ] {
+        let mut bench = start();
+        let (child, thread) = threads(&mut bench, EXITS);
+        let args = if name == "kill" { [child, args[1]] } else { args };
+        call(&mut bench, thread, name, &args);
+        (bench.kernel.current, bench.kernel.slice) = (child as u32, 1000);
+        bench.next();
+        if ended == 15 {
+            assert_eq!(
+                heard(&mut bench, 1000, u64::MAX, ALL),
+                Some((child, 15 << 8 | 0x7f))
+            );
+            assert_eq!(call(&mut bench, 1000, "ptrace", &[CONT, child, 0, 15]), Some(0));
+            (bench.kernel.current, bench.kernel.slice) = (child as u32, 1000);
+            bench.next();
+        }
+        // Each stands still before its end, unless it was killed.
+        if ended != 9 {
+            for tid in [child, thread] {
+                let stop = 5 << 8 | 0x7f | 6 << 16;
+                assert_eq!(heard(&mut bench, 1000, u64::MAX, ALL), Some((tid, stop)));
+                assert_eq!(call(&mut bench, 1000, "ptrace", &[0x4201, tid, 0, ROOM]), Some(0));
+                assert_eq!(bench.peek(ROOM, 8), u64::from(ended).to_le_bytes());
+            }
+            let bytes = bench.kernel.save().unwrap();
+            bench.go_on_from(&bytes).unwrap();
+            assert_eq!(call(&mut bench, 1000, "ptrace", &[CONT, child, 0, 0]), Some(0));
+            assert_eq!(
+                heard(&mut bench, 1000, u64::MAX, ALL),
+                None,
+                "the first is heard of last"
+            );
+            assert_eq!(call(&mut bench, 1000, "ptrace", &[CONT, thread, 0, 0]), Some(0));
+        }
+        let mut all = [0; 2].map(|_| heard(&mut bench, 1000, u64::MAX, ALL).unwrap());
+        all.sort_unstable();
+        assert_eq!(all, [(child, ended), (thread, ended)], "{name}");
+        assert_eq!(
+            call(&mut bench, 1000, "wait4", &[u64::MAX, 0, ALL, 0]),
+            Some(-10),
+            "ECHILD"
+        );
+    }
+}
+
+#[test]
+fn the_status_of_a_process_is_its_first_threads_when_all_end_alone() {
+    let mut bench = start();
+    let (child, thread) = threads(&mut bench, 0);
+    call(&mut bench, child, "exit", &[3]);
+    assert_eq!(heard(&mut bench, 1000, u64::MAX, ALL), None);
+    call(&mut bench, thread, "exit", &[4]);
+    let mut all = [0; 2].map(|_| heard(&mut bench, 1000, u64::MAX, ALL).unwrap());
+    all.sort_unstable();
+    assert_eq!(all, [(child, 3 << 8), (thread, 4 << 8)]);
+}
+
+#[test]
+fn a_thread_that_executes_takes_the_first_ones_number() {
+    for options in [EXECS, EXECS | EXITS] {
+        let mut bench = start();
+        let (child, thread) = threads(&mut bench, options);
+        let third = call(&mut bench, thread, "clone", &[THREAD, ROOM + 0x780, 0, 0, 0]).unwrap();
+        let third = third.cast_unsigned();
+        assert_eq!(
+            call(&mut bench, 1000, "ptrace", &[SEIZE, third, 0, options]),
+            Some(0)
+        );
+        call(&mut bench, thread, "execve", &[DATA, 0, 0]);
+        if options & EXITS != 0 {
+            let stop = 5 << 8 | 0x7f | 6 << 16;
+            for tid in [child, third] {
+                assert_eq!(heard(&mut bench, 1000, u64::MAX, ALL), Some((tid, stop)));
+                assert_eq!(call(&mut bench, 1000, "ptrace", &[CONT, tid, 0, 0]), Some(0));
+            }
+        }
+        // The third has ended; nobody hears of the first, whose number goes on.
+        assert_eq!(heard(&mut bench, 1000, u64::MAX, ALL), Some((third, 0)));
+        let stop = 5 << 8 | 0x7f | 4 << 16;
+        assert_eq!(heard(&mut bench, 1000, u64::MAX, ALL), Some((child, stop)));
+        assert_eq!(
+            call(&mut bench, 1000, "ptrace", &[0x4201, child, 0, ROOM]),
+            Some(0)
+        );
+        assert_eq!(bench.peek(ROOM, 8), thread.to_le_bytes());
+        assert_eq!(call(&mut bench, 1000, "ptrace", &[CONT, child, 0, 0]), Some(0));
+        assert_eq!(call(&mut bench, child, "gettid", &[]), Some(child.cast_signed()));
+        assert_eq!(heard(&mut bench, 1000, u64::MAX, ALL), None);
+    }
+}
+
+#[test]
+fn a_stop_is_told_to_the_tracer_of_each_thread_and_to_the_parent() {
+    let mut bench = start();
+    // The tracer is a brother of the traced one.
+    let tracer = call(&mut bench, 1000, "fork", &[]).unwrap().cast_unsigned();
+    let child = call(&mut bench, 1000, "fork", &[]).unwrap().cast_unsigned();
+    let thread = call(&mut bench, child, "clone", &[THREAD, ROOM + 0x700, 0, 0, 0]).unwrap();
+    let thread = thread.cast_unsigned();
+    for tid in [child, thread] {
+        assert_eq!(call(&mut bench, tracer, "ptrace", &[SEIZE, tid, 0, 0]), Some(0));
+    }
+    assert_eq!(call(&mut bench, tracer, "kill", &[child, 19]), Some(0));
+    (bench.kernel.current, bench.kernel.slice) = (child as u32, 1000);
+    bench.next();
+    assert_eq!(
+        heard(&mut bench, 1000, u64::MAX, ALL | UNTRACED),
+        None,
+        "not yet: its tracer goes first"
+    );
+    let signal = 19 << 8 | 0x7f;
+    assert_eq!(heard(&mut bench, tracer, u64::MAX, ALL), Some((child, signal)));
+    assert_eq!(call(&mut bench, tracer, "ptrace", &[CONT, child, 0, 19]), Some(0));
+    (bench.kernel.current, bench.kernel.slice) = (child as u32, 1000);
+    bench.next();
+    for tid in [child, thread] {
+        // PTRACE_EVENT_STOP.
+        assert_eq!(
+            heard(&mut bench, tracer, u64::MAX, ALL),
+            Some((tid, signal | 128 << 16))
+        );
+    }
+    assert_eq!(heard(&mut bench, 1000, u64::MAX, ALL), None, "who did not ask");
+    assert_eq!(
+        heard(&mut bench, 1000, u64::MAX, ALL | UNTRACED),
+        Some((child, signal))
+    );
+}
