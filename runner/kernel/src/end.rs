@@ -7,7 +7,7 @@ use crate::abi::siginfo::{SignalInfo, Told, code};
 use crate::abi::signal::Sig;
 use crate::fs::tree::Ino;
 use crate::kernel::{FIRST_PID, Kernel};
-use crate::task::{Ended, Ending};
+use crate::task::{Ended, Ending, Process};
 
 impl Kernel {
     /// A process ends: at once, or when tracers that want to see its tasks before have let them go. Its call, if it made one, has
@@ -28,6 +28,28 @@ impl Kernel {
             }
         }
         self.settle(pid);
+    }
+
+    /// Ends the processes that SIGKILL has come to, whatever they wait for. Their calls do not come back.
+    pub(crate) fn end_killed(&mut self) {
+        let is_killed =
+            |process: &&Process| process.arrived.set() & Sig::KILL.bit() != 0 && process.ended.is_none();
+        let killed: Vec<u32> = self
+            .processes
+            .values()
+            .filter(is_killed)
+            .map(|process| process.pid)
+            .collect();
+        for pid in killed {
+            let tasks = self.processes.get(&pid).map(|process| process.tasks.clone());
+            for tid in tasks.unwrap_or_default() {
+                if let Some(pending) = self.tasks.get_mut(&tid).and_then(|task| task.pending.take()) {
+                    self.tell_call(tid, pending, None);
+                }
+            }
+            self.kill_process(pid, Sig::KILL);
+            self.tell_later();
+        }
     }
 
     /// All tasks of a process but one stand still before they end, where their tracers want that.

@@ -265,6 +265,7 @@ impl Kernel {
                 return Err(failure);
             }
             self.do_deferred(machines)?;
+            self.end_killed();
             self.drop_doomed(machines);
             if self.end.is_some() || self.tasks.is_empty() {
                 self.tell_later();

@@ -207,12 +207,9 @@ impl Kernel {
         self.hold(tid, Why::Signal(signal))
     }
 
-    /// Takes the signal to act on next: SIGKILL, what the tracer let through, or the first.
+    /// Takes the signal to act on next: what the tracer let through, or the first.
     pub(crate) fn signal_for(&mut self, tid: u32) -> Option<(Sig, SignalInfo)> {
         let ready = self.ready(tid);
-        if ready & Sig::KILL.bit() != 0 {
-            return self.take_signal(tid, Sig::KILL.bit());
-        }
         let trace = self.tasks.get_mut(&tid)?.trace.as_mut();
         let passed = trace.and_then(|trace| trace.passed.take_if(|(signal, _)| ready & signal.bit() != 0));
         passed.or_else(|| self.take_signal(tid, ready))

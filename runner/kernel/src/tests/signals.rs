@@ -245,3 +245,31 @@ fn a_timer_that_expires_unheard_counts_and_does_not_queue() {
     assert_eq!(told[20..24], 6u32.to_le_bytes(), "overruns");
     assert_eq!(told[24..32], 7u64.to_le_bytes());
 }
+
+#[test]
+fn who_waits_for_the_child_of_a_vfork_can_be_killed() {
+    for by_thread in [false, true] {
+        let mut bench = bench(&profile("x86_64"));
+        let killer = bench.call("fork", &[]).unwrap() as u32;
+        let thread = bench.call("clone", &[THREAD, ROOM + 0x700, 0, 0, 0]).unwrap() as u32;
+        bench.call("vfork", &[]);
+        let child = thread + 1;
+        let waiting = bench.kernel.tasks[&1000].pending.as_ref().unwrap();
+        assert_eq!(waiting.row.name, "vfork");
+        // Any other signal waits with it.
+        (bench.kernel.current, bench.kernel.slice) = (killer, 1000);
+        assert_eq!(bench.call("tgkill", &[1000, 1000, 15]), Some(0));
+        bench.next();
+        assert!(bench.kernel.tasks[&1000].pending.is_some());
+        if by_thread {
+            (bench.kernel.current, bench.kernel.slice) = (thread, 1000);
+            bench.call("exit_group", &[0]);
+        } else {
+            bench.call("kill", &[1000, 9]);
+        }
+        bench.kernel.slice = 0;
+        bench.next();
+        let alive: Vec<u32> = bench.kernel.tasks.keys().copied().collect();
+        assert_eq!(alive, [killer, child], "{by_thread}");
+    }
+}
