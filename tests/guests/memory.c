@@ -18,6 +18,8 @@
 //! stdout: shrunk 1
 //! stdout: moved 1
 //! stdout: forgotten 1
+//! stdout: shared still 1
+//! stdout: nothing beyond 1
 //! stdout: break 1
 //! stdout: break back 1
 //! stdout: fork 1 2
@@ -127,6 +129,34 @@ static void shapes(void) {
   say("forgotten", advised[0] == 0 && advised[BLOCK] == 0);
 }
 
+// What two processes share, one of them moves, cuts and grows: behind its end is nothing.
+static void sharing(void) {
+  char *both = map(0, 2 * BLOCK, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  check("mmap shared", mapped(both));
+  both[0] = 's';
+  long child = fork_child();
+  if (child == 0) {
+    char *to = aligned(4 * BLOCK);
+    char *moved = (char *)SYS5(mremap, both, 2 * BLOCK, 2 * BLOCK, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+    check("moved", moved == to);
+    moved[1] = moved[0], moved[BLOCK] = 'b';
+    char *cut = (char *)SYS5(mremap, moved, 2 * BLOCK, BLOCK, 0, 0);
+    cut[2] = 'c';
+    quit(cut == moved);
+  }
+  check("moves", wait_for(child, 0) >> 8 == 1);
+  say("shared still", both[1] == 's' && both[2] == 'c' && both[BLOCK] == 'b');
+  child = fork_child();
+  if (child == 0) {
+    char *grown = (char *)SYS5(mremap, both, 2 * BLOCK, 4 * BLOCK, MREMAP_MAYMOVE, 0);
+    if (mapped(grown) && SYS(write, 1, grown + 3 * BLOCK, 1, 0) == -EFAULT) grown[1] = 'g';
+    handle(SIGBUS, 0, 0, 0);
+    ((volatile char *)grown)[2 * BLOCK] = 1;
+    quit(1);
+  }
+  say("nothing beyond", (wait_for(child, 0) & 0x7f) == SIGBUS && both[1] == 'g');
+}
+
 static void the_break(void) {
   word start = (word)SYS(brk, 0, 0, 0, 0);
   word end = (word)SYS(brk, start + 3 * BLOCK, 0, 0, 0);
@@ -150,6 +180,7 @@ int guest(int argc, char **argv) {
   files();
   faults();
   shapes();
+  sharing();
   the_break();
   at[0] = 1;
   long child = fork_child();

@@ -367,6 +367,7 @@
 #define SIGPIPE 13
 #define SIGALRM 14
 #if defined(__mips__)
+#define SIGBUS 10
 #define SIGUSR1 16
 #define SIGUSR2 17
 #define SIGCHLD 18
@@ -378,6 +379,7 @@
 #define SA_SIGINFO 8
 #define SET_WORDS (16 / sizeof(word))
 #else
+#define SIGBUS 7
 #define SIGUSR1 10
 #define SIGUSR2 12
 #define SIGCHLD 17

@@ -25,7 +25,7 @@ use crate::machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step
 use crate::made::{Made, Outputs};
 use crate::net::Sockets;
 use crate::net::outside::{Outside, World};
-use crate::space::AddressSpace;
+use crate::space::{AddressSpace, Backing};
 use crate::task::{Process, State, Task};
 use crate::time::Time;
 
@@ -350,8 +350,12 @@ impl Kernel {
         let pid = self.pid_of(self.current);
         let task = self.event_task(pid, self.current);
         self.emit(task, What::Fault(fault));
+        let backing = |address| Some(&self.task_space(self.current)?.find(address)?.1.backing);
+        let beyond = trap.address.and_then(backing) == Some(&Backing::Beyond);
         let signal = match kind {
             FaultKind::Unaligned => Sig::BUS,
+            // BUS_ADRERR, which is the number of SEGV_ACCERR.
+            _ if beyond => Sig::BUS,
             // On x86 these are general protection faults: HLT, INT N and other instructions of the system.
             FaultKind::Exception if matches!(self.abi.family, AbiFamily::X86_64 | AbiFamily::I386) => {
                 Sig::SEGV

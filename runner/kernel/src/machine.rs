@@ -140,9 +140,10 @@ pub trait Machine {
     fn map(&mut self, start: u64, length: u64, protection: Protection) -> Result<(), MachineError>;
     /// Unmaps a page-aligned range, all of it mapped.
     fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError>;
-    /// Lends a page-aligned range, all of it mapped, to another machine: from then on, what one writes there the other reads.
+    /// Lends a page-aligned range, all of it mapped, to another machine, or to itself for another place: from then on, what
+    /// one writes there the other reads.
     fn lend(&mut self, start: u64, length: u64) -> Result<Lent, MachineError>;
-    /// Maps what another machine lent, at the same address.
+    /// Maps what was lent.
     fn borrow(&mut self, start: u64, protection: Protection, lent: Lent) -> Result<(), MachineError>;
     /// Changes the protection of a page-aligned range, all of it mapped.
     fn protect(&mut self, start: u64, length: u64, protection: Protection) -> Result<(), MachineError>;

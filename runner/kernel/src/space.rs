@@ -27,6 +27,20 @@ pub(crate) enum Backing {
         /// Inode number.
         inode: u64,
     },
+    /// Nothing: it is past the end of memory that processes share. Whoever touches it gets SIGBUS.
+    Beyond,
+}
+
+impl Backing {
+    /// What stands so many bytes behind its beginning.
+    pub(crate) fn after(&self, distance: u64) -> Self {
+        let mut backing = self.clone();
+        if let Self::File { offset, .. } = &mut backing {
+            // An offset is the guest's own number: mremap may grow a mapping past the last one.
+            *offset = offset.wrapping_add(distance);
+        }
+        backing
+    }
 }
 
 /// One mapping.
@@ -51,6 +65,14 @@ impl Mapping {
         EACH + match &self.backing {
             Backing::File { path, .. } => path.len() as u64,
             _ => 0,
+        }
+    }
+
+    /// What stands behind it, at this distance from its beginning, when it grows: shared memory itself does not.
+    pub(crate) fn grown(&self, distance: u64) -> Backing {
+        match self.backing {
+            Backing::Anonymous if self.shared => Backing::Beyond,
+            _ => self.backing.after(distance),
         }
     }
 }
@@ -318,10 +340,7 @@ impl AddressSpace {
             return;
         }
         let mut upper = mapping.clone();
-        if let Backing::File { offset, .. } = &mut upper.backing {
-            // An offset is the guest's own number: mremap may grow a mapping past the last one.
-            *offset = offset.wrapping_add(address - start);
-        }
+        upper.backing = mapping.backing.after(address - start);
         if let Some(lower) = self.mappings.get_mut(&start) {
             lower.end = address;
         }
@@ -387,7 +406,7 @@ impl AddressSpace {
         if self.mappings.len() >= MAX_MAPPINGS {
             return Err(Errno::ENOMEM.into());
         }
-        let backed = protection != Protection::NONE;
+        let backed = protection != Protection::NONE && backing != Backing::Beyond;
         let mapping = Mapping {
             end,
             protection,
@@ -407,6 +426,39 @@ impl AddressSpace {
             self.backed += length;
         }
         self.put(start, mapping);
+        self.merge(start);
+        Ok(())
+    }
+
+    /// Moves the first bytes of a range that lies in one shared mapping, and unmaps the rest: whoever shares it still does.
+    pub(crate) fn relocate(
+        &mut self,
+        machine: &mut dyn Machine,
+        (old, old_length): (u64, u64),
+        (start, length): (u64, u64),
+    ) -> Result<(), MapError> {
+        let (first, mapping) = self.find(old).ok_or(Errno::EFAULT)?;
+        let mapping = mapping.clone();
+        let backing = mapping.backing.after(old - first);
+        let end = self.check(start, length)?;
+        if self.mappings.len() + 2 >= MAX_MAPPINGS {
+            return Err(Errno::ENOMEM.into());
+        }
+        self.regions_left(6)?;
+        let lent = mapping.backed.then(|| machine.lend(old, length)).transpose()?;
+        self.unmap(machine, old, old_length)?;
+        self.unmap(machine, start, length)?;
+        if let Some(lent) = lent {
+            machine.borrow(start, mapping.protection, lent)?;
+            self.regions.insert(start, end);
+            self.backed += length;
+        }
+        let moved = Mapping {
+            end,
+            backing,
+            ..mapping
+        };
+        self.put(start, moved);
         self.merge(start);
         Ok(())
     }
@@ -524,7 +576,7 @@ impl AddressSpace {
             let size = mapping.end - at;
             if mapping.backed {
                 machine.protect(at, size, protection)?;
-            } else if protection != Protection::NONE {
+            } else if protection != Protection::NONE && mapping.backing != Backing::Beyond {
                 room = room.checked_sub(size).ok_or(MapError::Limit)?;
                 machine.map(at, size, protection)?;
                 self.regions.insert(at, mapping.end);
@@ -568,7 +620,7 @@ impl AddressSpace {
         let mut text = String::new();
         for (start, mapping) in self.mappings() {
             let (offset, inode, name) = match &mapping.backing {
-                Backing::Anonymous => (0, 0, ""),
+                Backing::Anonymous | Backing::Beyond => (0, 0, ""),
                 Backing::Heap => (0, 0, "[heap]"),
                 Backing::Stack => (0, 0, "[stack]"),
                 Backing::File { path, offset, inode } => (*offset, *inode, &**path),

@@ -7,6 +7,7 @@ use crate::abi::errno::Errno;
 use crate::abi::flags;
 use crate::call::{Answer, Call};
 use crate::fs::open::Target;
+use crate::fs::tree::Ino;
 use crate::machine::Protection;
 use crate::space::{Backing, LOWEST, MapError};
 use crate::sys::shared::Which;
@@ -258,13 +259,24 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
     if old & (page - 1) != 0 || length == 0 {
         return Err(Errno::EINVAL.into());
     }
-    c.with_space(|space, machine, room| {
-        let (_, mapping) = space.find(old).ok_or(Errno::EFAULT)?;
+    c.write_back(Which::Range(old, old.saturating_add(old_length)))?;
+    let (start, file) = c.with_space(|space, machine, room| {
+        let (first, mapping) = space.find(old).ok_or(Errno::EFAULT)?;
         let mapping = mapping.clone();
         let end = old.checked_add(old_length).ok_or(Errno::EFAULT)?;
         if old_length == 0 || end > mapping.end {
             return Err(Errno::EFAULT.into());
         }
+        let (kept, more) = (old_length.min(length), length.saturating_sub(old_length));
+        let (protection, shared) = (mapping.protection, mapping.shared);
+        // What a file has behind, where the mapping grows.
+        let grown = mapping.grown(end - first);
+        let file = match &grown {
+            Backing::File { offset, inode, .. } if more > 0 && protection != Protection::NONE => {
+                Some((Ino(*inode), *offset, more))
+            }
+            _ => None,
+        };
         let start = match target {
             Some(to) => {
                 let to_end = to.checked_add(length).filter(|end| *end <= space.search_from);
@@ -272,31 +284,20 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
                 if to & (page - 1) != 0 || to < LOWEST || !apart {
                     return Err(Errno::EINVAL.into());
                 }
-                space.unmap(machine, to, length)?;
                 to
             }
-            None if length <= old_length => {
+            None if more == 0 => {
                 if length < old_length {
                     space.unmap(machine, old + length, old_length - length)?;
                 }
-                return Ok(old);
+                return Ok((old, None));
             }
             None => {
-                let more = length - old_length;
                 if !space.overlaps(end, more)
                     && end.checked_add(more).is_some_and(|end| end <= space.search_from)
                 {
-                    let protection = mapping.protection;
-                    space.map(
-                        machine,
-                        room,
-                        end,
-                        more,
-                        protection,
-                        mapping.shared,
-                        mapping.backing,
-                    )?;
-                    return Ok(old);
+                    space.map(machine, room, end, more, protection, shared, grown)?;
+                    return Ok((old, file));
                 }
                 if flag_word & MAY_MOVE == 0 {
                     return Err(Errno::ENOMEM.into());
@@ -304,18 +305,19 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
                 space.free_range(0, length).ok_or(Errno::ENOMEM)?
             }
         };
-        space.map(
-            machine,
-            room,
-            start,
-            length,
-            mapping.protection,
-            mapping.shared,
-            mapping.backing,
-        )?;
+        if more > 0 {
+            space.map(machine, room, start + kept, more, protection, shared, grown)?;
+        }
+        if shared {
+            space.relocate(machine, (old, old_length), (start, kept))?;
+            return Ok((start, file));
+        }
+        let room = room.saturating_sub(more);
+        let backing = mapping.backing.after(old - first);
+        space.map(machine, room, start, kept, protection, shared, backing)?;
         let mut chunk = vec![0; 65_536];
-        let (mut at, kept) = (0, old_length.min(length));
-        while at < kept && mapping.protection != Protection::NONE {
+        let mut at = 0;
+        while at < kept && protection != Protection::NONE {
             let size = (kept - at).min(chunk.len() as u64) as usize;
             let part = chunk.get_mut(..size).ok_or(Errno::EFAULT)?;
             machine.read(old + at, part).map_err(|_| Errno::EFAULT)?;
@@ -323,8 +325,16 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
             at += size as u64;
         }
         space.unmap(machine, old, old_length)?;
-        Ok(start)
-    })
+        Ok((start, file))
+    })?;
+    if let Some((ino, offset, more)) = file
+        && let Some(bytes) = c.k.tree.part(ino, offset, more)
+    {
+        c.machine
+            .write(start + old_length, &bytes)
+            .map_err(|_| Errno::ENOMEM)?;
+    }
+    Ok(start)
 }
 
 /// Calls about memory that is never swapped out and always in step with its file.
