@@ -1,4 +1,4 @@
-//! Hands a process in at the arbiter of a host, says what it answers, and dies. For tests.
+//! Hands a process in at the arbiter of a host, says what it answers, and dies when its input has ended. For tests.
 //!
 //! `arbiter_client SOCKET PID`
 
@@ -22,9 +22,14 @@ fn main() {
             HostArbiter::new(&socket, connection, stop, |_| {}).map_err(|error| error.to_string())
         })
         .and_then(|arbiter| {
-            let claim = arbiter.admit(Request::of(0), pid, "mine");
+            let request = Request {
+                memory: 64 << 20,
+                ..Request::of(0)
+            };
+            let claim = arbiter.admit(request, pid, "mine");
             let claim = claim.map_err(|error| error.to_string())?;
             println!("admitted");
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
             // Nothing is dropped: the end of the process is all that the arbiter hears.
             let _ = &claim;
             std::process::exit(0)

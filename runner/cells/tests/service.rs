@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -415,6 +415,40 @@ fn what_cannot_be_written_down_is_not_done() {
         "it is told",
         || matches!(claim.ended_by(), Some(EndedBy::Order(why)) if why == "killed by `own`"),
     );
+}
+
+#[test]
+fn who_pauses_and_resumes_the_cells_of_others_is_written_down() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can be two users");
+        return;
+    }
+    let service = Service::start(Quota::default());
+    let mut admin = service.connect();
+    let mut theirs = Command::new("sleep").arg("1000").uid(1501).spawn().unwrap();
+    let mut visit = client(&service);
+    let visit = visit.arg(theirs.id().to_string()).uid(1501).stdin(Stdio::piped());
+    let mut visit = visit.spawn().unwrap();
+    until("it is admitted", || service.connect().cells().unwrap().len() == 1);
+    let own = Spinner::new();
+    let arbiter = service.arbiter();
+    let claim = arbiter.admit(Request::of(0), own.pid(), "own").unwrap();
+    for cell in [theirs.id(), own.0.id()].map(Which::Process) {
+        assert_eq!(admin.act(Act::Pause(cell), None).unwrap(), 1);
+        assert_eq!(admin.act(Act::Resume(cell), None).unwrap(), 1);
+    }
+    // What one does to one's own is one's own affair.
+    let cell = Which::Process(theirs.id());
+    let deeds = service.deeds.lock().unwrap().clone();
+    assert_eq!(
+        deeds.last_chunk(),
+        Some(&[Deed::Paused(cell, 1), Deed::Resumed(cell, 1)])
+    );
+    drop(claim);
+    drop(visit.stdin.take());
+    visit.wait().unwrap();
+    let _ = theirs.kill();
+    theirs.wait().unwrap();
 }
 
 #[test]

@@ -206,17 +206,16 @@ impl Journal {
             Deed::Banned(who) => Act::BanUser { user: user(who)? },
             Deed::Unbanned(who) => Act::UnbanUser { user: user(who)? },
             Deed::Killed(which, killed) => Act::KillCells {
-                of: match which {
-                    Which::Process(pid) => {
-                        audit::Cells::Id(pid.to_string().parse().map_err(|_| "a process id is no name")?)
-                    }
-                    Which::User(uid) => audit::Cells::User(audit::User {
-                        uid: *uid,
-                        name: None,
-                    }),
-                    Which::Core(core) => audit::Cells::Core(*core),
-                },
+                of: cells(which)?,
                 killed: *killed,
+            },
+            Deed::Paused(which, paused) => Act::PauseCells {
+                of: cells(which)?,
+                paused: *paused,
+            },
+            Deed::Resumed(which, resumed) => Act::ResumeCells {
+                of: cells(which)?,
+                resumed: *resumed,
             },
             Deed::Reclaimed(core) => Act::ReclaimCore {
                 core: *core,
@@ -244,6 +243,19 @@ impl Journal {
             },
         })
     }
+}
+
+fn cells(which: &Which) -> Result<audit::Cells, String> {
+    Ok(match which {
+        Which::Process(pid) => {
+            audit::Cells::Id(pid.to_string().parse().map_err(|_| "a process id is no name")?)
+        }
+        Which::User(uid) => audit::Cells::User(audit::User {
+            uid: *uid,
+            name: None,
+        }),
+        Which::Core(core) => audit::Cells::Core(*core),
+    })
 }
 
 fn user(by: &By) -> Result<audit::User, String> {

@@ -125,6 +125,20 @@ pub enum Act {
         /// How many there were.
         killed: u64,
     },
+    /// Cells were made to stand still until somebody lets them go on.
+    PauseCells {
+        /// Which.
+        of: Cells,
+        /// How many there were.
+        paused: u64,
+    },
+    /// Cells were let go on.
+    ResumeCells {
+        /// Which.
+        of: Cells,
+        /// How many there were.
+        resumed: u64,
+    },
     /// A core was taken out of exclusive use; who held it waits again.
     ReclaimCore {
         /// Its number.
@@ -186,6 +200,8 @@ impl fmt::Display for Act {
             Self::BanUser { user } => write!(f, "banned {user}"),
             Self::UnbanUser { user } => write!(f, "unbanned {user}"),
             Self::KillCells { of, killed } => write!(f, "killed {of}: {killed}"),
+            Self::PauseCells { of, paused } => write!(f, "paused {of}: {paused}"),
+            Self::ResumeCells { of, resumed } => write!(f, "resumed {of}: {resumed}"),
             Self::ReclaimCore { core, killed: 0 } => write!(f, "took core {core} out of exclusive use"),
             Self::ReclaimCore { core, killed } => {
                 write!(
@@ -349,6 +365,32 @@ mod tests {
     fn the_first_line_says_format_and_version() {
         let first = format!("{{\"format\":\"{FORMAT}\",\"version\":{VERSION}}}");
         assert_eq!(first.as_bytes(), HEADER);
+    }
+
+    #[test]
+    fn pauses_are_told_and_read_again() {
+        let of = || {
+            Cells::User(User {
+                uid: 1501,
+                name: None,
+            })
+        };
+        for (act, written, told) in [
+            (Act::PauseCells { of: of(), paused: 2 }, "pause-cells", "paused"),
+            (
+                Act::ResumeCells { of: of(), resumed: 2 },
+                "resume-cells",
+                "resumed",
+            ),
+        ] {
+            let text = serde_json::to_string(&act).unwrap();
+            assert!(text.starts_with(&format!("{{\"{written}\":")), "{text}");
+            assert_eq!(serde_json::from_str::<Act>(&text).unwrap(), act);
+            assert!(
+                act.to_string().starts_with(told) && act.to_string().ends_with(": 2"),
+                "{act}"
+            );
+        }
     }
 
     #[test]

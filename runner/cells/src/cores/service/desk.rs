@@ -330,19 +330,20 @@ impl Desk<'_> {
         let done = match act {
             Act::Pause(which) | Act::Resume(which) => {
                 let cells = self.chosen(which, admin.is_ok())?;
+                let (deed, holds) = match act {
+                    Act::Pause(_) => (Deed::Paused(which, cells.len() as u64), true),
+                    _ => (Deed::Resumed(which, cells.len() as u64), false),
+                };
+                self.record_of_others(&mut state, &by, &cells, &deed, reason)?;
                 for cell in &cells {
-                    arbiter.hold(cell.cell, matches!(act, Act::Pause(_)));
+                    arbiter.hold(cell.cell, holds);
                 }
                 cells.len()
             }
             Act::Kill(which) => {
                 let cells = self.chosen(which, admin.is_ok())?;
-                let own = cells.iter().all(|cell| cell.request.user == self.uid);
-                // What users do to their own is their own affair.
-                if !own {
-                    let deed = Deed::Killed(which, cells.len() as u64);
-                    record(&mut state, &by, &deed, reason)?;
-                }
+                let deed = Deed::Killed(which, cells.len() as u64);
+                self.record_of_others(&mut state, &by, &cells, &deed, reason)?;
                 let ids: Vec<CellId> = cells.iter().map(|cell| cell.cell).collect();
                 arbiter.end(&ids, &EndedBy::Order(ended_by("killed", &by, reason)))
             }
@@ -408,6 +409,21 @@ impl Desk<'_> {
         drop(state);
         self.keep()?;
         Ok(Answer::Done(done as u64))
+    }
+
+    /// Writes down what is done to cells. What users do to their own is their own affair.
+    fn record_of_others(
+        &self,
+        state: &mut State,
+        by: &By,
+        cells: &[Seen],
+        deed: &Deed,
+        reason: Option<&str>,
+    ) -> Result<(), String> {
+        match cells.iter().all(|cell| cell.request.user == self.uid) {
+            true => Ok(()),
+            false => record(state, by, deed, reason),
+        }
     }
 
     /// The cells that are meant. Users may only mean their own.

@@ -50,6 +50,10 @@ pub enum Deed {
     Unbanned(By),
     /// Cells were ended: which, and how many there were.
     Killed(Which, u64),
+    /// Cells were made to stand still.
+    Paused(Which, u64),
+    /// Cells were let go on.
+    Resumed(Which, u64),
     /// A core was taken out of exclusive use.
     Reclaimed(u32),
     /// A core was given back.
