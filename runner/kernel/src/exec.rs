@@ -233,7 +233,7 @@ impl Kernel {
         pid: u32,
         image: Image,
     ) -> Result<(), MachineError> {
-        machines.create(id)?;
+        machines.create(id, None)?;
         let Some(machine) = machines.get(id) else {
             return Err(MachineError("a new machine is missing".into()));
         };

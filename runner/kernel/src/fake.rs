@@ -175,6 +175,8 @@ impl Machine for FakeMachine {
             .map_err(|error| MachineError(error.to_string()))
     }
 
+    fn is_copied(&mut self) {}
+
     fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError> {
         self.protect(start, length, Protection::NONE)?;
         let end = start + length;
@@ -261,7 +263,7 @@ impl FakeMachines {
 }
 
 impl Machines for FakeMachines {
-    fn create(&mut self, space: SpaceId) -> Result<(), MachineError> {
+    fn create(&mut self, space: SpaceId, _: Option<SpaceId>) -> Result<(), MachineError> {
         match self.machines.insert(space, FakeMachine::new(self.names.clone())) {
             None => Ok(()),
             Some(_) => Err(MachineError("a machine was made twice".into())),

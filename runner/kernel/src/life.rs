@@ -268,7 +268,7 @@ impl Kernel {
             let pages = old.copy(machine)?;
             let mut new = old.duplicate(child);
             new.loaded = Some(child);
-            machines.create(id)?;
+            machines.create(id, Some(from))?;
             let machine = machines.get(id).ok_or_else(missing)?;
             pages.give(machine)?;
             self.spaces.insert(id, new);

@@ -143,6 +143,8 @@ pub trait Machine {
     /// Lends a page-aligned range, all of it mapped, to another machine, or to itself for another place: from then on, what
     /// one writes there the other reads.
     fn lend(&mut self, start: u64, length: u64) -> Result<Lent, MachineError>;
+    /// A machine that was made to be a copy has all memory of the other now.
+    fn is_copied(&mut self);
     /// Maps what was lent.
     fn borrow(&mut self, start: u64, protection: Protection, lent: Lent) -> Result<(), MachineError>;
     /// Changes the protection of a page-aligned range, all of it mapped.
@@ -159,8 +161,9 @@ pub trait Machine {
 
 /// Makes and drops machines.
 pub trait Machines {
-    /// Makes the machine of a new address space: no memory mapped, registers as when a program starts.
-    fn create(&mut self, space: SpaceId) -> Result<(), MachineError>;
+    /// Makes the machine of a new address space: no memory mapped, registers as when a program starts. `copy_of`: it is going to be
+    /// given the memory of this one, until [`Machine::is_copied`].
+    fn create(&mut self, space: SpaceId, copy_of: Option<SpaceId>) -> Result<(), MachineError>;
     /// Drops a machine with all its memory.
     fn destroy(&mut self, space: SpaceId);
     /// The machine of an address space that was created and not destroyed.

@@ -668,6 +668,7 @@ impl Pages {
                 .write(at, &bytes)
                 .map_err(|error| MachineError(error.to_string()))?;
         }
+        machine.is_copied();
         Ok(())
     }
 }

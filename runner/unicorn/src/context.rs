@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use unicorn_engine::Prot;
 
 use crate::{
-    machine::{Guest, Mapped, UnicornMachine, failed},
+    lengths::BlockLengths,
+    machine::{Guest, UnicornMachine, failed},
     memory_unsafe::{self, AllShared, MAPPED_FROM, PAGE, SharedPart, Window},
     pool::Pool,
     saved::{Foreign, Saved},
@@ -54,9 +55,8 @@ impl Beginning {
 pub(crate) struct Run {
     /// What drives the machines, in its own bytes: the kernel; or what was traced of raw code.
     pub(crate) state: Vec<u8>,
-    /// The machine that is in the middle of a step, and the one that ran last.
+    /// The machine that is in the middle of a step.
     pub(crate) running: Option<u32>,
-    pub(crate) last: Option<u32>,
     /// Whether the step counts, and what was counted since the kernel was told.
     pub(crate) counting: bool,
     pub(crate) blocks: u64,
@@ -75,8 +75,6 @@ struct State {
     executable: Vec<(u64, u64)>,
     counting: bool,
     written: Written<u32>,
-    parent: Option<(Vec<Mapped>, Written<u32>)>,
-    copying: bool,
     ran: bool,
     /// Start, length, protection; what other machines have too.
     regions: Vec<(u64, u64, u32, Option<SharedPart>)>,
@@ -98,7 +96,6 @@ impl Run {
         Self {
             state,
             running: None,
-            last: None,
             counting: false,
             blocks: 0,
             instructions: 0,
@@ -284,11 +281,6 @@ fn state(
         executable: guest.executable.clone(),
         counting: guest.counting,
         written: guest.written.borrow().saved(kept),
-        parent: guest
-            .parent
-            .as_ref()
-            .map(|(mapped, written)| (mapped.clone(), written.saved(kept))),
-        copying: guest.copying,
         ran: guest.ran,
         regions,
         pages,
@@ -358,10 +350,6 @@ impl State {
         kept: &AllKept,
         room: &mut u64,
     ) -> Result<UnicornMachine<'static>, MachineError> {
-        let restored = |written: Written<u32>| {
-            let written = written.restored(kept);
-            written.ok_or_else(|| wrong("bytes that it does not have"))
-        };
         let uc = &mut machine.uc;
         memory_unsafe::unmap_all(uc)?;
         uc.ctl_flush_tb().map_err(failed("dropping translations"))?;
@@ -397,12 +385,9 @@ impl State {
         let guest = machine.uc.get_data_mut();
         guest.resume = self.resume;
         guest.executable = self.executable;
-        guest.written = RefCell::new(restored(self.written)?);
-        let parent = self
-            .parent
-            .map(|(mapped, written)| Ok::<_, MachineError>((mapped, restored(written)?)));
-        guest.parent = parent.transpose()?;
-        guest.copying = self.copying;
+        let written = self.written.restored(kept);
+        guest.written = RefCell::new(written.ok_or_else(|| wrong("bytes that it does not have"))?);
+        guest.lengths = BlockLengths::new(&guest.shape);
         guest.ran = self.ran;
         // Unicorn reports no block that an instance runs first.
         guest.unreported = self.ran;

@@ -63,13 +63,12 @@ struct Task<'a> {
 }
 
 impl Resume for Task<'_> {
-    fn save(&self, pool: &Pool) -> Result<(Run, u64), MachineError> {
+    fn save(&self) -> Result<(Run, u64), MachineError> {
         let shared = self.shared;
         let kernel = shared.kernel.try_borrow().map_err(|_| busy("the kernel"))?;
         let state = kernel.save().map_err(|error| MachineError(error.to_string()))?;
         let counts = &shared.operator.counts;
         let mut run = Run::new(state);
-        run.last = pool.last.map(|space| space.0);
         run.counting = shared.counting.get();
         run.blocks = counts.blocks.get();
         run.instructions = counts.instructions.get();
@@ -82,7 +81,6 @@ impl Resume for Task<'_> {
         let kernel = Kernel::restore(self.job, self.find, shared.operator.sink(), pool, &run.state)
             .map_err(|error| CellError::Job(error.to_string()))?;
         *shared.kernel.try_borrow_mut().map_err(|_| busy("the kernel"))? = kernel;
-        pool.last = run.last.map(SpaceId);
         shared.counting.set(run.counting);
         let counts = &shared.operator.counts;
         counts.blocks.set(run.blocks);

@@ -66,14 +66,9 @@ pub(crate) struct Guest {
     pub(crate) counts: Rc<Counts>,
     /// Which memory the guest wrote.
     pub(crate) written: RefCell<Written>,
-    /// A new machine: the mappings and knowledge of the one that ran before, whose copy this may be.
-    pub(crate) parent: Option<(Vec<Mapped>, Written)>,
-    /// Whether it turned out to be a copy that has not run yet.
+    /// Whether it is being given the memory of another machine, of which it knows already what was written.
     pub(crate) copying: bool,
 }
-
-/// A range of mapped memory: start, last address, protection.
-pub(crate) type Mapped = (u64, u64, u32);
 
 /// What ran since the kernel was told last. Only counted once the kernel asks for it.
 #[derive(Debug, Default)]
@@ -167,7 +162,6 @@ impl<'a> UnicornMachine<'a> {
             unreported: false,
             counts,
             written: RefCell::default(),
-            parent: None,
             copying: false,
         };
         let mut uc =
@@ -235,7 +229,6 @@ impl<'a> UnicornMachine<'a> {
             guest.stop = None;
             guest.access = None;
             guest.written.get_mut().guest_ran();
-            guest.copying = false;
             guest.ran = true;
             let until = guest.until;
             let hooked = guest.hooks.0.is_some();
@@ -348,8 +341,10 @@ impl<'a> UnicornMachine<'a> {
             self.note_executable(start, end);
         }
         let writable = protection.has(Protection::WRITE);
-        let written = self.uc.get_data_mut().written.get_mut();
-        written.mapped(start, end, writable);
+        let guest = self.uc.get_data_mut();
+        if !guest.copying {
+            guest.written.get_mut().mapped(start, end, writable);
+        }
     }
 
     /// Forgets what was translated from a range. Unicorn does so by itself only for the guest's own stores.
@@ -378,35 +373,6 @@ impl<'a> UnicornMachine<'a> {
         let lent: Vec<(u64, u64)> = self.uc.get_data().memory.lent().collect();
         for (start, length) in lent {
             self.drop_translations(start, start.saturating_add(length));
-        }
-    }
-
-    /// All mapped memory, neighbours of equal protection joined.
-    pub(crate) fn mapped(&self) -> Vec<Mapped> {
-        let mut all: Vec<Mapped> = Vec::new();
-        let mut regions = self.uc.mem_regions().unwrap_or_default();
-        regions.sort_by_key(|region| region.begin);
-        for region in regions {
-            match all.last_mut() {
-                Some((_, last, protection))
-                    if last.checked_add(1) == Some(region.begin) && *protection == region.perms =>
-                {
-                    *last = region.end;
-                }
-                _ => all.push((region.begin, region.end, region.perms)),
-            }
-        }
-        all
-    }
-
-    /// The first write into a new machine: for a copy of its parent (fork), all is mapped by then; for a new program
-    /// (execve), only the first segment is.
-    fn take_after_parent(&mut self) {
-        if let Some((mapped, written)) = self.uc.get_data_mut().parent.take()
-            && self.mapped() == mapped
-        {
-            self.uc.get_data_mut().written.replace(written);
-            self.uc.get_data_mut().copying = true;
         }
     }
 
@@ -540,7 +506,6 @@ impl Machine for UnicornMachine<'_> {
 
     fn write(&mut self, address: u64, from: &[u8]) -> Result<(), AccessError> {
         let end = Self::end(address, from.len())?;
-        self.take_after_parent();
         let guest = self.uc.get_data_mut();
         if !guest.copying {
             let part = guest.sources.find(from);
@@ -562,6 +527,10 @@ impl Machine for UnicornMachine<'_> {
         let lent = self.uc.get_data_mut().memory.lend(start, length);
         let lent = lent.ok_or_else(|| MachineError("lending memory that is not there".to_owned()))?;
         Ok(Lent(Box::new(lent)))
+    }
+
+    fn is_copied(&mut self) {
+        self.uc.get_data_mut().copying = false;
     }
 
     fn borrow(&mut self, start: u64, protection: Protection, lent: Lent) -> Result<(), MachineError> {

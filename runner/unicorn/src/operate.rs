@@ -100,7 +100,7 @@ impl From<CellError> for Stopped {
 /// A run that can be kept, and become another: what stands around its machines.
 pub(crate) trait Resume {
     /// All of it but its machines, and how many events it has told.
-    fn save(&self, pool: &Pool) -> Result<(Run, u64), MachineError>;
+    fn save(&self) -> Result<(Run, u64), MachineError>;
     /// Becomes a run whose machines are in the pool.
     fn become_run(&self, pool: &mut Pool, run: &Run) -> Result<(), Stopped>;
     /// Bytes of memory that all machines may have together.
@@ -311,7 +311,7 @@ impl Operator {
     fn save(&self, run: &dyn Resume, pool: &Pool, running: Option<SpaceId>) -> Result<(), Stopped> {
         let operation = Operation::SaveContext;
         self.send_events()?;
-        let (mut run, events) = match run.save(pool) {
+        let (mut run, events) = match run.save() {
             Ok(saved) => saved,
             Err(error) => return self.refuse(operation, error.0),
         };

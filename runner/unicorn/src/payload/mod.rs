@@ -137,7 +137,7 @@ struct Task<'a> {
 }
 
 impl Resume for Task<'_> {
-    fn save(&self, _pool: &Pool) -> Result<(Run, u64), MachineError> {
+    fn save(&self) -> Result<(Run, u64), MachineError> {
         Ok((Run::new(self.trace.save()?), 0))
     }
 

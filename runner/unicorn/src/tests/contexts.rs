@@ -37,7 +37,7 @@ fn byte(pool: &mut Pool, space: u32, at: u64) -> Result<u8, MachineError> {
 fn memory_that_machines_share_is_saved_once_and_shared_again() -> Result<(), MachineError> {
     let mut before = pool();
     for space in 0..=COPIES {
-        before.create(SpaceId(space))?;
+        before.create(SpaceId(space), None)?;
     }
     let first = before.get(SpaceId(0)).expect("it is there");
     first.map(DATA, LENGTH, Protection::READ_WRITE)?;
@@ -75,16 +75,15 @@ fn memory_that_machines_share_is_saved_once_and_shared_again() -> Result<(), Mac
 #[test]
 fn what_stood_in_memory_at_first_is_kept_once_for_all_copies() -> Result<(), MachineError> {
     let mut before = pool();
-    before.create(SpaceId(0))?;
+    before.create(SpaceId(0), None)?;
     let first = before.get(SpaceId(0)).expect("it is there");
     // Filled in the go that maps it, as a program's data are.
     first.map(DATA, LENGTH, Protection::READ_WRITE)?;
     assert!(first.write(DATA, &vec![7; LENGTH as usize]).is_ok());
-    before.last = Some(SpaceId(0));
     let file = memory_file(64 << 20);
     let alone = saved(&before, &file);
     for space in 1..=COPIES {
-        before.create(SpaceId(space))?;
+        before.create(SpaceId(space), Some(SpaceId(0)))?;
     }
     let together = saved(&before, &file);
     assert!(

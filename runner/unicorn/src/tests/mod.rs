@@ -46,7 +46,7 @@ fn memory_file(length: u64) -> std::fs::File {
 }
 
 /// A shipped profile.
-fn profile(name: &str) -> ArchProfile {
+pub(crate) fn profile(name: &str) -> ArchProfile {
     let path = project().join(format!("arch-profiles/{name}.toml"));
     let text = std::fs::read_to_string(&path).expect("the profile is there");
     toml::from_str(&text).expect("the profile reads")
