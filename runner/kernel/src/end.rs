@@ -144,7 +144,7 @@ impl Kernel {
         };
         process.ended = Some(ended);
         process.released = true;
-        process.alarm = None;
+        process.intervals = Default::default();
         process.timers.clear();
         process.argv = Vec::new();
         process.env = Vec::new();
@@ -214,7 +214,9 @@ impl Kernel {
     /// Forgets a process that has ended.
     pub(crate) fn reap(&mut self, pid: u32) {
         self.processes.remove(&pid);
-        crate::fs::root::remove_process(&mut self.tree, pid);
+        for ino in crate::fs::root::remove_process(&mut self.tree, pid) {
+            self.open.watches.lose(ino);
+        }
     }
 
     /// A signal ends a process.

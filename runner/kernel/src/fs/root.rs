@@ -403,9 +403,11 @@ pub(crate) fn add_process(tree: &mut Tree, pid: u32, owner: (u32, u32)) -> Resul
     Ok(())
 }
 
-/// Removes `/proc/PID`.
-pub(crate) fn remove_process(tree: &mut Tree, pid: u32) {
-    if let Ok(proc) = directories(tree, "/proc", 0o555) {
-        tree.remove_all(proc, pid.to_string().as_bytes());
-    }
+/// Removes `/proc/PID`; gives what was there.
+pub(crate) fn remove_process(tree: &mut Tree, pid: u32) -> Vec<Ino> {
+    let proc = directories(tree, "/proc", 0o555);
+    proc.map_or_else(
+        |_| Vec::new(),
+        |proc| tree.remove_all(proc, pid.to_string().as_bytes()),
+    )
 }

@@ -358,7 +358,8 @@ impl Tree {
     }
 
     /// Removes a node with all below, whatever it is: for what the kernel itself made.
-    pub(crate) fn remove_all(&mut self, directory: Ino, name: &[u8]) {
+    pub(crate) fn remove_all(&mut self, directory: Ino, name: &[u8]) -> Vec<Ino> {
+        let mut gone = Vec::new();
         let mut going = vec![(directory, name.to_vec())];
         while let Some((above, name)) = going.pop() {
             let Ok(Some(ino)) = self.entries(above).map(|entries| entries.get(&name).copied()) else {
@@ -379,7 +380,9 @@ impl Tree {
                 inode.links = 0;
             }
             self.free(ino);
+            gone.push(ino);
         }
+        gone
     }
 
     /// Renames. `replace`: an existing target goes away.

@@ -227,6 +227,16 @@ impl Watches {
         heard || !left.is_empty()
     }
 
+    /// What procfs takes away nobody hears of (inotify(7), "Limitations and caveats"); watches on it end.
+    pub(crate) fn lose(&mut self, ino: Ino) {
+        for (id, number) in self.watched.get(&ino).cloned().unwrap_or_default() {
+            if let Some(watcher) = self.watchers.get_mut(&id) {
+                watcher.watches.remove(&number);
+            }
+            self.forget(ino, id);
+        }
+    }
+
     fn put(&mut self, id: WatcherId, watch: i32, happened: u32, cookie: u32, name: &[u8]) {
         let Some(watcher) = self.watchers.get_mut(&id) else {
             return;

@@ -76,6 +76,43 @@ fn a_watch_is_changed_widened_or_kept_as_it_is() {
     assert_eq!(watches.remove(id, watch), Err(Errno::EINVAL));
 }
 
+#[test]
+fn watches_on_a_process_end_with_it() {
+    let mut bench = Bench::start(
+        &profile("x86_64"),
+        &tiny_elf(&profile("x86_64")),
+        GuestLimits::default(),
+    )
+    .unwrap();
+    let child = bench.call("fork", &[]).unwrap();
+    let watcher = bench.call("inotify_init1", &[0x800]).unwrap().cast_unsigned();
+    for name in ["", "/status", "/task"] {
+        bench.put(AT, format!("/proc/{child}{name}\0").as_bytes());
+        assert!(bench.call("inotify_add_watch", &[watcher, AT, 0xfff]).unwrap() > 0);
+    }
+    assert!(!bench.kernel.open.watches.is_idle());
+    // Held open beyond its end.
+    bench.put(AT, format!("/proc/{child}/status\0").as_bytes());
+    let open = bench.call("openat", &[HERE, AT, 0, 0]).unwrap().cast_unsigned();
+    assert!(
+        bench.call("read", &[watcher, AT, 512]).unwrap() > 0,
+        "that it was opened"
+    );
+    assert_eq!(bench.call("kill", &[child.cast_unsigned(), 9]), Some(0));
+    assert_eq!(
+        bench.call("wait4", &[child.cast_unsigned(), 0, 0, 0]),
+        Some(child)
+    );
+    assert!(bench.kernel.open.watches.is_idle());
+    assert_eq!(bench.call("close", &[open]), Some(0));
+    assert_eq!(
+        bench.call("read", &[watcher, AT, 512]),
+        Some(-11),
+        "nobody hears of it"
+    );
+    assert_eq!(bench.call("inotify_rm_watch", &[watcher, 1]), Some(-22));
+}
+
 fn process(pid: u32, exclusive: bool, start: u64, end: u64) -> Lock {
     Lock {
         holder: Holder::Process(pid),
