@@ -520,6 +520,7 @@ impl Kernel {
             process.first_gone = None;
             process.actions.retain(|_, action| action.handler == 1);
             process.executed = true;
+            process.timers.clear();
             process.released = true;
         }
         self.wake += 1;

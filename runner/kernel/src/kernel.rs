@@ -27,7 +27,7 @@ use crate::net::Sockets;
 use crate::net::outside::{Outside, World};
 use crate::space::{AddressSpace, Backing};
 use crate::task::{Process, State, Task};
-use crate::time::Time;
+use crate::time::{self, Time, Used};
 
 /// Takes events as they happen, in order.
 pub trait EventSink {
@@ -296,7 +296,10 @@ impl Kernel {
     /// are written before this returns, or before the task runs again.
     pub fn syscall(&mut self, machine: &mut dyn Machine) -> Flow {
         self.syscalls += 1;
-        self.time.system_call();
+        self.ran(Used {
+            user: 0,
+            system: time::SYSCALL,
+        });
         if self.syscalls > self.limits.syscalls {
             self.limit("syscalls", self.limits.syscalls);
         }
@@ -373,7 +376,10 @@ impl Kernel {
     /// Answers an instruction that reads a clock or source of chance. Such an instruction takes time: ask
     /// [`Kernel::is_over`] afterwards, so that a loop of them ends with the time allowed.
     pub fn clock(&mut self, clock: Clock) -> u64 {
-        self.time.clock_read();
+        self.ran(Used {
+            user: time::CLOCK_READ,
+            system: 0,
+        });
         self.check_time();
         match clock {
             Clock::Cycles => self.time.cycles(),
@@ -385,18 +391,29 @@ impl Kernel {
     /// Blocks and instructions that ran since the last call of this, told before every `next`, `syscall`, `trap` and
     /// `clock` while the step's `blocks` is `Some`. Never called otherwise.
     pub fn counted(&mut self, blocks: u64, instructions: u64) {
-        self.time.blocks(blocks);
+        self.ran(Used {
+            user: blocks.saturating_mul(time::BLOCK),
+            system: 0,
+        });
         self.slice = self.slice.saturating_sub(blocks);
         self.instructions = self.instructions.saturating_add(instructions);
-        if let Some(process) = self.processes.get_mut(&self.pid_of(self.current)) {
-            process.used = process.used.saturating_add(blocks.saturating_mul(10));
-        }
         if let Some(limit) = self.limits.instructions
             && self.instructions >= limit
         {
             self.limit("instructions", limit);
         }
         self.check_time();
+    }
+
+    /// The running task ran for some time.
+    fn ran(&mut self, used: Used) {
+        self.time.advance(used.total());
+        if let Some(task) = self.tasks.get_mut(&self.current) {
+            task.used.add(used);
+            if let Some(process) = self.processes.get_mut(&task.pid) {
+                process.used.add(used);
+            }
+        }
     }
 
     /// What is left, once `next` said `Finished` (or earlier, when the host ends the run).

@@ -18,6 +18,7 @@ use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
 use crate::signals::Arrived;
 use crate::task::{Change, Pending, Process, State, Task};
+use crate::time::Used;
 use crate::trace;
 
 pub(crate) const CLONE_PIDFD: u64 = 0x1000;
@@ -59,9 +60,8 @@ impl Process {
             ending: None,
             first_gone: None,
             started: 0,
-            used: 0,
-            alarm: None,
-            alarm_interval: 0,
+            used: Used::default(),
+            intervals: Default::default(),
             timers: BTreeMap::new(),
             limits: BTreeMap::new(),
             released: false,
@@ -105,6 +105,7 @@ impl Task {
             context: None,
             pending: None,
             state: State::Runnable,
+            used: Used::default(),
             clear_tid: 0,
             mask: 0,
             arrived: Arrived::default(),

@@ -315,19 +315,19 @@ impl Kernel {
     /// Alarms whose time has come.
     pub(crate) fn fire_alarms(&mut self) {
         let now = self.time.now;
-        let due: Vec<u32> = self
-            .processes
-            .values()
-            .filter(|process| process.alarm.is_some_and(|at| at <= now))
-            .map(|process| process.pid)
-            .collect();
-        for pid in due {
-            if let Some(process) = self.processes.get_mut(&pid) {
-                process.alarm =
-                    (process.alarm_interval > 0).then(|| now.saturating_add(process.alarm_interval));
+        let mut due = Vec::new();
+        for process in self.processes.values_mut() {
+            let clocks = [now, process.used.user, process.used.total()];
+            let signals = [Sig::ALRM, Sig::VTALRM, Sig::PROF];
+            for ((timer, clock), signal) in process.intervals.iter_mut().zip(clocks).zip(signals) {
+                if timer.expire(clock).is_some() {
+                    due.push((process.pid, signal));
+                }
             }
-            self.tell_signal((pid, pid), pid, Sig::ALRM);
-            self.post(pid, Sig::ALRM);
+        }
+        for (pid, signal) in due {
+            self.tell_signal((pid, pid), pid, signal);
+            self.post(pid, signal);
             self.tell_later();
         }
         self.fire_timers();

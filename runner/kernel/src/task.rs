@@ -14,6 +14,7 @@ use crate::machine::{Context, SpaceId};
 use crate::signals::Arrived;
 use crate::sys::posix_timer::PosixTimer;
 use crate::table::Row;
+use crate::time::{Expiry, Used};
 use crate::trace::Trace;
 
 /// How a process ended, as `wait` tells it.
@@ -89,12 +90,10 @@ pub(crate) struct Process {
     pub(crate) first_gone: Option<(Ended, Option<u32>)>,
     /// Virtual time at which it started.
     pub(crate) started: u64,
-    /// Virtual time used by it, for times and rusage.
-    pub(crate) used: u64,
-    /// When SIGALRM comes.
-    pub(crate) alarm: Option<u64>,
-    /// Interval of a repeating alarm.
-    pub(crate) alarm_interval: u64,
+    /// Virtual time that it ran.
+    pub(crate) used: Used,
+    /// Timers of setitimer, by their numbers: of time as such, of its own code's, of its own code's and calls'.
+    pub(crate) intervals: [Expiry; 3],
     /// Timers of timer_create, by their numbers.
     pub(crate) timers: BTreeMap<u32, PosixTimer>,
     /// Soft and hard resource limits that were set, by number.
@@ -136,6 +135,8 @@ pub(crate) struct Task {
     /// The call it waits in.
     pub(crate) pending: Option<Pending>,
     pub(crate) state: State,
+    /// Virtual time that it ran.
+    pub(crate) used: Used,
     /// `set_tid_address`.
     pub(crate) clear_tid: u64,
     /// Blocked signals: bit N-1 for generic signal N.
@@ -158,7 +159,7 @@ impl Process {
     /// When the first of its timers expires.
     pub(crate) fn next_timer(&self) -> Option<u64> {
         let timers = self.timers.values().filter_map(PosixTimer::wakes_at);
-        timers.chain(self.alarm).min()
+        timers.chain(self.intervals[0].next).min()
     }
 }
 

@@ -3,13 +3,58 @@
 use serde::{Deserialize, Serialize};
 
 /// Nanoseconds a system call takes.
-const SYSCALL: u64 = 1_000;
+pub(crate) const SYSCALL: u64 = 1_000;
 /// Nanoseconds a clock instruction takes.
-const CLOCK_READ: u64 = 100;
+pub(crate) const CLOCK_READ: u64 = 100;
 /// Nanoseconds a counted block takes.
-const BLOCK: u64 = 10;
+pub(crate) const BLOCK: u64 = 10;
 /// Cycles in a nanosecond, for cycle counters: a 2 GHz processor.
 const CYCLES: u64 = 2;
+
+/// Time that somebody ran, in nanoseconds: its own code, and calls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Used {
+    pub(crate) user: u64,
+    pub(crate) system: u64,
+}
+
+impl Used {
+    /// What it used in all.
+    pub(crate) fn total(self) -> u64 {
+        self.user.saturating_add(self.system)
+    }
+
+    /// It ran for some more.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.user = self.user.saturating_add(more.user);
+        self.system = self.system.saturating_add(more.system);
+    }
+}
+
+/// When something expires, by a clock of its own, and how often.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Expiry {
+    /// When next; absent: never.
+    pub(crate) next: Option<u64>,
+    /// Between one time and the next; 0: once.
+    pub(crate) interval: u64,
+}
+
+impl Expiry {
+    /// Expires, if it should have by now: how many times beside the first.
+    pub(crate) fn expire(&mut self, now: u64) -> Option<u64> {
+        let at = self.next.filter(|at| *at <= now)?;
+        let more = (now - at).checked_div(self.interval).unwrap_or(0);
+        let after = self.interval.saturating_mul(more.saturating_add(1));
+        self.next = (self.interval > 0).then(|| at.saturating_add(after));
+        Some(more)
+    }
+
+    /// How long until it does, at least a nanosecond; 0: it never does.
+    pub(crate) fn left(&self, now: u64) -> u64 {
+        self.next.map_or(0, |next| next.saturating_sub(now).max(1))
+    }
+}
 
 /// The clock.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,18 +81,6 @@ impl Time {
 
     pub(crate) fn advance(&mut self, nanoseconds: u64) {
         self.now = self.now.saturating_add(nanoseconds);
-    }
-
-    pub(crate) fn system_call(&mut self) {
-        self.advance(SYSCALL);
-    }
-
-    pub(crate) fn clock_read(&mut self) {
-        self.advance(CLOCK_READ);
-    }
-
-    pub(crate) fn blocks(&mut self, count: u64) {
-        self.advance(count.saturating_mul(BLOCK));
     }
 
     /// Nanoseconds since 1970.

@@ -183,13 +183,14 @@ impl Kernel {
             .saturating_add(process.started)
             / 10_000_000;
         format!(
-            "{} ({comm}) {} {} {} {} 0 -1 4194304 0 0 0 0 {} 0 0 0 20 0 {} 0 {start} {} {} 18446744073709551615 0 0 {} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+            "{} ({comm}) {} {} {} {} 0 -1 4194304 0 0 0 0 {} {} 0 0 20 0 {} 0 {start} {} {} 18446744073709551615 0 0 {} 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
             process.pid,
             self.letter(process).0,
             process.parent,
             process.group,
             process.session,
-            process.used / 10_000_000,
+            process.used.user / 10_000_000,
+            process.used.system / 10_000_000,
             process.tasks.len(),
             space.map_or(0, |space| space.size()),
             self.pages(process) / 2,

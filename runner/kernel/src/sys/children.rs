@@ -125,7 +125,10 @@ fn wait_for(c: &mut Call<'_>, which: i32, at: u64, options: u64, usage: u64) -> 
         c.put_u32(at, status)?;
     }
     if usage != 0 {
-        let used = c.k.processes.get(&pid).map_or(0, |process| process.used);
+        let used =
+            c.k.processes
+                .get(&pid)
+                .map_or_else(Default::default, |process| process.used);
         put_usage(c, usage, used)?;
     }
     heard(c, pid, news);

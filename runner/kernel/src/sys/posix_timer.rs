@@ -7,6 +7,8 @@ use crate::abi::siginfo::{SignalInfo, Told, code};
 use crate::abi::signal::Sig;
 use crate::call::{Answer, Call};
 use crate::kernel::Kernel;
+use crate::sys::time::{CPU_OF_PROCESS, CPU_OF_TASK};
+use crate::time::Expiry;
 
 const SECOND: u64 = 1_000_000_000;
 /// Timers of a process at once; Linux counts them against RLIMIT_SIGPENDING.
@@ -14,51 +16,71 @@ const MOST: usize = 256;
 /// Overruns that are told at most (`DELAYTIMER_MAX`).
 const MOST_OVERRUNS: u64 = 0x7fff_ffff;
 
-/// A timer. Times are virtual nanoseconds since the run began.
+/// A timer. Times are virtual nanoseconds: since the run began, or that somebody ran.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct PosixTimer {
-    clock: u64,
+    by: By,
     /// Absent: nobody is told (SIGEV_NONE).
     signal: Option<Sig>,
     /// The task that gets it (SIGEV_THREAD_ID); absent: the process.
     tid: Option<u32>,
     value: u64,
-    /// When it expires next.
-    next: Option<u64>,
-    interval: u64,
+    expiry: Expiry,
     /// How many times it expired beside the one that was told last.
     overrun: u32,
+}
+
+/// What a timer goes by.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum By {
+    /// A clock that goes on by itself, by its number.
+    Clock(u64),
+    /// What its process ran.
+    Process,
+    /// What this task ran.
+    Task(u32),
 }
 
 impl PosixTimer {
     /// When something happens that somebody hears of: time need not stop for others.
     pub(crate) fn wakes_at(&self) -> Option<u64> {
-        self.signal.and(self.next)
-    }
-
-    /// Expires as often as it should have by now; whether it did at all.
-    fn expire(&mut self, now: u64) -> bool {
-        let Some(at) = self.next.filter(|at| *at <= now) else {
-            return false;
-        };
-        let more = (now - at).checked_div(self.interval).unwrap_or(0);
-        self.overrun = more.min(MOST_OVERRUNS) as u32;
-        let after = self.interval.saturating_mul(more.saturating_add(1));
-        self.next = (self.interval > 0).then(|| at.saturating_add(after));
-        true
+        let comes = self.signal.is_some() && matches!(self.by, By::Clock(_));
+        self.expiry.next.filter(|_| comes)
     }
 }
 
 impl Kernel {
+    /// What a timer's clock shows; of a task that has gone, nothing.
+    fn timer_clock(&self, pid: u32, by: By) -> Option<u64> {
+        match by {
+            By::Clock(_) => Some(self.time.now),
+            By::Process => self.processes.get(&pid).map(|process| process.used.total()),
+            By::Task(tid) => self.tasks.get(&tid).map(|task| task.used.total()),
+        }
+    }
+
     /// Timers whose time has come.
     pub(crate) fn fire_timers(&mut self) {
-        let now = self.time.now;
         let mut due = Vec::new();
-        for process in self.processes.values_mut() {
-            for (id, timer) in &mut process.timers {
-                if timer.expire(now) {
-                    due.push((process.pid, *id, *timer));
+        let all = self
+            .processes
+            .values()
+            .filter(|process| !process.timers.is_empty());
+        for pid in all.map(|process| process.pid).collect::<Vec<_>>() {
+            let mut timers = self
+                .processes
+                .get_mut(&pid)
+                .map(|process| std::mem::take(&mut process.timers))
+                .unwrap_or_default();
+            for (id, timer) in &mut timers {
+                let now = self.timer_clock(pid, timer.by);
+                if let Some(more) = now.and_then(|now| timer.expiry.expire(now)) {
+                    timer.overrun = more.min(MOST_OVERRUNS) as u32;
+                    due.push((pid, *id, *timer));
                 }
+            }
+            if let Some(process) = self.processes.get_mut(&pid) {
+                process.timers = timers;
             }
         }
         for (pid, id, timer) in due {
@@ -94,10 +116,10 @@ impl Call<'_> {
     }
 
     fn put_posix_timer(&mut self, at: u64, timer: PosixTimer, wide: bool) -> Result<(), Errno> {
-        let now = self.k.time.now;
-        let left = timer.next.map_or(0, |next| next.saturating_sub(now).max(1));
+        let now = self.k.timer_clock(self.pid, timer.by).unwrap_or(u64::MAX);
+        let left = timer.expiry.left(now);
         let size = self.time_size(wide);
-        for (place, time) in [(at, timer.interval), (at.wrapping_add(size), left)] {
+        for (place, time) in [(at, timer.expiry.interval), (at.wrapping_add(size), left)] {
             let seconds = i64::try_from(time / SECOND).unwrap_or(i64::MAX);
             self.put_time(place, seconds, time % SECOND, wide)?;
         }
@@ -139,13 +161,17 @@ pub(crate) fn timer_create(c: &mut Call<'_>) -> Answer {
         }
     };
     c.put_u32(c.word(2), id)?;
+    let by = match clock as u32 {
+        CPU_OF_PROCESS => By::Process,
+        CPU_OF_TASK => By::Task(c.tid),
+        _ => By::Clock(clock),
+    };
     let timer = PosixTimer {
-        clock,
+        by,
         signal,
         tid,
         value,
-        next: None,
-        interval: 0,
+        expiry: Expiry::default(),
         overrun: 0,
     };
     c.process().timers.insert(id, timer);
@@ -154,19 +180,23 @@ pub(crate) fn timer_create(c: &mut Call<'_>) -> Answer {
 
 fn set(c: &mut Call<'_>, wide: bool) -> Answer {
     let old = *c.posix_timer()?;
-    let (next, interval) = c.new_timer(old.clock, wide)?;
+    let now = c.k.timer_clock(c.pid, old.by).ok_or(Errno::EINVAL)?;
+    let shown = match old.by {
+        By::Clock(clock) => c.clock(clock)?.max(0).cast_unsigned(),
+        By::Process | By::Task(_) => now,
+    };
+    let expiry = c.new_timer(now, shown, wide)?;
     if c.word(3) != 0 {
         let old_at = c.word(3);
         c.put_posix_timer(old_at, old, wide)?;
     }
     *c.posix_timer()? = PosixTimer {
-        next,
-        interval,
+        expiry,
         overrun: 0,
         ..old
     };
     // A guest that computes until a timer ends it must see time pass.
-    c.k.time.counting |= next.is_some();
+    c.k.time.counting |= expiry.next.is_some();
     Ok(0)
 }
 

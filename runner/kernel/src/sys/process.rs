@@ -11,6 +11,7 @@ use crate::signals;
 use crate::sys::identity::other;
 use crate::sys::shared::Which;
 use crate::task::Ended;
+use crate::time::Used;
 
 const CLONE_VM: u64 = 0x100;
 const CLONE_VFORK: u64 = 0x4000;
@@ -353,14 +354,14 @@ pub(crate) fn prlimit64(c: &mut Call<'_>) -> Answer {
     Ok(0)
 }
 
-pub(super) fn put_usage(c: &mut Call<'_>, at: u64, used: u64) -> Result<(), Errno> {
-    let (seconds, micro) = (used / 1_000_000_000, used % 1_000_000_000 / 1000);
-    let layout = Layout::new(c.abi())
-        .word(seconds)
-        .word(micro)
-        .word(0)
-        .word(0)
-        .word(2048);
+pub(super) fn put_usage(c: &mut Call<'_>, at: u64, used: Used) -> Result<(), Errno> {
+    let mut layout = Layout::new(c.abi());
+    for time in [used.user, used.system] {
+        layout = layout
+            .word(time / 1_000_000_000)
+            .word(time % 1_000_000_000 / 1000);
+    }
+    let layout = layout.word(2048);
     let word = c.abi().word() as usize;
     let bytes = layout.pad(13 * word).bytes;
     c.write(at, &bytes)
@@ -368,8 +369,9 @@ pub(super) fn put_usage(c: &mut Call<'_>, at: u64, used: u64) -> Result<(), Errn
 
 pub(crate) fn getrusage(c: &mut Call<'_>) -> Answer {
     let used = match c.int(0) {
-        0 | 1 => c.process().used,
-        -1 => 0,
+        0 => c.process().used,
+        1 => c.task().used,
+        -1 => Used::default(),
         _ => return Err(Errno::EINVAL.into()),
     };
     put_usage(c, c.word(1), used)?;

@@ -3,8 +3,12 @@
 use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
 use crate::call::{Answer, Call, Fail};
+use crate::time::Expiry;
 
 const SECOND: u64 = 1_000_000_000;
+/// CLOCK_PROCESS_CPUTIME_ID and CLOCK_THREAD_CPUTIME_ID (uapi/linux/time.h).
+pub(super) const CPU_OF_PROCESS: u32 = 2;
+pub(super) const CPU_OF_TASK: u32 = 3;
 
 impl Call<'_> {
     /// Bytes of a `timespec` or `timeval`; `wide`: of the 64-bit kind that 32-bit ABIs also have.
@@ -53,7 +57,8 @@ impl Call<'_> {
         match clock as u32 {
             0 | 5 | 8 | 11 => Ok(self.k.time.real()),
             1 | 4 | 6 | 7 | 9 => Ok(signed(self.k.time.since_boot())),
-            2 | 3 => Ok(signed(self.k.time.now)),
+            CPU_OF_PROCESS => Ok(signed(self.process().used.total())),
+            CPU_OF_TASK => Ok(signed(self.task().used.total())),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -195,36 +200,52 @@ pub(crate) fn clock_nanosleep64(c: &mut Call<'_>) -> Answer {
 pub(crate) fn times(c: &mut Call<'_>) -> Answer {
     const TICK: u64 = SECOND / 100;
     if c.word(0) != 0 {
-        let used = c.process().used / TICK;
-        let bytes = Layout::new(c.abi()).word(used).word(0).word(0).word(0).bytes;
+        let used = c.process().used;
+        let layout = Layout::new(c.abi())
+            .word(used.user / TICK)
+            .word(used.system / TICK);
+        let bytes = layout.word(0).word(0).bytes;
         c.write(c.word(0), &bytes)?;
     }
     Ok(c.abi().cut(c.k.time.since_boot() / TICK))
 }
 
-/// Sets SIGALRM's time; gives what was left of the old one.
-fn arm(c: &mut Call<'_>, after: u64, interval: u64) -> u64 {
-    let now = c.k.time.now;
-    let process = c.process();
-    let left = process.alarm.map_or(0, |at| at.saturating_sub(now));
-    process.alarm = (after > 0).then(|| now.saturating_add(after));
-    process.alarm_interval = interval;
-    if after > 0 {
-        c.k.time.counting = true;
+/// Sets a timer; gives how it stood.
+fn arm(c: &mut Call<'_>, which: u64, after: u64, interval: u64) -> Result<(u64, u64), Errno> {
+    let old = stands(c, which)?;
+    let now = own_clock(c, which);
+    if let Some(timer) = c.process().intervals.get_mut(which as usize) {
+        let next = (after > 0).then(|| now.saturating_add(after));
+        *timer = Expiry { next, interval };
     }
-    left
+    c.k.time.counting |= after > 0;
+    Ok(old)
+}
+
+/// What a timer of setitimer goes by: time as such, or what the process used of it.
+fn own_clock(c: &mut Call<'_>, which: u64) -> u64 {
+    match which {
+        0 => c.k.time.now,
+        1 => c.process().used.user,
+        _ => c.process().used.total(),
+    }
+}
+
+/// Interval of a timer, and how long until it expires.
+fn stands(c: &mut Call<'_>, which: u64) -> Result<(u64, u64), Errno> {
+    let now = own_clock(c, which);
+    let timer = c.process().intervals.get(which as usize).ok_or(Errno::EINVAL)?;
+    Ok((timer.interval, timer.left(now)))
 }
 
 pub(crate) fn alarm(c: &mut Call<'_>) -> Answer {
     let seconds = c.word(0) & 0xffff_ffff;
-    Ok(arm(c, seconds.saturating_mul(SECOND), 0).div_ceil(SECOND))
+    let (_, left) = arm(c, 0, seconds.saturating_mul(SECOND), 0)?;
+    Ok(left.div_ceil(SECOND))
 }
 
-/// Only ITIMER_REAL.
 pub(crate) fn setitimer(c: &mut Call<'_>) -> Answer {
-    if c.word(0) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let which = c.word(0) & 0xffff_ffff;
     let size = c.time_size(false);
     let microseconds = |c: &Call<'_>, at: u64| -> Result<u64, Errno> {
         let (seconds, rest) = c.time_at(at, false)?;
@@ -236,31 +257,22 @@ pub(crate) fn setitimer(c: &mut Call<'_>) -> Answer {
     } else {
         (microseconds(c, at)?, microseconds(c, at.wrapping_add(size))?)
     };
-    let old_interval = c.process().alarm_interval;
-    let left = arm(c, after, interval);
-    put_timer(c, c.word(2), old_interval, left)
+    let old = arm(c, which, after, interval)?;
+    put_timer(c, c.word(2), old)
 }
 
 pub(crate) fn getitimer(c: &mut Call<'_>) -> Answer {
-    let now = c.k.time.now;
-    let process = c.process();
-    let (interval, left) = (
-        process.alarm_interval,
-        process.alarm.map_or(0, |at| at.saturating_sub(now)),
-    );
-    put_timer(c, c.word(1), interval, left)
+    let stands = stands(c, c.word(0) & 0xffff_ffff)?;
+    put_timer(c, c.word(1), stands)
 }
 
-fn put_timer(c: &mut Call<'_>, at: u64, interval: u64, left: u64) -> Answer {
+/// A `struct itimerval`: nothing of what is left is lost (hrtimer's remaining time is rounded up to a microsecond).
+fn put_timer(c: &mut Call<'_>, at: u64, (interval, left): (u64, u64)) -> Answer {
     if at != 0 {
         let size = c.time_size(false);
         for (place, value) in [(at, interval), (at.wrapping_add(size), left)] {
-            c.put_time(
-                place,
-                (value / SECOND).cast_signed(),
-                value % SECOND / 1000,
-                false,
-            )?;
+            let micro = value.div_ceil(1000);
+            c.put_time(place, (micro / 1_000_000).cast_signed(), micro % 1_000_000, false)?;
         }
     }
     Ok(0)

@@ -7,6 +7,8 @@ use crate::abi::flags::{self, open};
 use crate::abi::layout::Layout;
 use crate::call::{Answer, Call, Fail};
 use crate::fs::open::{FileId, OpenFile, Target};
+use crate::sys::time::{CPU_OF_PROCESS, CPU_OF_TASK};
+use crate::time::Expiry;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -53,6 +55,10 @@ impl Timer {
 
 pub(crate) fn timerfd_create(c: &mut Call<'_>) -> Answer {
     let clock = c.word(0) & 0xffff_ffff;
+    // Clocks of processors cannot be waited for so (timerfd_create(2)).
+    if matches!(clock as u32, CPU_OF_PROCESS | CPU_OF_TASK) {
+        return Err(Errno::EINVAL.into());
+    }
     c.clock(clock)?;
     let how = flags::open_in(c.abi(), c.word(1) & 0xffff_ffff);
     if how & !(open::NONBLOCK | open::CLOSE_ON_EXEC) != 0 {
@@ -80,21 +86,18 @@ impl Call<'_> {
     }
 
     /// What timerfd_settime and timer_settime ask for: when the timer expires next, and its interval.
-    pub(super) fn new_timer(&mut self, clock: u64, wide: bool) -> Result<(Option<u64>, u64), Errno> {
+    /// It goes by what stands at `now` and shows `shown`.
+    pub(super) fn new_timer(&self, now: u64, shown: u64, wide: bool) -> Result<Expiry, Errno> {
         const ABSOLUTE: u64 = 1;
         let at = self.word(2);
         let interval = self.duration(self.time_at(at, wide)?)?;
         let first = self.duration(self.time_at(at.wrapping_add(self.time_size(wide)), wide)?)?;
-        let now = self.k.time.now;
         let next = match (first, self.word(1) & ABSOLUTE) {
             (0, _) => None,
             (first, 0) => Some(now.saturating_add(first)),
-            (first, _) => {
-                let clock = self.clock(clock)?.max(0).cast_unsigned();
-                Some(now.saturating_add(first.saturating_sub(clock)))
-            }
+            (first, _) => Some(now.saturating_add(first.saturating_sub(shown))),
         };
-        Ok((next, interval))
+        Ok(Expiry { next, interval })
     }
 
     /// Writes a `struct itimerspec`: interval, then how long until the next time.
@@ -132,7 +135,8 @@ impl Call<'_> {
 
 fn set(c: &mut Call<'_>, wide: bool) -> Answer {
     let old = *c.timer()?;
-    let (next, interval) = c.new_timer(old.clock, wide)?;
+    let shown = c.clock(old.clock)?.max(0).cast_unsigned();
+    let Expiry { next, interval } = c.new_timer(c.k.time.now, shown, wide)?;
     if c.word(3) != 0 {
         let old_at = c.word(3);
         c.put_timer(old_at, old, wide)?;

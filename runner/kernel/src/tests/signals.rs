@@ -273,3 +273,72 @@ fn who_waits_for_the_child_of_a_vfork_can_be_killed() {
         assert_eq!(alive, [killer, child], "{by_thread}");
     }
 }
+
+/// A machine's turn: this many blocks.
+fn compute(bench: &mut Bench, tid: u32, blocks: u64) {
+    (bench.kernel.current, bench.kernel.slice) = (tid, 1000);
+    assert!(matches!(
+        bench.kernel.next(&mut bench.machines),
+        Ok(Step::Run { blocks: Some(_), .. })
+    ));
+    bench.kernel.counted(blocks, blocks);
+    let _ = bench.kernel.next(&mut bench.machines);
+}
+
+#[test]
+fn timers_of_setitimer_go_by_what_the_process_ran() {
+    for (which, signal) in [(1, 26), (2, 27)] {
+        let mut bench = bench(&profile("x86_64"));
+        mask(&mut bench, 2, u64::MAX);
+        // Every 10 ms that it runs.
+        bench.put(ROOM, &[0u64, 10_000, 0, 10_000].map(u64::to_le_bytes).concat());
+        assert_eq!(bench.call("setitimer", &[which, ROOM, 0]), Some(0));
+        bench.put(ROOM, &[1u64, 0].map(u64::to_le_bytes).concat());
+        assert_eq!(bench.call("nanosleep", &[ROOM, 0]), Some(0));
+        assert_eq!(bench.kernel.arrived(1000), 0, "sleep does not count");
+        compute(&mut bench, 1000, 500_000);
+        assert_eq!(bench.kernel.arrived(1000), 0);
+        assert_eq!(bench.call("getitimer", &[which, ROOM]), Some(0));
+        let left = bench.peek(ROOM, 32);
+        assert_eq!(left[8..16], 10_000u64.to_le_bytes());
+        let left = u64::from_le_bytes(left[24..32].try_into().unwrap());
+        assert!((4_900..=5_000).contains(&left), "{left}");
+        let bytes = bench.kernel.save().unwrap();
+        bench.go_on_from(&bytes).unwrap();
+        compute(&mut bench, 1000, 600_000);
+        assert_eq!(taken(&mut bench, u64::MAX), Some(signal));
+        assert_eq!(taken(&mut bench, u64::MAX), Some(EAGAIN));
+        compute(&mut bench, 1000, 1_000_000);
+        assert_eq!(taken(&mut bench, u64::MAX), Some(signal), "again");
+        assert_eq!(bench.call("getitimer", &[3, ROOM]), Some(-22));
+    }
+}
+
+#[test]
+fn posix_timers_go_by_what_a_process_or_a_task_ran() {
+    let mut bench = bench(&profile("x86_64"));
+    mask(&mut bench, 2, u64::MAX);
+    assert_eq!(bench.call("timerfd_create", &[2, 0]), Some(-22));
+    for (clock, signal) in [(2u64, 40u32), (3, 41)] {
+        bench.put(ROOM, &[&[0; 8][..], &signal.to_le_bytes(), &[0; 52]].concat());
+        assert_eq!(bench.call("timer_create", &[clock, ROOM, ROOM + 0x80]), Some(0));
+        bench.put(ROOM, &[0u64, 0, 0, 10_000_000].map(u64::to_le_bytes).concat());
+        assert_eq!(bench.call("timer_settime", &[clock - 2, 0, ROOM, 0]), Some(0));
+    }
+    let other = bench.call("clone", &[THREAD, ROOM + 0x700, 0, 0, 0]).unwrap() as u32;
+    let (process, task) = (1 << 39, 1 << 40);
+    compute(&mut bench, other, 600_000);
+    assert_eq!(bench.kernel.arrived(1000), 0);
+    compute(&mut bench, other, 600_000);
+    assert_eq!(bench.kernel.arrived(1000), process);
+    compute(&mut bench, 1000, 1_100_000);
+    assert_eq!(bench.kernel.arrived(1000), process | task);
+    // The clocks say so too.
+    (bench.kernel.current, bench.kernel.slice) = (other, 1000);
+    let mut shown = [2u64, 3].map(|clock| {
+        assert_eq!(bench.call("clock_gettime", &[clock, ROOM]), Some(0));
+        u64::from_le_bytes(bench.peek(ROOM + 8, 8).try_into().unwrap()) / 1_000_000
+    });
+    shown.sort_unstable();
+    assert_eq!(shown, [12, 23]);
+}
