@@ -51,6 +51,8 @@ pub(crate) enum Deferred {
     SignalReturn,
     /// A call whose task stood still for its tracer before it.
     Enter,
+    /// The same, after its process has been dumped for this call.
+    Dump(String),
     /// To another's memory or registers.
     Reach(Box<Reach>),
 }
@@ -91,6 +93,14 @@ impl Kernel {
             }
             return self.unknown_call(machine, number);
         };
+        // Registers of other tasks are got at between two runs only.
+        if self.dumps_before(row.name, self.pid_of(tid)) {
+            if let Some(task) = self.tasks.get_mut(&tid) {
+                task.state = State::Deferred;
+            }
+            self.deferred.insert(tid, Deferred::Dump(row.name.to_owned()));
+            return Flow::Stop;
+        }
         let words = row.words(&self.abi, &raw);
         if self.held_at_entry(tid, (number, raw[0])) {
             return Flow::Stop;
@@ -114,7 +124,6 @@ impl Kernel {
         };
         let args = call.known_args();
         self.made.strings.arguments(row.name, &args);
-        self.dump_before(row.name, pid, machine);
         pending.args = args;
         let counting = self.time.counting;
         let flow = self.attempt(machine, tid, pending);
@@ -426,23 +435,37 @@ impl Kernel {
     pub(crate) fn do_deferred(&mut self, machines: &mut dyn Machines) -> Result<(), MachineError> {
         while let Some((tid, deferred)) = self.deferred.pop_first() {
             self.tree.now = self.time.real();
-            if matches!(deferred, Deferred::Enter) {
-                self.enter(machines, tid)?;
-                continue;
-            }
-            let Some(pending) = self.tasks.get_mut(&tid).and_then(|task| task.pending.take()) else {
-                continue;
-            };
-            if let Some(task) = self.tasks.get_mut(&tid) {
-                task.state = State::Runnable;
-            }
-            match deferred {
-                Deferred::Fork(fork) => self.do_fork(machines, tid, pending, fork)?,
-                Deferred::Exec(image) => self.do_exec(machines, tid, pending, *image)?,
-                Deferred::SignalReturn => self.do_signal_return(machines, tid, pending)?,
-                Deferred::Reach(reach) => self.do_reach(machines, tid, pending, *reach)?,
+            match &deferred {
+                Deferred::Dump(call) => self.dump_before(tid, call, machines)?,
                 Deferred::Enter => {}
+                _ => {
+                    self.carry_out(machines, tid, deferred)?;
+                    continue;
+                }
             }
+            self.enter(machines, tid)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out(
+        &mut self,
+        machines: &mut dyn Machines,
+        tid: u32,
+        deferred: Deferred,
+    ) -> Result<(), MachineError> {
+        let Some(pending) = self.tasks.get_mut(&tid).and_then(|task| task.pending.take()) else {
+            return Ok(());
+        };
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            task.state = State::Runnable;
+        }
+        match deferred {
+            Deferred::Fork(fork) => self.do_fork(machines, tid, pending, fork)?,
+            Deferred::Exec(image) => self.do_exec(machines, tid, pending, *image)?,
+            Deferred::SignalReturn => self.do_signal_return(machines, tid, pending)?,
+            Deferred::Reach(reach) => self.do_reach(machines, tid, pending, *reach)?,
+            Deferred::Enter | Deferred::Dump(_) => {}
         }
         Ok(())
     }
@@ -551,7 +574,7 @@ impl Kernel {
         if let Some(task) = self.tasks.get_mut(&pid) {
             task.space = id;
         }
-        self.drop_doomed(machines);
+        self.drop_doomed(machines)?;
         self.load(machines, id, pid, image)?;
         self.hold_for_exec(pid, tid);
         Ok(())

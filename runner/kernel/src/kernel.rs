@@ -266,12 +266,12 @@ impl Kernel {
             }
             self.do_deferred(machines)?;
             self.end_killed();
-            self.drop_doomed(machines);
+            self.drop_doomed(machines)?;
             if self.end.is_some() || self.tasks.is_empty() {
                 self.tell_later();
                 self.bound_left();
                 let left: Vec<SpaceId> = self.spaces.keys().copied().collect();
-                self.dump_ending(&left, machines);
+                self.dump_ending(&left, machines)?;
                 self.spaces.clear();
                 left.into_iter().for_each(|id| machines.destroy(id));
                 return Ok(Step::Finished);
@@ -478,15 +478,16 @@ impl Kernel {
         self.load(machines, id, pid, image)
     }
 
-    pub(crate) fn drop_doomed(&mut self, machines: &mut dyn Machines) {
+    pub(crate) fn drop_doomed(&mut self, machines: &mut dyn Machines) -> Result<(), MachineError> {
         for id in std::mem::take(&mut self.doomed) {
             if !self.tasks.values().any(|task| task.space == id) {
-                self.dump_ending(&[id], machines);
+                self.dump_ending(&[id], machines)?;
                 self.spaces.remove(&id);
                 self.libraries.remove(&id);
                 machines.destroy(id);
             }
         }
+        Ok(())
     }
 
     /// Tries again the calls of waiting tasks that may be able to go on.

@@ -281,7 +281,7 @@ impl Kernel {
     }
 
     /// A task's registers in one of the forms in which a tracer sees them; `None` where there is no such form.
-    fn registers_of(
+    pub(crate) fn registers_of(
         &mut self,
         machines: &mut dyn Machines,
         tid: u32,

@@ -2,7 +2,7 @@
 
 use goblin::container::{Container, Ctx, Endian};
 use goblin::elf::header::{EI_CLASS, EI_DATA, EI_VERSION, ELFMAG, EV_CURRENT, Header};
-use goblin::elf::program_header::{PT_LOAD, ProgramHeader};
+use goblin::elf::program_header::{PT_LOAD, PT_NOTE, ProgramHeader};
 use hotcell_schema::arch::{ArchProfile, ByteOrder};
 use scroll::Pwrite;
 use scroll::ctx::SizeWith;
@@ -50,8 +50,8 @@ pub(crate) struct Head {
     pub(crate) flags: u32,
 }
 
-/// Writes a file of the profile's class and byte order with a segment for each part.
-pub(crate) fn write(profile: &ArchProfile, head: &Head, parts: &[Part]) -> Option<Vec<u8>> {
+/// Writes a file of the profile's class and byte order with a segment for each part; before them the notes, if there are any.
+pub(crate) fn write(profile: &ArchProfile, head: &Head, notes: &[u8], parts: &[Part]) -> Option<Vec<u8>> {
     let container = if profile.elf.class == 64 {
         Container::Big
     } else {
@@ -76,17 +76,29 @@ pub(crate) fn write(profile: &ArchProfile, head: &Head, parts: &[Part]) -> Optio
     header.e_phoff = header_size as u64;
     header.e_ehsize = u16::try_from(header_size).ok()?;
     header.e_phentsize = u16::try_from(ProgramHeader::size_with(&ctx)).ok()?;
-    header.e_phnum = u16::try_from(parts.len()).ok()?;
+    let segments = parts.len() + usize::from(!notes.is_empty());
+    header.e_phnum = u16::try_from(segments).ok()?;
     // There are no sections, and none has their names.
     header.e_shoff = 0;
     header.e_shnum = 0;
     header.e_shentsize = 0;
     header.e_shstrndx = 0;
 
-    let table = usize::from(header.e_phentsize).checked_mul(parts.len())?;
+    let table = usize::from(header.e_phentsize).checked_mul(segments)?;
     let mut file = vec![0; header_size.checked_add(table)?];
     file.pwrite_with(header, 0, endian).ok()?;
     let mut at = header_size;
+    if !notes.is_empty() {
+        let segment = ProgramHeader {
+            p_type: PT_NOTE,
+            p_offset: file.len() as u64,
+            p_filesz: notes.len() as u64,
+            p_align: 4,
+            ..ProgramHeader::default()
+        };
+        at += file.pwrite_with(segment, at, ctx).ok()?;
+        file.extend_from_slice(notes);
+    }
     for part in parts {
         let offset = (file.len() as u64).next_multiple_of(ALIGN);
         let segment = ProgramHeader {
@@ -132,7 +144,7 @@ mod tests {
                 entry: 0x40_0010,
                 flags: 7,
             };
-            let file = write(&profile, &head, &parts).unwrap();
+            let file = write(&profile, &head, &[], &parts).unwrap();
             let read = goblin::elf::Elf::parse(&file).unwrap();
             assert_eq!(read.header.e_entry, 0x40_0010, "{name}");
             assert_eq!(read.header.e_flags, 7);

@@ -208,7 +208,7 @@ impl Kernel {
             entry: at,
             flags: space.elf_flags,
         };
-        let file = write(&self.profile, &head, &parts)?;
+        let file = write(&self.profile, &head, &[], &parts)?;
         (!parts.is_empty()).then_some(Layer { file, kept })
     }
 

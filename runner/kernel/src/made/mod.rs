@@ -4,6 +4,7 @@ pub(crate) mod coverage;
 mod dump;
 mod elf;
 mod layer;
+mod notes;
 pub use layer::Kept;
 mod strings;
 

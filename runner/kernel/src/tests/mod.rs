@@ -1,6 +1,7 @@
 //! Tests of the whole kernel on a processor that does nothing but hold memory and registers.
 
 mod bounds;
+mod dumps;
 mod fuzz;
 mod layouts;
 mod links;
@@ -128,6 +129,13 @@ impl Bench {
         limits: GuestLimits,
     ) -> Result<Self, LoadError> {
         Self::of(job(profile, program, limits), program)
+    }
+
+    /// The same, of which memory is dumped.
+    pub(crate) fn dumped(profile: &ArchProfile, program: &[u8], dump: &[&str]) -> Result<Self, LoadError> {
+        let mut job = job(profile, program, GuestLimits::default());
+        job.watch.dump = dump.iter().map(|name| (*name).to_owned()).collect();
+        Self::of(job, program)
     }
 
     /// The same with a simulated internet of which nothing was declared.
