@@ -29,7 +29,7 @@ int guest(int argc, char **argv) {
   };
   for (word at = 0; at < sizeof places / sizeof *places; at++) read_file(places[at], text, sizeof text);
   // A long sleep in a child that is not waited for to the end, and a short one that is timed.
-  long pid = fork_();
+  long pid = fork_child();
   if (pid == 0) {
     long ten_minutes[2] = {600, 0};
     SYS(nanosleep, ten_minutes, 0, 0, 0);

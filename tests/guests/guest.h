@@ -12,367 +12,11 @@
 //   //! flags: FLAG...       further compiler flags
 //   //! under: native        qemu-user does not know what it does: it must pass on the host itself, where that can run it
 //
-// System call numbers and flag values are Linux's, from arch/*/include/uapi (asm/unistd.h, asm/fcntl.h).
+// Values of flags are Linux's, from arch/*/include/uapi (asm/fcntl.h).
 #ifndef GUEST_H
 #define GUEST_H
 
-#if defined(__x86_64__)
-#define NR_read 0
-#define NR_write 1
-#define NR_close 3
-#define NR_mprotect 10
-#define NR_getpid 39
-#define NR_kill 62
-#define NR_exit_group 231
-#define NR_openat 257
-#define NR_mkdirat 258
-#define NR_unlinkat 263
-#define NR_symlinkat 266
-#define NR_readlinkat 267
-#define NR_fchmodat 268
-#elif defined(__i386__)
-#define NR_read 3
-#define NR_write 4
-#define NR_close 6
-#define NR_getpid 20
-#define NR_kill 37
-#define NR_mprotect 125
-#define NR_exit_group 252
-#define NR_openat 295
-#define NR_mkdirat 296
-#define NR_unlinkat 301
-#define NR_symlinkat 304
-#define NR_readlinkat 305
-#define NR_fchmodat 306
-#elif defined(__arm__)
-#define NR_read 3
-#define NR_write 4
-#define NR_close 6
-#define NR_getpid 20
-#define NR_kill 37
-#define NR_mprotect 125
-#define NR_exit_group 248
-#define NR_openat 322
-#define NR_mkdirat 323
-#define NR_unlinkat 328
-#define NR_symlinkat 331
-#define NR_readlinkat 332
-#define NR_fchmodat 333
-#elif defined(__aarch64__) || defined(__riscv)
-#define NR_mkdirat 34
-#define NR_unlinkat 35
-#define NR_symlinkat 36
-#define NR_fchmodat 53
-#define NR_openat 56
-#define NR_close 57
-#define NR_read 63
-#define NR_write 64
-#define NR_readlinkat 78
-#define NR_exit_group 94
-#define NR_kill 129
-#define NR_getpid 172
-#define NR_mprotect 226
-#elif defined(__mips__) && defined(__mips64)
-#define NR_read 5000
-#define NR_write 5001
-#define NR_close 5003
-#define NR_mprotect 5010
-#define NR_getpid 5038
-#define NR_kill 5060
-#define NR_exit_group 5205
-#define NR_openat 5247
-#define NR_mkdirat 5248
-#define NR_unlinkat 5253
-#define NR_symlinkat 5256
-#define NR_readlinkat 5257
-#define NR_fchmodat 5258
-#elif defined(__mips__)
-#define NR_read 4003
-#define NR_write 4004
-#define NR_close 4006
-#define NR_getpid 4020
-#define NR_kill 4037
-#define NR_mprotect 4125
-#define NR_exit_group 4246
-#define NR_openat 4288
-#define NR_mkdirat 4289
-#define NR_unlinkat 4294
-#define NR_symlinkat 4297
-#define NR_readlinkat 4298
-#define NR_fchmodat 4299
-#elif defined(__powerpc__)
-#define NR_read 3
-#define NR_write 4
-#define NR_close 6
-#define NR_getpid 20
-#define NR_kill 37
-#define NR_mprotect 125
-#define NR_exit_group 234
-#define NR_openat 286
-#define NR_mkdirat 287
-#define NR_unlinkat 292
-#define NR_symlinkat 295
-#define NR_readlinkat 296
-#define NR_fchmodat 297
-#elif defined(__s390x__)
-#define NR_read 3
-#define NR_write 4
-#define NR_close 6
-#define NR_getpid 20
-#define NR_kill 37
-#define NR_mprotect 125
-#define NR_exit_group 248
-#define NR_openat 288
-#define NR_mkdirat 289
-#define NR_unlinkat 294
-#define NR_symlinkat 297
-#define NR_readlinkat 298
-#define NR_fchmodat 299
-#elif defined(__sparc__)
-#define NR_read 3
-#define NR_write 4
-#define NR_close 6
-#define NR_getpid 20
-#define NR_kill 37
-#define NR_mprotect 74
-#define NR_exit_group 188
-#define NR_openat 284
-#define NR_mkdirat 285
-#define NR_unlinkat 290
-#define NR_symlinkat 293
-#define NR_readlinkat 294
-#define NR_fchmodat 295
-#else
-#error "no system call numbers for this architecture"
-#endif
-
-// Calls of guests about sockets and waiting; not for sparc.
-#if defined(__x86_64__)
-#define NR_pipe2 293
-#define NR_socket 41
-#define NR_socketpair 53
-#define NR_bind 49
-#define NR_listen 50
-#define NR_accept4 288
-#define NR_connect 42
-#define NR_getsockname 51
-#define NR_getpeername 52
-#define NR_shutdown 48
-#define NR_sendmsg 46
-#define NR_recvmsg 47
-#define NR_setsockopt 54
-#define NR_getsockopt 55
-#define NR_epoll_create1 291
-#define NR_epoll_ctl 233
-#define NR_epoll_pwait 281
-#define NR_eventfd2 290
-#define NR_timerfd_create 283
-#define NR_timerfd_settime 286
-#define NR_memfd_create 319
-#define NR_mknodat 259
-#define NR_ftruncate 77
-#elif defined(__i386__)
-#define NR_pipe2 331
-#define NR_socket 359
-#define NR_socketpair 360
-#define NR_bind 361
-#define NR_listen 363
-#define NR_accept4 364
-#define NR_connect 362
-#define NR_getsockname 367
-#define NR_getpeername 368
-#define NR_shutdown 373
-#define NR_sendmsg 370
-#define NR_recvmsg 372
-#define NR_setsockopt 366
-#define NR_getsockopt 365
-#define NR_epoll_create1 329
-#define NR_epoll_ctl 255
-#define NR_epoll_pwait 319
-#define NR_eventfd2 328
-#define NR_timerfd_create 322
-#define NR_timerfd_settime 325
-#define NR_memfd_create 356
-#define NR_mknodat 297
-#define NR_ftruncate 93
-#elif defined(__arm__)
-#define NR_pipe2 359
-#define NR_socket 281
-#define NR_socketpair 288
-#define NR_bind 282
-#define NR_listen 284
-#define NR_accept4 366
-#define NR_connect 283
-#define NR_getsockname 286
-#define NR_getpeername 287
-#define NR_shutdown 293
-#define NR_sendmsg 296
-#define NR_recvmsg 297
-#define NR_setsockopt 294
-#define NR_getsockopt 295
-#define NR_epoll_create1 357
-#define NR_epoll_ctl 251
-#define NR_epoll_pwait 346
-#define NR_eventfd2 356
-#define NR_timerfd_create 350
-#define NR_timerfd_settime 353
-#define NR_memfd_create 385
-#define NR_mknodat 324
-#define NR_ftruncate 93
-#elif defined(__aarch64__) || defined(__riscv)
-#define NR_pipe2 59
-#define NR_socket 198
-#define NR_socketpair 199
-#define NR_bind 200
-#define NR_listen 201
-#define NR_accept4 242
-#define NR_connect 203
-#define NR_getsockname 204
-#define NR_getpeername 205
-#define NR_shutdown 210
-#define NR_sendmsg 211
-#define NR_recvmsg 212
-#define NR_setsockopt 208
-#define NR_getsockopt 209
-#define NR_epoll_create1 20
-#define NR_epoll_ctl 21
-#define NR_epoll_pwait 22
-#define NR_eventfd2 19
-#define NR_timerfd_create 85
-#define NR_timerfd_settime 86
-#define NR_memfd_create 279
-#define NR_mknodat 33
-#define NR_ftruncate 46
-#elif defined(__mips__) && defined(__mips64)
-#define NR_pipe2 5287
-#define NR_socket 5040
-#define NR_socketpair 5052
-#define NR_bind 5048
-#define NR_listen 5049
-#define NR_accept4 5293
-#define NR_connect 5041
-#define NR_getsockname 5050
-#define NR_getpeername 5051
-#define NR_shutdown 5047
-#define NR_sendmsg 5045
-#define NR_recvmsg 5046
-#define NR_setsockopt 5053
-#define NR_getsockopt 5054
-#define NR_epoll_create1 5285
-#define NR_epoll_ctl 5208
-#define NR_epoll_pwait 5272
-#define NR_eventfd2 5284
-#define NR_timerfd_create 5280
-#define NR_timerfd_settime 5282
-#define NR_memfd_create 5314
-#define NR_mknodat 5249
-#define NR_ftruncate 5075
-#elif defined(__mips__)
-#define NR_pipe2 4328
-#define NR_socket 4183
-#define NR_socketpair 4184
-#define NR_bind 4169
-#define NR_listen 4174
-#define NR_accept4 4334
-#define NR_connect 4170
-#define NR_getsockname 4172
-#define NR_getpeername 4171
-#define NR_shutdown 4182
-#define NR_sendmsg 4179
-#define NR_recvmsg 4177
-#define NR_setsockopt 4181
-#define NR_getsockopt 4173
-#define NR_epoll_create1 4326
-#define NR_epoll_ctl 4249
-#define NR_epoll_pwait 4313
-#define NR_eventfd2 4325
-#define NR_timerfd_create 4321
-#define NR_timerfd_settime 4323
-#define NR_memfd_create 4354
-#define NR_mknodat 4290
-#define NR_ftruncate 4093
-#elif defined(__powerpc64__)
-#define NR_pipe2 317
-#define NR_socket 326
-#define NR_socketpair 333
-#define NR_bind 327
-#define NR_listen 329
-#define NR_accept4 344
-#define NR_connect 328
-#define NR_getsockname 331
-#define NR_getpeername 332
-#define NR_shutdown 338
-#define NR_sendmsg 341
-#define NR_recvmsg 342
-#define NR_setsockopt 339
-#define NR_getsockopt 340
-#define NR_epoll_create1 315
-#define NR_epoll_ctl 237
-#define NR_epoll_pwait 303
-#define NR_eventfd2 314
-#define NR_timerfd_create 306
-#define NR_timerfd_settime 311
-#define NR_memfd_create 360
-#define NR_mknodat 288
-#define NR_ftruncate 93
-#elif defined(__powerpc__)
-#define NR_pipe2 317
-#define NR_socket 326
-#define NR_socketpair 333
-#define NR_bind 327
-#define NR_listen 329
-#define NR_accept4 344
-#define NR_connect 328
-#define NR_getsockname 331
-#define NR_getpeername 332
-#define NR_shutdown 338
-#define NR_sendmsg 341
-#define NR_recvmsg 342
-#define NR_setsockopt 339
-#define NR_getsockopt 340
-#define NR_epoll_create1 315
-#define NR_epoll_ctl 237
-#define NR_epoll_pwait 303
-#define NR_eventfd2 314
-#define NR_timerfd_create 306
-#define NR_timerfd_settime 311
-#define NR_memfd_create 360
-#define NR_mknodat 288
-#define NR_ftruncate 93
-#elif defined(__s390x__)
-#define NR_pipe2 325
-#define NR_socket 359
-#define NR_socketpair 360
-#define NR_bind 361
-#define NR_listen 363
-#define NR_accept4 364
-#define NR_connect 362
-#define NR_getsockname 367
-#define NR_getpeername 368
-#define NR_shutdown 373
-#define NR_sendmsg 370
-#define NR_recvmsg 372
-#define NR_setsockopt 366
-#define NR_getsockopt 365
-#define NR_epoll_create1 327
-#define NR_epoll_ctl 250
-#define NR_epoll_pwait 312
-#define NR_eventfd2 323
-#define NR_timerfd_create 319
-#define NR_timerfd_settime 320
-#define NR_memfd_create 350
-#define NR_mknodat 290
-#define NR_ftruncate 93
-#endif
-
-// A number that no architecture uses: the call must fail with ENOSYS.
-#if defined(__mips__) && defined(__mips64)
-#define NR_nothing 5999
-#elif defined(__mips__)
-#define NR_nothing 4999
-#else
-#define NR_nothing 999
-#endif
+#include "numbers.h"
 
 #define AT_FDCWD (-100)
 #define AT_REMOVEDIR 0x200
@@ -411,21 +55,21 @@
 #define PROT_WRITE 2
 #define PROT_EXEC 4
 
-#ifndef __ASSEMBLER__
-
 typedef unsigned long word;
 
-// A system call with up to five arguments; the answer is the result, or minus the error's number, everywhere.
+// A system call with up to five arguments, and zero for a sixth; the answer is the result, or minus the error's number, everywhere.
 static inline long sys5(long number, long a, long b, long c, long d, long e) {
 #if defined(__x86_64__)
   long result;
+  register long r9 __asm__("r9") = 0;
   register long r10 __asm__("r10") = d;
   register long r8 __asm__("r8") = e;
-  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8) : "rcx", "r11", "memory");
+  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
   return result;
 #elif defined(__i386__)
   long result;
-  __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e) : "memory");
+  __asm__ volatile("push %%ebp\n\txor %%ebp,%%ebp\n\tint $0x80\n\tpop %%ebp"
+                   : "=a"(result) : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e) : "memory");
   return result;
 #elif defined(__arm__)
   register long r7 __asm__("r7") = number;
@@ -434,7 +78,8 @@ static inline long sys5(long number, long a, long b, long c, long d, long e) {
   register long r2 __asm__("r2") = c;
   register long r3 __asm__("r3") = d;
   register long r4 __asm__("r4") = e;
-  __asm__ volatile("svc 0" : "+r"(r0) : "r"(r7), "r"(r1), "r"(r2), "r"(r3), "r"(r4) : "memory");
+  register long r5 __asm__("r5") = 0;
+  __asm__ volatile("svc 0" : "+r"(r0) : "r"(r7), "r"(r1), "r"(r2), "r"(r3), "r"(r4), "r"(r5) : "memory");
   return r0;
 #elif defined(__aarch64__)
   register long x8 __asm__("x8") = number;
@@ -443,7 +88,8 @@ static inline long sys5(long number, long a, long b, long c, long d, long e) {
   register long x2 __asm__("x2") = c;
   register long x3 __asm__("x3") = d;
   register long x4 __asm__("x4") = e;
-  __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4) : "memory");
+  register long x5 __asm__("x5") = 0;
+  __asm__ volatile("svc 0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3), "r"(x4), "r"(x5) : "memory");
   return x0;
 #elif defined(__riscv)
   register long a7 __asm__("a7") = number;
@@ -452,7 +98,8 @@ static inline long sys5(long number, long a, long b, long c, long d, long e) {
   register long a2 __asm__("a2") = c;
   register long a3 __asm__("a3") = d;
   register long a4 __asm__("a4") = e;
-  __asm__ volatile("ecall" : "+r"(a0) : "r"(a7), "r"(a1), "r"(a2), "r"(a3), "r"(a4) : "memory");
+  register long a5 __asm__("a5") = 0;
+  __asm__ volatile("ecall" : "+r"(a0) : "r"(a7), "r"(a1), "r"(a2), "r"(a3), "r"(a4), "r"(a5) : "memory");
   return a0;
 #elif defined(__mips__) && defined(__mips64)
   register long v0 __asm__("$2") = number;
@@ -461,20 +108,20 @@ static inline long sys5(long number, long a, long b, long c, long d, long e) {
   register long a2 __asm__("$6") = c;
   register long a3 __asm__("$7") = d;
   register long a4 __asm__("$8") = e;
+  register long a5 __asm__("$9") = 0;
   __asm__ volatile("syscall"
-                   : "+r"(v0), "+r"(a3), "+r"(a4)
+                   : "+r"(v0), "+r"(a3), "+r"(a4), "+r"(a5)
                    : "r"(a0), "r"(a1), "r"(a2)
-                   : "$1", "$3", "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$24", "$25", "memory");
+                   : "$1", "$3", "$10", "$11", "$12", "$13", "$14", "$15", "$24", "$25", "memory");
   return a3 ? -v0 : v0;
 #elif defined(__mips__)
-  // o32 takes it from the stack.
   register long v0 __asm__("$2") = number;
   register long a0 __asm__("$4") = a;
   register long a1 __asm__("$5") = b;
   register long a2 __asm__("$6") = c;
   register long a3 __asm__("$7") = d;
   register long t0 __asm__("$8") = e;
-  __asm__ volatile("subu $29,$29,32\n\tsw $8,16($29)\n\tsyscall\n\taddu $29,$29,32"
+  __asm__ volatile("subu $29,$29,32\n\tsw $8,16($29)\n\tsw $0,20($29)\n\tsyscall\n\taddu $29,$29,32"
                    : "+r"(v0), "+r"(a3), "+r"(t0)
                    : "r"(a0), "r"(a1), "r"(a2)
                    : "$1", "$3", "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$24", "$25", "memory");
@@ -486,10 +133,11 @@ static inline long sys5(long number, long a, long b, long c, long d, long e) {
   register long r5 __asm__("r5") = c;
   register long r6 __asm__("r6") = d;
   register long r7 __asm__("r7") = e;
+  register long r8 __asm__("r8") = 0;
   __asm__ volatile("sc\n\tbns+ 1f\n\tneg 3,3\n1:"
-                   : "+r"(r0), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r7)
+                   : "+r"(r0), "+r"(r3), "+r"(r4), "+r"(r5), "+r"(r6), "+r"(r7), "+r"(r8)
                    :
-                   : "r8", "r9", "r10", "r11", "r12", "cr0", "ctr", "memory");
+                   : "r9", "r10", "r11", "r12", "cr0", "ctr", "memory");
   return r3;
 #elif defined(__s390x__)
   register long r1 __asm__("1") = number;
@@ -498,7 +146,8 @@ static inline long sys5(long number, long a, long b, long c, long d, long e) {
   register long r4 __asm__("4") = c;
   register long r5 __asm__("5") = d;
   register long r6 __asm__("6") = e;
-  __asm__ volatile("svc 0" : "+d"(r2) : "d"(r1), "d"(r3), "d"(r4), "d"(r5), "d"(r6) : "memory");
+  register long r7 __asm__("7") = 0;
+  __asm__ volatile("svc 0" : "+d"(r2) : "d"(r1), "d"(r3), "d"(r4), "d"(r5), "d"(r6), "d"(r7) : "memory");
   return r2;
 #elif defined(__sparc__)
   register long g1 __asm__("g1") = number;
@@ -604,5 +253,4 @@ __asm__(".globl _start\n_start: lgr %r2,%r15\n aghi %r15,-160\n xc 0(8,%r15),0(%
 __asm__(".globl _start\n_start: mov %g0,%fp\n add %sp,2047+128,%o0\n sub %sp,48,%sp\n call guest_start\n nop\n");
 #endif
 
-#endif // __ASSEMBLER__
 #endif // GUEST_H

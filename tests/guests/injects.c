@@ -41,7 +41,7 @@ long (*volatile call)(void) = answer;
 
 // A child that waits until somebody changes its flag.
 static long waiting(void) {
-  long pid = fork_();
+  long pid = fork_child();
   if (pid == 0) {
     while (!flag) SYS(sched_yield, 0, 0, 0, 0);
     quit(flag == 1 ? (int)call() : (int)flag);
@@ -66,7 +66,7 @@ static long line_of_status(const char *name) {
 }
 
 static void traces_itself(void) {
-  long pid = fork_();
+  long pid = fork_child();
   if (pid == 0) {
     check("TRACEME", ptrace(PTRACE_TRACEME, 0, 0, 0) == 0);
     say("traced by its parent", line_of_status("TracerPid") == SYS(getppid, 0, 0, 0, 0));
@@ -126,7 +126,7 @@ static void steers(void) {
 // A child that turns in a loop as long as one of its registers holds a number.
 static void changes_a_register(void) {
   const word kept = 0x4711471u, other_one = 0x4711408u;
-  long pid = fork_();
+  long pid = fork_child();
   if (pid == 0) {
     word number = kept;
     while (number != other_one) __asm__ volatile("" : "+r"(number));
@@ -193,7 +193,7 @@ static void breaks(void) {
 }
 
 static void follows_calls(void) {
-  long pid = fork_();
+  long pid = fork_child();
   if (pid == 0) {
     ptrace(PTRACE_TRACEME, 0, 0, 0);
     SYS(kill, SYS(getpid, 0, 0, 0, 0), SIGSTOP, 0, 0);
@@ -214,7 +214,7 @@ static void follows_calls(void) {
 }
 
 static void faults(void) {
-  long pid = fork_();
+  long pid = fork_child();
   if (pid == 0) {
     ptrace(PTRACE_TRACEME, 0, 0, 0);
     volatile int *nowhere = (int *)8;
@@ -230,11 +230,11 @@ static void faults(void) {
 }
 
 static void follows_forks(void) {
-  long pid = fork_();
+  long pid = fork_child();
   if (pid == 0) {
     ptrace(PTRACE_TRACEME, 0, 0, 0);
     SYS(kill, SYS(getpid, 0, 0, 0, 0), SIGSTOP, 0, 0);
-    long child = fork_();
+    long child = fork_child();
     if (child == 0) quit(6);
     quit(status_of(child) >> 8);
   }
@@ -258,7 +258,7 @@ static void follows_forks(void) {
 }
 
 static void seizes(void) {
-  long pid = fork_();
+  long pid = fork_child();
   if (pid == 0) {
     long forever[2] = {100, 0};
     SYS(nanosleep, forever, 0, 0, 0);
@@ -275,12 +275,12 @@ static void seizes(void) {
 static void across(void) {
   long pid = waiting(), read = 0, set = 3;
   struct iov here = {&read, sizeof read}, there = {(void *)&secret, sizeof secret}, nowhere = {(void *)8, 8};
-  check("readv", SYS6_ZERO(process_vm_readv, pid, &here, 1, &there, 1) == sizeof read);
+  check("readv", SYS5(process_vm_readv, pid, &here, 1, &there, 1) == sizeof read);
   say("read across", read);
-  say("no such memory", SYS6_ZERO(process_vm_readv, pid, &here, 1, &nowhere, 1));
+  say("no such memory", SYS5(process_vm_readv, pid, &here, 1, &nowhere, 1));
   here.base = &set;
   there.base = (void *)&flag;
-  check("writev", SYS6_ZERO(process_vm_writev, pid, &here, 1, &there, 1) == sizeof set);
+  check("writev", SYS5(process_vm_writev, pid, &here, 1, &there, 1) == sizeof set);
   say("written across", status_of(pid) >> 8);
 }
 

@@ -17,7 +17,6 @@
 //! stdout: done 0
 //! targets: !sparc64
 #include "guest.h"
-#include "calls.h"
 
 #define AF_INET 2
 #define AF_NETLINK 16

@@ -30,7 +30,6 @@
 //! stdout: done 0
 //! targets: !sparc64
 #include "guest.h"
-#include "calls.h"
 
 #if defined(__mips__)
 #define SIGUSR1 16

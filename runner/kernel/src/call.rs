@@ -78,6 +78,25 @@ pub(crate) struct Call<'a> {
     pub(crate) pending: &'a mut Pending,
 }
 
+impl<'a> Call<'a> {
+    /// A task's call.
+    pub(crate) fn of(
+        k: &'a mut Kernel,
+        machine: &'a mut dyn Machine,
+        tid: u32,
+        pending: &'a mut Pending,
+    ) -> Self {
+        let pid = k.pid_of(tid);
+        Self {
+            k,
+            machine,
+            tid,
+            pid,
+            pending,
+        }
+    }
+}
+
 impl Kernel {
     /// The running task's call, for the first time.
     pub(crate) fn system_call(&mut self, machine: &mut dyn Machine) -> Flow {
@@ -101,30 +120,11 @@ impl Kernel {
             self.deferred.insert(tid, Deferred::Dump(row.name.to_owned()));
             return Flow::Stop;
         }
-        let words = row.words(&self.abi, &raw);
         if self.held_at_entry(tid, (number, raw[0])) {
             return Flow::Stop;
         }
-        let mut pending = Pending {
-            row,
-            number,
-            words,
-            args: Vec::new(),
-            progress: 0,
-            deadline: None,
-            wake_at: None,
-        };
-        let pid = self.pid_of(tid);
-        let call = Call {
-            k: self,
-            machine,
-            tid,
-            pid,
-            pending: &mut pending,
-        };
-        let args = call.known_args();
-        self.made.strings.arguments(row.name, &args);
-        pending.args = args;
+        let pending = self.about_to(machine, row, number, &raw);
+        self.made.strings.arguments(row.name, &pending.args);
         let counting = self.time.counting;
         let flow = self.attempt(machine, tid, pending);
         // Another task may have become able to run: the driver must begin to count, or give it its turn.
@@ -133,6 +133,27 @@ impl Kernel {
         } else {
             flow
         }
+    }
+
+    /// A call that the running task makes, and what is known of its arguments.
+    pub(crate) fn about_to(
+        &mut self,
+        machine: &mut dyn Machine,
+        row: &'static Row,
+        number: u64,
+        raw: &[u64; 8],
+    ) -> Pending {
+        let mut pending = Pending {
+            row,
+            number,
+            words: row.words(&self.abi, raw),
+            args: Vec::new(),
+            progress: 0,
+            deadline: None,
+            wake_at: None,
+        };
+        pending.args = Call::of(self, machine, self.current, &mut pending).known_args();
+        pending
     }
 
     /// The running task may have jumped to a call: it is made from where the task came from.
@@ -244,21 +265,11 @@ impl Kernel {
     }
 
     fn attempt(&mut self, machine: &mut dyn Machine, tid: u32, mut pending: Pending) -> Flow {
-        let pid = self.pid_of(tid);
         pending.wake_at = None;
         let answer = match (&pending.row.level, pending.row.handler) {
             (Level::Refused(errno, _), _) => Err(Fail::Errno(*errno)),
             (Level::Missing, _) | (_, None) => Err(Fail::Errno(Errno::ENOSYS)),
-            (_, Some(handler)) => {
-                let mut call = Call {
-                    k: self,
-                    machine,
-                    tid,
-                    pid,
-                    pending: &mut pending,
-                };
-                handler(&mut call)
-            }
+            (_, Some(handler)) => handler(&mut Call::of(self, machine, tid, &mut pending)),
         };
         match answer {
             Ok(value) => self.finish_call(machine, tid, pending, Ok(value)),
@@ -308,14 +319,7 @@ impl Kernel {
                 task.mask_again();
             }
         }
-        let pid = self.pid_of(tid);
-        let mut call = Call {
-            k: self,
-            machine,
-            tid,
-            pid,
-            pending: &mut pending,
-        };
+        let mut call = Call::of(self, machine, tid, &mut pending);
         if result == Err(Errno::EINTR) {
             call.tell_rest_of_sleep();
         }

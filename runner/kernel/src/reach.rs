@@ -113,15 +113,7 @@ impl Kernel {
             return Ok(Err(Errno::ESRCH));
         };
         let machine = machines.get(space).ok_or_else(missing)?;
-        let pid = self.pid_of(tid);
-        let mut call = Call {
-            k: self,
-            machine,
-            tid,
-            pid,
-            pending,
-        };
-        Ok(call.scatter(segments, bytes))
+        Ok(Call::of(self, machine, tid, pending).scatter(segments, bytes))
     }
 
     fn transfer(

@@ -14,12 +14,10 @@ use hotcell_schema::event::{self, What};
 use hotcell_schema::guest::Address;
 use serde::{Deserialize, Serialize};
 
-use crate::call::Call;
 use crate::kernel::Kernel;
 use crate::library::slots::{Slot, slots};
 use crate::load::elf::Program;
 use crate::machine::Machine;
-use crate::task::Pending;
 
 /// Greatest number of places without a slot that are remembered: each costs a look at all slots.
 const MAX_OTHERS: usize = 4096;
@@ -142,25 +140,7 @@ impl Kernel {
         let mut args = Vec::new();
         if let Some(row) = functions::find(name) {
             let raw = self.function_arguments(machine);
-            let tid = self.current;
-            let mut pending = Pending {
-                row,
-                number: 0,
-                words: row.words(&self.abi, &raw),
-                args: Vec::new(),
-                progress: 0,
-                deadline: None,
-                wake_at: None,
-            };
-            let pid = self.pid_of(tid);
-            let call = Call {
-                k: self,
-                machine,
-                tid,
-                pid,
-                pending: &mut pending,
-            };
-            args = call.known_args();
+            args = self.about_to(machine, row, 0, &raw).args;
         }
         let what = event::Library {
             name: name.to_owned(),
