@@ -11,8 +11,7 @@ use crate::abi::layout::Layout;
 use crate::abi::siginfo::{self, SignalInfo};
 use crate::abi::signal::{DefaultAction, Sig};
 use crate::kernel::Kernel;
-use crate::machine::{Machine, MachineError, Machines, Protection};
-use crate::space::Backing;
+use crate::machine::{MachineError, Machines, SpaceId};
 use crate::task::{Action, Interrupted, Pending, State, Task};
 
 const ON_STACK: u64 = 0x0800_0000;
@@ -100,7 +99,7 @@ impl Kernel {
         let mut bytes = info.bytes(&abi, signal);
         bytes.resize(siginfo::SIZE + UCONTEXT as usize, 0);
         let ucontext = info_at.wrapping_add(siginfo::SIZE as u64);
-        let restorer = self.return_address(space_id, machine, &action)?;
+        let restorer = self.return_address(space_id, &action);
         let mut stack = frame;
         let writable = |kernel: &Self, at: u64, length: usize| {
             kernel
@@ -191,46 +190,13 @@ impl Kernel {
         Ok(task.interrupted.len())
     }
 
-    /// Where a handler returns to: the libc's restorer, or two instructions of ours that make the call.
-    fn return_address(
-        &mut self,
-        space: crate::machine::SpaceId,
-        machine: &mut dyn Machine,
-        action: &Action,
-    ) -> Result<u64, MachineError> {
+    /// Where a handler returns to: the libc's restorer, or the kernel's shared object.
+    fn return_address(&self, space: SpaceId, action: &Action) -> u64 {
         const RESTORER: u64 = 0x0400_0000;
         if action.restorer != 0 && (action.flags & RESTORER != 0 || self.abi.family == AbiFamily::X86_64) {
-            return Ok(action.restorer);
+            return action.restorer;
         }
-        let page = self.abi.page;
-        let room = self.memory_room();
-        let code = trampoline(&self.abi, &self.profile.name);
-        let Some(space) = self.spaces.get_mut(&space) else {
-            return Ok(0);
-        };
-        let there = space
-            .mappings()
-            .find(|(_, mapping)| is_trampoline(&mapping.backing))
-            .map(|(start, _)| start);
-        if let Some(start) = there {
-            return Ok(start);
-        }
-        let Some(start) = space.free_range(0, page) else {
-            return Ok(0);
-        };
-        let backing = Backing::File {
-            path: TRAMPOLINE.into(),
-            offset: 0,
-            inode: 0,
-        };
-        match space.map(machine, room, start, page, Protection(5), false, backing) {
-            Ok(()) => {
-                let _ = machine.write(start, &code);
-                Ok(start)
-            }
-            Err(crate::space::MapError::Machine(error)) => Err(error),
-            Err(_) => Ok(0),
-        }
+        self.spaces.get(&space).map_or(0, |space| space.signal_return)
     }
 
     /// Back from a handler.
@@ -270,13 +236,6 @@ impl Task {
     }
 }
 
-/// Name of the mapping with the return instructions, as in `/proc/PID/maps`.
-const TRAMPOLINE: &str = "[vdso]";
-
-fn is_trampoline(backing: &Backing) -> bool {
-    matches!(backing, Backing::File { path, inode: 0, .. } if &**path == TRAMPOLINE)
-}
-
 /// The register with the return address.
 fn link_register(family: AbiFamily, arch: &str) -> Option<&'static str> {
     match family {
@@ -297,52 +256,4 @@ fn call_register(family: AbiFamily) -> Option<&'static str> {
         AbiFamily::Ppc64 => Some("r12"),
         _ => None,
     }
-}
-
-/// Instructions that call rt_sigreturn.
-fn trampoline(abi: &crate::abi::Abi, arch: &str) -> Vec<u8> {
-    let number = crate::table::table()
-        .by_name("rt_sigreturn")
-        .and_then(|row| row.number(abi.family))
-        .unwrap_or(0) as u32;
-    let words: Vec<u32> = match abi.family {
-        // mov $N, %eax; int $0x80
-        AbiFamily::I386 => {
-            let mut code = vec![0xb8];
-            code.extend(number.to_le_bytes());
-            code.extend([0xcd, 0x80]);
-            return code;
-        }
-        // mov $N, %eax; syscall
-        AbiFamily::X86_64 => {
-            let mut code = vec![0xb8];
-            code.extend(number.to_le_bytes());
-            code.extend([0x0f, 0x05]);
-            return code;
-        }
-        // svc N
-        AbiFamily::S390x => return vec![0x0a, number as u8],
-        // mov r7, #N; svc 0
-        AbiFamily::ArmEabi => vec![0xe3a0_7000 | (number & 0xff), 0xef00_0000],
-        // li a7, N; ecall
-        AbiFamily::Generic64 if arch == "riscv64" => vec![(number << 20) | 0x0893, 0x0000_0073],
-        // mov x8, N; svc 0
-        AbiFamily::Generic64 => vec![0xd280_0008 | (number << 5), 0xd400_0001],
-        // li v0, N; syscall
-        AbiFamily::MipsO32 | AbiFamily::MipsN64 => vec![0x2402_0000 | number, 0x0000_000c],
-        // li r0, N; sc
-        AbiFamily::Ppc32 | AbiFamily::Ppc64 => vec![0x3800_0000 | number, 0x4400_0002],
-    };
-    // Instructions of arm are little-endian even on a big-endian (BE8) system.
-    let big = abi.big && abi.family != AbiFamily::ArmEabi;
-    words
-        .into_iter()
-        .flat_map(|word| {
-            if big {
-                word.to_be_bytes()
-            } else {
-                word.to_le_bytes()
-            }
-        })
-        .collect()
 }

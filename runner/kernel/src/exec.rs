@@ -8,6 +8,7 @@ use crate::kernel::{Kernel, LoadError};
 use crate::library::Library;
 use crate::load::elf::{self, ElfError, Program, Segment};
 use crate::load::stack::{self, at};
+use crate::load::vdso;
 use crate::machine::{Machine, MachineError, Machines, Protection, SpaceId};
 use crate::space::{AddressSpace, Backing, MapError};
 use crate::task::{Process, State, Task};
@@ -339,6 +340,7 @@ impl Kernel {
             }
             begin = (at, &loader.program);
         }
+        let calls = self.map_calls(space, machine)?;
 
         let mut random = [0; 16];
         self.chance.programs.fill(&mut random);
@@ -347,7 +349,8 @@ impl Kernel {
             .processes
             .get(&pid)
             .map_or(([0; 3], [0; 3]), |process| (process.uid, process.gid));
-        let mut auxv = vec![
+        let mut auxv = calls;
+        auxv.extend([
             (at::HWCAP, self.profile.abi.hwcap),
             (at::PAGESZ, abi.page),
             (at::CLKTCK, 100),
@@ -362,7 +365,7 @@ impl Kernel {
             (at::GID, u64::from(gid[0])),
             (at::EGID, u64::from(gid[1])),
             (at::SECURE, 0),
-        ];
+        ]);
         if self.profile.abi.hwcap2 != 0 {
             auxv.push((at::HWCAP2, self.profile.abi.hwcap2));
         }
@@ -386,6 +389,33 @@ impl Kernel {
             registers.start(machine, &abi, program, base, pointer);
         }
         Ok(base)
+    }
+
+    /// Maps the kernel's shared object below all that is there, as Linux does without ASLR. What the program is told of it.
+    fn map_calls(
+        &self,
+        space: &mut AddressSpace,
+        machine: &mut dyn Machine,
+    ) -> Result<Vec<(u64, u64)>, MapError> {
+        let Some(object) = vdso::object(&self.profile, &self.abi, &self.persona.kernel_release) else {
+            return Ok(Vec::new());
+        };
+        let length = self.abi.page_up(object.bytes.len() as u64).ok_or(Errno::ENOMEM)?;
+        let start = space.free_range(0, length).ok_or(Errno::ENOMEM)?;
+        let room = self.memory_room().saturating_sub(space.used());
+        let backing = Backing::File {
+            path: "[vdso]".into(),
+            offset: 0,
+            inode: 0,
+        };
+        space.map(machine, room, start, length, Protection(5), false, backing)?;
+        machine.write(start, &object.bytes).map_err(|_| Errno::ENOMEM)?;
+        space.signal_return = start.wrapping_add(object.signal_return);
+        let system_call = object.system_call.map(|at| (at::SYSINFO, start.wrapping_add(at)));
+        Ok(system_call
+            .into_iter()
+            .chain([(at::SYSINFO_EHDR, start)])
+            .collect())
     }
 }
 

@@ -130,6 +130,8 @@ pub(crate) struct AddressSpace {
     pub(crate) elf_flags: u32,
     /// The process that it was made for.
     pub(crate) pid: u32,
+    /// Where handlers of signals return to that bring no code of their own: in the kernel's shared object.
+    pub(crate) signal_return: u64,
 }
 
 impl AddressSpace {
@@ -148,6 +150,7 @@ impl AddressSpace {
             loaded: None,
             elf_flags: 0,
             pid,
+            signal_return: 0,
         }
     }
 

@@ -10,6 +10,7 @@ pub(crate) mod quirks;
 pub(crate) mod siginfo;
 pub(crate) mod signal;
 pub(crate) mod traced;
+pub(crate) mod vdso;
 
 use hotcell_schema::arch::{AbiFamily, AbiQuirk, ArchProfile, ByteOrder, ErrorStyle, StartValue};
 

@@ -23,6 +23,8 @@ pub(crate) mod at {
     pub(crate) const RANDOM: u64 = 25;
     pub(crate) const HWCAP2: u64 = 26;
     pub(crate) const EXECFN: u64 = 31;
+    pub(crate) const SYSINFO: u64 = 32;
+    pub(crate) const SYSINFO_EHDR: u64 = 33;
 }
 
 /// What goes on the stack.

@@ -5,7 +5,7 @@ use hotcell_schema::job::GuestLimits;
 use hotcell_schema::outcome::Outcome;
 
 use super::{Bench, profile, profiles, result, tiny_elf};
-use crate::machine::{Machine as _, Step};
+use crate::machine::{Machine as _, Protection, Step};
 
 const DATA: u64 = 0x40_0400;
 
@@ -74,6 +74,36 @@ fn the_stack_holds_what_the_program_is_told() {
         machine.read(word(stack + abi.word()), &mut argument).unwrap();
         assert_eq!(&argument, b"sample\0");
         assert_eq!(machine.program_counter(), 0x40_0200);
+        // Behind arguments and environment: the shared object of calls, which can be executed and not written.
+        let mut at = stack + 3 * abi.word();
+        for _ in 0..2 {
+            at += abi.word();
+            while word(at - abi.word()) != 0 {
+                at += abi.word();
+            }
+        }
+        let mut told = std::collections::BTreeMap::new();
+        while word(at) != 0 {
+            told.insert(word(at), word(at + abi.word()));
+            at += 2 * abi.word();
+        }
+        let object = told[&crate::load::stack::at::SYSINFO_EHDR];
+        let mut magic = [0; 4];
+        machine.read(object, &mut magic).unwrap();
+        assert_eq!(&magic, b"\x7fELF", "{}", profile.name);
+        assert_eq!(
+            told.contains_key(&crate::load::stack::at::SYSINFO),
+            profile.name == "x86"
+        );
+        let space = &bench.kernel.spaces[&space];
+        let (start, mapping) = space.find(object).unwrap();
+        assert_eq!((start, mapping.protection), (object, Protection(5)));
+        assert!((object..mapping.end).contains(&space.signal_return));
+        let maps = space.maps_text("08:01");
+        assert!(
+            maps.contains(&format!("{object:08x}-")) && maps.contains("[vdso]"),
+            "{maps}"
+        );
     }
 }
 
