@@ -25,6 +25,7 @@ use crate::machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step
 use crate::made::{Made, Outputs};
 use crate::net::Sockets;
 use crate::net::outside::{Outside, World};
+use crate::processor::Processor;
 use crate::space::{AddressSpace, Backing};
 use crate::task::{Process, State, Task};
 use crate::time::{self, Time, Used};
@@ -386,6 +387,11 @@ impl Kernel {
             Clock::Timer { hertz } => self.time.ticks(hertz),
             Clock::Random => self.chance.processor.number(),
         }
+    }
+
+    /// Answers CPUID: EAX, EBX, ECX and EDX of a leaf. `library` is what the emulator's own model of a processor says of one.
+    pub fn identify(&mut self, leaf: u32, index: u32, library: &dyn Fn(u32, u32) -> [u32; 4]) -> [u32; 4] {
+        Processor::of(&self.persona, &self.profile).leaf(leaf, index, library)
     }
 
     /// Blocks and instructions that ran since the last call of this, told before every `next`, `syscall`, `trap` and

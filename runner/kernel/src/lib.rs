@@ -25,6 +25,7 @@
 //! | `made` | what is made of a run: layers of code, dumps, coverage, texts |
 //! | `state`, `bytes` | a run as bytes, and back; bytes that are shared |
 //! | [`support`] | the same table for people |
+//! | `processor` | what an x86 processor says of itself |
 //! | `time`, `chance` | the virtual clock, seeded randomness |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -48,6 +49,7 @@ mod load;
 pub mod machine;
 mod made;
 mod net;
+mod processor;
 mod reach;
 mod signals;
 mod space;

@@ -7,6 +7,8 @@
 //! The PowerPC timebase is not there at all: the C library compiles its reading out and copies a register that stays
 //! zero, so that no function is called which could be replaced.
 //!
+//! CPUID ends in `cpu_x86_cpuid_x86_64`, which says of Unicorn's model of a processor that it is an emulator's; it is replaced in the same way.
+//!
 //! In: a call in the middle of a guest instruction. Out: a value of the [`Source`] that is active on this thread
 //! while a guest runs; outside a run, zero. `src/tests/clocks.rs` reads them all on every architecture.
 #![allow(unsafe_code)]
@@ -23,6 +25,11 @@ use hotcell_kernel::machine::Clock;
 pub(crate) trait Source {
     /// The value of a clock now.
     fn read(&self, clock: Clock) -> u64;
+
+    /// What CPUID says of a leaf: EAX, EBX, ECX, EDX. `library` is what the library says of one.
+    fn identify(&self, leaf: u32, index: u32, library: &dyn Fn(u32, u32) -> [u32; 4]) -> [u32; 4] {
+        library(leaf, index)
+    }
 }
 
 thread_local! {
@@ -43,10 +50,13 @@ impl Drop for Guard {
     }
 }
 
+/// The source that is active. It is cloned out, so that it may itself be replaced while it answers.
+fn active() -> Option<Rc<dyn Source>> {
+    ACTIVE.with(|active| active.try_borrow().ok().and_then(|source| source.clone()))
+}
+
 fn read(clock: Clock) -> u64 {
-    // The source is cloned out, so that it may itself be replaced while it answers.
-    let source = ACTIVE.with(|active| active.try_borrow().ok().and_then(|source| source.clone()));
-    source.map_or(0, |source| source.read(clock))
+    active().map_or(0, |source| source.read(clock))
 }
 
 /// Nanoseconds, for timers that the C code scales to their own frequency.
@@ -110,6 +120,47 @@ extern "C" fn __wrap_riscv_csrrw_riscv64(
         unsafe { *old = read(clock) };
     }
     0
+}
+
+unsafe extern "C" {
+    fn __real_cpu_x86_cpuid_x86_64(
+        env: *mut c_void,
+        leaf: u32,
+        index: u32,
+        a: *mut u32,
+        b: *mut u32,
+        c: *mut u32,
+        d: *mut u32,
+    );
+}
+
+/// CPUID, answered by who knows what processor this is.
+#[unsafe(no_mangle)]
+extern "C" fn __wrap_cpu_x86_cpuid_x86_64(
+    env: *mut c_void,
+    leaf: u32,
+    index: u32,
+    a: *mut u32,
+    b: *mut u32,
+    c: *mut u32,
+    d: *mut u32,
+) {
+    let library = |leaf: u32, index: u32| {
+        let [mut a, mut b, mut c, mut d] = [0u32; 4];
+        // SAFETY: `env` is the caller's, and the others are local variables of the right type.
+        unsafe { __real_cpu_x86_cpuid_x86_64(env, leaf, index, &mut a, &mut b, &mut c, &mut d) };
+        [a, b, c, d]
+    };
+    let words = match active() {
+        Some(source) => source.identify(leaf, index, &library),
+        None => library(leaf, index),
+    };
+    for (place, word) in [a, b, c, d].into_iter().zip(words) {
+        if !place.is_null() {
+            // SAFETY: not null, and the caller passes the address of a local variable of this type.
+            unsafe { *place = word };
+        }
+    }
 }
 
 macro_rules! mips_counter {

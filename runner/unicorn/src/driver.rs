@@ -284,6 +284,13 @@ impl Source for Shared {
         }
         value
     }
+
+    fn identify(&self, leaf: u32, index: u32, library: &dyn Fn(u32, u32) -> [u32; 4]) -> [u32; 4] {
+        match self.kernel.try_borrow_mut() {
+            Ok(mut kernel) => kernel.identify(leaf, index, library),
+            Err(_) => library(leaf, index),
+        }
+    }
 }
 
 /// In the hook of another exception: what it means. The program counter is put back on the instruction.

@@ -8,14 +8,9 @@ use hotcell_schema::persona::Persona;
 
 use super::identity::Processors as _;
 use crate::abi::Abi;
+use crate::processor::{ADDRESSES, Processor};
 
-/// Names of the bits of AT_HWCAP: CPUID.1:EDX on x86 (asm/cpufeatures.h); empty where /proc/cpuinfo leaves a bit out.
-const X86: &[&str] = &[
-    "fpu", "vme", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "", "sep", "mtrr", "pge", "mca",
-    "cmov", "pat", "pse36", "pn", "clflush", "", "dts", "acpi", "mmx", "fxsr", "sse", "sse2", "ss", "ht",
-    "tm", "ia64", "pbe",
-];
-/// arch/arm/include/uapi/asm/hwcap.h.
+/// Names of the bits of AT_HWCAP, empty where /proc/cpuinfo leaves a bit out. arch/arm/include/uapi/asm/hwcap.h.
 const ARM: &[&str] = &[
     "swp", "half", "thumb", "26bit", "fastmult", "fpa", "vfp", "edsp", "java", "iwmmxt", "crunch", "thumbee",
     "neon", "vfpv3", "vfpv3d16", "tls", "vfpv4", "idiva", "idivt", "vfpd32", "lpae", "evtstrm",
@@ -60,23 +55,25 @@ pub(crate) fn info(abi: &Abi, arch: &ArchProfile, persona: &Persona) -> String {
     };
     match abi.family {
         AbiFamily::X86_64 | AbiFamily::I386 => {
-            let model = model("Intel(R) Xeon(R) Gold 6230 CPU @ 2.00GHz");
-            // Vendor, family, model, stepping: AMD's Zen 2, Intel's Cascade Lake.
-            let (vendor, numbers) = if model.starts_with("AMD") {
-                ("AuthenticAMD", (23, 49, 0))
-            } else {
-                ("GenuineIntel", (6, 85, 7))
-            };
-            let (family, number, stepping) = numbers;
-            let flags = names(bits, X86);
+            let processor = Processor::of(persona, arch);
+            let Processor {
+                name,
+                vendor,
+                family,
+                model,
+                stepping,
+                ..
+            } = processor;
+            let flags = processor.flags();
+            let (physical, linear) = ADDRESSES;
             each(&mut text, &|cpu| {
                 format!(
-                    "processor\t: {cpu}\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: {number}\nmodel name\t: {model}\n\
+                    "processor\t: {cpu}\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: {model}\nmodel name\t: {name}\n\
                      stepping\t: {stepping}\ncpu MHz\t\t: 2000.000\ncache size\t: 16384 KB\nphysical id\t: 0\nsiblings\t: {count}\n\
                      core id\t\t: {cpu}\ncpu cores\t: {count}\napicid\t\t: {cpu}\ninitial apicid\t: {cpu}\nfpu\t\t: yes\n\
-                     fpu_exception\t: yes\ncpuid level\t: 13\nwp\t\t: yes\nflags\t\t: {flags} syscall nx lm rep_good nopl cpuid pni cx16 lahf_lm\n\
+                     fpu_exception\t: yes\ncpuid level\t: 13\nwp\t\t: yes\nflags\t\t: {flags}\n\
                      bugs\t\t:\nbogomips\t: 4000.00\nclflush size\t: 64\ncache_alignment\t: 64\n\
-                     address sizes\t: 46 bits physical, 48 bits virtual\npower management:\n"
+                     address sizes\t: {physical} bits physical, {linear} bits virtual\npower management:\n"
                 )
             });
         }
