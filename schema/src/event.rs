@@ -266,6 +266,10 @@ pub enum ProcessOp {
     Traced,
     /// It changed the registers of another process.
     Steered,
+    /// It asked the processor for a hypervisor (CPUID, leaves from 0x40000000 on). Told once for each program that a process executes.
+    Probed,
+    /// It read the processor's counter in quick succession: around CPUID, or many times without a system call. Told once likewise.
+    Timed,
 }
 
 /// A file event: what is interesting about a call that touched a path.

@@ -16,9 +16,37 @@ static long read_file(const char *path, char *text, word room) {
   return got;
 }
 
+// The processor's counter, where there is one that programs read.
+#if defined(__x86_64__) || defined(__i386__)
+static long counter(void) { long low; __asm__ volatile("rdtsc" : "=a"(low) : : "edx"); return low; }
+#elif defined(__aarch64__)
+static long counter(void) { long now; __asm__ volatile("mrs %0, cntvct_el0" : "=r"(now)); return now; }
+#elif defined(__riscv)
+static long counter(void) { long now; __asm__ volatile("rdtime %0" : "=r"(now)); return now; }
+#elif defined(__mips__)
+static long counter(void) { long now; __asm__ volatile("rdhwr %0, $2" : "=r"(now)); return now; }
+#elif defined(__s390x__)
+static long counter(void) { long now; __asm__ volatile("stck %0" : "=Q"(now) : : "cc"); return now; }
+#else
+static long counter(void) { return 0; }
+#endif
+
+static void ask_processor(void) {
+#if defined(__x86_64__) || defined(__i386__)
+  // The name of a hypervisor, and how long CPUID takes.
+  unsigned leaf = 0x40000000, b, c = 0, d;
+  counter();
+  __asm__ volatile("cpuid" : "+a"(leaf), "=b"(b), "+c"(c), "=d"(d));
+  counter();
+#else
+  for (int times = 0; times < 32; times++) counter();
+#endif
+}
+
 int guest(int argc, char **argv) {
   (void)argc; (void)argv;
   char text[1024];
+  ask_processor();
   // qemu-user has no ptrace: the answer is not looked at.
   ptrace(PTRACE_TRACEME, 0, 0, 0);
   say("reads itself", read_file("/proc/self/status", text, sizeof text) > 0);

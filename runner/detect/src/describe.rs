@@ -91,6 +91,8 @@ fn process(process: &Process) -> String {
         ProcessOp::Exit => format!("exited {}", process.code.unwrap_or(0)),
         ProcessOp::Killed => format!("was ended by {}", process.signal.as_deref().unwrap_or("a signal")),
         ProcessOp::Traced => format!("began to trace {}", other(process.to)),
+        ProcessOp::Probed => "asked the processor for a hypervisor".to_owned(),
+        ProcessOp::Timed => "measured how long the processor takes".to_owned(),
         ProcessOp::Steered => format!("changed the registers of {}", other(process.to)),
     }
 }

@@ -41,7 +41,9 @@ plain!(NewPath Op Path Name Directory To Access Mode Bytes Digest Errno Failed P
     PeerPort PeerAddress Start Length Protection File Limit Value Fault Pc Address);
 
 /// Names of operations, in the order of the enums of the schema.
-pub(crate) const PROCESS_OPS: &[&str] = &["start", "fork", "exec", "exit", "killed", "traced", "steered"];
+pub(crate) const PROCESS_OPS: &[&str] = &[
+    "start", "fork", "exec", "exit", "killed", "traced", "steered", "probed", "timed",
+];
 pub(crate) const FILE_OPS: &[&str] = &[
     "open", "create", "written", "delete", "rename", "link", "symlink", "mkdir", "chmod", "chown",
     "truncate", "stat", "list",

@@ -218,6 +218,10 @@ impl Normaliser {
                 let verb = words::process_op(process.op);
                 (format!("process/{verb}"), format!("task {other}"), ok())
             }
+            ProcessOp::Probed | ProcessOp::Timed => {
+                let verb = words::process_op(process.op);
+                (format!("process/{verb}"), String::new(), ok())
+            }
             ProcessOp::Exit => {
                 let code = process.code.map_or_else(ok, |code| format!("exit {code}"));
                 ("process/exit".into(), String::new(), code)

@@ -25,7 +25,7 @@ use crate::machine::{Clock, Flow, Machine, MachineError, Machines, SpaceId, Step
 use crate::made::{Made, Outputs};
 use crate::net::Sockets;
 use crate::net::outside::{Outside, World};
-use crate::processor::Processor;
+use crate::processor::{Probes, Processor};
 use crate::space::{AddressSpace, Backing};
 use crate::task::{Process, State, Task};
 use crate::time::{self, Time, Used};
@@ -382,6 +382,9 @@ impl Kernel {
             system: 0,
         });
         self.check_time();
+        if clock != Clock::Random {
+            self.probe(Probes::read);
+        }
         match clock {
             Clock::Cycles => self.time.cycles(),
             Clock::Timer { hertz } => self.time.ticks(hertz),
@@ -389,8 +392,23 @@ impl Kernel {
         }
     }
 
+    /// Tells of what the running program asks its processor, where that is worth it.
+    fn probe(&mut self, ask: impl FnOnce(&mut Probes, u64) -> Option<ProcessOp>) {
+        let pid = self.pid_of(self.current);
+        let calls = self.syscalls;
+        let told = self
+            .processes
+            .get_mut(&pid)
+            .and_then(|process| ask(&mut process.probes, calls));
+        if let Some(op) = told {
+            let task = self.event_task(pid, self.current);
+            self.emit(task, What::Process(event::Process::new(op)));
+        }
+    }
+
     /// Answers CPUID: EAX, EBX, ECX and EDX of a leaf. `library` is what the emulator's own model of a processor says of one.
     pub fn identify(&mut self, leaf: u32, index: u32, library: &dyn Fn(u32, u32) -> [u32; 4]) -> [u32; 4] {
+        self.probe(|probes, calls| probes.identify(leaf, calls));
         Processor::of(&self.persona, &self.profile).leaf(leaf, index, library)
     }
 

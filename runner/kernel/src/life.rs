@@ -71,6 +71,7 @@ impl Process {
             nice: 0,
             dumpable: 1,
             no_new_privileges: false,
+            probes: Default::default(),
             gone: Vec::new(),
         }
     }
@@ -93,6 +94,7 @@ impl Process {
         self.comm = name.iter().copied().take(15).collect();
         self.argv = image.argv.clone();
         self.env = image.env.clone();
+        self.probes = Default::default();
     }
 }
 
@@ -391,6 +393,7 @@ impl Kernel {
         process.actions.clone_from(&parent.actions);
         process.limits.clone_from(&parent.limits);
         process.dumpable = parent.dumpable;
+        process.probes = parent.probes;
         process.no_new_privileges = parent.no_new_privileges;
         process.started = self.time.now;
         let owner = (process.uid[1], process.gid[1]);

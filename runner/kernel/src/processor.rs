@@ -2,10 +2,12 @@
 //!
 //! In: a leaf that a program asks for, the persona, and what the emulator's own model answers. Out: the answer. Who it is comes from the
 //! persona; what it can do from [`ABILITIES`], which is what the emulator executes; all else (caches, states to be saved) is the
-//! emulator's. (Intel SDM volume 2A, "CPUID"; AMD APM volume 3, appendix E.)
+//! emulator's. [`Probes`] notices on every architecture who looks for an emulator. (Intel SDM volume 2A, "CPUID"; AMD APM volume 3, appendix E.)
 
 use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::event::ProcessOp;
 use hotcell_schema::persona::Persona;
+use serde::{Deserialize, Serialize};
 
 use crate::fs::identity::Processors as _;
 
@@ -189,9 +191,43 @@ impl<'a> Processor<'a> {
     }
 }
 
-/// Whether a leaf is one of those that hypervisors answer, and no processor by itself.
-pub(crate) fn is_hypervisors(leaf: u32) -> bool {
-    (0x4000_0000..=0x4fff_ffff).contains(&leaf)
+/// What a program asked its processor, as far as it may look for an emulator by it.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub(crate) struct Probes {
+    /// What was told already.
+    probed: bool,
+    timed: bool,
+    /// Reads of a counter without a system call between them, and the number of calls before them.
+    reads: u32,
+    calls: u64,
+    /// CPUID was executed after the last of them.
+    identified: bool,
+}
+
+impl Probes {
+    /// So many reads of a counter without a system call are no start of a program: loaders and libraries make a handful.
+    const MANY: u32 = 16;
+
+    /// CPUID is executed when so many system calls were made. What is to be told of it.
+    pub(crate) fn identify(&mut self, leaf: u32, calls: u64) -> Option<ProcessOp> {
+        if self.calls == calls && self.reads > 0 {
+            self.identified = true;
+        }
+        // Leaves that hypervisors answer, and no processor by itself.
+        let asks = (0x4000_0000..=0x4fff_ffff).contains(&leaf);
+        (asks && !std::mem::replace(&mut self.probed, true)).then_some(ProcessOp::Probed)
+    }
+
+    /// A counter is read. What is to be told of it.
+    pub(crate) fn read(&mut self, calls: u64) -> Option<ProcessOp> {
+        if self.calls != calls {
+            (self.calls, self.reads) = (calls, 0);
+            self.identified = false;
+        }
+        self.reads = self.reads.saturating_add(1);
+        let measures = std::mem::take(&mut self.identified) || self.reads >= Self::MANY;
+        (measures && !std::mem::replace(&mut self.timed, true)).then_some(ProcessOp::Timed)
+    }
 }
 
 #[cfg(test)]
@@ -249,6 +285,30 @@ mod tests {
             .flat_map(|leaf| amd.leaf(leaf, 0, &everything))
             .collect();
         assert_eq!(text(&name), amd.name[..47]);
+    }
+
+    #[test]
+    fn who_looks_for_an_emulator_is_told_of_once() {
+        let mut probes = Probes::default();
+        // As C libraries start: leaves of the processor, a few reads of a counter.
+        assert_eq!([probes.identify(0, 0), probes.identify(7, 0)], [None; 2]);
+        assert_eq!([1, 1, 2, 3, 3].map(|calls| probes.read(calls)), [None; 5]);
+        assert_eq!(probes.identify(1, 4), None);
+        assert_eq!(probes.read(5), None);
+
+        assert_eq!(probes.identify(0x4000_0000, 5), Some(ProcessOp::Probed));
+        assert_eq!(probes.identify(0x4000_0100, 5), None);
+        assert_eq!(probes.read(5), Some(ProcessOp::Timed), "around CPUID");
+        assert_eq!(probes.read(5), None);
+
+        let mut probes = Probes::default();
+        let told = (0..40).filter_map(|_| probes.read(9)).count();
+        assert_eq!(told, 1, "again and again");
+        let mut probes = Probes::default();
+        assert!(
+            (0..40).all(|calls| probes.read(calls).is_none()),
+            "with calls between"
+        );
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::exec::Image;
 use crate::fs::open::FileTable;
 use crate::fs::tree::Ino;
 use crate::machine::{Context, SpaceId};
+use crate::processor::Probes;
 use crate::signals::Arrived;
 use crate::sys::posix_timer::PosixTimer;
 use crate::table::Row;
@@ -110,6 +111,8 @@ pub(crate) struct Process {
     pub(crate) nice: i8,
     pub(crate) dumpable: u64,
     pub(crate) no_new_privileges: bool,
+    /// What it asked its processor.
+    pub(crate) probes: Probes,
     /// Tasks of others that it traced and that have ended, and that it has not waited for.
     pub(crate) gone: Vec<(u32, Ended)>,
 }

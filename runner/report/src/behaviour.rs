@@ -246,6 +246,8 @@ fn process_line(process: &Process, task: &Task) -> String {
         },
         ProcessOp::Traced => "process/traced".to_owned(),
         ProcessOp::Steered => "process/steered".to_owned(),
+        ProcessOp::Probed => "process/probed".to_owned(),
+        ProcessOp::Timed => "process/timed".to_owned(),
         ProcessOp::Killed => format!("process/killed {}", process.signal.as_deref().unwrap_or("?")),
     }
 }

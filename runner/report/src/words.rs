@@ -145,6 +145,8 @@ pub fn process_op(op: ProcessOp) -> &'static str {
         ProcessOp::Killed => "killed",
         ProcessOp::Traced => "traced",
         ProcessOp::Steered => "steered",
+        ProcessOp::Probed => "probed",
+        ProcessOp::Timed => "timed",
     }
 }
 
