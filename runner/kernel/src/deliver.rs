@@ -1,17 +1,20 @@
 //! Delivering signals: default actions, and handlers in the guest.
 //!
 //! A handler runs with all registers as they were, but for the program counter, the stack pointer, the return address
-//! and its arguments. What it interrupted is kept here, not on the guest's stack: the frame there holds only `siginfo`
-//! and an empty `ucontext`.
+//! and its arguments. What it interrupted is kept here; the frame on the guest's stack holds general registers ([`crate::abi::frame`]), and what
+//! the handler changes there is taken over when it returns.
 
 use hotcell_schema::arch::AbiFamily;
 
 use crate::abi::errno::Errno;
+use crate::abi::frame::{Frame, Told};
 use crate::abi::layout::Layout;
-use crate::abi::siginfo::{self, SignalInfo};
+use crate::abi::siginfo::SignalInfo;
 use crate::abi::signal::{DefaultAction, Sig};
+use crate::abi::traced::{Fields, Standing};
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, SpaceId};
+use crate::sys::signal::NEVER_BLOCKED;
 use crate::task::{Action, Interrupted, Pending, State, Task};
 
 const ON_STACK: u64 = 0x0800_0000;
@@ -80,65 +83,57 @@ impl Kernel {
         let Some(machine) = machines.get(space_id) else {
             return Ok(());
         };
+        let Some(frame) = Frame::of(&self.profile) else {
+            return Ok(());
+        };
         let context = machine.save()?;
         let abi = self.abi.clone();
-        let stack = machine.get(registers.stack);
         let (alternate_start, alternate_flags, alternate_size) = alternate;
-        let inside = stack.wrapping_sub(alternate_start) < alternate_size;
-        let top = if action.flags & ON_STACK != 0 && alternate_flags & 2 == 0 && !inside {
+        let is_alternate = |at: u64| at.wrapping_sub(alternate_start) < alternate_size;
+        let stack = machine.get(registers.stack);
+        let top = if action.flags & ON_STACK != 0 && alternate_flags & 2 == 0 && !is_alternate(stack) {
             alternate_start.wrapping_add(alternate_size)
         } else {
             stack
         };
-        // Room for the red zone and the largest caller's area, then siginfo (128 bytes) and an empty ucontext.
-        const BELOW: u64 = 512;
-        const UCONTEXT: u64 = 1024;
-        let info_at = top.wrapping_sub(BELOW + UCONTEXT + 128) & !15;
-        let frame = info_at.wrapping_sub(256) & !15;
+        let start = abi.cut(frame.below(top));
+        let info_at = start.wrapping_add(frame.info as u64);
+        let ucontext = start.wrapping_add(frame.context as u64);
         let number = signal.number(abi.family);
-        let mut bytes = info.bytes(&abi, signal);
-        bytes.resize(siginfo::SIZE + UCONTEXT as usize, 0);
-        let ucontext = info_at.wrapping_add(siginfo::SIZE as u64);
-        let restorer = self.return_address(space_id, &action);
-        let mut stack = frame;
-        let writable = |kernel: &Self, at: u64, length: usize| {
-            kernel
-                .spaces
-                .get(&space_id)
-                .is_some_and(|space| space.allows(at, length as u64, true))
+        let task = self.tasks.get(&tid);
+        let mask = task.and_then(|task| task.former_mask).unwrap_or(mask);
+        let told = Told {
+            mask,
+            stack: alternate,
+            fault: info.address(),
         };
-        let mut fits =
-            writable(self, abi.cut(info_at), bytes.len()) && machine.write(abi.cut(info_at), &bytes).is_ok();
-        match abi.family {
-            AbiFamily::I386 => {
-                stack = (frame & !15).wrapping_sub(20);
-                let words = [restorer, number, info_at, ucontext];
-                let mut layout = Layout::new(&abi);
-                for word in words {
-                    layout = layout.word(word);
-                }
-                fits &= writable(self, abi.cut(stack), layout.bytes.len())
-                    && machine.write(abi.cut(stack), &layout.bytes).is_ok();
-            }
-            AbiFamily::X86_64 => {
-                stack = frame.wrapping_sub(8);
-                fits &= writable(self, stack, 8)
-                    && machine
-                        .write(stack, &Layout::new(&abi).u64(restorer).bytes)
-                        .is_ok();
-            }
-            _ => {
-                if let Some(link) =
-                    link_register(abi.family, &self.profile.name).and_then(|name| machine.register(name))
-                {
-                    machine.set(link, restorer);
-                }
-            }
-        }
+        let fields = Fields::of(frame.registers.1, &abi, machine);
+        let before = fields.read(&abi, &registers, machine, Standing::OUTSIDE);
+        let mut bytes = frame.bytes(&abi, start, &info.bytes(&abi, signal), &before, &told);
+        let restorer = self.return_address(space_id, &action);
+        let head: &[u64] = match abi.family {
+            AbiFamily::I386 => &[restorer, number, info_at, ucontext],
+            AbiFamily::X86_64 => &[restorer],
+            _ => &[],
+        };
+        let head = head
+            .iter()
+            .fold(Layout::new(&abi), |layout, word| layout.word(*word));
+        bytes.splice(..head.bytes.len().min(bytes.len()), head.bytes);
+        let fits = self
+            .spaces
+            .get(&space_id)
+            .is_some_and(|space| space.allows(start, bytes.len() as u64, true))
+            && machine.write(start, &bytes).is_ok();
         if !fits {
             let pid = self.pid_of(tid);
             self.kill_process(pid, Sig::SEGV);
             return Ok(());
+        }
+        if let Some(link) =
+            link_register(abi.family, &self.profile.name).and_then(|name| machine.register(name))
+        {
+            machine.set(link, restorer);
         }
         if abi.family != AbiFamily::I386 {
             for (index, value) in [number, info_at, ucontext].into_iter().enumerate() {
@@ -152,16 +147,16 @@ impl Kernel {
         {
             machine.set(register, action.handler);
         }
-        machine.set(registers.stack, abi.cut(stack));
+        machine.set(registers.stack, start);
         machine.jump(abi.cut(action.handler));
         if let Some(task) = self.tasks.get_mut(&tid) {
             let restart = task.restart.take();
             task.interrupted.push(Interrupted {
                 context,
-                mask: task.former_mask.take().unwrap_or(mask),
                 restart,
-                frame: (frame, frame.wrapping_sub(alternate_start) < alternate_size),
+                frame: (ucontext, is_alternate(ucontext)),
             });
+            task.former_mask = None;
             task.mask |= action.mask;
             if action.flags & NO_MASK == 0 {
                 task.mask |= 1 << (signal.0 - 1);
@@ -199,7 +194,7 @@ impl Kernel {
         self.spaces.get(&space).map_or(0, |space| space.signal_return)
     }
 
-    /// Back from a handler.
+    /// Back from a handler: to what it interrupted, with what it changed in its `ucontext_t`.
     pub(crate) fn do_signal_return(
         &mut self,
         machines: &mut dyn Machines,
@@ -207,18 +202,41 @@ impl Kernel {
         pending: Pending,
     ) -> Result<(), MachineError> {
         self.load_registers(tid, machines)?;
-        let Some(task) = self.tasks.get_mut(&tid) else {
+        let (Some(task), Some(frame), Some(registers)) = (
+            self.tasks.get_mut(&tid),
+            Frame::of(&self.profile),
+            &self.registers,
+        ) else {
             return Ok(());
         };
-        if let Some(interrupted) = task.interrupted.pop() {
-            task.mask = interrupted.mask;
+        let mut lost = false;
+        if let Some(mut interrupted) = task.interrupted.pop()
+            && let Some(machine) = machines.get(task.space)
+        {
+            machine.restore(&interrupted.context)?;
+            let mut bytes = vec![0; frame.looked_at(&self.abi)];
+            lost = machine.read(interrupted.frame.0, &mut bytes).is_err();
+            if !lost {
+                let fields = Fields::of(frame.registers.1, &self.abi, machine);
+                let begin = machine.program_counter();
+                let changed = bytes.get(frame.registers.0..).unwrap_or_default();
+                fields.write(&self.abi, registers, machine, Standing::OUTSIDE, changed);
+                if machine.program_counter() != begin {
+                    // It goes on elsewhere: the interrupted call is not made again.
+                    interrupted.restart = None;
+                }
+                task.mask = frame.mask(&self.abi, &bytes).unwrap_or_default() & !NEVER_BLOCKED;
+            }
             task.state = State::Runnable;
             task.wait_again(interrupted.restart);
-            if let Some(machine) = machines.get(task.space) {
-                machine.restore(&interrupted.context)?;
-            }
         }
         self.tell_call(tid, pending, None::<Result<u64, Errno>>);
+        if lost {
+            // The frame is not there any more.
+            let pid = self.pid_of(tid);
+            self.kill_process(pid, Sig::SEGV);
+            self.tell_later();
+        }
         Ok(())
     }
 }

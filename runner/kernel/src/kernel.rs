@@ -341,9 +341,7 @@ impl Kernel {
             {
                 kind = FaultKind::Breakpoint;
             }
-            if kind == FaultKind::Breakpoint {
-                quirks::pass_breakpoint(self.abi.family, machine, &code.0);
-            }
+            quirks::pass_refused(self.abi.family, kind, machine, &code.0);
         }
         let fault = Fault {
             kind,

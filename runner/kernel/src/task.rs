@@ -186,10 +186,9 @@ impl Task {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Interrupted {
     pub(crate) context: Context,
-    pub(crate) mask: u64,
     /// A call to be made again after it.
     pub(crate) restart: Option<Pending>,
-    /// Where the handler's frame stands, and whether on the alternate stack.
+    /// Where the `ucontext_t` of the handler's frame stands, and whether on the alternate stack.
     pub(crate) frame: (u64, bool),
 }
 

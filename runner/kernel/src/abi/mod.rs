@@ -5,6 +5,7 @@
 
 pub(crate) mod errno;
 pub(crate) mod flags;
+pub(crate) mod frame;
 pub(crate) mod layout;
 pub(crate) mod quirks;
 pub(crate) mod siginfo;

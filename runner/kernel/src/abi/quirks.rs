@@ -1,6 +1,7 @@
 //! The real exceptions among architectures: what no table can say. Each converts and calls what is shared.
 
 use hotcell_schema::arch::AbiFamily;
+use hotcell_schema::outcome::FaultKind;
 
 use crate::machine::Machine;
 
@@ -103,13 +104,20 @@ pub(crate) fn is_breakpoint(
     }
 }
 
-/// Where the program counter stands when a breakpoint's signal comes: behind it on x86 (Intel SDM volume 3A, 6.12: INT3, INT1, INT 3)
-/// and on s390x, elsewhere at the instruction.
-pub(crate) fn pass_breakpoint(family: AbiFamily, machine: &mut dyn Machine, code: &[u8]) {
-    let length = match (family, code) {
-        (AbiFamily::X86_64 | AbiFamily::I386, [0xcc | 0xf1, ..]) => 1,
-        (AbiFamily::X86_64 | AbiFamily::I386, [0xcd, 0x03, ..]) => 2,
-        (AbiFamily::S390x, _) => 2,
+/// Where the program counter stands when the signal of an instruction comes: behind a breakpoint on x86 (Intel SDM volume 3A, 6.12: INT3,
+/// INT1, INT 3), and behind whatever is not executed on s390x (Principles of Operation, "Operation exception"; the first two bits say the
+/// length), elsewhere at the instruction.
+pub(crate) fn pass_refused(family: AbiFamily, kind: FaultKind, machine: &mut dyn Machine, code: &[u8]) {
+    let length = match (family, kind, code) {
+        (AbiFamily::X86_64 | AbiFamily::I386, FaultKind::Breakpoint, [0xcc | 0xf1, ..]) => 1,
+        (AbiFamily::X86_64 | AbiFamily::I386, FaultKind::Breakpoint, [0xcd, 0x03, ..]) => 2,
+        (AbiFamily::S390x, FaultKind::Breakpoint | FaultKind::IllegalInstruction, [first, ..]) => {
+            match first >> 6 {
+                0 => 2,
+                3 => 6,
+                _ => 4,
+            }
+        }
         _ => return,
     };
     let behind = machine.program_counter().wrapping_add(length);

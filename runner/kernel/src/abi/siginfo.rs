@@ -82,6 +82,14 @@ impl SignalInfo {
         }
     }
 
+    /// The address that it tells.
+    pub(crate) fn address(&self) -> Option<u64> {
+        match self.told {
+            Told::Address(address) => Some(address),
+            _ => None,
+        }
+    }
+
     /// The structure.
     pub(crate) fn bytes(&self, abi: &Abi, signal: Sig) -> Vec<u8> {
         let code = self.code.cast_unsigned();

@@ -94,6 +94,13 @@ impl Sig {
         })
     }
 
+    /// The same the other way round: what the guest says, as bits of generic signals.
+    pub(crate) fn set_from_guest(raw: u64, family: AbiFamily) -> u64 {
+        let numbers = (1..=64u64).filter(|number| raw & 1 << (number - 1) != 0);
+        let signals = numbers.filter_map(|number| Self::from_number(number, family));
+        signals.fold(0, |set, signal| set | signal.bit())
+    }
+
     /// From a number of the guest's ABI.
     pub(crate) fn from_number(number: u64, family: AbiFamily) -> Option<Self> {
         let number = u8::try_from(number).ok().filter(|n| (1..=64).contains(n))?;

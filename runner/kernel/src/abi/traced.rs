@@ -149,14 +149,7 @@ pub(crate) struct Fields {
 /// How many bytes a view has, and whether its places are numbers of fields; `None` where there is no such view.
 pub(crate) fn size(view: View, abi: &Abi, arch: &str) -> Option<(usize, bool)> {
     let layouts = layouts(abi, arch);
-    let bytes = |text: &str| {
-        text.split_whitespace()
-            .map(|word| {
-                let (count, width) = shape(word, abi);
-                count * width
-            })
-            .sum()
-    };
+    let bytes = |text: &str| bytes(text, abi);
     match (view, layouts.user) {
         (View::Plain, _) => layouts.plain.map(|text| (bytes(text), false)),
         (View::Status, _) => Some((bytes(layouts.status), false)),
@@ -164,6 +157,12 @@ pub(crate) fn size(view: View, abi: &Abi, arch: &str) -> Option<(usize, bool)> {
         (View::User, User::Numbered(text)) => Some((bytes(text), true)),
         (View::User, User::None) => None,
     }
+}
+
+/// Bytes of a layout.
+pub(crate) fn bytes(text: &str, abi: &Abi) -> usize {
+    let sizes = text.split_whitespace().map(|word| shape(word, abi));
+    sizes.map(|(count, width)| count * width).sum()
 }
 
 /// How many fields a word of a layout stands for, and the bytes of each.
@@ -182,6 +181,15 @@ fn bits(field: &str, machine: &dyn Machine) -> Option<Slot> {
     Some(Slot::Bits(machine.register(name)?, number(mask)?, number(shown)?))
 }
 
+impl Standing {
+    /// Between two instructions, in no call.
+    pub(crate) const OUTSIDE: Self = Self {
+        call: None,
+        entry: false,
+        waits: false,
+    };
+}
+
 impl Fields {
     /// The fields of a view on this machine.
     pub(crate) fn new(view: View, abi: &Abi, arch: &str, machine: &dyn Machine) -> Option<Self> {
@@ -192,6 +200,14 @@ impl Fields {
             (View::User, User::Numbered(text)) => text,
             _ => layouts.status,
         };
+        Some(Self {
+            size,
+            ..Self::of(text, abi, machine)
+        })
+    }
+
+    /// The fields of a layout on this machine.
+    pub(crate) fn of(text: &str, abi: &Abi, machine: &dyn Machine) -> Self {
         let mut slots = Vec::new();
         for word in text.split_whitespace() {
             let (count, width) = shape(word, abi);
@@ -211,7 +227,10 @@ impl Fields {
                 slots.push((slot, width));
             }
         }
-        Some(Self { slots, size })
+        Self {
+            slots,
+            size: bytes(text, abi),
+        }
     }
 
     /// The view's bytes.

@@ -8,7 +8,7 @@ use crate::call::{Answer, Call, Deferred, Fail};
 use crate::task::Action;
 
 /// Signals that no mask holds back.
-pub(super) const NEVER_BLOCKED: u64 = 1 << (Sig::KILL.0 - 1) | 1 << (Sig::STOP.0 - 1);
+pub(crate) const NEVER_BLOCKED: u64 = 1 << (Sig::KILL.0 - 1) | 1 << (Sig::STOP.0 - 1);
 
 impl Call<'_> {
     /// Bytes of a signal set.
@@ -24,15 +24,7 @@ impl Call<'_> {
             let low = u64::from(self.get_u32(address)?);
             low | u64::from(self.get_u32(address.wrapping_add(4))?) << 32
         };
-        Ok(self.generic_set(raw))
-    }
-
-    fn generic_set(&self, raw: u64) -> u64 {
-        let family = self.abi().family;
-        (1..=64u64)
-            .filter(|number| raw & (1 << (number - 1)) != 0)
-            .filter_map(|number| Sig::from_number(number, family))
-            .fold(0, |set, signal| set | 1 << (signal.0 - 1))
+        Ok(Sig::set_from_guest(raw, self.abi().family))
     }
 
     fn put_set(&mut self, address: u64, set: u64) -> Result<(), Errno> {
