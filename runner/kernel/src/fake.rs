@@ -139,6 +139,10 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
+    fn look(&self, address: u64, into: &mut [u8]) -> Result<(), AccessError> {
+        self.read(address, into)
+    }
+
     fn write(&mut self, address: u64, from: &[u8]) -> Result<(), AccessError> {
         self.check(address, from.len())?;
         each_page(address, from.len(), |page, inside, range| {

@@ -67,5 +67,5 @@ mod tests;
 pub use bytes::Bytes;
 pub use kernel::{EventSink, Finished, Kernel, LoadError};
 pub use load::elf::ElfError;
-pub use made::{Kept, Outputs};
+pub use made::{Core, Kept, Outputs};
 pub use state::StateError;

@@ -134,6 +134,8 @@ pub trait Machine {
     fn program_counter(&self) -> u64;
     /// Reads guest memory, whatever its protection.
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), AccessError>;
+    /// The same for who looks from outside: nothing of the machine is another afterwards.
+    fn look(&self, address: u64, into: &mut [u8]) -> Result<(), AccessError>;
     /// Writes guest memory, whatever its protection; drops translations of what is overwritten.
     fn write(&mut self, address: u64, from: &[u8]) -> Result<(), AccessError>;
     /// Maps zeroed memory; the range is page-aligned and not mapped yet.

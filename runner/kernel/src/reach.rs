@@ -256,7 +256,7 @@ impl Kernel {
     }
 
     /// Where a task stands, as its registers show it.
-    fn standing(&self, tid: u32) -> Standing {
+    pub(crate) fn standing(&self, tid: u32) -> Standing {
         let task = self.tasks.get(&tid);
         let waiting = task.and_then(|task| task.pending.as_ref());
         let trace = task.and_then(|task| task.trace.as_ref());

@@ -496,9 +496,13 @@ impl Machine for UnicornMachine<'_> {
     }
 
     fn read(&self, address: u64, into: &mut [u8]) -> Result<(), AccessError> {
-        Self::end(address, into.len())?;
         // What is written after this may be a copy of the guest's own memory (mremap), not of a file.
         self.uc.get_data().written.borrow_mut().guest_ran();
+        self.look(address, into)
+    }
+
+    fn look(&self, address: u64, into: &mut [u8]) -> Result<(), AccessError> {
+        Self::end(address, into.len())?;
         self.uc
             .mem_read(address, into)
             .map_err(|_| AccessError { address })

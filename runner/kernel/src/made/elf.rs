@@ -13,29 +13,60 @@ use crate::machine::Protection;
 const ALIGN: u64 = 4096;
 
 /// A piece of memory.
-pub(crate) struct Part {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segment {
     /// First address.
     pub(crate) address: u64,
-    /// Length in memory; behind the bytes are zeros.
+    /// Length in memory; behind the file's bytes are zeros.
     pub(crate) memory: u64,
+    /// How many bytes the file has of it.
+    pub(crate) file: u64,
     pub(crate) protection: Protection,
-    pub(crate) bytes: Vec<u8>,
+}
+
+impl Segment {
+    /// A range without the whole pages of zeros at its beginning and end, where `used` says whether a page, by address and
+    /// length, has others; `None`: there is nothing else.
+    pub(crate) fn of(
+        start: u64,
+        length: u64,
+        protection: Protection,
+        mut used: impl FnMut(u64, u64) -> bool,
+    ) -> Option<Self> {
+        let pages = length.div_ceil(ALIGN);
+        let mut is_used = |page: &u64| {
+            let at = page * ALIGN;
+            used(start.saturating_add(at), ALIGN.min(length - at))
+        };
+        let first = (0..pages).find(&mut is_used)?;
+        let last = (first..pages).rev().find(&mut is_used)?;
+        Some(Self {
+            address: start.saturating_add(first * ALIGN),
+            memory: length - first * ALIGN,
+            file: length.min((last + 1) * ALIGN) - first * ALIGN,
+            protection,
+        })
+    }
+}
+
+/// A piece of memory with its bytes.
+pub(crate) struct Part {
+    segment: Segment,
+    bytes: Vec<u8>,
 }
 
 impl Part {
-    /// Bytes of a range without the whole pages of zeros at its beginning and end; `None`: there is nothing else.
+    /// Bytes of a range, as [`Segment::of`] has it.
     pub(crate) fn of(start: u64, bytes: &[u8], protection: Protection) -> Option<Self> {
-        let is_used = |page: &[u8]| page.iter().any(|byte| *byte != 0);
-        let pages = || bytes.chunks(ALIGN as usize).map(is_used);
-        let first = pages().position(|used| used)? * ALIGN as usize;
-        let behind = pages().rev().position(|used| used)?;
-        let pages = bytes.len().div_ceil(ALIGN as usize);
-        let last = bytes.len().min((pages - behind) * ALIGN as usize);
+        let range = |at: u64, length: u64| {
+            let from = usize::try_from(at.checked_sub(start)?).ok()?;
+            bytes.get(from..from.checked_add(usize::try_from(length).ok()?)?)
+        };
+        let used = |at, length| range(at, length).is_some_and(|page| page.iter().any(|byte| *byte != 0));
+        let segment = Segment::of(start, bytes.len() as u64, protection, used)?;
         Some(Self {
-            address: start.saturating_add(first as u64),
-            memory: (bytes.len() - first) as u64,
-            protection,
-            bytes: bytes.get(first..last)?.to_vec(),
+            segment,
+            bytes: range(segment.address, segment.file)?.to_vec(),
         })
     }
 }
@@ -50,8 +81,24 @@ pub(crate) struct Head {
     pub(crate) flags: u32,
 }
 
-/// Writes a file of the profile's class and byte order with a segment for each part; before them the notes, if there are any.
-pub(crate) fn write(profile: &ArchProfile, head: &Head, notes: &[u8], parts: &[Part]) -> Option<Vec<u8>> {
+/// Writes a file of the profile's class and byte order with a segment for each part.
+pub(crate) fn write(profile: &ArchProfile, head: &Head, parts: &[Part]) -> Option<Vec<u8>> {
+    let segments: Vec<Segment> = parts.iter().map(|part| part.segment).collect();
+    let (mut file, offsets) = begin(profile, head, &[], &segments)?;
+    for (part, offset) in parts.iter().zip(offsets) {
+        file.resize(usize::try_from(offset).ok()?, 0);
+        file.extend_from_slice(&part.bytes);
+    }
+    Some(file)
+}
+
+/// What stands in a file before the bytes of its segments (headers, and notes if there are any), and where these begin.
+pub(crate) fn begin(
+    profile: &ArchProfile,
+    head: &Head,
+    notes: &[u8],
+    parts: &[Segment],
+) -> Option<(Vec<u8>, Vec<u64>)> {
     let container = if profile.elf.class == 64 {
         Container::Big
     } else {
@@ -99,8 +146,12 @@ pub(crate) fn write(profile: &ArchProfile, head: &Head, notes: &[u8], parts: &[P
         at += file.pwrite_with(segment, at, ctx).ok()?;
         file.extend_from_slice(notes);
     }
+    let mut end = file.len() as u64;
+    let mut offsets = Vec::with_capacity(parts.len());
     for part in parts {
-        let offset = (file.len() as u64).next_multiple_of(ALIGN);
+        let offset = end.checked_next_multiple_of(ALIGN)?;
+        end = offset.checked_add(part.file)?;
+        offsets.push(offset);
         let segment = ProgramHeader {
             p_type: PT_LOAD,
             // ELF has read as 4 and execute as 1; mmap has it the other way round.
@@ -110,15 +161,13 @@ pub(crate) fn write(profile: &ArchProfile, head: &Head, notes: &[u8], parts: &[P
             p_offset: offset,
             p_vaddr: part.address,
             p_paddr: part.address,
-            p_filesz: part.bytes.len() as u64,
+            p_filesz: part.file,
             p_memsz: part.memory,
             p_align: ALIGN,
         };
         at += file.pwrite_with(segment, at, ctx).ok()?;
-        file.resize(usize::try_from(offset).ok()?, 0);
-        file.extend_from_slice(&part.bytes);
     }
-    Some(file)
+    Some((file, offsets))
 }
 
 #[cfg(test)]
@@ -144,7 +193,7 @@ mod tests {
                 entry: 0x40_0010,
                 flags: 7,
             };
-            let file = write(&profile, &head, &[], &parts).unwrap();
+            let file = write(&profile, &head, &parts).unwrap();
             let read = goblin::elf::Elf::parse(&file).unwrap();
             assert_eq!(read.header.e_entry, 0x40_0010, "{name}");
             assert_eq!(read.header.e_flags, 7);

@@ -208,7 +208,7 @@ impl Kernel {
             entry: at,
             flags: space.elf_flags,
         };
-        let file = write(&self.profile, &head, &[], &parts)?;
+        let file = write(&self.profile, &head, &parts)?;
         (!parts.is_empty()).then_some(Layer { file, kept })
     }
 
@@ -248,7 +248,7 @@ fn start_of(space: &AddressSpace, at: u64) -> u64 {
 }
 
 /// Bytes of a range, page by page; zeros where nothing can be read.
-pub(super) fn read(space: &AddressSpace, machine: &dyn Machine, start: u64, length: u64) -> Vec<u8> {
+fn read(space: &AddressSpace, machine: &dyn Machine, start: u64, length: u64) -> Vec<u8> {
     const PAGE: u64 = 4096;
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     let mut at = start;

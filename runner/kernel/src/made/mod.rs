@@ -5,6 +5,7 @@ mod dump;
 mod elf;
 mod layer;
 mod notes;
+pub use dump::Core;
 pub use layer::Kept;
 mod strings;
 
