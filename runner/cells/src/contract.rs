@@ -1,7 +1,11 @@
 //! The contract of every cell, whatever its engine.
 
+use std::io::Write;
+
 use hotcell_schema::job::Job;
 use serde::{Deserialize, Serialize};
+
+use crate::dump::Core;
 
 /// What can be asked of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -21,6 +25,8 @@ pub enum Operation {
     SaveContext,
     /// Go back to what was kept.
     LoadContext,
+    /// Write the memory of what runs as core files.
+    Dump,
     /// Run one guest instruction.
     RunOneInstruction,
     /// Run one slice of guest execution.
@@ -41,6 +47,7 @@ impl std::fmt::Display for Operation {
             Self::ForceStop => "force-stop",
             Self::SaveContext => "save-context",
             Self::LoadContext => "load-context",
+            Self::Dump => "dump",
             Self::RunOneInstruction => "run-one-instruction",
             Self::RunOneSlice => "run-one-slice",
             Self::Usage => "usage",
@@ -133,6 +140,9 @@ pub trait Cell {
     fn save_context(&mut self) -> Result<(), CellFault>;
     /// Goes back to what was kept last.
     fn load_context(&mut self) -> Result<(), CellFault>;
+    /// Writes memory and registers of each process of the guest as an ELF core file, one behind the other, as they are at the
+    /// next safe point, and tells names and lengths. What runs does not notice.
+    fn dump(&mut self, to: &mut dyn Write) -> Result<Vec<Core>, CellFault>;
     /// Runs one instruction of the task whose turn it is; the cell must be paused, and is again.
     fn run_one_instruction(&mut self) -> Result<(), CellFault>;
     /// Runs one slice of guest execution: 20,000 blocks, of whatever tasks. The cell must be paused, and is again.

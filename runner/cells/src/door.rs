@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::Facts;
 use crate::contract::Limit;
 use crate::cores::service::wire::{WireError, receive, send};
+use crate::dump::Core;
 use crate::remote::Request;
 use crate::roster::{Roster, Running};
 
@@ -62,6 +63,8 @@ pub enum What {
     Kill,
     /// Keep a context, in the file that comes with the message.
     Save,
+    /// Write core files of what runs, one behind the other, into the file that comes with the message.
+    Dump,
     /// Go on, in another process, from the context in the file that comes with the message.
     Restore,
     /// Go back to the context that was kept last.
@@ -84,6 +87,8 @@ pub enum Answer {
     Done,
     /// A context was kept.
     Saved(Box<Facts>),
+    /// These core files were written.
+    Dumped(Vec<Core>),
     /// No, and why.
     Refused(String),
 }
@@ -211,6 +216,13 @@ fn act(roster: &Roster, process: u32, what: What, file: Option<File>) -> Answer 
         What::Save => match file() {
             Ok(file) => match roster.save(process, file) {
                 Ok(facts) => return Answer::Saved(Box::new(facts)),
+                Err(fault) => Err(fault),
+            },
+            Err(why) => return Answer::Refused(why.into()),
+        },
+        What::Dump => match file() {
+            Ok(file) => match roster.dump(process, file) {
+                Ok(cores) => return Answer::Dumped(cores),
                 Err(fault) => Err(fault),
             },
             Err(why) => return Answer::Refused(why.into()),

@@ -7,6 +7,7 @@ use hotcell_schema::event::Event;
 use hotcell_schema::job::JobResult;
 
 use crate::contract::Operation;
+use crate::dump::Core;
 use crate::protocol::{FrameReader, FromCell, Item, PROTOCOL, ProtocolError};
 
 /// Bounds on what one cell may say in all.
@@ -123,6 +124,13 @@ pub enum Said {
         start: u64,
         /// How many bytes it has, as the cell says.
         length: u64,
+    },
+    /// It wrote core files into the area, as it says from here on.
+    Dumped {
+        /// Where the first begins.
+        start: u64,
+        /// The files.
+        cores: Vec<Core>,
     },
     /// It cannot do an operation now, and says why.
     Refused(Operation, String),
@@ -249,6 +257,7 @@ impl<R: Read> Intake<R> {
                     return Err(ProtocolError::Order("a context of another place in the events").into());
                 }
                 FromCell::Saved { start, length, .. } => Said::Saved { start, length },
+                FromCell::Dumped { start, cores } => Said::Dumped { start, cores },
                 FromCell::Refused { operation, reason } => Said::Refused(operation, short(reason)),
                 FromCell::Unsupported { engine, operation } => Said::Unsupported(short(engine), operation),
             });

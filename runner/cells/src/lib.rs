@@ -20,6 +20,7 @@
 //! | [`remote`] | the same operations, asked from other threads |
 //! | [`roster`], [`door`] | the cells of a run, and the socket at which its user asks about them |
 //! | [`context`] | saved contexts as files |
+//! | [`dump`] | core files of what runs in a cell |
 //! | [`command`] | programs of the user's own: confined like cells, without a protocol |
 //! | [`janitor`] | clears what runners left that are no more |
 //! | [`stop`] | one stop request that all cells obey |
@@ -34,6 +35,7 @@ pub mod context;
 pub mod contract;
 pub mod cores;
 pub mod door;
+pub mod dump;
 pub mod intake;
 pub mod janitor;
 pub mod process;

@@ -14,14 +14,17 @@ use crate::cores::Seat;
 use crate::cores::arbiter::{AdmitError, EndedBy, GiveCores};
 use crate::cores::process::Process;
 use crate::cores::schedule::{CellId, Request};
+use crate::dump::Core;
 use crate::intake::{Bounds, Held, Intake, IntakeError, Said, Sink};
 use crate::protocol::{PROTOCOL, ProtocolError, ToCell, write_message};
 use crate::remote::{self, Answer, Remote};
 use crate::stop::StopSignal;
 use crate::supervise::{Area, Executable, Exit, HostLimits, Sandbox, SealedBlob, spawn};
 
+mod area;
 mod post_mortem;
 
+use area::{Dumped, Kept};
 pub use post_mortem::PostMortem;
 
 /// How long a cell may take until it is ready.
@@ -116,20 +119,14 @@ pub struct ProcessCell {
     from: Option<Facts>,
     /// The context that was kept last.
     kept: Option<Kept>,
+    /// Core files that were not copied yet.
+    dumped: Option<Dumped>,
     /// What came while an answer was waited for.
     held: Held,
     /// How it ended, if that came while an answer was waited for.
     last: Option<Result<Said, IntakeError>>,
     /// What kind of fault ended it.
     fault: Option<FaultKind>,
-}
-
-/// A context in the area.
-#[derive(Debug, Clone, Copy)]
-struct Kept {
-    start: u64,
-    length: u64,
-    events: u64,
 }
 
 impl ProcessCell {
@@ -175,6 +172,7 @@ impl ProcessCell {
             area,
             from: context.map(|context| context.facts().clone()),
             kept: None,
+            dumped: None,
             held: Held::default(),
             last: None,
             fault: None,
@@ -351,12 +349,13 @@ impl ProcessCell {
     }
 
     /// What a request of another thread gets for an answer, once the cell has done it.
-    fn answer_to(&self, request: remote::Request) -> Result<Answer, CellFault> {
+    fn answer_to(&mut self, request: remote::Request) -> Result<Answer, CellFault> {
         match request {
             remote::Request::SaveContext(Some(mut file)) => {
                 Ok(Answer::Saved(Some(Box::new(self.write_context(&mut file)?))))
             }
             remote::Request::SaveContext(None) => Ok(Answer::Saved(None)),
+            remote::Request::Dump(mut file) => Ok(Answer::Dumped(self.write_cores(&mut file)?)),
             _ => Ok(Answer::Done),
         }
     }
@@ -364,7 +363,10 @@ impl ProcessCell {
     /// The meaning of an answer to `operation`.
     fn answered(&mut self, operation: Operation, said: Said) -> Result<(), CellFault> {
         match said {
-            Said::Did(did) if did == operation && operation != Operation::SaveContext => {
+            // Who saves or dumps says where.
+            Said::Did(did)
+                if did == operation && !matches!(operation, Operation::SaveContext | Operation::Dump) =>
+            {
                 self.intake.get_mut().did(operation);
                 if operation == Operation::LoadContext {
                     let kept = self
@@ -374,59 +376,14 @@ impl ProcessCell {
                 }
                 Ok(())
             }
-            Said::Saved { start, length } if operation == Operation::SaveContext => {
-                let events = self.intake.events();
-                self.kept = Some(Kept {
-                    start,
-                    length,
-                    events,
-                });
-                match self.area.range(start, length) {
-                    Some(_) => Ok(()),
-                    None => Err(ProtocolError::Order("a context beyond its area").into()),
-                }
-            }
+            Said::Saved { start, length } if operation == Operation::SaveContext => self.kept(start, length),
+            Said::Dumped { start, cores } if operation == Operation::Dump => self.dumped(start, cores),
             Said::Refused(refused, reason) if refused == operation => {
                 Err(CellFault::Refused { operation, reason })
             }
             Said::Unsupported(engine, operation) => Err(CellFault::Unsupported { engine, operation }),
             _ => Err(ProtocolError::Order("an answer to another question").into()),
         }
-    }
-
-    /// How many bytes the context has that was kept last.
-    pub fn kept_length(&self) -> Option<u64> {
-        self.kept.map(|kept| kept.length)
-    }
-
-    /// Writes the context that was kept last as a file ([`context`]), and tells whose it is.
-    ///
-    /// # Errors
-    ///
-    /// If none was kept, or it cannot be written.
-    pub fn write_context(&self, to: &mut dyn Write) -> Result<Facts, CellFault> {
-        let nothing = || CellFault::Refused {
-            operation: Operation::SaveContext,
-            reason: "no context was kept".to_owned(),
-        };
-        let kept = self.kept.ok_or_else(nothing)?;
-        let facts = Facts {
-            events: kept.events,
-            length: kept.length,
-            ..self.facts()?
-        };
-        let mut body = self.area.range(kept.start, kept.length).ok_or_else(nothing)?;
-        context::write(to, &facts, &mut body)?;
-        Ok(facts)
-    }
-
-    /// What a context of this cell and its job is bound to.
-    fn facts(&self) -> Result<Facts, CellFault> {
-        let owner = self.intake.get_ref().owner.as_ref().ok_or(CellFault::Ended)?;
-        owner.facts().map_err(|source| CellFault::Host {
-            doing: "finding out what a context belongs to",
-            source,
-        })
     }
 
     /// Ends the process, if it has not ended, and tells what it used.
@@ -641,6 +598,11 @@ impl Cell for ProcessCell {
 
     fn load_context(&mut self) -> Result<(), CellFault> {
         self.ask(&ToCell::LoadContext)
+    }
+
+    fn dump(&mut self, to: &mut dyn Write) -> Result<Vec<Core>, CellFault> {
+        self.ask(&ToCell::Dump)?;
+        self.write_cores(to)
     }
 
     fn run_one_instruction(&mut self) -> Result<(), CellFault> {

@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Limit, Operation};
+use crate::dump::Core;
 
 /// Version of the protocol.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// Kind of a frame: the last part of a JSON message.
 pub const JSON: u8 = 0;
 /// Kind of a frame: raw bytes of an output.
@@ -37,7 +38,7 @@ pub enum ToCell {
     Start {
         /// The job.
         job: Box<Job>,
-        /// A memory file that both sides can write: where saved contexts go.
+        /// A memory file that both sides can write: where saved contexts and core files go.
         #[serde(default)]
         area: Option<Blob>,
         /// A context of this job to go on from.
@@ -54,6 +55,8 @@ pub enum ToCell {
     SaveContext,
     /// Go back to what was kept.
     LoadContext,
+    /// Write memory and registers of each process as a core file.
+    Dump,
     /// Run one guest instruction.
     RunOneInstruction,
     /// Run one slice.
@@ -76,6 +79,7 @@ impl ToCell {
             Self::Stop => Operation::Stop,
             Self::SaveContext => Operation::SaveContext,
             Self::LoadContext => Operation::LoadContext,
+            Self::Dump => Operation::Dump,
             Self::RunOneInstruction => Operation::RunOneInstruction,
             Self::RunOneSlice => Operation::RunOneSlice,
             Self::SetLimit { .. } => Operation::SetLimit,
@@ -135,6 +139,13 @@ pub enum FromCell {
         length: u64,
         /// How many events were told before it.
         events: u64,
+    },
+    /// Memory was dumped.
+    Dumped {
+        /// Where the first core file begins in the area, in bytes; the others follow one behind the other.
+        start: u64,
+        /// The files.
+        cores: Vec<Core>,
     },
     /// An operation cannot be done now.
     Refused {

@@ -16,6 +16,7 @@ use nix::unistd::{pipe2, read, write};
 
 use crate::context::Facts;
 use crate::contract::{CellFault, Limit, Operation, Usage};
+use crate::dump::Core;
 use crate::protocol::ToCell;
 
 /// What can be asked of a running cell.
@@ -33,6 +34,8 @@ pub enum Request {
     SaveContext(Option<File>),
     /// Go back to the context that was kept last.
     LoadContext,
+    /// Write core files of what runs into this file, one behind the other.
+    Dump(File),
     /// Run one instruction of a paused cell.
     RunOneInstruction,
     /// Run one slice of a paused cell.
@@ -55,6 +58,7 @@ impl Request {
             Self::ForceStop => Operation::ForceStop,
             Self::SaveContext(_) => Operation::SaveContext,
             Self::LoadContext | Self::GoOnFrom(_) => Operation::LoadContext,
+            Self::Dump(_) => Operation::Dump,
             Self::RunOneInstruction => Operation::RunOneInstruction,
             Self::RunOneSlice => Operation::RunOneSlice,
             Self::Usage => Operation::Usage,
@@ -69,6 +73,7 @@ impl Request {
             Self::Resume => ToCell::Resume,
             Self::SaveContext(_) => ToCell::SaveContext,
             Self::LoadContext => ToCell::LoadContext,
+            Self::Dump(_) => ToCell::Dump,
             Self::RunOneInstruction => ToCell::RunOneInstruction,
             Self::RunOneSlice => ToCell::RunOneSlice,
             Self::Stop | Self::ForceStop | Self::Usage | Self::SetLimit(_) | Self::GoOnFrom(_) => {
@@ -85,6 +90,8 @@ pub enum Answer {
     Done,
     /// A context was kept, with these facts where it was written into a file.
     Saved(Option<Box<Facts>>),
+    /// These core files were written.
+    Dumped(Vec<Core>),
     /// What was used.
     Usage(Usage),
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::{Facts, SavedContext};
 use crate::contract::CellFault;
+use crate::dump::Core;
 use crate::remote::{Answer, Remote, Request};
 
 /// The cells of a run. Cloning shares it.
@@ -110,6 +111,18 @@ impl Roster {
     pub fn save(&self, process: u32, into: File) -> Result<Facts, CellFault> {
         match self.ask(process, Request::SaveContext(Some(into)))? {
             Answer::Saved(Some(facts)) => Ok(*facts),
+            _ => Err(CellFault::Ended),
+        }
+    }
+
+    /// Writes core files of what runs in a cell into a file, one behind the other.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such cell, or it cannot do it.
+    pub fn dump(&self, process: u32, into: File) -> Result<Vec<Core>, CellFault> {
+        match self.ask(process, Request::Dump(into))? {
+            Answer::Dumped(cores) => Ok(cores),
             _ => Err(CellFault::Ended),
         }
     }

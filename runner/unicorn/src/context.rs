@@ -6,10 +6,13 @@
 //! cost nothing until they are written; short ones are copied. Everything in the bytes is hostile: they may come from a
 //! file that somebody wrote, and are read in a confined process only.
 
-use std::{cell::RefCell, fs::File, os::unix::fs::FileExt, rc::Rc};
+use std::{cell::RefCell, fs::File, io, os::unix::fs::FileExt, rc::Rc};
 
 use hotcell_cells::cell_side::{CellError, Connection};
-use hotcell_kernel::machine::{MachineError, SpaceId};
+use hotcell_kernel::{
+    Core,
+    machine::{MachineError, SpaceId},
+};
 use serde::{Deserialize, Serialize};
 use unicorn_engine::Prot;
 
@@ -397,14 +400,32 @@ impl State {
     }
 }
 
+/// Writes into a window from its beginning on.
+struct Out {
+    window: Window,
+    at: u64,
+}
+
+impl io::Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.window.put(self.at, bytes).ok_or(io::ErrorKind::StorageFull)?;
+        self.at = self.at.saturating_add(bytes.len() as u64);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The file with room for contexts, used by halves: what memory is still mapped from is never written over.
 pub(crate) struct Area {
     file: Rc<File>,
     half: u64,
     /// The context that was kept last: where it begins, and its length.
     kept: Option<(u64, u64)>,
-    /// Where memory may be mapped from now.
-    mapped: Option<u64>,
+    /// Where memory may be mapped from now: where it begins, and its length.
+    mapped: Option<(u64, u64)>,
 }
 
 impl Area {
@@ -426,7 +447,7 @@ impl Area {
     /// Keeps a run. Gives where it begins and its length.
     pub(crate) fn keep(&mut self, run: Run, pool: &Pool) -> Result<(u64, u64), MachineError> {
         let start = match self.mapped {
-            Some(0) => self.half,
+            Some((0, _)) => self.half,
             _ => 0,
         };
         // What was kept in this half is gone from here on.
@@ -436,10 +457,44 @@ impl Area {
         Ok((start, length))
     }
 
+    /// Writes core files, one behind the other, of `most` bytes together, where nothing stands that may be needed again.
+    /// Gives where they begin.
+    pub(crate) fn dump(&self, cores: &[Core], pool: &mut Pool, most: u64) -> Result<u64, MachineError> {
+        let (start, free) = self.free();
+        let room = free.min(most);
+        let length = cores.iter().fold(0, |all: u64, core| all.saturating_add(core.length));
+        if length > room {
+            return Err(MachineError(format!(
+                "core files of {length} bytes; there is room for {room} (more with a greater `limits.memory`)"
+            )));
+        }
+        let mut out = Out {
+            window: Window::new(&self.file, start, length)?,
+            at: 0,
+        };
+        for core in cores {
+            let machine = pool.machine(core.space)?;
+            core.write(&machine, &mut out)
+                .map_err(|error| MachineError(format!("a core file: {error}")))?;
+        }
+        Ok(start)
+    }
+
+    /// The greatest part behind what stands in one of the halves: where it begins, and its length.
+    fn free(&self) -> (u64, u64) {
+        let free = |half: u64| {
+            let here = [self.kept, self.mapped].into_iter().flatten();
+            let used = here.filter(|(start, _)| *start == half).map(|(_, length)| length);
+            let used = used.max().unwrap_or(0).next_multiple_of(PAGE).min(self.half);
+            (half + used, self.half - used)
+        };
+        [0, self.half].map(free).into_iter().max_by_key(|(_, length)| *length).unwrap_or_default()
+    }
+
     /// The run that was kept last, with its machines in the pool.
     pub(crate) fn load(&mut self, pool: &mut Pool, room: u64) -> Option<Result<Run, MachineError>> {
         let (start, length) = self.kept?;
-        self.mapped = Some(start);
+        self.mapped = Some((start, length));
         Some(Run::read(pool, &Rc::clone(&self.file), start, length, room))
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use hotcell_cells::cell_side::{CellError, Connection};
 use hotcell_kernel::{
-    Bytes, Finished, Kernel,
+    Bytes, Core, Finished, Kernel,
     machine::{Clock, Flow, Machine, MachineError, SpaceId, Step, Trap},
 };
 use hotcell_schema::{
@@ -87,6 +87,12 @@ impl Resume for Task<'_> {
         counts.instructions.set(run.instructions);
         counts.budget.set(run.budget);
         Ok(())
+    }
+
+    fn cores(&self, pool: &mut Pool) -> Result<Vec<Core>, MachineError> {
+        // As long as the kernel is held, no clock that the C library reads moves on.
+        let kernel = self.shared.kernel.try_borrow().map_err(|_| busy("the kernel"))?;
+        kernel.cores(pool)
     }
 
     fn memory(&self) -> u64 {

@@ -12,6 +12,7 @@ use std::{
 use hotcell_cells::{
     cell_side::{CellError, Connection, Control},
     contract::Operation,
+    dump::{Core, CoreName, MAX_CORES},
     protocol::{FromCell, ToCell},
 };
 use hotcell_kernel::{
@@ -30,6 +31,9 @@ use crate::{
 
 /// Blocks in a slice that the runner asks for: as many as the kernel gives a task.
 const SLICE: u64 = 20_000;
+
+/// Room for core files beside the memory that a guest may have: their headers and notes.
+const CORES_MORE: u64 = 64 << 20;
 
 /// Where events go while a job runs, and what the runner wants meanwhile.
 pub(crate) trait Outlet {
@@ -103,6 +107,8 @@ pub(crate) trait Resume {
     fn save(&self) -> Result<(Run, u64), MachineError>;
     /// Becomes a run whose machines are in the pool.
     fn become_run(&self, pool: &mut Pool, run: &Run) -> Result<(), Stopped>;
+    /// Core files of what runs. Nothing of the run is another afterwards.
+    fn cores(&self, pool: &mut Pool) -> Result<Vec<hotcell_kernel::Core>, MachineError>;
     /// Bytes of memory that all machines may have together.
     fn memory(&self) -> u64;
 }
@@ -211,6 +217,7 @@ impl Operator {
             };
             match asked {
                 ToCell::SaveContext => self.save(run, pool, position)?,
+                ToCell::Dump => self.dump(run, pool)?,
                 ToCell::LoadContext => {
                     if let Some(elsewhere) = self.load(run, pool)? {
                         next = elsewhere;
@@ -326,6 +333,37 @@ impl Operator {
                 length,
                 events,
             })?),
+            Err(error) => self.refuse(operation, error.0),
+        }
+    }
+
+    fn dump(&self, run: &dyn Resume, pool: &mut Pool) -> Result<(), Stopped> {
+        let operation = Operation::Dump;
+        self.send_events()?;
+        let cores = match run.cores(pool) {
+            Ok(cores) => cores,
+            Err(error) => return self.refuse(operation, error.0),
+        };
+        if cores.is_empty() {
+            return self.refuse(operation, "no program has begun yet; let it run for a moment");
+        }
+        if cores.len() > MAX_CORES {
+            let reason = format!("there are {} processes, and at most {MAX_CORES} are dumped", cores.len());
+            return self.refuse(operation, reason);
+        }
+        let area = self.area.try_borrow().map_err(|_| busy("the area"))?;
+        let Some(area) = area.as_ref() else {
+            return self.refuse(operation, "the runner gave no room for core files");
+        };
+        match area.dump(&cores, pool, run.memory().saturating_add(CORES_MORE)) {
+            Ok(start) => {
+                let told = cores.iter().map(|core| Core {
+                    name: CoreName::of(core.pid, &core.image),
+                    length: core.length,
+                });
+                let cores = told.collect();
+                Ok(self.answer(&FromCell::Dumped { start, cores })?)
+            }
             Err(error) => self.refuse(operation, error.0),
         }
     }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::fcntl::{FallocateFlags, FcntlArg, SealFlag, fallocate, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod};
 
@@ -71,7 +71,7 @@ impl SealedBlob {
     }
 }
 
-/// A memory file that a cell writes and the runner reads: where saved contexts go. Its length is fixed and takes no memory;
+/// A memory file that a cell writes and the runner reads: where saved contexts and core files go. Its length is fixed and takes no memory;
 /// what the cell writes into it counts as the cell's own.
 #[derive(Debug)]
 pub struct Area {
@@ -94,6 +94,15 @@ impl Area {
     /// How many bytes it has room for.
     pub(crate) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Gives back the memory of a range that nobody needs any more.
+    pub(crate) fn forget(&self, start: u64, length: u64) {
+        let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        if let (Ok(start), Ok(length)) = (start.try_into(), length.try_into()) {
+            // Where it fails, the memory is the cell's until it ends.
+            let _ = fallocate(&self.file, mode, start, length);
+        }
     }
 
     /// The bytes of a range; `None` if it does not lie within.

@@ -119,6 +119,11 @@ pub(crate) enum CellsCommand {
     /// Keep what a cell is now (memory, registers, the emulated kernel), in a file
     #[command(after_help = "Examples:\n  hotcell cells save 4711 here.context")]
     Save(CellFileArgs),
+    /// Write memory and registers of what runs in a cell as ELF core files, one for each process
+    #[command(
+        after_help = "The guest does not notice: the result is the same. Debuggers read the files (`gdb-multiarch -c`); they are called after\nprocess and program, as 1000-busybox.core. Of raw code there is one, 1-code.core. What does not fit beside the memory that\nthe guest may have (`limits.memory`) is refused, and nothing is written.\n\nExit codes: 2 where there is no such cell, or the folder is not empty; 4 where the cell or the host cannot do it.\n\nExamples:\n  hotcell cells dump 4711 cores\n  hotcell cells dump 4711 cores --json | jq -r '.cores[].file'\n  hotcell cells pause 4711 && hotcell cells dump 4711 cores && hotcell cells resume 4711"
+    )]
+    Dump(DumpArgs),
     /// Let a cell go on from what was saved: in a new process from a file, or where it is from what was kept last
     #[command(
         after_help = "A context belongs to one job and one build of the engine. What the run has heard already is not told twice: the\nresult is the same.\n\nExamples:\n  hotcell cells restore 4711\n  hotcell cells restore 4711 here.context"
@@ -143,6 +148,18 @@ pub(crate) struct CellFileArgs {
     pub cell: u32,
     /// Where the context goes
     pub file: PathBuf,
+}
+
+/// `hotcell cells dump`.
+#[derive(Debug, Args)]
+pub(crate) struct DumpArgs {
+    /// Process id of the cell
+    pub cell: u32,
+    /// Where the core files go: a folder that is empty or not there yet
+    pub folder: PathBuf,
+    /// Print what was written as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hotcell cells restore`.

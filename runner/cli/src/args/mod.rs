@@ -192,7 +192,7 @@ pub(crate) enum Command {
     /// List the cells that run; pause, step, save, restore or kill them
     #[command(
         args_conflicts_with_subcommands = true,
-        after_help = "A cell is named by its process id. Users may do this to cells of their own; the administrators of a host that has an\narbiter may pause, resume and kill all.\n\nExamples:\n  hotcell cells\n  hotcell cells --json | jq '.own[].process'\n  hotcell cells pause 4711\n  hotcell cells step 4711 --count 100\n  hotcell cells save 4711 here.context\n  hotcell cells restore 4711 here.context\n  hotcell cells kill --user ci --reason 'eats the host'\n  hotcell cells kill --core 3"
+        after_help = "A cell is named by its process id. Users may do this to cells of their own; the administrators of a host that has an\narbiter may pause, resume and kill all.\n\nExamples:\n  hotcell cells\n  hotcell cells --json | jq '.own[].process'\n  hotcell cells pause 4711\n  hotcell cells step 4711 --count 100\n  hotcell cells save 4711 here.context\n  hotcell cells dump 4711 cores\n  hotcell cells restore 4711 here.context\n  hotcell cells kill --user ci --reason 'eats the host'\n  hotcell cells kill --core 3"
     )]
     Cells(CellsArgs),
     /// List the users of this host and what each may take; ban and unban them, as an administrator

@@ -4,19 +4,21 @@
 //! has one. A run can do everything with its cells; the arbiter pauses, resumes and kills those of all users.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _, Seek as _};
+use std::path::{Path, PathBuf};
 
 use hotcell_cells::cores::arbiter::Seen;
 use hotcell_cells::cores::schedule::{Doing, Hold};
 use hotcell_cells::cores::service::client::Connection;
 use hotcell_cells::cores::service::wire::{Act, Which};
 use hotcell_cells::door::{Answer, What};
+use hotcell_cells::dump::Core;
 use hotcell_cells::roster::Running;
 use hotcell_schema::manifest::Priority;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::args::{CellsArgs, CellsCommand, Global, KillArgs};
+use crate::args::{CellsArgs, CellsCommand, DumpArgs, Global, KillArgs};
 use crate::exit::{Exit, Failure};
 use crate::{doors, host, places, ui};
 
@@ -31,6 +33,7 @@ pub(crate) fn run(args: &CellsArgs, global: &Global) -> Result<Exit, Failure> {
         CellsCommand::Stop(one) => own(one.cell, What::Stop, None, "told to end"),
         CellsCommand::Kill(kill) => end(kill, global),
         CellsCommand::Save(save) => self::save(save.cell, &save.file),
+        CellsCommand::Dump(args) => dump(args),
         CellsCommand::Restore(restore) => match &restore.file {
             None => own(restore.cell, What::Load, None, "went back to what was kept last"),
             Some(file) => {
@@ -128,6 +131,76 @@ fn save(cell: u32, file: &Path) -> Result<(), Failure> {
             })
         }
     }
+}
+
+fn dump(args: &DumpArgs) -> Result<(), Failure> {
+    let folder = &args.folder;
+    let made = match fs_err::create_dir(folder) {
+        Ok(()) => true,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let mut inside = fs::read_dir(folder).map_err(|error| named(folder, &error))?;
+            if inside.next().is_some() {
+                let full = format!("{}: not an empty folder", folder.display());
+                return Err(Failure::usage(full).help("name one that is not there yet"));
+            }
+            false
+        }
+        Err(error) => return Err(Failure::usage(error.to_string())),
+    };
+    let mut written = Vec::new();
+    let dumped = dump_into(args.cell, folder, &mut written);
+    if dumped.is_err() {
+        // Half a dump is none.
+        for file in &written {
+            let _ = fs_err::remove_file(file);
+        }
+        if made {
+            let _ = fs_err::remove_dir(folder);
+        }
+    }
+    let cores = dumped?;
+    if args.json {
+        let cores: Vec<Value> = cores
+            .iter()
+            .map(|core| json!({"file": core.name, "bytes": core.length}))
+            .collect();
+        ui::out(&ui::json(&json!({
+            "format": "hotcell-dump", "version": 1, "process": args.cell, "folder": folder, "cores": cores
+        }))?);
+        return Ok(());
+    }
+    for file in &written {
+        ui::out(&file.display().to_string());
+    }
+    ui::say(&format!(
+        "dumped cell {} in {}",
+        args.cell,
+        ui::count(cores.len(), "core file")
+    ));
+    Ok(())
+}
+
+/// Asks for core files, and takes apart what comes. `written`: the files that were made.
+fn dump_into(cell: u32, folder: &Path, written: &mut Vec<PathBuf>) -> Result<Vec<Core>, Failure> {
+    // Without a name: whatever happens, it is gone with the last who has it open.
+    let mut all = tempfile::tempfile_in(folder).map_err(|error| named(folder, &error))?;
+    let cores = match doors::ask(cell, What::Dump, Some(&all))? {
+        Some(Answer::Dumped(cores)) => cores,
+        _ => return Err(none(cell)),
+    };
+    all.rewind()?;
+    for core in &cores {
+        let path = folder.join(core.name.as_str());
+        let mut file = fs_err::File::create_new(&path)?;
+        written.push(path);
+        if io::copy(&mut (&mut all).take(core.length), &mut file)? != core.length {
+            return Err(Failure::host(format!(
+                "cell {cell}: {} is cut off",
+                core.name.as_str()
+            )));
+        }
+    }
+    Ok(cores)
 }
 
 fn list(args: &CellsArgs, global: &Global) -> Result<(), Failure> {

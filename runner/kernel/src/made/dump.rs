@@ -119,7 +119,7 @@ impl Kernel {
 /// A core file that can be written for as long as nothing runs: what stands before the memory, and which memory it has.
 #[derive(Debug)]
 pub struct Core {
-    /// Which process it is of; 0: of none.
+    /// Which process it is of.
     pub pid: u32,
     /// The path of its program.
     pub image: String,
@@ -142,7 +142,11 @@ impl Core {
         ranges: impl Iterator<Item = (u64, u64, Protection)>,
     ) -> Result<Self, MachineError> {
         let notes = notes::of_machine(profile, &Abi::new(profile), machine)?;
-        Self::of(profile, space, machine, 0, &notes.unwrap_or_default(), ranges)
+        Ok(Self {
+            pid: notes::ONLY_TASK,
+            image: "code".to_owned(),
+            ..Self::of(profile, space, machine, 0, &notes.unwrap_or_default(), ranges)?
+        })
     }
 
     fn of(

@@ -25,6 +25,9 @@ const MAX_FILES: usize = 4096;
 /// The machine in which registers of a task are looked at while its own holds another's: no address space has this number.
 const SPARE: SpaceId = SpaceId(u32::MAX);
 
+/// The number of what runs without a kernel.
+pub(super) const ONLY_TASK: u32 = 1;
+
 /// What a core file says of a task beside its registers.
 #[derive(Debug, Default)]
 struct Status {
@@ -58,7 +61,7 @@ pub(super) fn of_machine(
         let registers = fields.read(abi, &registers, machine, NOWHERE);
         let mut notes = Vec::new();
         let status = Status {
-            tid: 1,
+            tid: ONLY_TASK,
             ..Status::default()
         };
         note(abi, &mut notes, STATUS, &status.bytes(abi, &registers));

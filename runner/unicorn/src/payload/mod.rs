@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, rc::Rc};
 
 use hotcell_cells::cell_side::{CellError, Connection};
 use hotcell_kernel::{
-    Bytes,
+    Bytes, Core,
     machine::{Machine, MachineError, Protection, SpaceId, Trap},
 };
 use hotcell_schema::{
@@ -151,6 +151,13 @@ impl Resume for Task<'_> {
             return Err(MachineError("the saved context: not of raw code".to_owned()).into());
         }
         Ok(self.trace.restore(&run.state)?)
+    }
+
+    fn cores(&self, pool: &mut Pool) -> Result<Vec<Core>, MachineError> {
+        let machine = pool.machine(ONLY)?;
+        let ranges = self.pages.iter();
+        let ranges = ranges.map(|(start, (end, protection))| (*start, end - start, *protection));
+        Ok(vec![Core::of_machine(&self.job.arch, ONLY, &machine, ranges)?])
     }
 
     fn memory(&self) -> u64 {
