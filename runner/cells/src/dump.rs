@@ -53,7 +53,10 @@ impl TryFrom<String> for CoreName {
     type Error = NoCoreName;
 
     fn try_from(name: String) -> Result<Self, NoCoreName> {
-        let first = name.chars().next().is_some_and(|letter| letter.is_ascii_alphanumeric());
+        let first = name
+            .chars()
+            .next()
+            .is_some_and(|letter| letter.is_ascii_alphanumeric());
         let fits = name.len() <= MAX_NAME && name.ends_with(SUFFIX) && name.chars().all(is_plain);
         match first && fits {
             true => Ok(Self(name)),
@@ -114,7 +117,16 @@ mod tests {
         assert_eq!(CoreName::of(7, "/tmp/a b\n../").as_str(), "7-.core");
         assert_eq!(CoreName::of(7, "a b\u{1b}é\\").as_str(), "7-a_b___.core");
         for wrong in [
-            "", ".core", "../x.core", "a/b.core", "..core", "-x.core", "x.cor", "x\0.core", "é.core", "x\n.core",
+            "",
+            ".core",
+            "../x.core",
+            "a/b.core",
+            "..core",
+            "-x.core",
+            "x.cor",
+            "x\0.core",
+            "é.core",
+            "x\n.core",
         ] {
             assert_eq!(CoreName::try_from(wrong.to_owned()), Err(NoCoreName), "{wrong:?}");
         }
@@ -136,7 +148,9 @@ mod tests {
         let most = [core("1-a.core", u64::MAX), core("2-a.core", 6)];
         assert_eq!(check(&most).unwrap(), u64::MAX);
         assert!(check(&[core("1-a.core", 5), core("1-a.core", 6)]).is_err());
-        let many: Vec<Core> = (0..=MAX_CORES).map(|at| core(&format!("{at}-a.core"), 1)).collect();
+        let many: Vec<Core> = (0..=MAX_CORES)
+            .map(|at| core(&format!("{at}-a.core"), 1))
+            .collect();
         assert!(check(&many).is_err());
         assert!(check(&many[1..]).is_ok());
     }
@@ -151,6 +165,10 @@ mod tests {
             })
             .collect();
         let answer = serde_json::to_vec(&crate::door::Answer::Dumped(cores)).unwrap();
-        assert!(answer.len() < crate::cores::service::wire::MAX_PACKET, "{}", answer.len());
+        assert!(
+            answer.len() < crate::cores::service::wire::MAX_PACKET,
+            "{}",
+            answer.len()
+        );
     }
 }

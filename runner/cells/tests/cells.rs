@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use common::{Kept, PAYLOAD, job, run, run_with, spawn};
 use hotcell_cells::contract::{Cell, CellFault, Limit, Operation};
+use hotcell_cells::dump::Core;
 use hotcell_cells::intake::Bounds;
 use hotcell_cells::process::{Ending, Interruption, ProcessCell, Spec};
 use hotcell_cells::stop::StopSignal;
 use hotcell_cells::supervise::{Executable, HostLimits, Sandbox, SealedBlob};
-use hotcell_schema::job::JobResult;
+use hotcell_schema::job::{Job, JobResult};
 
 fn failure(ending: Ending) -> String {
     match ending {
@@ -217,6 +218,78 @@ fn a_cell_that_is_made_after_the_stop_request_is_interrupted_not_failed() {
     );
 }
 
+/// What comes of asking a cell for core files that answers with this.
+fn dumped(answer: &str) -> (Result<Vec<Core>, CellFault>, Vec<u8>) {
+    let stop = StopSignal::new().unwrap();
+    let mut cell = spawn(HostLimits::default(), Bounds::default(), &stop);
+    let Job::Linux(mut job) = job("answer-with") else {
+        panic!("another job");
+    };
+    job.argv.push(answer.to_owned());
+    cell.start(&Job::Linux(job)).unwrap();
+    let mut bytes = Vec::new();
+    let cores = cell.dump(&mut bytes);
+    (cores, bytes)
+}
+
+#[test]
+fn what_a_cell_says_of_core_files_is_checked() {
+    let said = |start: u64, cores: &[(&str, u64)]| {
+        let cores: Vec<_> = cores
+            .iter()
+            .map(|(name, length)| serde_json::json!({"name": name, "length": length}))
+            .collect();
+        serde_json::json!({"dumped": {"start": start, "cores": cores}}).to_string()
+    };
+    // The area is empty: zeros.
+    let (cores, bytes) = dumped(&said(4096, &[("1-a.core", 3), ("2-b.core", 5000)]));
+    let names: Vec<_> = cores
+        .unwrap()
+        .iter()
+        .map(|core| core.name.as_str().to_owned())
+        .collect();
+    assert_eq!(
+        (names, bytes),
+        (vec!["1-a.core".to_owned(), "2-b.core".to_owned()], vec![0; 5003])
+    );
+    let many: Vec<_> = (0..300).map(|at| format!("{at}-a.core")).collect();
+    let many: Vec<_> = many.iter().map(|name| (name.as_str(), 1)).collect();
+    for (lie, wanted) in [
+        (said(1 << 50, &[("1-a.core", 3)]), "core files beyond their area"),
+        (said(u64::MAX, &[("1-a.core", 3)]), "core files beyond their area"),
+        (
+            said(0, &[("1-a.core", u64::MAX), ("2-a.core", 1)]),
+            "core files beyond their area",
+        ),
+        (
+            said(0, &[("1-a.core", 3), ("1-a.core", 3)]),
+            "two core files of one name",
+        ),
+        (said(0, &many), "more than 256 core files"),
+        (said(0, &[("../../home/.bashrc", 3)]), "no name of a core file"),
+        (said(0, &[("/etc/passwd.core", 3)]), "no name of a core file"),
+        (
+            r#"{"did":{"operation":"dump"}}"#.to_owned(),
+            "an answer to another question",
+        ),
+        (
+            r#"{"saved":{"start":0,"length":1,"events":0}}"#.to_owned(),
+            "an answer to another question",
+        ),
+    ] {
+        match dumped(&lie) {
+            (Err(CellFault::Protocol(error)), bytes) => {
+                assert!(error.to_string().contains(wanted), "{lie}: {error}");
+                assert!(bytes.is_empty(), "{lie}");
+            }
+            other => panic!("{lie}: {other:?}"),
+        }
+    }
+    let refused = r#"{"refused":{"operation":"dump","reason":"no room"}}"#;
+    let (cores, _) = dumped(refused);
+    assert_eq!(cores.unwrap_err().to_string(), "cannot dump: no room");
+}
+
 #[test]
 fn operations_are_done_or_answered_as_unsupported() {
     let stop = StopSignal::new().unwrap();
@@ -228,6 +301,7 @@ fn operations_are_done_or_answered_as_unsupported() {
     for (operation, answer) in [
         (Operation::SaveContext, cell.save_context()),
         (Operation::LoadContext, cell.load_context()),
+        (Operation::Dump, cell.dump(&mut Vec::new()).map(|_| ())),
         (Operation::RunOneInstruction, cell.run_one_instruction()),
         (Operation::RunOneSlice, cell.run_one_slice()),
     ] {

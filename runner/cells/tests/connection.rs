@@ -44,7 +44,12 @@ fn the_handshake_gives_the_job() {
     let (mut cell, runner) = pair();
     say(
         &runner,
-        &[ToCell::Hello { protocol: PROTOCOL }, ToCell::SaveContext, start()],
+        &[
+            ToCell::Hello { protocol: PROTOCOL },
+            ToCell::SaveContext,
+            ToCell::Dump,
+            start(),
+        ],
     );
     let job = cell.handshake("engine", "1", vec!["seccomp".into()]).unwrap();
     assert!(matches!(job, Job::Linux(_)));
@@ -55,11 +60,13 @@ fn the_handshake_gives_the_job() {
         confinement: vec!["seccomp".into()],
     };
     assert_eq!(heard(&runner), ready);
-    let unsupported = FromCell::Unsupported {
-        engine: "engine".into(),
-        operation: Operation::SaveContext,
-    };
-    assert_eq!(heard(&runner), unsupported);
+    for operation in [Operation::SaveContext, Operation::Dump] {
+        let unsupported = FromCell::Unsupported {
+            engine: "engine".into(),
+            operation,
+        };
+        assert_eq!(heard(&runner), unsupported);
+    }
 }
 
 #[test]

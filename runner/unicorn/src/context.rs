@@ -408,7 +408,9 @@ struct Out {
 
 impl io::Write for Out {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.window.put(self.at, bytes).ok_or(io::ErrorKind::StorageFull)?;
+        self.window
+            .put(self.at, bytes)
+            .ok_or(io::ErrorKind::StorageFull)?;
         self.at = self.at.saturating_add(bytes.len() as u64);
         Ok(bytes.len())
     }
@@ -462,7 +464,9 @@ impl Area {
     pub(crate) fn dump(&self, cores: &[Core], pool: &mut Pool, most: u64) -> Result<u64, MachineError> {
         let (start, free) = self.free();
         let room = free.min(most);
-        let length = cores.iter().fold(0, |all: u64, core| all.saturating_add(core.length));
+        let length = cores
+            .iter()
+            .fold(0, |all: u64, core| all.saturating_add(core.length));
         if length > room {
             return Err(MachineError(format!(
                 "core files of {length} bytes; there is room for {room} (more with a greater `limits.memory`)"
@@ -488,7 +492,11 @@ impl Area {
             let used = used.max().unwrap_or(0).next_multiple_of(PAGE).min(self.half);
             (half + used, self.half - used)
         };
-        [0, self.half].map(free).into_iter().max_by_key(|(_, length)| *length).unwrap_or_default()
+        [0, self.half]
+            .map(free)
+            .into_iter()
+            .max_by_key(|(_, length)| *length)
+            .unwrap_or_default()
     }
 
     /// The run that was kept last, with its machines in the pool.

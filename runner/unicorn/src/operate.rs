@@ -348,7 +348,10 @@ impl Operator {
             return self.refuse(operation, "no program has begun yet; let it run for a moment");
         }
         if cores.len() > MAX_CORES {
-            let reason = format!("there are {} processes, and at most {MAX_CORES} are dumped", cores.len());
+            let reason = format!(
+                "there are {} processes, and at most {MAX_CORES} are dumped",
+                cores.len()
+            );
             return self.refuse(operation, reason);
         }
         let area = self.area.try_borrow().map_err(|_| busy("the area"))?;

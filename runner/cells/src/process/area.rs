@@ -45,11 +45,7 @@ impl ProcessCell {
         if self.area.range(start, length).is_none() {
             return Err(ProtocolError::Order("core files beyond their area").into());
         }
-        self.dumped = Some(Dumped {
-            start,
-            length,
-            cores,
-        });
+        self.dumped = Some(Dumped { start, length, cores });
         Ok(())
     }
 
@@ -61,10 +57,7 @@ impl ProcessCell {
             reason: "nothing was dumped".to_owned(),
         };
         let dumped = self.dumped.take().ok_or_else(nothing)?;
-        let mut bytes = self
-            .area
-            .range(dumped.start, dumped.length)
-            .ok_or_else(nothing)?;
+        let mut bytes = self.area.range(dumped.start, dumped.length).ok_or_else(nothing)?;
         let copied = io::copy(&mut bytes, to).and_then(|_| to.flush());
         drop(bytes);
         self.area.forget(dumped.start, dumped.length);

@@ -26,7 +26,7 @@ pub(crate) use self::experiment::{
 };
 pub(crate) use self::host::{
     ArbiterArgs, AuditArgs, AuditCommand, AuditShowArgs, AuditVerifyArgs, CellsArgs, CellsCommand, CoresArgs,
-    CoresCommand, HostArgs, HostCommand, KillArgs, UsersArgs, UsersCommand,
+    CoresCommand, DumpArgs, HostArgs, HostCommand, KillArgs, UsersArgs, UsersCommand,
 };
 pub(crate) use self::language::{FmtArgs, HelpArgs, Language, ValidateArgs};
 pub(crate) use self::runs::{

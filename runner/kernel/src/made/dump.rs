@@ -198,7 +198,11 @@ impl Core {
             io::copy(&mut io::repeat(0).take(offset.saturating_sub(written)), out)?;
             let mut done = 0;
             while done < segment.file {
-                let page = look(machine, segment.address.saturating_add(done), PAGE.min(segment.file - done));
+                let page = look(
+                    machine,
+                    segment.address.saturating_add(done),
+                    PAGE.min(segment.file - done),
+                );
                 out.write_all(&page)?;
                 done += page.len() as u64;
             }

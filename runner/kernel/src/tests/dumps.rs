@@ -2,8 +2,9 @@
 
 use goblin::elf::Elf;
 use hotcell_schema::arch::AbiFamily;
+use hotcell_schema::job::GuestLimits;
 
-use super::{Bench, profiles, tiny_elf};
+use super::{Bench, profile, profiles, tiny_elf};
 use crate::machine::Machine as _;
 
 const ROOM: u64 = 0x40_0800;
@@ -108,5 +109,67 @@ fn each_task_has_its_registers_in_a_core_file() {
             assert_eq!(number(&files[2 * word..3 * word]), 0x40_0000, "{name}");
             assert!(files.ends_with(b"/bin/sample\0"), "{name}");
         }
+    }
+}
+
+#[test]
+fn what_runs_is_looked_at_and_does_not_notice() {
+    for name in ["x86_64", "mips", "s390x"] {
+        let profile = profile(name);
+        let mut bench = Bench::start(&profile, &tiny_elf(&profile), GuestLimits::default()).unwrap();
+        let cores = |bench: &mut Bench| bench.kernel.cores(&mut bench.machines).unwrap();
+        assert!(cores(&mut bench).is_empty(), "nothing has begun");
+        bench.next();
+        let first = bench.kernel.current;
+        let space = bench.kernel.tasks[&first].space;
+        let args = match bench.kernel.abi.family {
+            AbiFamily::S390x => [ROOM + 0x700, THREAD],
+            _ => [THREAD, ROOM + 0x700],
+        };
+        bench.machines.machine(space).jump(0x40_0240);
+        let thread = bench.call("clone", &[args[0], args[1], 0, 0, 0]).unwrap();
+        bench.machines.machine(space).jump(0x40_0280);
+        // SIGCHLD alone: another process.
+        let child = match bench.kernel.abi.family {
+            AbiFamily::S390x => bench.call("clone", &[0, 17, 0, 0, 0]),
+            _ => bench.call("clone", &[17, 0, 0, 0, 0]),
+        };
+        let child = child.unwrap() as u32;
+        bench
+            .machines
+            .machine(space)
+            .write(ROOM, b"a known text")
+            .unwrap();
+        let before = (
+            bench.kernel.save().unwrap(),
+            bench.machines.count(),
+            bench.machines.machine(space).program_counter(),
+        );
+        let cores = cores(&mut bench);
+        let told: Vec<_> = cores.iter().map(|core| (core.pid, core.image.as_str())).collect();
+        assert_eq!(told, [(first, "/bin/sample"), (child, "/bin/sample")], "{name}");
+        let mut files = Vec::new();
+        for core in &cores {
+            let mut file = Vec::new();
+            core.write(bench.machines.machine(core.space), &mut file).unwrap();
+            assert_eq!(file.len() as u64, core.length, "{name}");
+            files.push(file);
+        }
+        let after = (
+            bench.kernel.save().unwrap(),
+            bench.machines.count(),
+            bench.machines.machine(space).program_counter(),
+        );
+        assert!(before == after, "{name}: something is another");
+        let known = |file: &[u8]| file.windows(12).any(|part| part == b"a known text");
+        assert!(known(&files[0]) && !known(&files[1]), "{name}");
+        for (file, tasks) in files.iter().zip([vec![first, thread as u32], vec![child]]) {
+            let elf = Elf::parse(file).unwrap();
+            let notes = elf.iter_note_headers(file).unwrap().map(|note| note.unwrap());
+            let status = notes.filter(|note| note.n_type == 1);
+            assert_eq!(status.count(), tasks.len(), "{name}");
+        }
+        // It goes on.
+        assert_eq!(bench.call("getpid", &[]), Some(i64::from(first)), "{name}");
     }
 }
