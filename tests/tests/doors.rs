@@ -2,17 +2,25 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use goblin::elf::Elf;
 use hotcell_schema::fault::FaultRecord;
 use hotcell_tests::{Lab, Run, busybox};
 use serde_json::{Value, json};
 
 fn experiment(lab: &Lab) {
+    runs_script(
+        lab,
+        "i=0; while [ $i -lt 1500 ]; do i=$((i+1)); [ $((i%100)) = 0 ] && echo $i > /tmp/at; done; cat /tmp/at",
+    );
+}
+
+fn runs_script(lab: &Lab, script: &str) {
     let busybox = busybox().unwrap();
     lab.write("samples/busybox", fs::read(&busybox[0].path).unwrap());
-    let script = "i=0; while [ $i -lt 1500 ]; do i=$((i+1)); [ $((i%100)) = 0 ] && echo $i > /tmp/at; done; cat /tmp/at";
     let manifest = json!({
         "hotcell": 1,
         "name": "one",
@@ -179,6 +187,25 @@ fn raw_code_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
     let context = lab.path("here.context");
     let context = context.to_str().unwrap();
     does(&["save", &pid, context]);
+    // Who looks at it changes nothing.
+    does(&["dump", &pid, lab.path("cores").to_str().unwrap()]);
+    let core = fs::read(lab.path("cores/1-code.core")).unwrap();
+    let elf = Elf::parse(&core).unwrap();
+    let code = elf.program_headers.iter().find(|part| part.p_vaddr == 0x10000);
+    let code = &core[code.unwrap().file_range()];
+    assert!(code.starts_with(&[0xb9, 0x00, 0x36, 0x6e, 0x01, 0xff, 0xc9, 0x75, 0xfc]));
+    let mut registers = elf.iter_note_headers(&core).unwrap().map(|note| note.unwrap());
+    // rip, in the registers of `struct elf_prstatus` (asm/ptrace.h): it stands in the loop.
+    let rip = 112 + 16 * 8;
+    let rip = &registers.find(|note| note.n_type == 1).unwrap().desc[rip..rip + 8];
+    let rip = u64::from_le_bytes(rip.try_into().unwrap());
+    assert!([0x10005, 0x10007].contains(&rip), "{rip:#x}");
+    let again = lab.path("again.context");
+    does(&["save", &pid, again.to_str().unwrap()]);
+    assert!(
+        fs::read(again).unwrap() == fs::read(context).unwrap(),
+        "it noticed"
+    );
     does(&["step", &pid]);
     does(&["restore", &pid]);
     does(&["restore", &pid, context]);
@@ -189,6 +216,99 @@ fn raw_code_that_was_stepped_saved_and_moved_gives_the_same_bytes() {
     let disturbed = lab.latest();
     assert!(disturbed.all_ok());
     calm.assert_same_result(&disturbed, "after being stepped, saved and moved");
+}
+
+/// Names and contents of the core files in a folder.
+fn cores(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let read = |entry: fs::DirEntry| {
+        (
+            entry.file_name().into_string().unwrap(),
+            fs::read(entry.path()).unwrap(),
+        )
+    };
+    let mut all: Vec<_> = entries.map(read).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_guest_that_is_dumped_does_not_notice() {
+    if busybox().is_none() {
+        return;
+    }
+    // A text that stands nowhere but in its memory, and two processes.
+    let script = "known=text-$((40+2))-known; (i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done) & \
+        i=0; while [ $i -lt 1000 ]; do i=$((i+1)); done; wait; echo $known";
+    let [calm, lab] = [Lab::new(), Lab::new()];
+    [&calm, &lab].into_iter().for_each(|lab| runs_script(lab, script));
+    let calm = calm.run("one.yaml", &["--progress", "none"]);
+    let mut run = start(&lab);
+    let first = until(&lab, "a cell of the emulator", of_emulator);
+    let pid = first[0]["process"].to_string();
+    let path = |name: &str| lab.path(name).to_str().unwrap().to_owned();
+    let does = |args: &[&str]| {
+        let (code, text) = told(&lab, args);
+        assert_eq!(code, 0, "{args:?}: {text}");
+        text
+    };
+    does(&["pause", &pid]);
+    does(&["step", &pid, "--slices"]);
+    // Until there are two processes.
+    let both = (0..100).find_map(|nth| {
+        let folder = lab.path(&format!("cores-{nth}"));
+        does(&["dump", &pid, folder.to_str().unwrap()]);
+        let cores = cores(&folder);
+        does(&["step", &pid, "--slices"]);
+        (cores.len() > 1).then_some(cores)
+    });
+    for (name, core) in both.expect("two processes") {
+        assert!(
+            ["1000-busybox.core", "1001-busybox.core"].contains(&name.as_str()),
+            "{name}"
+        );
+        let elf = Elf::parse(&core).unwrap();
+        assert_eq!(elf.header.e_type, goblin::elf::header::ET_CORE);
+        let notes = elf.iter_note_headers(&core).unwrap();
+        let kinds: Vec<u32> = notes.map(|note| note.unwrap().n_type).collect();
+        assert_eq!(kinds, [1, 3, 0x4649_4c45], "{name}");
+        let text = b"text-42-known";
+        assert!(core.windows(text.len()).any(|part| part == text), "{name}");
+    }
+    // What is kept before and after is the same, and so is what was kept before.
+    does(&["save", &pid, &path("before.context")]);
+    let list = does(&["dump", &pid, &path("last"), "--json"]);
+    does(&["save", &pid, &path("after.context")]);
+    let [before, after] = ["before.context", "after.context"].map(|name| fs::read(lab.path(name)).unwrap());
+    assert!(before == after, "it noticed");
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let written: Vec<_> = cores(&lab.path("last"))
+        .into_iter()
+        .map(|(name, core)| json!({"file": name, "bytes": core.len()}))
+        .collect();
+    assert_eq!(list["cores"], Value::Array(written));
+    // What cannot be is refused, and leaves nothing.
+    let last = path("last");
+    for (args, code, wanted) in [
+        (["dump", &pid, &last], 2, "not an empty folder"),
+        (["dump", &pid, &path("before.context")], 2, "before.context"),
+        (["dump", "1", &path("no-such")], 2, "no run of yours has a cell 1"),
+    ] {
+        let (exit, text) = told(&lab, &args);
+        assert_eq!(exit, code, "{args:?}: {text}");
+        assert!(text.contains(wanted), "{args:?}: {text}");
+    }
+    assert!(!lab.path("no-such").exists());
+    assert_eq!(cores(&lab.path("last")).len(), 2);
+    does(&["resume", &pid]);
+    // Also while it runs, unless it has just ended.
+    let (code, text) = told(&lab, &["dump", &pid, &path("running")]);
+    assert!([0, 2, 4].contains(&code), "{text}");
+    assert_eq!(code == 0, lab.path("running").exists(), "{text}");
+    assert!(run.wait().unwrap().success());
+    let dumped = lab.latest();
+    assert!(dumped.all_ok());
+    calm.assert_same_result(&dumped, "after being dumped");
 }
 
 #[test]
