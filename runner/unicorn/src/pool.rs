@@ -146,6 +146,43 @@ mod tests {
         assert!(!told(&mut pool, new, DATA, &[5; 16]));
     }
 
+    #[test]
+    fn who_looks_leaves_no_trace() {
+        let shape = Rc::new(Shape::new(&profile("x86_64")).expect("the profile suits"));
+        let mut pool = Pool::new(move || UnicornMachine::new(&shape, Rc::default()));
+        let spaces = [1, 2].map(SpaceId);
+        for space in spaces {
+            pool.create(space, None).expect("made");
+            fill(&mut pool, space, 7);
+        }
+        let mut seen = [[0; 16]; 2];
+        let [looked, read] = spaces;
+        pool.machine(looked)
+            .expect("there")
+            .look(DATA, &mut seen[0])
+            .expect("mapped");
+        pool.machine(read)
+            .expect("there")
+            .read(DATA, &mut seen[1])
+            .expect("mapped");
+        assert_eq!(seen, [[7; 16]; 2]);
+        // What is loaded goes on being loaded; what was read may be the guest's own.
+        for space in spaces {
+            pool.get(space)
+                .expect("there")
+                .write(DATA, &[8; 16])
+                .expect("written");
+        }
+        assert!(!told(&mut pool, looked, DATA, &[8; 16]));
+        assert!(told(&mut pool, read, DATA, &[8; 16]));
+        assert!(
+            pool.machine(looked)
+                .expect("there")
+                .look(0x9000, &mut [0; 4])
+                .is_err()
+        );
+    }
+
     /// What a block at the first address has, of six bytes.
     fn instructions(pool: &Pool, space: SpaceId) -> u32 {
         let mut machine = pool.machine(space).expect("there");
