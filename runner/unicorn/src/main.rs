@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `driver` | Linux programs: the loop between the emulated kernel and its machines |
 //! | `payload` | raw code: registers and memory in and out, trace |
-//! | `operate` | what the runner asks of a running job: pause, step, save, load |
+//! | `operate` | what the runner asks of a running job: pause, step, save, load, dump |
 //! | `pool` | the machines of a run |
 //! | `context`, `saved`, `image_unsafe` | a run as bytes; saved registers; a processor's state |
 //! | `sources` | bytes that came with the job, mapped instead of copied |

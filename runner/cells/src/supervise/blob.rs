@@ -164,3 +164,30 @@ impl AsFd for SealedBlob {
         self.file.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_is_forgotten_takes_no_memory_and_the_rest_stays() {
+        let area = Area::new(1 << 20).unwrap();
+        let bytes = vec![7; 1 << 16];
+        area.file.write_all_at(&bytes, 0).unwrap();
+        area.file.write_all_at(&bytes, 1 << 18).unwrap();
+        let blocks = |area: &Area| area.file.metadata().unwrap().blocks();
+        let before = blocks(&area);
+        area.forget(1 << 18, 1 << 16);
+        assert_eq!(blocks(&area), before / 2);
+        let mut rest = Vec::new();
+        area.range(0, 1 << 20).unwrap().read_to_end(&mut rest).unwrap();
+        assert_eq!(rest.len(), 1 << 20);
+        assert_eq!(rest[..1 << 16], bytes);
+        assert!(rest[1 << 16..].iter().all(|byte| *byte == 0));
+        // Beyond its end there is nothing to forget.
+        area.forget(u64::MAX, u64::MAX);
+        assert!(area.range(u64::MAX, 2).is_none());
+    }
+}
