@@ -121,7 +121,7 @@ pub(crate) enum CellsCommand {
     Save(CellFileArgs),
     /// Write memory and registers of what runs in a cell as ELF core files, one for each process
     #[command(
-        after_help = "The guest does not notice: the result is the same. Debuggers read the files (`gdb-multiarch -c`); they are called after\nprocess and program, as 1000-busybox.core. Of raw code there is one, 1-code.core. What does not fit beside the memory that\nthe guest may have (`limits.memory`) is refused, and nothing is written.\n\nExit codes: 2 where there is no such cell, or the folder is not empty; 4 where the cell or the host cannot do it.\n\nExamples:\n  hotcell cells dump 4711 cores\n  hotcell cells dump 4711 cores --json | jq -r '.cores[].file'\n  hotcell cells pause 4711 && hotcell cells dump 4711 cores && hotcell cells resume 4711"
+        after_help = "The guest does not notice: the result is the same. Debuggers read the files (`gdb-multiarch -c`); they are called after process and program, as 1000-busybox.core. Of raw code there is one, 1-code.core. What does not fit beside the memory that the guest may have (`limits.memory`) is refused, and nothing is written.\n\nExit codes: 2 where there is no such cell, or the folder is not empty; 4 where the cell or the host cannot do it.\n\nExamples:\n  hotcell cells dump 4711 cores\n  hotcell cells dump 4711 cores --json | jq -r '.cores[].file'\n  hotcell cells pause 4711 && hotcell cells dump 4711 cores && hotcell cells resume 4711"
     )]
     Dump(DumpArgs),
     /// Let a cell go on from what was saved: in a new process from a file, or where it is from what was kept last

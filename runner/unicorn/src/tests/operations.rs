@@ -241,3 +241,38 @@ fn a_context_holds_only_what_changed() {
     let error = without.expect_err("refused").to_string();
     assert!(error.contains("a blob that the job does not have"), "{error}");
 }
+
+#[test]
+fn core_files_for_which_there_is_no_room_are_refused() {
+    let bytes = code("sum.x86_64");
+    let job = job("x86_64", &bytes, &[("rbx", DATA)], |job| job.trace = 4);
+    let operation = Operation::Dump;
+    let dumped = |area: Option<u64>| {
+        let runner = Runner::new([ToCell::Dump]);
+        let area = area.map(|length| Area::new(memory_file(length), length));
+        let operator = Operator::new(Box::new(runner.clone()), area);
+        let result = crate::payload::run(operator, &job, &bytes, Sources::default(), Beginning::Program);
+        let answer = runner.answers.borrow_mut().remove(0);
+        (result.expect("the job begins"), answer)
+    };
+    let (calm, answer) = dumped(None);
+    let reason = "the runner gave no room for core files".to_owned();
+    assert_eq!(answer, FromCell::Refused { operation, reason });
+    let (result, answer) = dumped(Some(8192));
+    assert_eq!(result, calm);
+    let FromCell::Refused { reason, .. } = answer else {
+        panic!("{answer:?}");
+    };
+    assert!(reason.contains("there is room for 4096"), "{reason}");
+    assert!(reason.contains("limits.memory"), "{reason}");
+    let (result, answer) = dumped(Some(1 << 20));
+    assert_eq!(result, calm);
+    let FromCell::Dumped {
+        start: 0 | 0x8_0000,
+        cores,
+    } = answer
+    else {
+        panic!("{answer:?}");
+    };
+    assert_eq!(cores[0].name.as_str(), "1-code.core");
+}
