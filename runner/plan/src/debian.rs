@@ -85,6 +85,14 @@ pub fn seconds(date: &str) -> Option<i64> {
     Some(days * 86_400 + of_day)
 }
 
+/// A name as packages have them (Debian Policy 5.6.1), as bounded as in a manifest.
+pub fn is_package_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.len() <= 128
+        && name.bytes().next().is_some_and(plain)
+        && name.bytes().all(|byte| plain(byte) || b"+.-".contains(&byte))
+}
+
 /// A file name as Debian gives them: no folder, nothing hidden.
 pub fn is_file_name(name: &str) -> bool {
     !name.is_empty()
@@ -141,6 +149,16 @@ mod tests {
             &"a/".repeat(600),
         ] {
             assert!(!is_path(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn names_of_packages() {
+        for name in ["libc6", "g++", "python3.11-minimal", "0ad"] {
+            assert!(is_package_name(name), "{name}");
+        }
+        for name in ["", "-x", "Libc6", "a/b", "a b", "a,b", &"a".repeat(129)] {
+            assert!(!is_package_name(name), "{name}");
         }
     }
 

@@ -7,6 +7,7 @@ use hotcell_schema::digest::Digest;
 use hotcell_schema::lock::{Lock, Pins};
 use serde::Serialize;
 
+use crate::debian::is_package_name;
 use crate::plan::{Origin, Plan};
 use crate::reader::Package;
 
@@ -65,10 +66,14 @@ pub fn pin(plan: &Plan, tools: &Tools<'_>) -> Lock {
             .insert(archive.name.clone(), archive.digest.to_string());
     }
     for (source, package) in &plan.packages {
-        let pin = format!(
+        let mut pin = format!(
             "{} {} {} {} {}",
             package.name, package.version, package.arch, package.sha256, package.url
         );
+        if let Some(needs) = &package.needs {
+            pin.push_str(NEEDS);
+            pin.push_str(&needs.join(","));
+        }
         lock.packages.insert(source.clone(), pin);
     }
     for set in plan.file_sets.values() {
@@ -95,10 +100,17 @@ fn reads_all_profiles(plan: &Plan) -> bool {
     inspects || plan.stages.values().any(|stage| stage.expansion.is_some())
 }
 
+/// What stands before the packages that one needs, where that was asked.
+const NEEDS: &str = " needs=";
+
 /// The packages that a lock pins, by their source: what is fetched is then these and no others. Their files are known only
 /// when they were fetched.
 pub fn packages(lock: &Lock) -> BTreeMap<String, Package> {
     let pins = lock.packages.iter().filter_map(|(source, pin)| {
+        let (pin, needs) = match pin.split_once(NEEDS) {
+            Some((pin, needs)) => (pin, Some(needs)),
+            None => (pin.as_str(), None),
+        };
         let mut words = pin.split(' ');
         let package = Package {
             name: words.next()?.to_owned(),
@@ -107,6 +119,10 @@ pub fn packages(lock: &Lock) -> BTreeMap<String, Package> {
             sha256: words.next()?.parse().ok()?,
             url: words.next()?.to_owned(),
             files: Vec::new(),
+            needs: needs.map(|needs| {
+                let names = needs.split(',').filter(|name| is_package_name(name));
+                names.map(str::to_owned).collect()
+            }),
         };
         Some((source.clone(), package))
     });

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_schema::digest::Digest;
-use hotcell_schema::manifest::{Source, SourceKind, Span};
+use hotcell_schema::manifest::{Source, SourceKind, Span, Spanned};
 use hotcell_schema::unpack::{ArchiveFolder, ArchiveLink};
 
 use crate::debian;
@@ -20,6 +20,8 @@ use crate::sources::Sources;
 
 /// Greatest number of archives of one source.
 const MAX_ARCHIVES: usize = 10_000;
+/// Packages of one source that are not named, and needed by those that are.
+const MAX_NEEDED: usize = 256;
 /// Greatest length of a `.dsc` in bytes.
 const MAX_DSC: u64 = 1 << 20;
 
@@ -127,6 +129,26 @@ impl Pools {
     }
 }
 
+/// A package of a source.
+#[derive(Debug, Clone)]
+struct Named {
+    name: String,
+    /// Where the manifest says it, or what needs it.
+    place: Span,
+    /// Absent: the manifest.
+    needed_by: Option<String>,
+}
+
+impl Named {
+    fn of(package: &Spanned<String>) -> Self {
+        Self {
+            name: package.value.clone(),
+            place: package.span,
+            needed_by: None,
+        }
+    }
+}
+
 /// Makes pools.
 struct Maker<'a> {
     supply: &'a Supply<'a>,
@@ -147,20 +169,46 @@ impl Maker<'_> {
             return (self.problems.len() == before).then_some((pool, Vec::new()));
         }
         if let Some(package) = &source.package {
-            let package = self.package(&mut pool, source, name, package, place)?;
+            let package = Named {
+                name: package.clone(),
+                place,
+                needed_by: None,
+            };
+            let package = self.package(&mut pool, source, name, &package)?;
             let found = package.map(|package| (name.to_owned(), package));
             return Some((pool, found.into_iter().collect()));
         }
-        let mut packages = Vec::with_capacity(source.packages.len());
         let before = self.problems.len();
-        for package in &source.packages {
+        let mut named: Vec<Named> = source.packages.iter().map(Named::of).collect();
+        let mut packages = Vec::with_capacity(named.len());
+        let mut at = 0;
+        while let Some(next) = named.get(at).cloned() {
+            at += 1;
             // Each is pinned by itself.
-            let key = format!("{name}/{}", package.value);
-            let found = self.package(&mut pool, source, &key, package, package.span)?;
+            let key = format!("{name}/{}", next.name);
+            let found = self.package(&mut pool, source, &key, &next)?;
+            let needs = found.as_ref().and_then(|found| found.needs.as_ref());
+            for need in needs.into_iter().flatten() {
+                if named.iter().any(|known| known.name == *need) {
+                    continue;
+                }
+                if named.len() - source.packages.len() == MAX_NEEDED {
+                    let title = format!("the packages of `{name}` need more than {MAX_NEEDED} others");
+                    let problem = Diagnostic::error(Code::TooMany, next.place, title);
+                    self.problems
+                        .push(problem.help(format!("the last is `{need}`, which `{}` needs", next.name)));
+                    return None;
+                }
+                named.push(Named {
+                    name: need.clone(),
+                    place: next.place,
+                    needed_by: Some(next.name.clone()),
+                });
+            }
             packages.extend(found.map(|found| (key, found)));
         }
         // Of packages that a run will fetch, the first is told, and how many more there are.
-        let missing = source.packages.len() - packages.len();
+        let missing = named.len() - packages.len();
         self.problems.truncate(before + missing.min(1));
         if let Some(first) = self.problems.get_mut(before).filter(|_| missing > 1) {
             first.title = format!("{}; and {} more", first.title, missing - 1);
@@ -176,12 +224,18 @@ impl Maker<'_> {
         pool: &mut Pool,
         source: &Source,
         key: &str,
-        package: &str,
-        place: Span,
+        named: &Named,
     ) -> Option<Option<Package>> {
-        let wanted = wanted(source, package, self.supply.pins.get(key))?;
-        pool.shown = format!("the package {} of {}", wanted.package, wanted.suite);
+        let (place, pin) = (named.place, self.supply.pins.get(key));
+        let wanted = wanted(source, &named.name, pin)?;
+        let needed_by = named.needed_by.as_ref();
+        let needed_by = needed_by.map_or_else(String::new, |who| format!(", which `{who}` needs,"));
+        pool.shown = format!("the package {} of {}{needed_by}", wanted.package, wanted.suite);
         let package = match self.supply.reader.package(&wanted) {
+            Ok(package) if source.dependencies && !wanted.needs => Package {
+                needs: pin.and_then(|pin| pin.needs.clone()),
+                ..package
+            },
             Ok(package) => package,
             Err(error) => {
                 let unknown = matches!(error, SourceError::NotFetched(_));
@@ -435,5 +489,6 @@ fn wanted<'a>(source: &'a Source, package: &'a str, pin: Option<&'a Package>) ->
         check_valid_until: source.check_valid_until.unwrap_or(true),
         sha256: source.sha256.or(pin.map(|pin| pin.sha256)),
         url: pin.map(|pin| pin.url.as_str()),
+        needs: source.dependencies && pin.is_none_or(|pin| pin.needs.is_none()),
     })
 }

@@ -43,6 +43,8 @@ pub struct Wanted<'a> {
     pub sha256: Option<Digest>,
     /// Where it was fetched before, as a lock file says.
     pub url: Option<&'a str>,
+    /// Whether it is asked what it needs.
+    pub needs: bool,
 }
 
 /// A Debian package that was found: what a lock file pins.
@@ -61,6 +63,9 @@ pub struct Package {
     pub sha256: Digest,
     /// All its files; for a source package the `.dsc` and what it names.
     pub files: Vec<PackageFile>,
+    /// The packages that it needs itself, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Vec<String>>,
 }
 
 /// A file of a package. It stands in the store.

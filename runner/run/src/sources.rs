@@ -54,6 +54,8 @@ pub struct Archives {
     /// When the command began, in seconds since 1970: suites of a mirror have an age.
     now: i64,
     indexes: Mutex<HashMap<Digest, Arc<ArchiveIndex>>>,
+    /// The index of a mirror that was read last.
+    latest: debian::Latest,
     /// One archive is unpacked at a time: members are taken out in batches.
     unpacking: Mutex<()>,
 }
@@ -69,6 +71,7 @@ impl Archives {
             http: None,
             now: 0,
             indexes: Mutex::default(),
+            latest: debian::Latest::default(),
             unpacking: Mutex::default(),
         }
     }
@@ -399,7 +402,13 @@ impl SourceReader for Archives {
         match (store, &self.http) {
             (Some(store), Some(http)) => {
                 let unpack = |bytes: &[u8], most, take: &mut dyn FnMut(&[u8])| self.text(bytes, most, take);
-                debian::fetch(store, http.as_ref(), &unpack, wanted, self.now)
+                let means = debian::Means {
+                    http: http.as_ref(),
+                    unpack: &unpack,
+                    latest: &self.latest,
+                    now: self.now,
+                };
+                debian::fetch(store, &means, wanted)
             }
             _ => Err(SourceError::NotFetched(debian::shown(wanted))),
         }

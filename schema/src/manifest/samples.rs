@@ -29,6 +29,10 @@ pub struct Source {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(inner(regex(pattern = "^[a-z0-9][a-z0-9+.-]{0,127}$")), length(max = 1000))]
     pub packages: Vec<Spanned<String>>,
+    /// Whether `packages` come with what they need (`Depends`, `Pre-Depends`), and what those need: of alternatives the first
+    /// that the suite has, at most 256 packages that are not named. Absent: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dependencies: bool,
     /// Version of the package; absent: the newest of the suite, pinned by `hotcell.lock`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[0-9A-Za-z.+:~-]{1,128}$"))]

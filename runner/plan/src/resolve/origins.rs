@@ -6,11 +6,12 @@ use super::Shared;
 use crate::diagnostics::{Code, Diagnostic};
 
 /// Keys of a source beside `kind`.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "path",
     "password",
     "package",
     "packages",
+    "dependencies",
     "version",
     "arch",
     "suite",
@@ -89,7 +90,14 @@ fn allowed(source: &Source) -> &'static [&'static str] {
         (SourceKind::Folder, _) => &["path"],
         (SourceKind::Archive, _) => &["path", "password"],
         (SourceKind::Debian | SourceKind::DebianSource, true) => &["path"],
-        (SourceKind::Debian, false) if !one => &["packages", "arch", "suite", "mirror", "check-valid-until"],
+        (SourceKind::Debian, false) if !one => &[
+            "packages",
+            "dependencies",
+            "arch",
+            "suite",
+            "mirror",
+            "check-valid-until",
+        ],
         (SourceKind::Debian, false) => &[
             "package",
             "version",

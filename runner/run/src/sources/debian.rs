@@ -3,10 +3,14 @@
 //! The chain of trust: Debian's keys sign `InRelease` (checked by `gpgv` or `sqv` with the system's keyring), which holds
 //! the digests of the indexes, which hold the digests of packages. Where a signature cannot be had or checked, a pinned digest
 //! of the package itself vouches for it instead, and the indexes only say where it stands. Indexes are unpacked by
-//! the confined process and read here line by line.
+//! the confined process and read here line by line; the one that was read last is kept, since a root is made of many
+//! packages of one suite.
 
+mod index;
 mod verify;
 mod version;
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hotcell_plan::debian::{Listed, field, is_file_name, is_path, listed, seconds};
 use hotcell_plan::{Package, PackageFile, SourceError, Wanted};
@@ -16,15 +20,12 @@ use hotcell_store::{Record, Store, Stored};
 
 use super::http::Http;
 use super::{host, plain};
+use index::{Index, Reader};
 
 /// Greatest lengths in bytes.
 const MAX_RELEASE: u64 = 8 << 20;
 const MAX_INDEX: u64 = 128 << 20;
 const MAX_INDEX_TEXT: u64 = 1 << 30;
-/// Longest paragraph of an index.
-const MAX_PARAGRAPH: usize = 1 << 20;
-/// Bytes of paragraphs that tell of one package.
-const MAX_FITTING: usize = 16 << 20;
 /// How far a mirror's clock may be ahead, in seconds: as apt has it.
 const AHEAD: i64 = 10;
 const MAX_DSC: u64 = 1 << 20;
@@ -65,6 +66,7 @@ fn components(wanted: &Wanted<'_>) -> Components {
         ("suite", Some(wanted.suite)),
         ("mirror", Some(wanted.mirror)),
         ("sha256", pin.as_deref()),
+        ("needs", wanted.needs.then_some("said")),
     ];
     parts
         .into_iter()
@@ -82,20 +84,22 @@ pub(super) fn stored(store: &Store, wanted: &Wanted<'_>) -> Result<Option<Packag
     Ok(json.and_then(|json| serde_json::from_slice(&json).ok()))
 }
 
+/// The index that was read last, and what it was read for.
+#[derive(Debug, Default)]
+pub(super) struct Latest(Mutex<Option<(String, Arc<Index>)>>);
+
+/// What packages are fetched with.
+pub(super) struct Means<'a> {
+    pub(super) http: &'a dyn Http,
+    pub(super) unpack: Unpack<'a>,
+    pub(super) latest: &'a Latest,
+    /// Seconds since 1970.
+    pub(super) now: i64,
+}
+
 /// Fetches a package into the store.
-pub(super) fn fetch(
-    store: &Store,
-    http: &dyn Http,
-    unpack: Unpack<'_>,
-    wanted: &Wanted<'_>,
-    now: i64,
-) -> Result<Package, SourceError> {
-    let mirror = Mirror {
-        http,
-        unpack,
-        wanted,
-        now,
-    };
+pub(super) fn fetch(store: &Store, means: &Means<'_>, wanted: &Wanted<'_>) -> Result<Package, SourceError> {
+    let mirror = Mirror { means, wanted };
     let found = mirror.find()?;
     let mut package = Package {
         name: wanted.package.to_owned(),
@@ -104,6 +108,7 @@ pub(super) fn fetch(
         url: String::new(),
         sha256: found.files.first().map_or(Digest::of(b""), |file| file.digest),
         files: Vec::new(),
+        needs: found.needs,
     };
     let mut objects = Vec::new();
     let mut files = found.files;
@@ -203,14 +208,12 @@ struct Found {
     version: String,
     arch: String,
     files: Vec<Listed>,
+    needs: Option<Vec<String>>,
 }
 
 struct Mirror<'a> {
-    http: &'a dyn Http,
-    unpack: Unpack<'a>,
+    means: &'a Means<'a>,
     wanted: &'a Wanted<'a>,
-    /// Seconds since 1970.
-    now: i64,
 }
 
 impl Mirror<'_> {
@@ -228,7 +231,8 @@ impl Mirror<'_> {
 
     fn get(&self, address: &str, most: u64) -> Result<Vec<u8>, SourceError> {
         let mut bytes = Vec::new();
-        self.http
+        self.means
+            .http
             .get(address, most, &mut bytes)
             .map_err(SourceError::Host)?;
         Ok(bytes)
@@ -246,17 +250,23 @@ impl Mirror<'_> {
         }
         let url = self.url(file);
         let mut writer = store.writer().map_err(host)?;
-        self.http
+        self.means
+            .http
             .get(&url, most, &mut writer)
             .map_err(SourceError::Host)?;
         let stored = writer.finish_as(&file.digest).map_err(host)?;
         stored.ok_or_else(|| unverified(&url))
     }
 
+    /// Whether a pin vouches for what comes of an index. It does not for what the package needs.
+    fn pinned(&self) -> bool {
+        self.wanted.sha256.is_some() && !self.wanted.needs
+    }
+
     fn find(&self) -> Result<Found, SourceError> {
         let wanted = self.wanted;
         // A lock file says where and what: nothing else is needed.
-        if let (Some(url), Some(digest)) = (wanted.url, wanted.sha256) {
+        if let (false, Some(url), Some(digest)) = (wanted.needs, wanted.url, wanted.sha256) {
             if !is_address(url) {
                 return Err(SourceError::Unverified(
                     "the lock file names an address that is none of a mirror; remove it, and lock again"
@@ -271,14 +281,10 @@ impl Mirror<'_> {
                     digest,
                     length: 0,
                 }],
+                needs: None,
             });
         }
-        let release = self.release()?;
-        let index = self.index(&release)?;
-        let mut found = match wanted.arch {
-            Some(arch) => self.binary(&index, arch),
-            None => self.source(&index),
-        }?;
+        let mut found = self.found(&*self.index()?)?;
         if let Some(pin) = wanted.sha256 {
             let first = found.files.first_mut();
             match first {
@@ -304,7 +310,7 @@ impl Mirror<'_> {
     /// The text of the suite's `Release`, vouched for by a signature, or by a pin of what is at the chain's end.
     fn release(&self) -> Result<String, SourceError> {
         let wanted = self.wanted;
-        let pinned = wanted.sha256.is_some();
+        let pinned = self.pinned();
         let path = |name: &str| format!("dists/{}/{name}", wanted.suite);
         let signed = match self.text(&path("InRelease")) {
             // A mirror without keys.
@@ -349,7 +355,7 @@ impl Mirror<'_> {
             Ok(Some((text.to_owned(), seconds)))
         };
         if let Some((text, from)) = date("Date")?
-            && from > self.now.saturating_add(AHEAD)
+            && from > self.means.now.saturating_add(AHEAD)
         {
             return Err(SourceError::Unverified(format!(
                 "the suite is of {}, which is yet to come: set this host's clock",
@@ -357,7 +363,7 @@ impl Mirror<'_> {
             )));
         }
         if let Some((text, until)) = date("Valid-Until")?
-            && until < self.now
+            && until < self.means.now
             && self.wanted.check_valid_until
         {
             return Err(SourceError::Expired(plain(&text)));
@@ -365,107 +371,90 @@ impl Mirror<'_> {
         Ok(())
     }
 
-    /// The paragraphs of the index that tell of the package.
-    fn index(&self, release: &str) -> Result<String, SourceError> {
+    /// The index that has the package: the one that was read last, where it is the same and was vouched for in the same way.
+    fn index(&self) -> Result<Arc<Index>, SourceError> {
         let wanted = self.wanted;
-        let folder = match wanted.arch {
+        let (folder, name) = match wanted.arch {
             // Packages of every architecture stand in the index of each.
-            Some("all") => "main/binary-amd64".to_owned(),
-            Some(arch) => format!("main/binary-{arch}"),
-            None => "main/source".to_owned(),
+            Some("all") => ("main/binary-amd64".to_owned(), "Packages"),
+            Some(arch) => (format!("main/binary-{arch}"), "Packages"),
+            None => ("main/source".to_owned(), "Sources"),
         };
-        let name = if wanted.arch.is_some() {
-            "Packages"
-        } else {
-            "Sources"
-        };
-        let files = listed(release, "SHA256");
+        let (pinned, valid) = (self.pinned(), wanted.check_valid_until);
+        let key = format!("{} {} {folder} {pinned} {valid}", wanted.mirror, wanted.suite);
+        let mut latest = self.means.latest.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, index)) = latest.as_ref().filter(|(known, _)| *known == key) {
+            return Ok(Arc::clone(index));
+        }
+        // What was read last is not held while the next is read.
+        *latest = None;
+        let index = Arc::new(self.read(&folder, name)?);
+        *latest = Some((key, Arc::clone(&index)));
+        Ok(index)
+    }
+
+    fn read(&self, folder: &str, name: &str) -> Result<Index, SourceError> {
+        let suite = self.wanted.suite;
+        let release = self.release()?;
+        let files = listed(&release, "SHA256");
         let index = [".xz", ".gz"]
             .iter()
             .find_map(|ending| {
                 let path = format!("{folder}/{name}{ending}");
                 files.iter().find(|file| file.name == path)
             })
-            .ok_or_else(|| SourceError::NotThere(format!("the suite `{}` has no {folder}", wanted.suite)))?;
+            .ok_or_else(|| SourceError::NotThere(format!("the suite `{suite}` has no {folder}")))?;
         if index.length > MAX_INDEX {
             return Err(SourceError::TooMuch(format!(
                 "more than {MAX_INDEX} bytes of index"
             )));
         }
-        let by_hash = field(release, "Acquire-By-Hash") == Some("yes");
+        let by_hash = field(&release, "Acquire-By-Hash") == Some("yes");
         let path = match by_hash {
             true => format!("{folder}/by-hash/SHA256/{}", index.digest),
             false => index.name.clone(),
         };
-        let address = self.address(&format!("dists/{}/{path}", wanted.suite));
+        let address = self.address(&format!("dists/{suite}/{path}"));
         let packed = self.get(&address, index.length)?;
         if Digest::of(&packed) != index.digest {
             return Err(unverified(&address));
         }
-        let mut paragraphs = Paragraphs::of(wanted.package);
-        (self.unpack)(&packed, MAX_INDEX_TEXT, &mut |bytes| paragraphs.take(bytes))?;
-        paragraphs.finish()
+        let mut reader = Reader::default();
+        (self.means.unpack)(&packed, MAX_INDEX_TEXT, &mut |bytes| reader.take(bytes))?;
+        reader.finish()
     }
 
-    /// The newest paragraph of an index that fits.
-    fn paragraph<'t>(&self, index: &'t str, arch: Option<&str>) -> Result<(&'t str, &'t str), SourceError> {
+    /// What the index says of the package.
+    fn found(&self, index: &Index) -> Result<Found, SourceError> {
         let wanted = self.wanted;
-        let start = format!("Package: {}\n", wanted.package);
-        let fits = index.split("\n\n").filter(|paragraph| {
-            let paragraph = paragraph.trim_start_matches('\n');
-            // The first line tells nearly all of them apart.
-            (paragraph.starts_with(&start) || paragraph.contains(&format!("\n{start}")))
-                && arch.is_none_or(|arch| {
-                    let own = field(paragraph, "Architecture");
-                    own == Some(arch) || own == Some("all")
-                })
-        });
-        let versions = fits.filter_map(|paragraph| Some((field(paragraph, "Version")?, paragraph)));
-        let newest = versions
-            .filter(|(version, _)| wanted.version.is_none_or(|wanted| wanted == *version))
-            .max_by(|a, b| version::compare(a.0, b.0));
-        newest.ok_or_else(|| SourceError::NotThere(format!("the mirror does not have {}", shown(wanted))))
-    }
-
-    fn binary(&self, index: &str, arch: &str) -> Result<Found, SourceError> {
-        let (version, paragraph) = self.paragraph(index, Some(arch))?;
-        let file = || {
-            Some(Listed {
-                name: field(paragraph, "Filename")?.to_owned(),
-                digest: field(paragraph, "SHA256")?.parse().ok()?,
-                length: field(paragraph, "Size")?.parse().ok()?,
+        let entry = index
+            .entry(wanted.package, wanted.version, wanted.arch)
+            .ok_or_else(|| SourceError::NotThere(format!("the mirror does not have {}", shown(wanted))))?;
+        if entry.files.is_empty() {
+            let title = format!("the index does not say all of {}", wanted.package);
+            return Err(SourceError::Damaged(title));
+        }
+        let needs = || {
+            index.needs(entry).map_err(|missing| {
+                let name = wanted.package;
+                let title = format!(
+                    "{name} needs {}, and the suite `{}` has none",
+                    plain(&missing),
+                    wanted.suite
+                );
+                SourceError::NotThere(title)
             })
         };
-        let file = file().ok_or_else(|| incomplete(self.wanted))?;
         Ok(Found {
-            version: version.to_owned(),
-            arch: field(paragraph, "Architecture").unwrap_or(arch).to_owned(),
-            files: vec![file],
+            version: entry.version.clone(),
+            arch: match wanted.arch {
+                Some(_) => entry.arch.clone(),
+                None => "source".into(),
+            },
+            files: entry.files.clone(),
+            needs: wanted.needs.then(needs).transpose()?,
         })
     }
-
-    fn source(&self, index: &str) -> Result<Found, SourceError> {
-        let (version, paragraph) = self.paragraph(index, None)?;
-        let folder = field(paragraph, "Directory").ok_or_else(|| incomplete(self.wanted))?;
-        let mut files = listed(paragraph, "Checksums-Sha256");
-        for file in &mut files {
-            file.name = format!("{folder}/{}", file.name);
-        }
-        // The `.dsc` first: it is what a pin names.
-        files.sort_by_key(|file| !file.name.ends_with(".dsc"));
-        match files.first() {
-            Some(file) if file.name.ends_with(".dsc") && file.length <= MAX_DSC => Ok(Found {
-                version: version.to_owned(),
-                arch: "source".into(),
-                files,
-            }),
-            _ => Err(incomplete(self.wanted)),
-        }
-    }
-}
-
-fn incomplete(wanted: &Wanted<'_>) -> SourceError {
-    SourceError::Damaged(format!("the index does not say all of {}", wanted.package))
 }
 
 fn unverified(url: &str) -> SourceError {
@@ -483,65 +472,6 @@ fn is_address(url: &str) -> bool {
             .all(|byte| byte.is_ascii_graphic() && !b"@?#\"<>\\".contains(&byte));
         plain && rest.len() <= 2000 && !rest.split('/').any(|part| part == "..")
     })
-}
-
-/// The paragraphs of an index that tell of one package. An index holds all packages of a suite, 60 MB of text: it is looked
-/// at as it comes, and the rest of it forgotten.
-struct Paragraphs {
-    start: Vec<u8>,
-    /// The paragraph that is not yet at its end.
-    open: Vec<u8>,
-    found: Vec<u8>,
-    too_long: bool,
-}
-
-impl Paragraphs {
-    fn of(package: &str) -> Self {
-        Self {
-            start: format!("Package: {package}\n").into_bytes(),
-            open: Vec::new(),
-            found: Vec::new(),
-            too_long: false,
-        }
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let ends = line == b"\n" && self.open.ends_with(b"\n");
-            if self.too_long || self.open.len() + line.len() > MAX_PARAGRAPH {
-                self.too_long = true;
-                return;
-            }
-            self.open.extend_from_slice(line);
-            if ends {
-                self.close();
-            }
-        }
-    }
-
-    fn close(&mut self) {
-        // The first line tells nearly all of them apart.
-        let middle = [b"\n", self.start.as_slice()].concat();
-        let fits = self.open.starts_with(&self.start)
-            || self.open.windows(middle.len()).any(|window| window == middle);
-        if fits && self.found.len() + self.open.len() <= MAX_FITTING {
-            self.found.extend_from_slice(&self.open);
-            if !self.found.ends_with(b"\n\n") {
-                self.found.extend_from_slice(b"\n\n");
-            }
-        }
-        self.open.clear();
-    }
-
-    fn finish(mut self) -> Result<String, SourceError> {
-        self.close();
-        if self.too_long {
-            return Err(SourceError::TooMuch(format!(
-                "a paragraph of more than {MAX_PARAGRAPH} bytes in its index"
-            )));
-        }
-        String::from_utf8(self.found).map_err(|_| SourceError::Damaged("the index is not UTF-8".into()))
-    }
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ fn wanted() -> Wanted<'static> {
         check_valid_until: true,
         sha256: Some(Digest::of(DEB)),
         url: None,
+        needs: false,
     }
 }
 
@@ -76,7 +77,16 @@ fn mirror(file_name: &str) -> Fake {
 fn fetched(http: &Fake, wanted: &Wanted<'_>) -> Result<Package, SourceError> {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    fetch(&store, http, &unpack, wanted, NOW)
+    fetch(&store, &means(http, &Latest::default()), wanted)
+}
+
+fn means<'a>(http: &'a dyn Http, latest: &'a Latest) -> Means<'a> {
+    Means {
+        http,
+        unpack: &unpack,
+        latest,
+        now: NOW,
+    }
 }
 
 #[test]
@@ -168,10 +178,8 @@ fn a_suite_has_an_age() {
             ..wanted()
         };
         let mirror = Mirror {
-            http: &http,
-            unpack: &unpack,
+            means: &means(&http, &Latest::default()),
             wanted: &wanted,
-            now: NOW,
         };
         mirror.current(text)
     };
@@ -203,22 +211,74 @@ fn a_suite_has_an_age() {
     assert!(current(false, "Date: Sat, 09 Nov 2024 11:11:26 UTC\n").is_err());
 }
 
+/// One command asks for many packages of one suite.
 #[test]
-fn an_index_is_not_kept_whole() {
-    let mut paragraphs = Paragraphs::of("thing");
-    let other = format!("Package: other\nDescription: {}\n\n", "x".repeat(1000));
-    for _ in 0..10_000 {
-        paragraphs.take(other.as_bytes());
+fn an_index_is_read_once() {
+    let http = mirror("pool/thing_1.deb");
+    let latest = Latest::default();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let fetch = |wanted: &Wanted<'_>| fetch(&store, &means(&http, &latest), wanted);
+    for _ in 0..3 {
+        assert_eq!(fetch(&wanted()).unwrap().needs, None);
     }
-    paragraphs.take(b"Version: 1\nPackage: thi");
-    paragraphs.take(b"ng\nSize: 1\n");
-    paragraphs.take(b"\nPackage: thing\nVersion: 2");
-    assert!(paragraphs.found.capacity() + paragraphs.open.capacity() < 1 << 16);
-    let text = paragraphs.finish().unwrap();
-    assert_eq!(text.matches("Package: thing").count(), 2, "{text}");
-    let mut paragraphs = Paragraphs::of("thing");
-    for _ in 0..2000 {
-        paragraphs.take(&[b'x'; 1000]);
-    }
-    assert!(matches!(paragraphs.finish(), Err(SourceError::TooMuch(_))));
+    let read = || {
+        let asked = http.asked.lock().unwrap();
+        let indexes = asked.iter().filter(|url| url.ends_with("Packages.gz"));
+        indexes.count()
+    };
+    assert_eq!(read(), 1);
+    // That of another mirror is another, and so is one that a pin does not vouch for.
+    let elsewhere = Wanted {
+        mirror: "http://elsewhere",
+        ..wanted()
+    };
+    assert!(matches!(fetch(&elsewhere), Err(SourceError::Host(_))));
+    fetch(&wanted()).unwrap();
+    assert_eq!(read(), 2);
+    let unpinned = Wanted {
+        sha256: None,
+        ..wanted()
+    };
+    assert!(fetch(&unpinned).is_err());
+}
+
+/// A pin vouches for the package alone: what it needs is believed of a signed index.
+#[test]
+fn what_a_package_needs_is_read_of_its_index() {
+    let http = mirror("pool/thing_1.deb");
+    let latest = Latest::default();
+    let asking = Wanted {
+        needs: true,
+        ..wanted()
+    };
+    let means = means(&http, &latest);
+    let mirror = Mirror {
+        means: &means,
+        wanted: &asking,
+    };
+    assert!(mirror.index().is_err(), "it is not signed");
+    let index = |depends: &str| {
+        let text = format!(
+            "Package: thing\nVersion: 1\nArchitecture: armhf\nDepends: {depends}\nFilename: pool/thing_1.deb\nSize: {}\nSHA256: {}\n",
+            DEB.len(),
+            Digest::of(DEB)
+        );
+        let mut reader = Reader::default();
+        reader.take(text.as_bytes());
+        reader.finish().unwrap()
+    };
+    let found = mirror.found(&index("thing (= 1)")).unwrap();
+    assert_eq!(found.needs.unwrap(), ["thing"]);
+    let error = mirror.found(&index("thing, libgone (>= 2)")).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "thing needs libgone (>= 2), and the suite `test` has none"
+    );
+    let alone = wanted();
+    let mirror = Mirror {
+        means: &means,
+        wanted: &alone,
+    };
+    assert!(mirror.found(&index("libgone")).unwrap().needs.is_none());
 }
