@@ -171,14 +171,14 @@ fn a_lock_names_an_address_without_a_user() {
 
 #[test]
 fn a_suite_has_an_age() {
-    let http = Fake::default();
+    let (http, latest) = (Fake::default(), Latest::default());
     let current = |check: bool, text: &str| {
         let wanted = Wanted {
             check_valid_until: check,
             ..wanted()
         };
         let mirror = Mirror {
-            means: &means(&http, &Latest::default()),
+            means: &means(&http, &latest),
             wanted: &wanted,
         };
         mirror.current(text)
