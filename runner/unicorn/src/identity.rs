@@ -3,16 +3,17 @@
 use hotcell_schema::digest::Digest;
 
 /// Lowest byte of `uc_version()` in a library built with our patches (`patches/0004-…`).
-const PATCHED: u32 = 102;
+const PATCHED: u32 = 103;
 
 /// The patches of this version, in the order in which they are applied.
-const PATCHES: [&str; 6] = [
+const PATCHES: [&str; 7] = [
     include_str!("../patches/0001-mips-free-delay-slot-temporary.patch"),
     include_str!("../patches/0002-mips-reset-delay-slot-flag-before-each-block.patch"),
     include_str!("../patches/0003-mips-clear-branch-bits-in-generated-code.patch"),
     include_str!("../patches/0004-mark-the-patched-library.patch"),
     include_str!("../patches/0005-mips-keep-the-program-counter-of-exceptions.patch"),
     include_str!("../patches/0006-s390x-leave-missing-memory-to-unicorn.patch"),
+    include_str!("../patches/0007-s390x-rotate-bits-of-half-registers.patch"),
 ];
 
 /// Whether the C library that was linked carries the patches.

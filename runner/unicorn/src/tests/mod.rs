@@ -29,6 +29,7 @@ mod linux;
 mod machines;
 mod operations;
 mod payloads;
+mod s390x;
 
 /// The top folder of the project.
 fn project() -> PathBuf {
