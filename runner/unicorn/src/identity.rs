@@ -6,7 +6,7 @@ use hotcell_schema::digest::Digest;
 const PATCHED: u32 = 103;
 
 /// The patches of this version, in the order in which they are applied.
-const PATCHES: [&str; 7] = [
+const PATCHES: [&str; 8] = [
     include_str!("../patches/0001-mips-free-delay-slot-temporary.patch"),
     include_str!("../patches/0002-mips-reset-delay-slot-flag-before-each-block.patch"),
     include_str!("../patches/0003-mips-clear-branch-bits-in-generated-code.patch"),
@@ -14,6 +14,7 @@ const PATCHES: [&str; 7] = [
     include_str!("../patches/0005-mips-keep-the-program-counter-of-exceptions.patch"),
     include_str!("../patches/0006-s390x-leave-missing-memory-to-unicorn.patch"),
     include_str!("../patches/0007-s390x-rotate-bits-of-half-registers.patch"),
+    include_str!("../patches/0008-s390x-overflow-to-zero.patch"),
 ];
 
 /// Whether the C library that was linked carries the patches.
