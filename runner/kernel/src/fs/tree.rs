@@ -222,7 +222,7 @@ impl Tree {
         let inode = self.inodes.get(&directory).ok_or(Errno::ENOENT)?;
         match inode.kind {
             Kind::Directory { .. } if inode.links == 0 => Err(Errno::ENOENT),
-            Kind::Directory { .. } if inode.mode & 0o222 == 0 => Err(Errno::ENOENT),
+            Kind::Directory { .. } if [PROC_DEVICE, SYS_DEVICE].contains(&inode.device) => Err(Errno::ENOENT),
             Kind::Directory { .. } => Ok(()),
             _ => Err(Errno::ENOTDIR),
         }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::NoMagic;
 use crate::abi::errno::Errno;
-use crate::fs::tree::{Data, Ino, Kind, StoreError, Tree};
+use crate::fs::tree::{Data, Ino, Kind, PROC_DEVICE, SYS_DEVICE, StoreError, Tree};
 use crate::fs::walk::{absolute, walk};
 
 fn tree() -> Tree {
@@ -43,6 +43,24 @@ fn paths_lead_where_linux_leads() {
     assert_eq!(find(&tree, ""), Err(Errno::ENOENT));
     assert_eq!(find(&tree, &"x".repeat(256)), Err(Errno::ENAMETOOLONG));
     assert_eq!(find(&tree, &"/a".repeat(3000)), Err(Errno::ENAMETOOLONG));
+}
+
+/// Permissions are asked of whoever comes by a path; what may not be filled is what the kernel itself makes, whatever its mode.
+#[test]
+fn folders_of_the_kernel_are_not_filled() {
+    let mut tree = tree();
+    let root = tree.root;
+    let closed = tree
+        .make(root, b"closed", Tree::directory(), 0o550, (0, 0))
+        .unwrap();
+    let file = || Kind::File(Data::Own(Vec::new()));
+    tree.make(closed, b"f", file(), 0o644, (0, 0)).unwrap();
+    tree.unlink(closed, b"f").unwrap();
+    for device in [PROC_DEVICE, SYS_DEVICE] {
+        tree.get_mut(closed).unwrap().device = device;
+        tree.get_mut(closed).unwrap().mode = 0o755;
+        assert_eq!(tree.make(closed, b"f", file(), 0o644, (0, 0)), Err(Errno::ENOENT));
+    }
 }
 
 #[test]
