@@ -36,7 +36,7 @@ mod table;
 mod verdict;
 
 const USAGE: &str = "usage: conformance FOLDER [--accept] [--only PATTERN], where FOLDER has the executables (target/release)";
-/// The architecture whose own processor says what is expected.
+/// Debian's name of the architecture whose own processor says what is expected, of each suite.
 const NATIVE: &str = "amd64";
 
 pub(crate) fn run(project: &Path, arguments: &[String]) -> Result<(), Failure> {
@@ -104,7 +104,8 @@ fn judge(place: &Path, case: &Case, said: &Said) -> Result<Verdict, Failure> {
 }
 
 fn expected(place: &Path, case: &Case) -> PathBuf {
-    place.join("expected").join(format!("{}.txt", case.program))
+    let folder = place.join("expected").join(&case.suite);
+    folder.join(format!("{}.txt", case.program))
 }
 
 /// Every case under one engine, as many at once as there are processors.
@@ -151,14 +152,13 @@ fn accept_native(place: &Path, ours: &Ours, machines: &Machines<'_>) -> Result<(
     if std::env::consts::ARCH != "x86_64" {
         return Err("what is expected is said by an x86_64, and this host is none".into());
     }
-    for case in ours.cases.iter().filter(|case| case.system == NATIVE) {
+    for case in ours.cases.iter().filter(|case| case.native) {
         let said = machines.run(&Engine::Native, case)?;
         if said.ended != "exited 0" {
             return Err(format!("{} natively: {}\n{}", case.program, said.ended, said.stderr).into());
         }
-        let path = expected(place, case);
-        fs::create_dir_all(place.join("expected"))?;
-        fs::write(path, said.stdout)?;
+        fs::create_dir_all(place.join("expected").join(&case.suite))?;
+        fs::write(expected(place, case), said.stdout)?;
     }
     Ok(())
 }

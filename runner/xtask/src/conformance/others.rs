@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{NATIVE, ours::Case, verdict::Said};
+use super::{ours::Case, verdict::Said};
 use crate::{
     common::{Failure, fingerprint, remove_tree},
     python::{QILING, python},
@@ -146,7 +146,7 @@ impl<'a> Machines<'a> {
         match engine {
             Engine::Native => {}
             // Its kernel would start the emulator with the emulator, and so on.
-            Engine::Qemu(_) if case.system == NATIVE => {
+            Engine::Qemu(_) if case.native => {
                 return Err("this host's own: it is what all are held against".into());
             }
             Engine::Qemu(_) => {

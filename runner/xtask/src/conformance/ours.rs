@@ -9,15 +9,19 @@ use std::{
 
 use serde_json::Value;
 
-use super::verdict::Said;
+use super::{NATIVE, verdict::Said};
 use crate::common::{Failure, remove_tree};
 
 /// One program on one architecture.
 pub(super) struct Case {
     /// Its name: that of its script.
     pub(super) program: String,
-    /// Debian's name of the architecture.
+    /// The name of the source that its root is made of: Debian's of the architecture, and more where there are several.
     pub(super) system: String,
+    /// The release of Debian that it is of.
+    pub(super) suite: String,
+    /// Whether this host's own processor can run it, which then says what is expected of the whole suite.
+    pub(super) native: bool,
     /// The script.
     pub(super) script: PathBuf,
     /// What it reads from standard input, if anything.
@@ -98,6 +102,12 @@ pub(super) fn run(
         |name: &str| -> Result<Value, Failure> { Ok(serde_json::from_slice(&fs::read(folder.join(name))?)?) };
     let (report, plan) = (json("result/report.json")?, json("plan.json")?);
     let result = folder.join("result");
+    let manifest: toml::Table = fs::read_to_string(place.join("conformance.toml"))?.parse()?;
+    let said_of = |system: &str, key: &str| -> Result<&str, Failure> {
+        let source = manifest.get("sources").and_then(|sources| sources.get(system));
+        let value = source.and_then(|source| source.get(key)?.as_str());
+        value.ok_or_else(|| format!("the source `{system}` has no `{key}`").into())
+    };
     let stdin = list(&report["instances"])
         .find(|instance| instance["stage"] == "suite")
         .map(|instance| output(&result, instance, "suite"))
@@ -121,6 +131,8 @@ pub(super) fn run(
             stdin: stdin.clone().filter(|_| folder == "suite"),
             said: said(&result, instance)?,
             program,
+            suite: said_of(&system, "suite")?.to_owned(),
+            native: said_of(&system, "arch")? == NATIVE,
             system,
         });
     }

@@ -26,6 +26,8 @@ pub(super) enum Verdict {
 
 /// Longest line of a reason.
 const LONGEST: usize = 110;
+/// Lines of a reason that are missing, and that are too many.
+const SHOWN: usize = 3;
 
 /// Compares. A program that says all it must and does not end well has not passed.
 pub(super) fn judge(wanted: &str, said: &Said) -> Verdict {
@@ -34,9 +36,9 @@ pub(super) fn judge(wanted: &str, said: &Said) -> Verdict {
     }
     let diff = TextDiff::from_lines(wanted, &said.stdout);
     let (mut same, mut all) = (0, 0);
-    let (mut missing, mut other) = (None, None);
+    let (mut missing, mut other) = (Vec::new(), Vec::new());
     for change in diff.iter_all_changes() {
-        let first = match change.tag() {
+        let lines = match change.tag() {
             ChangeTag::Equal => {
                 (same, all) = (same + 1, all + 1);
                 continue;
@@ -47,16 +49,30 @@ pub(super) fn judge(wanted: &str, said: &Said) -> Verdict {
             }
             ChangeTag::Insert => &mut other,
         };
-        first.get_or_insert_with(|| short(change.value()));
+        lines.push(change.value());
     }
     let mut why = Vec::new();
     if said.ended != "exited 0" {
         why.push(said.ended.clone());
         why.extend(said.stderr.lines().rev().map(short).find(|line| !line.is_empty()));
     }
-    why.extend(missing.map(|line| format!("not said: `{line}`")));
-    why.extend(other.map(|line| format!("said: `{line}`")));
+    why.extend(some("not said", &missing));
+    why.extend(some("said", &other));
     Verdict::Differs(same, all, why.join("; "))
+}
+
+/// The first lines of many, if there are any.
+fn some(what: &str, lines: &[&str]) -> Option<String> {
+    let shown: Vec<String> = lines
+        .iter()
+        .take(SHOWN)
+        .map(|line| format!("`{}`", short(line)))
+        .collect();
+    let more = match lines.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!(" and {more} more"),
+        _ => String::new(),
+    };
+    (!lines.is_empty()).then(|| format!("{what}: {}{more}", shown.join(", ")))
 }
 
 /// A line as it fits into a reason: in bounds, without what would be read as Markdown.
@@ -91,6 +107,10 @@ mod tests {
         assert_eq!(
             judge("a\nb\nc\n", &said("exited 0", "a\nx\nc\nd\n")),
             Verdict::Differs(2, 3, "not said: `b`; said: `x`".into())
+        );
+        assert_eq!(
+            judge("a\nb\nc\nd\ne\n", &said("exited 0", "x\n")),
+            Verdict::Differs(0, 5, "not said: `a`, `b`, `c` and 2 more; said: `x`".into())
         );
         assert_eq!(
             judge("a\n", &said("signalled SIGSEGV", "")),
