@@ -106,7 +106,7 @@ mod tests {
         );
         assert_eq!(
             judge("a\nb\nc\n", &said("exited 0", "a\nx\nc\nd\n")),
-            Verdict::Differs(2, 3, "not said: `b`; said: `x`".into())
+            Verdict::Differs(2, 3, "not said: `b`; said: `x`, `d`".into())
         );
         assert_eq!(
             judge("a\nb\nc\nd\ne\n", &said("exited 0", "x\n")),
