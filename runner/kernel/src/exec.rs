@@ -117,9 +117,9 @@ impl Kernel {
             path: hotcell_schema::guest::text(name),
             fault,
         };
-        let ino = walk(&self.tree, &self.magic(pid), cwd, name, true).and_then(|place| place.inode());
-        let bytes = ino.ok().and_then(|ino| Some((ino, self.file_bytes(ino)?)));
-        let Some((ino, bytes)) = bytes else {
+        let found = self.program(pid, cwd, name).ok();
+        let found = found.and_then(|(ino, path)| Some((ino, path, self.file_bytes(ino)?)));
+        let Some((ino, path, bytes)) = found else {
             return Err(fault(
                 "is not among its files: give the stage a `sysroot` that has it".to_owned(),
             ));
@@ -127,11 +127,21 @@ impl Kernel {
         let program = elf::parse(&bytes, &self.profile, &self.abi)
             .map_err(|error| fault(format!("cannot be run: {error}")))?;
         Ok(Some(Executable {
-            path: self.named(pid, &self.tree.path_of(cwd), name),
+            path,
             ino,
             bytes,
             program,
         }))
+    }
+
+    /// What a program names as its loader or interpreter, and where that really stands: links followed.
+    fn program(&self, pid: u32, cwd: Ino, name: &[u8]) -> Result<(Ino, Vec<u8>), Errno> {
+        let place = walk(&self.tree, &self.magic(pid), cwd, name, true)?;
+        let path = match place.name.is_empty() {
+            true => self.named(pid, &self.tree.path_of(cwd), name),
+            false => absolute(&self.tree.path_of(place.directory), &place.name),
+        };
+        Ok((place.inode()?, path))
     }
 
     fn file_bytes(&self, ino: Ino) -> Option<Bytes> {
@@ -198,11 +208,9 @@ impl Kernel {
             new.push(std::mem::take(&mut name));
             new.extend(argv.into_iter().skip(1));
             argv = new;
-            let found = walk(&self.tree, &self.magic(pid), cwd, interpreter, true);
-            ino = found
-                .and_then(|place| place.inode())
+            (ino, path) = self
+                .program(pid, cwd, interpreter)
                 .map_err(|errno| ImageError::Interpreter(interpreter.to_vec(), errno))?;
-            path = self.named(pid, &self.tree.path_of(cwd), interpreter);
             name = interpreter.to_vec();
         }
         Err(Errno::ELOOP.into())

@@ -401,3 +401,32 @@ fn another_root_is_not_left() {
     });
     assert!(made, "it is told where it is");
 }
+
+/// `/proc/self/exe` says where a program stands, whatever links lead to it.
+#[test]
+fn an_interpreter_is_known_by_where_it_stands() {
+    let profile = profile("x86_64");
+    let script: &[u8] = b"#!/tmp/link/sample\n";
+    let texts: [(usize, &[u8]); 5] = [
+        (0, b"/tmp/link"),
+        (16, b"/bin"),
+        (32, b"/tmp/script"),
+        (64, b"/proc/self/exe"),
+        (96, script),
+    ];
+    let mut data = [0; 192];
+    for (at, text) in texts {
+        data[at..at + text.len()].copy_from_slice(text);
+    }
+    let mut bench = bench(&profile, &data, GuestLimits::default());
+    assert_eq!(bench.call("symlink", &[DATA + 16, DATA]), Some(0));
+    // O_CREAT|O_WRONLY.
+    assert_eq!(bench.call("open", &[DATA + 32, 0x41, 0o755]), Some(3));
+    let length = script.len() as u64;
+    assert_eq!(bench.call("write", &[3, DATA + 96, length]), Some(length as i64));
+    assert_eq!(bench.call("close", &[3]), Some(0));
+    bench.call("execve", &[DATA + 32, 0, 0]);
+    assert_eq!(bench.call("readlink", &[DATA + 64, DATA + 128, 64]), Some(11));
+    assert_eq!(bench.call("write", &[1, DATA + 128, 11]), Some(11));
+    assert_eq!(bench.finish().stdout, b"/bin/sample");
+}
