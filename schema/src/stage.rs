@@ -261,7 +261,7 @@ pub static STAGE_TYPES: &[StageType] = &[
     StageType {
         name: "unicorn/payload",
         about: "Run raw machine code and look at registers and memory",
-        version: 1,
+        version: 2,
         inputs: &[input(
             "code",
             PortType::File,
