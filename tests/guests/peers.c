@@ -4,12 +4,16 @@
 //! stdout: short at the end 1000
 //! stdout: stream 600000
 //! stdout: pipe 600000
+//! stdout: a whole megabyte 1000000
+//! stdout: a part 1
+//! stdout: nothing to nobody 0
 //! stdout: from the peer 1
 //! stdout: from nobody else -11
 //! stdout: to whom it is meant 1
 //! stdout: own address 127
 //! stdout: reset -104
 //! stdout: again 5
+//! stdout: nobody listens any more -104
 //! stdout: shared port 1
 //! stdout: alone 1
 //! stdout: done 0
@@ -28,6 +32,7 @@
 #endif
 
 #define LONG 600000
+static char large[1000000];
 static char buffer[LONG + 10007]; // a read may ask for more than is left
 
 static long receive(long fd, void *at, word size, long flags) {
@@ -90,6 +95,34 @@ static void in_one_call(const char *what, long from, long to) {
   SYS(close, from, 0, 0, 0);
 }
 
+// One who writes more than fits and one who waits for more than fits; one who stops reading; and nothing at all.
+static void both_wait(void) {
+  int pair[2];
+  check("socketpair", SYS(socketpair, AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+  long child = fork_child();
+  if (child == 0) SYS(exit, SYS(write, pair[1], large, sizeof large, 0) != sizeof large, 0, 0, 0);
+  say("a whole megabyte", receive(pair[0], large, sizeof large, MSG_WAITALL));
+  check("all was written", wait_for(child, 0) == 0);
+
+  child = fork_child();
+  if (child == 0) {
+    SYS(close, pair[0], 0, 0, 0);
+    long got = SYS(read, pair[1], large, 5000, 0);
+    nap(20);
+    SYS(exit, got != 5000, 0, 0, 0);
+  }
+  SYS(close, pair[1], 0, 0, 0);
+  long wrote = SYS(write, pair[0], large, sizeof large, 0);
+  say("a part", wrote > 0 && wrote < (long)sizeof large);
+  check("a part was read", wait_for(child, 0) == 0);
+  SYS(close, pair[0], 0, 0, 0);
+
+  check("pipe", SYS(pipe2, pair, 0, 0, 0) == 0);
+  SYS(close, pair[0], 0, 0, 0);
+  say("nothing to nobody", SYS(write, pair[1], large, 0, 0));
+  SYS(close, pair[1], 0, 0, 0);
+}
+
 static long udp(struct inet_address *own) {
   struct inet_address any = {AF_INET, {0, 0}, {127, 0, 0, 1}, {0}};
   unsigned length = sizeof any;
@@ -149,6 +182,10 @@ static void taken_back(void) {
   long second = SYS(accept4, server, 0, 0, 0);
   check("write", SYS(write, client, "again", 5, 0) == 5);
   say("again", SYS(read, second, got, 8, 0));
+  long third = SYS(socket, AF_INET, SOCK_STREAM, 0, 0);
+  check("connect", SYS(connect, third, &own, sizeof own, 0) == 0);
+  check("no listener any more", SYS(connect, server, &nobody, sizeof nobody, 0) == 0);
+  say("nobody listens any more", SYS(read, third, got, 8, 0) == -ECONNRESET ? -104 : 0);
   for (long fd = 3; fd < 16; fd++) SYS(close, fd, 0, 0, 0);
 }
 
@@ -173,6 +210,7 @@ int guest(int argc, char **argv) {
   in_one_call("stream", pair[0], pair[1]);
   check("pipe", SYS(pipe2, pair, 0, 0, 0) == 0);
   in_one_call("pipe", pair[0], pair[1]);
+  both_wait();
   datagrams();
   taken_back();
   shared_port();

@@ -22,6 +22,7 @@
 //! stdout: killed 9
 //! stdout: stands still 1
 //! stdout: goes on 1
+//! stdout: sleeps on 5
 //! stdout: no child 1
 //! stdout: ping-pong 10
 //! stdout: nobody 1
@@ -178,6 +179,15 @@ static void processes(void) {
   say("goes on", wait_for(child, 8) == 0xffff); // WCONTINUED
   SYS(kill, child, SIGKILL, 0, 0);
   wait_for(child, 0);
+  child = fork_child();
+  if (child == 0) {
+    struct timespec time = { 0, 30000000 };
+    quit(SYS(nanosleep, &time, 0, 0, 0) == 0 ? 5 : 6);
+  }
+  SYS(kill, child, SIGSTOP, 0, 0);
+  wait_for(child, 2);
+  SYS(kill, child, SIGCONT, 0, 0);
+  say("sleeps on", wait_for(child, 0) >> 8);
   int status;
   say("no child", SYS(wait4, -1, &status, 0, 0) == -ECHILD);
 

@@ -12,6 +12,7 @@ use crate::exec::Image;
 use crate::kernel::Kernel;
 use crate::machine::{Flow, Machine, MachineError, Machines};
 use crate::reach::Reach;
+use crate::signals::Interruption;
 use crate::table::{Effect, Kind, Level, Row};
 use crate::task::{Ended, Ending, Pending, State};
 
@@ -149,6 +150,8 @@ impl Kernel {
             words: row.words(&self.abi, raw),
             args: Vec::new(),
             progress: 0,
+            messages: 0,
+            is_cut: false,
             deadline: None,
             wake_at: None,
         };
@@ -238,14 +241,26 @@ impl Kernel {
         if task.pending.as_ref().is_none_or(|pending| pending.row.is_fork()) {
             return;
         }
-        let (Some(restart), Some(pending)) = (interrupted, task.pending.take_if(|_| interrupted.is_some()))
-        else {
+        let Some(interrupted) = interrupted else {
             return;
         };
-        if pending.progress > 0 && pending.row.moves_in_parts() {
-            let done = pending.progress;
-            self.finish_call(machine, tid, pending, Ok(done));
-        } else if restart && pending.row.restarts() {
+        let Some(mut pending) = task.pending.take() else {
+            return;
+        };
+        let restarts = match interrupted {
+            Interruption::ByHandler { restarts } => restarts && pending.row.restarts(),
+            Interruption::ByStop => !pending.row.ends_by_stop(),
+        };
+        if pending.progress.max(pending.messages) > 0 && pending.row.moves_in_parts() {
+            // Once more, for what was moved until now.
+            let done = pending.progress.max(pending.messages);
+            pending.is_cut = true;
+            self.attempt(machine, tid, pending);
+            let task = self.tasks.get_mut(&tid);
+            if let Some(pending) = task.and_then(|task| task.pending.take_if(|pending| pending.is_cut)) {
+                self.finish_call(machine, tid, pending, Ok(done));
+            }
+        } else if restarts {
             task.restart = Some(pending);
             task.state = State::Runnable;
         } else {
@@ -615,10 +630,13 @@ impl Row {
     }
 
     /// Whether what it has done so far is its result when it is interrupted.
+    /// Whether a stop ends it also where no handler runs (signal(7)).
+    fn ends_by_stop(&self) -> bool {
+        self.name.starts_with("epoll_") || self.name.contains("sigtimedwait")
+    }
+
     fn moves_in_parts(&self) -> bool {
-        let several = self.name.contains("mmsg");
-        self.name.contains("write")
-            || !several && (self.name.starts_with("send") || self.name.starts_with("recv"))
+        self.name.contains("write") || self.name.starts_with("send") || self.name.starts_with("recv")
     }
 
     /// Argument names that hold values only after the call.

@@ -23,6 +23,10 @@ const ONCE: u64 = 0x8000_0000;
 /// Deepest nesting of handlers.
 const MAX_NESTED: usize = 64;
 
+/// Bytes that a handler's return may have taken off its frame, and that stand below a frame (powerpc, s390x).
+const POPPED: u64 = 16;
+const BELOW_FRAME: u64 = 512;
+
 impl Kernel {
     /// Acts on a signal that has arrived at a task about to run. Whether anything changed.
     pub(crate) fn deliver(&mut self, tid: u32, machines: &mut dyn Machines) -> Result<bool, MachineError> {
@@ -210,6 +214,16 @@ impl Kernel {
             return Ok(());
         };
         let mut lost = false;
+        if let Some(machine) = machines.get(task.space) {
+            // Handlers that were left by a jump (siglongjmp) came after the one whose frame the stack stands at.
+            let stack = self.abi.cut(machine.get(registers.stack));
+            let near = stack.saturating_sub(POPPED)..=stack.saturating_add(BELOW_FRAME);
+            let one = task
+                .interrupted
+                .iter()
+                .rposition(|one| near.contains(&one.frame.0));
+            task.interrupted.truncate(one.map_or(usize::MAX, |one| one + 1));
+        }
         if let Some(mut interrupted) = task.interrupted.pop()
             && let Some(machine) = machines.get(task.space)
         {

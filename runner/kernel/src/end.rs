@@ -199,11 +199,13 @@ impl Kernel {
             }
         }
         let info = self.end_info(pid, pid, ended);
+        // SA_NOCLDWAIT (asm/signal.h)
+        let no_wait = if self.abi.is_mips() { 0x1_0000 } else { 2 };
         let ignored = self
             .processes
             .get(&parent)
             .and_then(|process| process.actions.get(&Sig::CHLD))
-            .is_some_and(|action| action.handler == 1 || action.flags & 2 != 0);
+            .is_some_and(|action| action.handler == 1 || action.flags & no_wait != 0);
         if !self.processes.contains_key(&parent) || ignored {
             self.reap(pid);
         }

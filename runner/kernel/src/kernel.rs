@@ -144,6 +144,9 @@ pub struct Kernel {
     pub(crate) failure: Option<MachineError>,
 }
 
+/// Times that waiting calls are tried again in a row before time passes.
+const MAX_ROUNDS: u32 = 1_000;
+
 impl Kernel {
     /// A kernel ready to run the job; `blobs` gives the bytes of a blob of the job. The program is parsed here; it is
     /// mapped by the first [`Kernel::next`].
@@ -261,6 +264,7 @@ impl Kernel {
         if let Some(image) = self.boot.take() {
             self.boot(machines, image)?;
         }
+        let mut rounds = 0;
         loop {
             if let Some(failure) = self.failure.take() {
                 return Err(failure);
@@ -283,6 +287,12 @@ impl Kernel {
                 continue;
             }
             let Some(tid) = self.choose() else {
+                // Who was tried before another moved something is tried again first.
+                if self.is_any_stale() && rounds < MAX_ROUNDS {
+                    rounds += 1;
+                    continue;
+                }
+                rounds = 0;
                 self.wait_for_time();
                 continue;
             };
@@ -510,6 +520,13 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// Whether something has happened since the call of a waiting task was tried.
+    fn is_any_stale(&self) -> bool {
+        self.tasks.values().any(|task| {
+            matches!(task.state, State::Waiting { tried_at, .. } if tried_at != self.wake) && !task.is_held()
+        })
     }
 
     /// Tries again the calls of waiting tasks that may be able to go on.

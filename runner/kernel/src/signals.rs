@@ -79,6 +79,18 @@ impl Arrived {
     }
 }
 
+/// How a signal interrupts a waiting call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    /// A handler runs, or the process ends.
+    ByHandler {
+        /// The handler wants the call made again (SA_RESTART).
+        restarts: bool,
+    },
+    /// The process stands still, and goes on later.
+    ByStop,
+}
+
 impl Action {
     /// Whether nothing comes of a signal.
     pub(crate) fn ignores(&self, signal: Sig) -> bool {
@@ -278,8 +290,8 @@ impl Kernel {
         true
     }
 
-    /// Whether an arrived signal interrupts a waiting call, and then whether its handler wants the call made again.
-    pub(crate) fn interrupts(&self, tid: u32) -> Option<bool> {
+    /// Whether an arrived signal interrupts a waiting call, and how.
+    pub(crate) fn interrupts(&self, tid: u32) -> Option<Interruption> {
         const RESTART: u64 = 0x1000_0000;
         let ready = self.ready(tid);
         let process = self.processes.get(&self.tasks.get(&tid)?.pid)?;
@@ -287,11 +299,12 @@ impl Kernel {
         ready.into_iter().find_map(|signal| {
             let action = process.action(signal);
             match (action.handler, signal.default_action()) {
-                (0, DefaultAction::Terminate) => Some(false),
-                // Standing still and going on again leaves the call as it is.
-                (0, DefaultAction::Stop) => Some(true),
+                (0, DefaultAction::Terminate) => Some(Interruption::ByHandler { restarts: false }),
+                (0, DefaultAction::Stop) => Some(Interruption::ByStop),
                 (0 | 1, _) => None,
-                _ => Some(action.flags & RESTART != 0),
+                _ => Some(Interruption::ByHandler {
+                    restarts: action.flags & RESTART != 0,
+                }),
             }
         })
     }

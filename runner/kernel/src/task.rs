@@ -219,6 +219,10 @@ pub(crate) struct Pending {
     pub(crate) args: Vec<Arg>,
     /// How far a call that does its work in parts has come.
     pub(crate) progress: u64,
+    /// Messages that a call of several has moved.
+    pub(crate) messages: u64,
+    /// It is to say what it has done, and wait no more.
+    pub(crate) is_cut: bool,
     /// Until when it waits.
     pub(crate) deadline: Option<u64>,
     /// When it is tried again though nothing woke it.

@@ -370,9 +370,29 @@ impl<'a> UnicornMachine<'a> {
 
     /// Forgets what was translated from memory that other machines have too: they may have written there since it ran.
     pub(crate) fn drop_shared_translations(&mut self) {
-        let lent: Vec<(u64, u64)> = self.uc.get_data().memory.lent().collect();
-        for (start, length) in lent {
-            self.drop_translations(start, start.saturating_add(length));
+        /// More regions than these are not worth to be told one by one.
+        const FEW: usize = 64;
+        let guest = self.uc.get_data();
+        if !guest.memory.has_lent() {
+            return;
+        }
+        let is_executable = |begin: u64, end: u64| {
+            guest
+                .executable
+                .iter()
+                .any(|(first, last)| begin < *last && *first <= end)
+        };
+        let mut regions = self.uc.mem_regions().unwrap_or_default();
+        regions
+            .retain(|region| is_executable(region.begin, region.end) && guest.memory.is_lent(region.begin));
+        if regions.len() > FEW {
+            let _ = self.uc.ctl_flush_tb();
+            return;
+        }
+        for region in regions {
+            let _ = self
+                .uc
+                .ctl_remove_cache(region.begin, region.end.saturating_add(1));
         }
     }
 

@@ -236,17 +236,24 @@ impl Memory {
         Some((number, offset + (start - first), whole.length))
     }
 
-    /// Blocks that other instances may have too: start and length.
-    pub(crate) fn lent(&self) -> impl Iterator<Item = (u64, u64)> {
-        let lent = self.0.iter().filter(|(_, block)| block.whole.is_some());
-        lent.map(|(start, block)| (*start, block.length))
+    /// Whether other instances may have some of it too.
+    pub(crate) fn has_lent(&self) -> bool {
+        self.0.values().any(|block| block.whole.is_some())
     }
 
-    /// Whether no other instance has a part of the mapping that a block, which was taken out, is a part of.
-    fn has_alone(&self, block: &Block) -> bool {
-        let Some(whole) = &block.whole else { return true };
-        let same = |other: &&Block| other.whole.as_ref().is_some_and(|other| Rc::ptr_eq(other, whole));
-        Rc::strong_count(whole) == self.0.values().filter(same).count() + 1
+    /// Whether other instances may have an address too.
+    pub(crate) fn is_lent(&self, address: u64) -> bool {
+        let block = self.0.range(..=address).next_back();
+        block.is_some_and(|(start, block)| address - start < block.length && block.whole.is_some())
+    }
+
+    /// How many blocks are parts of each mapping that other instances may have too.
+    fn parts(&self) -> BTreeMap<*const Shared, usize> {
+        let mut parts = BTreeMap::new();
+        for whole in self.0.values().filter_map(|block| block.whole.as_ref()) {
+            *parts.entry(Rc::as_ptr(whole)).or_default() += 1;
+        }
+        parts
     }
 
     fn overlaps(&self, start: u64, length: u64) -> bool {
@@ -263,11 +270,22 @@ impl Memory {
             .take_while(|(at, block)| at.saturating_add(block.length) > start)
             .map(|(at, _)| *at)
             .collect();
+        let lent = touched
+            .iter()
+            .any(|at| self.0.get(at).is_some_and(|block| block.whole.is_some()));
+        let mut parts = if lent { self.parts() } else { BTreeMap::new() };
         for at in touched {
             let Some(block) = self.0.remove(&at) else { continue };
             let block_end = at.saturating_add(block.length);
             let (first, last) = (at.max(start), block_end.min(end));
-            if block.whole.is_some() && self.has_alone(&block) {
+            let rests = usize::from(at < first) + usize::from(last < block_end);
+            let alone = block.whole.as_ref().is_some_and(|whole| {
+                let own = parts.entry(Rc::as_ptr(whole)).or_default();
+                let alone = Rc::strong_count(whole) == *own;
+                *own = (*own + rests).saturating_sub(1);
+                alone
+            });
+            if alone {
                 // SAFETY: no other instance has the mapping, and of this one's blocks none holds this part.
                 unsafe {
                     let part = block.host.as_ptr().add((first - at) as usize);

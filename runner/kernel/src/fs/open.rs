@@ -369,15 +369,23 @@ impl OpenFiles {
             ends.readers = ends.readers.saturating_sub(u32::from(reads));
             ends.writers = ends.writers.saturating_sub(u32::from(writes));
             ends.activity += 1;
-            if ends.readers == 0 && ends.writers == 0 {
-                if let Some(ino) = ends.fifo {
-                    self.fifos.remove(&ino);
-                }
-                self.piped = self.piped.saturating_sub(ends.capacity);
-                self.pipes.remove(&pipe);
-            }
+            self.forget_idle(pipe);
         }
         Closed::Last(file)
+    }
+
+    /// Forgets a pipe that nobody has open.
+    pub(crate) fn forget_idle(&mut self, id: PipeId) {
+        if let Some(pipe) = self.pipes.get(&id)
+            && pipe.readers == 0
+            && pipe.writers == 0
+        {
+            if let Some(ino) = pipe.fifo {
+                self.fifos.remove(&ino);
+            }
+            self.piped = self.piped.saturating_sub(pipe.capacity);
+            self.pipes.remove(&id);
+        }
     }
 
     /// What has this name has another one now.

@@ -134,7 +134,10 @@ impl Sockets {
         if wanted.peek {
             for packet in &socket.inbox {
                 let left = wanted.most.saturating_sub(taken.bytes.len());
-                taken.bytes.extend(packet.bytes.iter().take(left));
+                if left == 0 {
+                    break;
+                }
+                taken.bytes.extend(packet.rest().iter().take(left));
             }
             return Some(taken);
         }
@@ -145,9 +148,8 @@ impl Sockets {
                 break;
             }
             taken.files.append(&mut packet.files);
-            let size = left.min(packet.bytes.len());
-            taken.bytes.extend(packet.bytes.drain(..size));
-            if packet.bytes.is_empty() {
+            taken.bytes.extend(packet.take(left));
+            if packet.rest().is_empty() {
                 socket.inbox.pop_front();
             }
             if !taken.files.is_empty() {

@@ -99,6 +99,8 @@ pub(crate) enum State {
 pub(crate) struct Packet {
     #[serde(with = "crate::state::raw")]
     pub(crate) bytes: Vec<u8>,
+    /// How many of them were read, where a stream is read in pieces.
+    pub(crate) read: usize,
     pub(crate) from: Option<Address>,
     pub(crate) credentials: Credentials,
     /// Open files that came with it, each with a reference of its own.
@@ -130,6 +132,26 @@ pub(crate) struct Socket {
     pub(crate) activity: u64,
     /// It is a far end: the internet speaks through it.
     is_far: bool,
+}
+
+impl Packet {
+    /// Bytes that were not read.
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.read..).unwrap_or_default()
+    }
+
+    /// Reads so many bytes, or what is left.
+    fn take(&mut self, most: usize) -> Vec<u8> {
+        let rest = self.rest();
+        let taken = rest.get(..most.min(rest.len())).unwrap_or_default().to_vec();
+        self.read += taken.len();
+        // Few are moved often, and many seldom.
+        if self.read > self.bytes.len() / 2 {
+            self.bytes.drain(..self.read.min(self.bytes.len()));
+            self.read = 0;
+        }
+        taken
+    }
 }
 
 impl Socket {
@@ -306,9 +328,13 @@ impl Sockets {
             false => (VecDeque::new(), 0),
         };
         self.stir(id);
-        let files = self.forget(packets, held);
-        if let State::Connected(other) = state {
-            self.part(other, connects);
+        let mut files = self.forget(packets, held);
+        match state {
+            State::Connected(other) => self.part(other, connects),
+            State::Listening { queue, .. } => {
+                files.extend(self.close_all(queue.into_iter().map(|id| (id, true)).collect()));
+            }
+            State::Idle | State::Disconnected => {}
         }
         files
     }
@@ -397,9 +423,14 @@ impl Sockets {
 
     /// The last descriptor is gone. Gives the open files that were on their way to it.
     pub(crate) fn close(&mut self, id: SocketId) -> Vec<FileId> {
+        self.close_all(vec![(id, false)])
+    }
+
+    /// Closes sockets, and with those that listen whoever waits there; with each, whether its other side is told that
+    /// it was never heard.
+    fn close_all(&mut self, mut closing: Vec<(SocketId, bool)>) -> Vec<FileId> {
         let mut files = Vec::new();
-        let mut closing = vec![id];
-        while let Some(id) = closing.pop() {
+        while let Some((id, unheard)) = closing.pop() {
             let Some(socket) = self.all.remove(&id) else {
                 continue;
             };
@@ -411,8 +442,8 @@ impl Sockets {
                 self.free(id, socket.kind, &local);
             }
             match socket.state {
-                State::Connected(other) => self.part(other, unread),
-                State::Listening { queue, .. } => closing.extend(queue),
+                State::Connected(other) => self.part(other, unread || unheard),
+                State::Listening { queue, .. } => closing.extend(queue.into_iter().map(|id| (id, true))),
                 State::Idle | State::Disconnected => {}
             }
         }
@@ -444,7 +475,7 @@ impl Sockets {
     /// Whether what a saved state says of names and sums holds.
     pub(crate) fn is_sound(&self) -> bool {
         let holds = |socket: &Socket| {
-            let bytes: usize = socket.inbox.iter().map(|packet| packet.bytes.len()).sum();
+            let bytes: usize = socket.inbox.iter().map(|packet| packet.rest().len()).sum();
             bytes == socket.held && bytes <= CAPACITY && socket.inbox.len() <= MAX_PACKETS
         };
         let files = |socket: &Socket| {

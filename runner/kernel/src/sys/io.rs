@@ -322,6 +322,9 @@ impl Call<'_> {
     }
 
     fn write_pipe(&mut self, id: PipeId, source: Source<'_>, nonblocking: bool) -> Answer {
+        if source.length() == 0 {
+            return Ok(0);
+        }
         // Few bytes are written at once or not at all.
         let least =
             usize::try_from(source.length()).map_or(1, |count| if count <= PIPE_BUF { count } else { 1 });
@@ -345,11 +348,19 @@ impl Call<'_> {
                 Ok(count)
             },
         };
-        self.write_stream(source, stream, |_, done| match nonblocking {
+        self.write_stream(source, stream, |c, done| match nonblocking {
             true if done > 0 => Ok(done),
             true => Err(Errno::EAGAIN.into()),
-            false => Err(Fail::Wait),
+            false => c.or_wait(done),
         })
+    }
+
+    /// Waits, unless the call is to say what it has done.
+    pub(super) fn or_wait(&self, done: u64) -> Answer {
+        match self.pending.is_cut && done > 0 {
+            true => Ok(done),
+            false => Err(Fail::Wait),
+        }
     }
 
     /// Writes into a stream as far as there is room, and goes on where the call stopped when it waited. `full` says what to do

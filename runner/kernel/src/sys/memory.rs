@@ -308,13 +308,23 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
         if more > 0 {
             space.map(machine, room, start + kept, more, protection, shared, grown)?;
         }
+        let moved = match shared {
+            true => space.relocate(machine, (old, old_length), (start, kept)),
+            false => {
+                let room = room.saturating_sub(more);
+                let backing = mapping.backing.after(old - first);
+                space.map(machine, room, start, kept, protection, shared, backing)
+            }
+        };
+        if let Err(error) = moved {
+            if more > 0 {
+                space.unmap(machine, start + kept, more)?;
+            }
+            return Err(error);
+        }
         if shared {
-            space.relocate(machine, (old, old_length), (start, kept))?;
             return Ok((start, file));
         }
-        let room = room.saturating_sub(more);
-        let backing = mapping.backing.after(old - first);
-        space.map(machine, room, start, kept, protection, shared, backing)?;
         let mut chunk = vec![0; 65_536];
         let mut at = 0;
         while at < kept && protection != Protection::NONE {

@@ -22,6 +22,7 @@ const CONTROL_CUT: u64 = 8;
 const CUT: u64 = 0x20;
 const DO_NOT_WAIT: u64 = 0x40;
 const WAIT_ALL: u64 = 0x100;
+const WAIT_FOR_ONE: u64 = 0x1_0000;
 const NO_SIGNAL: u64 = 0x4000;
 const CLOSE_ON_EXEC: u64 = 0x4000_0000;
 const OUT_OF_BAND: u64 = 1;
@@ -98,7 +99,7 @@ impl Call<'_> {
         Ok(files)
     }
 
-    fn drop_files(&mut self, files: Vec<FileId>) {
+    pub(super) fn drop_files(&mut self, files: Vec<FileId>) {
         let pid = self.pid;
         for file in files {
             self.k.close_file(pid, file);
@@ -120,6 +121,21 @@ impl Call<'_> {
         }
         let socket = self.k.sockets.get_mut(id).ok_or(Errno::EBADF)?;
         let (family, kind) = (socket.family, socket.kind);
+        // What was moved before the wait is told first; what has happened since, by the next call.
+        let done = match kind {
+            Kind::Stream => self.pending.progress,
+            _ => 0,
+        };
+        let other = match socket.state {
+            State::Connected(other) => Some(other),
+            _ => None,
+        };
+        let (broken, shut) = (socket.error.is_some(), socket.shut[1]);
+        let hears = |other| self.k.sockets.get(other).is_some_and(|other| !other.shut[0]);
+        if done > 0 && (broken || shut || !other.is_some_and(hears)) {
+            return Ok(done);
+        }
+        let socket = self.k.sockets.get_mut(id).ok_or(Errno::EBADF)?;
         if let Some(errno) = socket.error.take() {
             return Err(errno.into());
         }
@@ -191,6 +207,7 @@ impl Call<'_> {
                         {
                             socket.error = Some(Errno::ECONNREFUSED);
                             socket.activity += 1;
+                            self.k.wake += 1;
                         }
                         return Ok(count);
                     }
@@ -208,6 +225,9 @@ impl Call<'_> {
             let stream = Stream {
                 room: |c: &mut Self| Ok(c.k.sockets.room_of(to)),
                 put: |c: &mut Self, part: Vec<u8>| {
+                    if part.is_empty() {
+                        return Ok(0);
+                    }
                     // Descriptors go with the first bytes.
                     let header = header.filter(|_| c.pending.progress == 0);
                     match c.put(id, to, part, header)? {
@@ -245,6 +265,7 @@ impl Call<'_> {
             from: self.k.sockets.name_to(id, to),
             credentials: self.credentials(),
             files: files.clone(),
+            ..Packet::default()
         };
         let sent = self.k.sockets.deliver(to, packet);
         if matches!(sent, Sent::Bytes(_)) {
@@ -261,7 +282,7 @@ impl Call<'_> {
         let patience = self.patience(id, sends);
         self.until(patience);
         match (self.timed_out(), done) {
-            (false, _) => Err(Fail::Wait),
+            (false, done) => self.or_wait(done),
             (true, 0) => Err(Errno::EAGAIN.into()),
             (true, done) => Ok(done),
         }
@@ -557,15 +578,17 @@ impl Call<'_> {
         let word = self.abi().word();
         let size = (7 * word + 4).next_multiple_of(word);
         let how = self.word(3);
-        if !sends && self.pending.progress == 0 {
+        if !sends && self.pending.progress == 0 && self.pending.messages == 0 {
             let wait = self.optional_time(self.word(4), wide)?;
             self.until(wait);
         }
-        let mut done = 0;
-        while done < count {
+        while self.pending.messages < count {
+            let done = self.pending.messages;
             let at = list.checked_add(done * size).ok_or(Errno::EFAULT)?;
-            // Only the first one waits.
-            let how = if done > 0 { how | DO_NOT_WAIT } else { how };
+            let how = match how & WAIT_FOR_ONE != 0 && done > 0 {
+                true => how | DO_NOT_WAIT,
+                false => how,
+            };
             let moved = match sends {
                 true => self.send_message(at, how),
                 false => self.receive_message(at, how),
@@ -575,12 +598,14 @@ impl Call<'_> {
                     self.pending.progress = 0;
                     self.put_u32(at.wrapping_add(7 * word), u32::try_from(moved).unwrap_or(0))?;
                 }
-                Err(fail) if done == 0 => return Err(fail),
-                Err(_) => break,
+                // What came before is told; what went wrong, by the next call.
+                Err(Fail::Errno(_)) if done > 0 => return Ok(done),
+                Err(Fail::Wait) if done > 0 && self.pending.is_cut => return Ok(done),
+                Err(fail) => return Err(fail),
             }
-            done += 1;
+            self.pending.messages += 1;
         }
-        Ok(done)
+        Ok(count)
     }
 }
 

@@ -70,7 +70,7 @@ impl Call<'_> {
                 bytes: bytes.to_vec(),
                 from: Some(Address::Netlink { port: own, groups: 0 }),
                 credentials,
-                files: Vec::new(),
+                ..Packet::default()
             };
             let sent = found.map(|found| self.k.sockets.deliver(found, packet));
             self.k.wake += 1;

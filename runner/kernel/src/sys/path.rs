@@ -248,7 +248,13 @@ fn open_fifo(c: &mut Call<'_>, seat: Seat, how: u64, absolute: &[u8]) -> Answer 
     };
     let kept = how & !(open::CREATE | open::EXCLUSIVE | open::TRUNCATE | open::CLOSE_ON_EXEC);
     let file = OpenFile::at(target, kept, absolute.to_vec(), seat);
-    let fd = u64::from(c.install(file, how & open::CLOSE_ON_EXEC != 0)?);
+    let fd = match c.install(file, how & open::CLOSE_ON_EXEC != 0) {
+        Ok(fd) => u64::from(fd),
+        Err(errno) => {
+            c.k.open.forget_idle(pipe);
+            return Err(errno.into());
+        }
+    };
     c.k.wake += 1;
     if nonblocking || both || there > 0 {
         return Ok(fd);

@@ -330,7 +330,8 @@ pub(crate) fn connect(c: &mut Call<'_>) -> Answer {
         return Err(Errno::EOPNOTSUPP.into());
     }
     if matches!(asked, Asked::Nobody) && !(kind.connects() && family == Family::Unix) {
-        c.k.sockets.disconnect(id);
+        let files = c.k.sockets.disconnect(id);
+        c.drop_files(files);
         c.k.pump();
         c.k.wake += 1;
         return Ok(0);
