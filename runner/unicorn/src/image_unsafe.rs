@@ -22,6 +22,10 @@ const HEAD: usize = 40;
 /// Bytes of `retaddr`, the last field that is copied of x86's structure (`qemu/target/i386/cpu.h`).
 const RETURN_ADDRESS: usize = 8;
 
+/// `exception` of arm's structure (`qemu/target/arm/cpu.h`, of both builds): what the exception that is being raised says of itself. The next
+/// one writes it before it is read, and which was the last depends on when the host stopped the run.
+const RAISED: std::ops::Range<usize> = 3024..3048;
+
 /// One copy.
 pub(crate) struct Image {
     context: NonNull<uc_context>,
@@ -59,6 +63,11 @@ impl Image {
             && let Some(field) = image.bytes_mut().last_chunk_mut::<RETURN_ADDRESS>()
         {
             field.fill(0);
+        }
+        if matches!(uc.get_arch(), Arch::ARM | Arch::ARM64)
+            && let Some(fields) = image.bytes_mut().get_mut(RAISED)
+        {
+            fields.fill(0);
         }
         Ok(image)
     }
