@@ -1,8 +1,10 @@
-// Writes machine code into its own memory and runs it, twice with different code in the same place: a loader or a packer
-// does the same. (armeb is left out: its code is little-endian under BE8 and big-endian under BE32.)
+// Writes machine code into its own memory and runs it, with different code in the same place, beside data, and where nothing
+// may run while it is written: a loader or a packer does the same. (armeb is left out: its code is little-endian under BE8 and big-endian under BE32.)
 //! targets: !armeb
 //! stdout: first 42
 //! stdout: second 43
+//! stdout: alternating 425
+//! stdout: protected 42
 #include "guest.h"
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -35,7 +37,7 @@ static const unit forty_two[] = CODE(42), forty_three[] = CODE(43);
 // 64 KiB: the greatest page size among the targets, so that mprotect touches nothing else.
 static volatile unit place[0x10000 / sizeof(unit)] __attribute__((aligned(0x10000)));
 
-static long run(const unit *code, word units) {
+static void write_code(const unit *code, word units) {
   for (word i = 0; i < units; i++) place[i] = code[i];
 #if defined(__arm__)
   register long r7 __asm__("r7") = 0xf0002; // ARM's private call cacheflush
@@ -54,6 +56,10 @@ static long run(const unit *code, word units) {
 #else
   __asm__ volatile("" ::: "memory");
 #endif
+}
+
+static long run(const unit *code, word units) {
+  write_code(code, units);
   return ((int (*)(void))(word)place)();
 }
 
@@ -62,5 +68,17 @@ int guest(int argc, char **argv) {
   check("mprotect", SYS(mprotect, place, sizeof place, PROT_READ | PROT_WRITE | PROT_EXEC, 0) == 0);
   say("first", run(forty_two, sizeof forty_two / sizeof *forty_two));
   say("second", run(forty_three, sizeof forty_three / sizeof *forty_three));
+  // Beside data of the same page.
+  volatile unsigned *sum = (volatile unsigned *)(place + 1024 / sizeof(unit));
+  for (int turn = 0; turn < 10; turn++) {
+    *sum += (unsigned)(turn & 1 ? run(forty_three, sizeof forty_three / sizeof *forty_three)
+                                : run(forty_two, sizeof forty_two / sizeof *forty_two));
+    sum[1] = *sum;
+  }
+  say("alternating", (long)*sum);
+  check("mprotect", SYS(mprotect, place, sizeof place, PROT_READ | PROT_WRITE, 0) == 0);
+  write_code(forty_two, sizeof forty_two / sizeof *forty_two);
+  check("mprotect", SYS(mprotect, place, sizeof place, PROT_READ | PROT_EXEC, 0) == 0);
+  say("protected", ((int (*)(void))(word)place)());
   return 0;
 }

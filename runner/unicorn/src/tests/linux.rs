@@ -240,7 +240,7 @@ fn guests_do_what_they_say() {
         };
         let written = written_then_executed(&run);
         let layers = match name {
-            "written-then-run" => 2,
+            "written-then-run" => 13,
             // Twice by each of two processes that share the memory.
             "shared-code" => 4,
             // What was put into a child's code: another function, a breakpoint (on s390x no instruction that runs), and what was
