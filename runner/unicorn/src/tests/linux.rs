@@ -240,6 +240,7 @@ fn guests_do_what_they_say() {
         };
         let written = written_then_executed(&run);
         let layers = match name {
+            // Each time that other code was written.
             "written-then-run" => 13,
             // Twice by each of two processes that share the memory.
             "shared-code" => 4,
