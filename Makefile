@@ -12,7 +12,8 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 CACHE := $(or $(HOTCELL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hotcell)
-BINARIES := -p hotcell-cli -p hotcell-unicorn -p hotcell-inspect
+ENGINE := --package=hotcell-unicorn
+BINARIES := --package=hotcell-cli --package=hotcell-inspect $(ENGINE)
 XTASK := $(CARGO) run -q -p xtask --
 # Tools that `make deny` installs.
 export PATH := $(CACHE)/tools/bin:$(PATH)
@@ -39,7 +40,8 @@ demo: $(RELEASE)/.hotcell-built ## Build everything and send five architectures 
 $(RELEASE)/.hotcell-built: $(SOURCES)
 	@.ci/install-packages build
 	@echo "build: release mode, into $(RELEASE)"
-	@$(WITH_UNICORN); $(CARGO) build --release $(BINARIES)
+	@# The engine by itself: built together, it would get capstone's tables for all architectures, which every cell relocates.
+	@$(WITH_UNICORN); $(CARGO) build --release $(filter-out $(ENGINE),$(BINARIES)) && $(CARGO) build --release $(ENGINE)
 	@touch $@
 
 test: ## Every test of the default tier
