@@ -6,7 +6,7 @@ use std::{
 };
 
 use hotcell_kernel::machine::{AccessError, Context, Lent, Machine, MachineError, Protection, Reg, Trap};
-use unicorn_engine::{Arch, HookType, Prot, RegisterARM, TlbType, UcHookId, Unicorn, uc_error};
+use unicorn_engine::{Arch, HookType, Prot, RegisterARM, TlbEntry, TlbType, UcHookId, Unicorn, uc_error};
 
 use crate::{
     blocks::Begins,
@@ -188,6 +188,15 @@ impl<'a> UnicornMachine<'a> {
         if shape.virtual_tlb {
             uc.ctl_set_tlb_type(TlbType::VIRTUAL)
                 .map_err(failed("choosing the virtual TLB"))?;
+            // By itself it fills in only what an access wants, so that loads and stores of one page would drive each other out.
+            // What a mapping allows is asked behind it.
+            uc.add_tlb_hook(1, 0, |_, address, _| {
+                Some(TlbEntry {
+                    paddr: address,
+                    perms: Prot::ALL,
+                })
+            })
+            .map_err(failed("hooking the virtual TLB"))?;
         }
         // No address ends a run: a jump to any is the guest's own doing.
         uc.ctl_exits_enable()
