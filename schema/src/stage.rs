@@ -282,7 +282,7 @@ pub static STAGE_TYPES: &[StageType] = &[
     StageType {
         name: "unicorn/linux",
         about: "Run a Linux program over the emulated Linux, on any architecture",
-        version: 4,
+        version: 5,
         inputs: &[
             input("file", PortType::File, true, "the program"),
             input("stdin", PortType::File, false, "what its standard input holds"),

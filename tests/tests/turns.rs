@@ -96,8 +96,8 @@ fn one_has_a_core_to_itself_and_the_others_take_turns() {
     };
     let stages = |own: Option<Value>| {
         json!({
-            "own": stage("x86", "12", &["a"], own),
-            "sharing": stage("mips", "6", &["a", "b", "c"], None),
+            "own": stage("x86", "60", &["a"], own),
+            "sharing": stage("mips", "30", &["a", "b", "c"], None),
         })
     };
     manifest(&alone, None, stages(None));
@@ -159,8 +159,8 @@ fn who_is_urgent_runs_before_the_others() {
     }
     let Some((first, _)) = two_cores(&lab) else { return };
     let stages = json!({
-        "patient": stage("x86", "16", &["a"], Some(json!({"priority": "low"}))),
-        "urgent": stage("x86", "12", &["a"], Some(json!({"priority": "high"}))),
+        "patient": stage("x86", "80", &["a"], Some(json!({"priority": "low"}))),
+        "urgent": stage("x86", "60", &["a"], Some(json!({"priority": "high"}))),
     });
     let cores = json!({"pool": first.to_string(), "slice": "2ms", "on-small-host": "share"});
     manifest(&lab, Some(cores), stages);
@@ -193,8 +193,8 @@ fn weights_make_longer_slices_and_no_other_bytes() {
     }
     let Some((first, _)) = two_cores(&lab) else { return };
     let stages = json!({
-        "light": stage("x86", "24", &["a"], None),
-        "heavy": stage("mips", "24", &["a"], None),
+        "light": stage("x86", "120", &["a"], None),
+        "heavy": stage("mips", "120", &["a"], None),
     });
     let cores = json!({"pool": first.to_string(), "slice": "2ms", "on-small-host": "share"});
     manifest(&lab, Some(cores), stages);
@@ -250,7 +250,7 @@ fn what_a_host_cannot_give_is_refused_or_shared_and_said() {
     if !computing(&lab) {
         return;
     }
-    let stages = json!({"own": stage("x86", "1", &["a"], Some(json!({"exclusive": true})))});
+    let stages = json!({"own": stage("x86", "5", &["a"], Some(json!({"exclusive": true})))});
     // No part of the pool may be exclusive; how large an open pool is, only the host knows.
     let cores = json!({"pool": "0-", "exclusive-max": "0%", "on-small-host": "share"});
     manifest(&lab, Some(cores), stages.clone());

@@ -22,6 +22,7 @@ use hotcell_schema::{
 };
 use unicorn_engine::{Arch, RegisterS390X, TranslationBlock, Unicorn, X86Insn};
 
+use crate::quirks::Privilege;
 use crate::{
     clocks_unsafe::{self, Source},
     context::{Area, Beginning, Run},
@@ -355,7 +356,7 @@ fn make(
     sources: &Rc<Sources>,
     library_calls: bool,
 ) -> Result<UnicornMachine<'static>, MachineError> {
-    let mut machine = UnicornMachine::new(shape, Rc::clone(&shared.operator.counts))?;
+    let mut machine = UnicornMachine::new(shape, Rc::clone(&shared.operator.counts), Privilege::User)?;
     machine.uc.get_data_mut().sources = Rc::clone(sources);
     machine.uc.get_data_mut().unreported = shared.coverage;
     let uc = &mut machine.uc;

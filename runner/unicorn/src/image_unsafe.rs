@@ -26,6 +26,10 @@ const RETURN_ADDRESS: usize = 8;
 /// one writes it before it is read, and which was the last depends on when the host stopped the run.
 const RAISED: std::ops::Range<usize> = 3024..3048;
 
+/// Where `hflags` of x86's structure stands, of both builds (`qemu/target/i386/cpu.h`): sixteen registers, the program counter, the flags, what
+/// arithmetic flags are made of, and two fields of four bytes come before it. Its two lowest bits are the privilege level.
+const HIDDEN_FLAGS: usize = 176;
+
 /// One copy.
 pub(crate) struct Image {
     context: NonNull<uc_context>,
@@ -70,6 +74,14 @@ impl Image {
             fields.fill(0);
         }
         Ok(image)
+    }
+
+    /// The same at a privilege level of x86.
+    pub(crate) fn with_level(mut self, level: u64) -> Self {
+        if let Some(flags) = self.bytes_mut().get_mut(HIDDEN_FLAGS) {
+            *flags = *flags & !3 | (level & 3) as u8;
+        }
+        self
     }
 
     /// Puts it back into an instance of the same architecture and model.

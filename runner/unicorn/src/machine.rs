@@ -8,6 +8,7 @@ use std::{
 use hotcell_kernel::machine::{AccessError, Context, Lent, Machine, MachineError, Protection, Reg, Trap};
 use unicorn_engine::{Arch, HookType, Prot, RegisterARM, TlbEntry, TlbType, UcHookId, Unicorn, uc_error};
 
+use crate::quirks::Privilege;
 use crate::{
     blocks::Begins,
     identity,
@@ -140,7 +141,11 @@ pub(crate) fn failed(what: &'static str) -> impl FnOnce(uc_error) -> MachineErro
 
 impl<'a> UnicornMachine<'a> {
     /// A new instance without memory, its registers as the profile wants them.
-    pub(crate) fn new(shape: &Rc<Shape>, counts: Rc<Counts>) -> Result<Self, MachineError> {
+    pub(crate) fn new(
+        shape: &Rc<Shape>,
+        counts: Rc<Counts>,
+        privilege: Privilege,
+    ) -> Result<Self, MachineError> {
         let guest = Guest {
             shape: Rc::clone(shape),
             after: None,
@@ -183,7 +188,7 @@ impl<'a> UnicornMachine<'a> {
                 .map_err(failed("writing a set-up register"))?;
         }
         for quirk in shape.quirks.clone() {
-            quirk.prepare(&mut uc, shape.order)?;
+            quirk.prepare(&mut uc, shape.order, privilege)?;
         }
         if shape.virtual_tlb {
             uc.ctl_set_tlb_type(TlbType::VIRTUAL)

@@ -111,7 +111,8 @@ mod tests {
     #[test]
     fn a_copy_knows_what_its_parent_does_and_a_new_program_nothing() {
         let shape = Rc::new(Shape::new(&profile("x86_64")).expect("the profile suits"));
-        let mut pool = Pool::new(move || UnicornMachine::new(&shape, Rc::default()));
+        let mut pool =
+            Pool::new(move || UnicornMachine::new(&shape, Rc::default(), crate::quirks::Privilege::User));
         let [parent, other, copy, new] = [1, 2, 3, 4].map(SpaceId);
         pool.create(parent, None).expect("made");
         fill(&mut pool, parent, 7);
@@ -149,7 +150,8 @@ mod tests {
     #[test]
     fn who_looks_leaves_no_trace() {
         let shape = Rc::new(Shape::new(&profile("x86_64")).expect("the profile suits"));
-        let mut pool = Pool::new(move || UnicornMachine::new(&shape, Rc::default()));
+        let mut pool =
+            Pool::new(move || UnicornMachine::new(&shape, Rc::default(), crate::quirks::Privilege::User));
         let spaces = [1, 2].map(SpaceId);
         for space in spaces {
             pool.create(space, None).expect("made");
@@ -195,7 +197,8 @@ mod tests {
     #[test]
     fn a_machine_that_goes_back_to_a_context_counts_its_code_anew() {
         let shape = Rc::new(Shape::new(&profile("x86_64")).expect("the profile suits"));
-        let mut pool = Pool::new(move || UnicornMachine::new(&shape, Rc::default()));
+        let mut pool =
+            Pool::new(move || UnicornMachine::new(&shape, Rc::default(), crate::quirks::Privilege::User));
         let space = SpaceId(1);
         pool.create(space, None).expect("made");
         fill(&mut pool, space, 0);

@@ -4,11 +4,14 @@ use hotcell_kernel::machine::MachineError;
 use hotcell_schema::arch::ByteOrder;
 use unicorn_engine::{Prot, RegisterMIPS, RegisterX86, Unicorn};
 
+use crate::image_unsafe::Image;
 use crate::machine::{Guest, failed};
 
 /// A named exception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Quirk {
+    /// x86: Unicorn starts code as a kernel runs. A program is no kernel: what only one may do faults.
+    X86User,
     /// x86, 32 bits: segments come from a descriptor table in memory, also the thread pointer (`gs`).
     X86Gdt,
     /// MIPS, 64 bits: addresses from 4 GiB on go through the processor's TLB, which is empty at reset.
@@ -28,8 +31,27 @@ const PAGE: u64 = 0x1000;
 const GDT_THREAD: u64 = 12;
 /// Descriptor of user data (selector 0x7b).
 const GDT_DATA: u64 = 15;
-/// Descriptor of the stack. Privilege level 0 like the code that Unicorn starts, else loading it faults.
+/// Descriptor of the stack. Of the code's privilege level, else loading it faults.
 const GDT_STACK: u64 = 16;
+
+/// With which rights code begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Privilege {
+    /// All: raw code, which may be a kernel's.
+    Kernel,
+    /// A program's.
+    User,
+}
+
+impl Privilege {
+    /// The level of x86 (Intel SDM volume 3A, section 5.5).
+    fn level(self) -> u64 {
+        match self {
+            Self::Kernel => 0,
+            Self::User => 3,
+        }
+    }
+}
 
 /// The page with ARM's helper routines.
 const KUSER: u64 = 0xffff_0000;
@@ -38,6 +60,7 @@ impl Quirk {
     /// The quirk with this name in a profile.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         Some(match name {
+            "x86-user" => Self::X86User,
             "x86-gdt" => Self::X86Gdt,
             "mips64-tlb" => Self::Mips64Tlb,
             "arm-kuser" => Self::ArmKuser,
@@ -47,9 +70,16 @@ impl Quirk {
     }
 
     /// Prepares a new instance.
-    pub(crate) fn prepare(self, uc: &mut Unicorn<'_, Guest>, order: ByteOrder) -> Result<(), MachineError> {
+    pub(crate) fn prepare(
+        self,
+        uc: &mut Unicorn<'_, Guest>,
+        order: ByteOrder,
+        privilege: Privilege,
+    ) -> Result<(), MachineError> {
         match self {
-            Self::X86Gdt => prepare_gdt(uc),
+            Self::X86User if privilege == Privilege::Kernel => Ok(()),
+            Self::X86User => Image::of(uc)?.with_level(privilege.level()).restore(uc),
+            Self::X86Gdt => prepare_gdt(uc, privilege.level()),
             Self::Mips64Tlb => fill_tlb(uc, order),
             Self::ArmKuser => map_kuser(uc, order),
             Self::S390xSvc => Ok(()),
@@ -65,10 +95,10 @@ fn descriptor(base: u32, privilege: u64) -> [u8; 8] {
     value.to_le_bytes()
 }
 
-fn prepare_gdt(uc: &mut Unicorn<'_, Guest>) -> Result<(), MachineError> {
+fn prepare_gdt(uc: &mut Unicorn<'_, Guest>, level: u64) -> Result<(), MachineError> {
     uc.mem_map(GDT, PAGE, Prot::READ)
         .map_err(failed("mapping the descriptor table"))?;
-    for (index, privilege) in [(GDT_DATA, 3), (GDT_STACK, 0)] {
+    for (index, privilege) in [(GDT_DATA, 3), (GDT_STACK, level)] {
         uc.mem_write(GDT + index * 8, &descriptor(0, privilege))
             .map_err(failed("writing a descriptor"))?;
     }
@@ -79,7 +109,7 @@ fn prepare_gdt(uc: &mut Unicorn<'_, Guest>) -> Result<(), MachineError> {
     uc.reg_write_long(RegisterX86::GDTR as i32, &register)
         .map_err(failed("setting GDTR"))?;
     for (name, selector) in [
-        (RegisterX86::SS, GDT_STACK << 3),
+        (RegisterX86::SS, GDT_STACK << 3 | level),
         (RegisterX86::DS, GDT_DATA << 3 | 3),
         (RegisterX86::ES, GDT_DATA << 3 | 3),
     ] {

@@ -18,6 +18,7 @@ use hotcell_schema::{
 use unicorn_engine::{Arch, X86Insn};
 
 use self::trace::{MAX_INSTRUCTION, Trace};
+use crate::quirks::Privilege;
 use crate::{
     clocks_unsafe::{self, Source},
     context::{Area, Beginning, Run},
@@ -302,7 +303,7 @@ fn machine(
     operator: &Rc<Operator>,
     sources: &Rc<Sources>,
 ) -> Result<UnicornMachine<'static>, MachineError> {
-    let mut machine = UnicornMachine::new(shape, Rc::clone(&operator.counts))?;
+    let mut machine = UnicornMachine::new(shape, Rc::clone(&operator.counts), Privilege::Kernel)?;
     machine.hook_blocks()?;
     machine.uc.get_data_mut().sources = Rc::clone(sources);
     let uc = &mut machine.uc;

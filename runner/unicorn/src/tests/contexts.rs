@@ -13,7 +13,7 @@ const COPIES: u32 = 8;
 
 fn pool() -> Pool {
     let shape = Rc::new(Shape::new(&profile("x86_64")).expect("the profile suits"));
-    Pool::new(move || UnicornMachine::new(&shape, Rc::default()))
+    Pool::new(move || UnicornMachine::new(&shape, Rc::default(), crate::quirks::Privilege::User))
 }
 
 fn saved(pool: &Pool, file: &File) -> u64 {

@@ -45,7 +45,8 @@ fn bytes(text: &str) -> Vec<u8> {
 fn machine(arch: &str, code: &[u8]) -> UnicornMachine<'static> {
     let profile = profile(arch);
     let shape = Rc::new(Shape::new(&profile).expect("the profile suits"));
-    let mut machine = UnicornMachine::new(&shape, Rc::default()).expect("an instance");
+    let mut machine =
+        UnicornMachine::new(&shape, Rc::default(), crate::quirks::Privilege::User).expect("an instance");
     crate::driver::tests::stop_at_calls(&mut machine);
     machine.map(CODE, 0x1000, Protection(5)).expect("mapped");
     machine.map(DATA, 0x1000, Protection::READ_WRITE).expect("mapped");

@@ -125,7 +125,8 @@ impl Chance {
 /// A machine with a page for code.
 fn machine() -> UnicornMachine<'static> {
     let shape = Rc::new(Shape::new(&profile("s390x")).expect("the profile suits"));
-    let mut machine = UnicornMachine::new(&shape, Rc::default()).expect("an instance");
+    let mut machine =
+        UnicornMachine::new(&shape, Rc::default(), crate::quirks::Privilege::User).expect("an instance");
     crate::driver::tests::stop_at_calls(&mut machine);
     machine.map(CODE, 0x1000, Protection(5)).expect("mapped");
     machine
