@@ -22,7 +22,6 @@ use hotcell_schema::{
 };
 use unicorn_engine::{Arch, RegisterS390X, TranslationBlock, Unicorn, X86Insn};
 
-use crate::quirks::Privilege;
 use crate::{
     clocks_unsafe::{self, Source},
     context::{Area, Beginning, Run},
@@ -30,7 +29,7 @@ use crate::{
     nudge_unsafe,
     operate::{Next, Operator, Resume, Stopped, busy},
     pool::Pool,
-    quirks::Quirk,
+    quirks::{Privilege, Quirk},
     shape::Shape,
     sources::Sources,
     traps,

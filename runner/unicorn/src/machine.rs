@@ -8,7 +8,6 @@ use std::{
 use hotcell_kernel::machine::{AccessError, Context, Lent, Machine, MachineError, Protection, Reg, Trap};
 use unicorn_engine::{Arch, HookType, Prot, RegisterARM, TlbEntry, TlbType, UcHookId, Unicorn, uc_error};
 
-use crate::quirks::Privilege;
 use crate::{
     blocks::Begins,
     identity,
@@ -16,7 +15,7 @@ use crate::{
     lengths::BlockLengths,
     memory_unsafe::{self, Blocks, Memory},
     nudge_unsafe,
-    quirks::{self, Quirk},
+    quirks::{self, Privilege, Quirk},
     registers,
     saved::Saved,
     shape::Shape,

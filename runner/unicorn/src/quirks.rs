@@ -77,7 +77,6 @@ impl Quirk {
         privilege: Privilege,
     ) -> Result<(), MachineError> {
         match self {
-            Self::X86User if privilege == Privilege::Kernel => Ok(()),
             Self::X86User => Image::of(uc)?.with_level(privilege.level()).restore(uc),
             Self::X86Gdt => prepare_gdt(uc, privilege.level()),
             Self::Mips64Tlb => fill_tlb(uc, order),

@@ -5,7 +5,7 @@ use hotcell_schema::arch::AbiFamily;
 use hotcell_schema::job::GuestLimits;
 
 use super::{Bench, profile, profiles, tiny_elf};
-use crate::machine::Machine as _;
+use crate::machine::{Machine as _, SpaceId};
 
 const ROOM: u64 = 0x40_0800;
 /// CLONE_VM, FS, FILES, SIGHAND, THREAD, SYSVSEM.
@@ -30,6 +30,19 @@ const SIZES: [(&str, usize, usize, usize); 14] = [
     ("s390x", 336, 136, 1),
 ];
 
+/// Makes a second thread, at a place of its own. The first, the number of the memory that both have, the second.
+fn second_thread(bench: &mut Bench) -> (u32, SpaceId, i64) {
+    let first = bench.kernel.current;
+    let space = bench.kernel.tasks[&first].space;
+    let args = match bench.kernel.abi.family {
+        AbiFamily::S390x => [ROOM + 0x700, THREAD],
+        _ => [THREAD, ROOM + 0x700],
+    };
+    bench.machines.machine(space).jump(0x40_0240);
+    let thread = bench.call("clone", &[args[0], args[1], 0, 0, 0]).unwrap();
+    (first, space, thread)
+}
+
 #[test]
 fn each_task_has_its_registers_in_a_core_file() {
     for profile in profiles() {
@@ -37,14 +50,7 @@ fn each_task_has_its_registers_in_a_core_file() {
         let (_, status, process, counter) = SIZES.into_iter().find(|(arch, ..)| *arch == name).unwrap();
         let mut bench = Bench::dumped(&profile, &tiny_elf(&profile), &["getpid", "end"]).unwrap();
         bench.next();
-        let first = bench.kernel.current;
-        let space = bench.kernel.tasks[&first].space;
-        let args = match bench.kernel.abi.family {
-            AbiFamily::S390x => [ROOM + 0x700, THREAD],
-            _ => [THREAD, ROOM + 0x700],
-        };
-        bench.machines.machine(space).jump(0x40_0240);
-        let thread = bench.call("clone", &[args[0], args[1], 0, 0, 0]).unwrap();
+        let (first, space, thread) = second_thread(&mut bench);
         // Now the machine has the registers of the one that calls: the other's are kept.
         bench.machines.machine(space).jump(0x40_0280);
         assert_eq!(bench.call("getpid", &[]), Some(i64::from(first)), "{name}");
@@ -120,14 +126,7 @@ fn what_runs_is_looked_at_and_does_not_notice() {
         let cores = |bench: &mut Bench| bench.kernel.cores(&mut bench.machines).unwrap();
         assert!(cores(&mut bench).is_empty(), "nothing has begun");
         bench.next();
-        let first = bench.kernel.current;
-        let space = bench.kernel.tasks[&first].space;
-        let args = match bench.kernel.abi.family {
-            AbiFamily::S390x => [ROOM + 0x700, THREAD],
-            _ => [THREAD, ROOM + 0x700],
-        };
-        bench.machines.machine(space).jump(0x40_0240);
-        let thread = bench.call("clone", &[args[0], args[1], 0, 0, 0]).unwrap();
+        let (first, space, thread) = second_thread(&mut bench);
         bench.machines.machine(space).jump(0x40_0280);
         // SIGCHLD alone: another process.
         let child = match bench.kernel.abi.family {

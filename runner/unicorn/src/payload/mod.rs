@@ -18,7 +18,6 @@ use hotcell_schema::{
 use unicorn_engine::{Arch, X86Insn};
 
 use self::trace::{MAX_INSTRUCTION, Trace};
-use crate::quirks::Privilege;
 use crate::{
     clocks_unsafe::{self, Source},
     context::{Area, Beginning, Run},
@@ -27,7 +26,7 @@ use crate::{
     nudge_unsafe,
     operate::{Operator, Resume, Stopped},
     pool::Pool,
-    quirks::Quirk,
+    quirks::{Privilege, Quirk},
     registers,
     shape::{Shape, ShapeError},
     sources::Sources,

@@ -21,7 +21,7 @@ use crate::{
 /// Turns that each side takes.
 const ROUNDS: usize = 9;
 /// Bytes hashed.
-const DATA: usize = 32 << 20;
+const DATA: usize = 4 << 20;
 
 /// Debian's name of an architecture, ours, and qemu-user's.
 const ARCHITECTURES: &[(&str, &str, &str)] = &[
@@ -121,7 +121,7 @@ impl Bench {
         Ok(())
     }
 
-    /// `busybox sha256sum` of 32 MiB against a bare `emu_start` with only a system call hook, and against qemu-user.
+    /// `busybox sha256sum` of 4 MiB against a bare `emu_start` with only a system call hook, and against qemu-user.
     fn hash(&self) -> Result<(), Failure> {
         let data: Vec<u8> = (0..DATA)
             .scan(1u32, |state, _| {
@@ -133,7 +133,7 @@ impl Bench {
         fs::write(&input, &data)?;
         let bare = self.release.join("examples/bare");
         println!(
-            "busybox sha256sum of 32 MiB           {:>8} {:>8} {:>8}   bare/cell (wanted: 0.9 or more)",
+            "busybox sha256sum of 4 MiB            {:>8} {:>8} {:>8}   bare/cell (wanted: 0.9 or more)",
             "cell", "bare", "qemu"
         );
         for (debian, arch, qemu) in ARCHITECTURES {
