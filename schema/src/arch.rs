@@ -135,6 +135,24 @@ pub struct Abi {
     /// Where the architecture differs from the others of its family.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quirks: Vec<AbiQuirk>,
+    /// A second way to make calls, which programs of this architecture have too (x86_64: `int $0x80`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compat: Option<CompatAbi>,
+}
+
+/// How programs make calls of another ABI than their own: numbers and structures are that one's, words are 32 bits. The registers
+/// of number and result are their own ABI's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CompatAbi {
+    /// Whose numbers and structures.
+    pub family: AbiFamily,
+    /// The interrupt that makes such a call.
+    pub interrupt: u32,
+    /// Registers with the arguments, in order.
+    pub arguments: Vec<String>,
+    /// First address past what such calls map.
+    pub task_size: u64,
 }
 
 /// How C functions call each other, for arguments that are integers or addresses. (The psABI of each processor.)

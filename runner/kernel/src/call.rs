@@ -7,7 +7,7 @@ use hotcell_schema::guest::text;
 use serde::{Deserialize, Serialize};
 
 use crate::abi::errno::Errno;
-use crate::abi::quirks;
+use crate::abi::{Abi, quirks};
 use crate::exec::Image;
 use crate::kernel::Kernel;
 use crate::machine::{Flow, Machine, MachineError, Machines};
@@ -50,10 +50,10 @@ pub(crate) enum Deferred {
     Exec(Box<Image>),
     /// Back from a signal handler.
     SignalReturn,
-    /// A call whose task stood still for its tracer before it.
-    Enter,
+    /// A call whose task stood still for its tracer before it; whether it is made in the second way.
+    Enter(bool),
     /// The same, after its process has been dumped for this call.
-    Dump(String),
+    Dump(String, bool),
     /// To another's memory or registers.
     Reach(Box<Reach>),
 }
@@ -99,16 +99,26 @@ impl<'a> Call<'a> {
 }
 
 impl Kernel {
-    /// The running task's call, for the first time.
-    pub(crate) fn system_call(&mut self, machine: &mut dyn Machine) -> Flow {
+    /// The ABI that a call is made by.
+    pub(crate) fn abi_of(&self, pending: &Pending) -> &Abi {
+        let compat = self.compat.as_ref().filter(|_| pending.compat);
+        compat.unwrap_or(&self.abi)
+    }
+
+    /// The running task's call, for the first time. `compat`: in the second way.
+    pub(crate) fn system_call(&mut self, machine: &mut dyn Machine, compat: bool) -> Flow {
         let Some(registers) = &self.registers else {
             return Flow::Stop;
         };
-        let number = self.abi.cut(registers.number(machine));
-        let raw = registers.arguments(machine, &self.abi);
+        let (abi, raw) = match self.compat.as_ref().filter(|_| compat) {
+            Some(abi) => (abi, registers.compat_arguments(machine, abi)),
+            None => (&self.abi, registers.arguments(machine, &self.abi)),
+        };
+        let number = abi.cut(registers.number(machine));
+        let found = crate::table::table().find(abi.family, number);
         let tid = self.current;
-        let Some(row) = crate::table::table().find(self.abi.family, number) else {
-            if self.held_at_entry(tid, (number, raw[0])) {
+        let Some(row) = found else {
+            if self.held_at_entry(tid, (number, raw[0]), compat) {
                 return Flow::Stop;
             }
             return self.unknown_call(machine, number);
@@ -118,13 +128,13 @@ impl Kernel {
             if let Some(task) = self.tasks.get_mut(&tid) {
                 task.state = State::Deferred;
             }
-            self.deferred.insert(tid, Deferred::Dump(row.name.to_owned()));
+            self.deferred.insert(tid, Deferred::Dump(row.name.to_owned(), compat));
             return Flow::Stop;
         }
-        if self.held_at_entry(tid, (number, raw[0])) {
+        if self.held_at_entry(tid, (number, raw[0]), compat) {
             return Flow::Stop;
         }
-        let pending = self.about_to(machine, row, number, &raw);
+        let pending = self.about_to(machine, row, (number, compat), &raw);
         self.made.strings.arguments(row.name, &pending.args);
         let counting = self.time.counting;
         let flow = self.attempt(machine, tid, pending);
@@ -141,15 +151,18 @@ impl Kernel {
         &mut self,
         machine: &mut dyn Machine,
         row: &'static Row,
-        number: u64,
+        (number, compat): (u64, bool),
         raw: &[u64; 8],
     ) -> Pending {
+        let abi = self.compat.as_ref().filter(|_| compat).unwrap_or(&self.abi);
         let mut pending = Pending {
             row,
             number,
-            words: row.words(&self.abi, raw),
+            compat,
+            words: row.words(abi, raw),
             args: Vec::new(),
             progress: 0,
+            settled: false,
             messages: 0,
             is_cut: false,
             deadline: None,
@@ -279,13 +292,24 @@ impl Kernel {
         }
     }
 
-    fn attempt(&mut self, machine: &mut dyn Machine, tid: u32, mut pending: Pending) -> Flow {
+    pub(crate) fn attempt(&mut self, machine: &mut dyn Machine, tid: u32, mut pending: Pending) -> Flow {
         pending.wake_at = None;
         let answer = match (&pending.row.level, pending.row.handler) {
             (Level::Refused(errno, _), _) => Err(Fail::Errno(*errno)),
             (Level::Missing, _) | (_, None) => Err(Fail::Errno(Errno::ENOSYS)),
             (_, Some(handler)) => handler(&mut Call::of(self, machine, tid, &mut pending)),
         };
+        self.answered(machine, tid, pending, answer)
+    }
+
+    /// What follows from what a handler gave.
+    pub(crate) fn answered(
+        &mut self,
+        machine: &mut dyn Machine,
+        tid: u32,
+        pending: Pending,
+        answer: Answer,
+    ) -> Flow {
         match answer {
             Ok(value) => self.finish_call(machine, tid, pending, Ok(value)),
             Err(Fail::Errno(errno)) => self.finish_call(machine, tid, pending, Err(errno)),
@@ -364,7 +388,9 @@ impl Kernel {
             name: row.name.to_owned(),
             number: pending.number,
             args: pending.args,
-            result: result.and_then(Result::ok).map(|value| self.abi.signed(value)),
+            result: result
+                .and_then(Result::ok)
+                .map(|value| self.abi.signed(value)),
             errno: errno.map(|errno| errno.name().to_owned()),
             support,
         };
@@ -454,15 +480,18 @@ impl Kernel {
     pub(crate) fn do_deferred(&mut self, machines: &mut dyn Machines) -> Result<(), MachineError> {
         while let Some((tid, deferred)) = self.deferred.pop_first() {
             self.tree.now = self.time.real();
-            match &deferred {
-                Deferred::Dump(call) => self.dump_before(tid, call, machines)?,
-                Deferred::Enter => {}
+            let compat = match &deferred {
+                Deferred::Dump(call, compat) => {
+                    self.dump_before(tid, call, machines)?;
+                    *compat
+                }
+                Deferred::Enter(compat) => *compat,
                 _ => {
                     self.carry_out(machines, tid, deferred)?;
                     continue;
                 }
-            }
-            self.enter(machines, tid)?;
+            };
+            self.enter(machines, tid, compat)?;
         }
         Ok(())
     }
@@ -484,13 +513,13 @@ impl Kernel {
             Deferred::Exec(image) => self.do_exec(machines, tid, pending, *image)?,
             Deferred::SignalReturn => self.do_signal_return(machines, tid, pending)?,
             Deferred::Reach(reach) => self.do_reach(machines, tid, pending, *reach)?,
-            Deferred::Enter | Deferred::Dump(_) => {}
+            Deferred::Enter(_) | Deferred::Dump(..) => {}
         }
         Ok(())
     }
 
     /// A task makes the call that its tracer held it before.
-    fn enter(&mut self, machines: &mut dyn Machines, tid: u32) -> Result<(), MachineError> {
+    fn enter(&mut self, machines: &mut dyn Machines, tid: u32, compat: bool) -> Result<(), MachineError> {
         self.load_registers(tid, machines)?;
         let Some(task) = self.tasks.get_mut(&tid) else {
             return Ok(());
@@ -499,7 +528,7 @@ impl Kernel {
         let space = task.space;
         if let Some(machine) = machines.get(space) {
             let running = std::mem::replace(&mut self.current, tid);
-            self.system_call(machine);
+            self.system_call(machine, compat);
             self.current = running;
         }
         Ok(())

@@ -9,6 +9,7 @@ use hotcell_schema::arch::AbiFamily;
 use crate::abi::errno::Errno;
 use crate::abi::frame::{Frame, Told};
 use crate::abi::layout::Layout;
+use crate::abi::quirks;
 use crate::abi::siginfo::SignalInfo;
 use crate::abi::signal::{DefaultAction, Sig};
 use crate::abi::traced::{Fields, Standing};
@@ -151,6 +152,7 @@ impl Kernel {
         {
             machine.set(register, action.handler);
         }
+        quirks::enter_handler(abi.family, machine);
         machine.set(registers.stack, start);
         machine.jump(abi.cut(action.handler));
         if let Some(task) = self.tasks.get_mut(&tid) {

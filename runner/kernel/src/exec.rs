@@ -10,7 +10,8 @@ use crate::load::elf::{self, ElfError, Program, Segment};
 use crate::load::stack::{self, at};
 use crate::load::vdso;
 use crate::machine::{Machine, MachineError, Machines, Protection, SpaceId};
-use crate::space::{AddressSpace, Backing, MapError};
+use crate::mapping::{Backing, MapError, Wanted};
+use crate::space::AddressSpace;
 use crate::task::{Process, State, Task};
 use serde::{Deserialize, Serialize};
 
@@ -250,6 +251,9 @@ impl Kernel {
             self.registers = Some(crate::abi::Registers::resolve(&self.profile, machine)?);
         }
         let mut space = AddressSpace::new(self.abi.page, self.abi.page_down(self.abi.task_size), pid);
+        if let Some(process) = self.processes.get(&pid) {
+            space.most = process.most_addresses();
+        }
         let outcome = self.load_into(&mut space, machine, pid, &image);
         space.loaded = Some(pid);
         space.elf_flags = image.file.program.flags;
@@ -330,15 +334,9 @@ impl Kernel {
         if program.executable_stack {
             protection = Protection(7);
         }
-        space.map(
-            machine,
-            room.saturating_sub(space.used()),
-            top - stack,
-            stack,
-            protection,
-            false,
-            Backing::Stack,
-        )?;
+        let room_left = room.saturating_sub(space.used());
+        let wanted = Wanted::private(top - stack, stack, protection, Backing::Stack);
+        space.map(machine, room_left, wanted)?;
         space.search_from = top - stack - (1 << 20);
         let mut begin = (base, program);
         if let Some(loader) = &image.loader {
@@ -409,14 +407,18 @@ impl Kernel {
             return Ok(Vec::new());
         };
         let length = self.abi.page_up(object.bytes.len() as u64).ok_or(Errno::ENOMEM)?;
-        let start = space.free_range(0, length).ok_or(Errno::ENOMEM)?;
+        let start = space.free_range(0, length, u64::MAX).ok_or(Errno::ENOMEM)?;
         let room = self.memory_room().saturating_sub(space.used());
         let backing = Backing::File {
             path: "[vdso]".into(),
             offset: 0,
             inode: 0,
         };
-        space.map(machine, room, start, length, Protection(5), false, backing)?;
+        space.map(
+            machine,
+            room,
+            Wanted::private(start, length, Protection(5), backing),
+        )?;
         machine.write(start, &object.bytes).map_err(|_| Errno::ENOMEM)?;
         space.signal_return = start.wrapping_add(object.signal_return);
         let system_call = object.system_call.map(|at| (at::SYSINFO, start.wrapping_add(at)));
@@ -444,7 +446,7 @@ impl Executable {
             .max();
         let (first, last) = (first.unwrap_or(0), last.unwrap_or(0));
         let length = abi.page_up(last.saturating_sub(first)).ok_or(Errno::ENOMEM)?;
-        let start = space.free_range(0, length).ok_or(Errno::ENOMEM)?;
+        let start = space.free_range(0, length, u64::MAX).ok_or(Errno::ENOMEM)?;
         Ok(start.wrapping_sub(first))
     }
 }
@@ -489,26 +491,12 @@ fn map_segment(
             inode: image.ino.0,
         };
         if file_end > start {
-            space.map(
-                machine,
-                left(space),
-                start,
-                file_end - start,
-                protection,
-                false,
-                backing,
-            )?;
+            let wanted = Wanted::private(start, file_end - start, protection, backing);
+            space.map(machine, left(space), wanted)?;
         }
         if end > file_end {
-            space.map(
-                machine,
-                left(space),
-                file_end,
-                end - file_end,
-                protection,
-                false,
-                Backing::Anonymous,
-            )?;
+            let wanted = Wanted::private(file_end, end - file_end, protection, Backing::Anonymous);
+            space.map(machine, left(space), wanted)?;
         }
     }
     let from = usize::try_from(segment.offset).unwrap_or(usize::MAX);

@@ -237,6 +237,7 @@ impl FakeMachines {
     pub fn new(profile: &ArchProfile) -> Self {
         let abi = &profile.abi;
         let mut names: Vec<String> = abi.arguments.clone();
+        names.extend(abi.compat.iter().flat_map(|compat| compat.arguments.clone()));
         names.extend([
             abi.number.clone(),
             abi.result.clone(),

@@ -7,7 +7,8 @@ use crate::fs::open::{Descriptor, FileId, OpenFile};
 use crate::fs::tree::{Ino, StoreError};
 use crate::fs::walk::{self, Place};
 use crate::machine::Machine;
-use crate::space::{AddressSpace, MapError};
+use crate::mapping::MapError;
+use crate::space::AddressSpace;
 use crate::table::Level;
 use crate::task::{Process, Task};
 use hotcell_schema::event::What;
@@ -25,11 +26,11 @@ impl Call<'_> {
 
     /// The N-th word as a `long`.
     pub(crate) fn long(&self, index: usize) -> i64 {
-        self.k.abi.signed(self.word(index))
+        self.abi().signed(self.word(index))
     }
 
     pub(crate) fn abi(&self) -> &Abi {
-        &self.k.abi
+        self.k.abi_of(self.pending)
     }
 
     pub(crate) fn process(&mut self) -> &mut Process {

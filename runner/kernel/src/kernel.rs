@@ -26,7 +26,8 @@ use crate::made::{Made, Outputs};
 use crate::net::Sockets;
 use crate::net::outside::{Outside, World};
 use crate::processor::{Probes, Processor};
-use crate::space::{AddressSpace, Backing};
+use crate::mapping::Backing;
+use crate::space::AddressSpace;
 use crate::task::{Process, State, Task};
 use crate::time::{self, Time, Used};
 
@@ -94,6 +95,8 @@ pub struct Kernel {
     pub(crate) event_bytes: u64,
     pub(crate) profile: ArchProfile,
     pub(crate) abi: Abi,
+    /// That of calls made in the second way, where there is one.
+    pub(crate) compat: Option<Abi>,
     pub(crate) registers: Option<Registers>,
     pub(crate) persona: Persona,
     pub(crate) limits: GuestLimits,
@@ -210,6 +213,7 @@ impl Kernel {
             event_bytes: 0,
             profile: job.arch.clone(),
             abi,
+            compat: Abi::compat(&job.arch),
             registers: None,
             persona: persona.clone(),
             limits: job.limits.clone(),
@@ -306,6 +310,15 @@ impl Kernel {
     /// The running task made a system call. The program counter stands after the instruction; the result registers
     /// are written before this returns, or before the task runs again.
     pub fn syscall(&mut self, machine: &mut dyn Machine) -> Flow {
+        self.make_call(machine, false)
+    }
+
+    /// The same in the architecture's second way (x86_64: `int $0x80`).
+    pub fn compat_syscall(&mut self, machine: &mut dyn Machine) -> Flow {
+        self.make_call(machine, true)
+    }
+
+    fn make_call(&mut self, machine: &mut dyn Machine, compat: bool) -> Flow {
         self.syscalls += 1;
         self.ran(Used {
             user: 0,
@@ -319,7 +332,7 @@ impl Kernel {
             return Flow::Stop;
         }
         self.tree.now = self.time.real();
-        self.system_call(machine)
+        self.system_call(machine, compat)
     }
 
     /// The processor cannot go on. `Continue`: what was in the way is mended, execute the instruction again.
@@ -353,6 +366,7 @@ impl Kernel {
             }
             quirks::pass_refused(self.abi.family, kind, machine, &code.0);
         }
+        let refused = code.as_ref().map(|code| code.0.clone()).unwrap_or_default();
         let fault = Fault {
             kind,
             pc: Address(pc),
@@ -377,7 +391,13 @@ impl Kernel {
             FaultKind::Arithmetic => Sig::FPE,
             _ => Sig::SEGV,
         };
-        self.fault_signal(self.current, signal, SignalInfo::of_fault(kind, pc, trap.address));
+        let info = match self.abi.family {
+            AbiFamily::X86_64 | AbiFamily::I386 => {
+                SignalInfo::of_x86_fault(kind, pc, trap.address, &refused)
+            }
+            _ => SignalInfo::of_fault(kind, pc, trap.address),
+        };
+        self.fault_signal(self.current, signal, info);
         self.tell_later();
         Flow::Stop
     }

@@ -48,6 +48,7 @@ mod life;
 mod load;
 pub mod machine;
 mod made;
+mod mapping;
 mod net;
 mod processor;
 mod reach;

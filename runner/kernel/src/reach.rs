@@ -10,9 +10,10 @@ use crate::abi::errno::Errno;
 use crate::abi::traced::{Fields, Standing, View};
 use crate::call::{Call, Fail};
 use crate::fs::open::FileId;
+use crate::fs::tree::Ino;
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, Protection, SpaceId};
-use crate::space::Backing;
+use crate::mapping::{Backing, Part};
 use crate::task::{Pending, State};
 use crate::trace::Why;
 
@@ -32,6 +33,10 @@ pub(crate) enum Reach {
         length: usize,
         to: u64,
     },
+    /// A mapping of a part of a file that is in memory already: which file, offset and length.
+    Map(Ino, u64, u64),
+    /// The call itself, when shared mappings and files hold the same.
+    Settled,
     /// Changes registers of a task, from this byte on.
     Change {
         tid: u32,
@@ -74,6 +79,8 @@ impl Kernel {
         reach: Reach,
     ) -> Result<(), MachineError> {
         let result = match reach {
+            Reach::Map(ino, offset, length) => return self.map_lent(machines, tid, pending, (ino, offset, length)),
+            Reach::Settled => return self.settled(machines, tid, pending),
             Reach::Memory(transfer) => self.transfer(machines, tid, &mut pending, &transfer)?,
             Reach::Look {
                 tid: of,
@@ -98,6 +105,35 @@ impl Kernel {
             } => self.change_registers(machines, tid, (of, view), from, &bytes)?,
         };
         self.finish_deferred(machines, tid, pending, result)
+    }
+
+    /// Maps a part of a file, where the memory of some of it is there already.
+    fn map_lent(
+        &mut self,
+        machines: &mut dyn Machines,
+        tid: u32,
+        mut pending: Pending,
+        (ino, offset, length): (Ino, u64, u64),
+    ) -> Result<(), MachineError> {
+        let mut lent = Vec::new();
+        for part in self.in_memory(ino, offset, length) {
+            let machine = machines.get(part.space).ok_or_else(missing)?;
+            let memory = machine.lend(part.address, part.length)?;
+            lent.push(Part {
+                start: part.offset - offset,
+                length: part.length,
+                lent: memory,
+            });
+        }
+        self.load_registers(tid, machines)?;
+        let Some(space) = self.tasks.get(&tid).map(|task| task.space) else {
+            return Ok(());
+        };
+        let machine = machines.get(space).ok_or_else(missing)?;
+        let mut call = Call::of(self, machine, tid, &mut pending);
+        let answer = crate::sys::memory::map(&mut call, offset, Some(lent));
+        self.answered(machine, tid, pending, answer);
+        Ok(())
     }
 
     /// Puts bytes into the memory of the task that calls.

@@ -2,103 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::abi::errno::Errno;
 use crate::machine::{Lent, Machine, MachineError, Protection};
-
-/// What a mapping is, for `/proc/PID/maps`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Backing {
-    /// Nothing but memory.
-    Anonymous,
-    /// The program break.
-    Heap,
-    /// The first stack.
-    Stack,
-    /// A copy of a file from this offset.
-    File {
-        /// Its path.
-        path: Arc<str>,
-        /// Offset of the mapping's first byte.
-        offset: u64,
-        /// Inode number.
-        inode: u64,
-    },
-    /// Nothing: it is past the end of memory that processes share. Whoever touches it gets SIGBUS.
-    Beyond,
-}
-
-impl Backing {
-    /// What stands so many bytes behind its beginning.
-    pub(crate) fn after(&self, distance: u64) -> Self {
-        let mut backing = self.clone();
-        if let Self::File { offset, .. } = &mut backing {
-            // An offset is the guest's own number: mremap may grow a mapping past the last one.
-            *offset = offset.wrapping_add(distance);
-        }
-        backing
-    }
-}
-
-/// One mapping.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Mapping {
-    /// First address past it.
-    pub(crate) end: u64,
-    /// Protection.
-    pub(crate) protection: Protection,
-    /// MAP_SHARED.
-    pub(crate) shared: bool,
-    /// Whether the machine has memory there. A mapping made without any access has none until it is given some.
-    backed: bool,
-    /// What it is.
-    pub(crate) backing: Backing,
-}
-
-impl Mapping {
-    /// About how many bytes the kernel needs to know of it.
-    fn weight(&self) -> u64 {
-        const EACH: u64 = 256;
-        EACH + match &self.backing {
-            Backing::File { path, .. } => path.len() as u64,
-            _ => 0,
-        }
-    }
-
-    /// What stands behind it, at this distance from its beginning, when it grows: shared memory itself does not.
-    pub(crate) fn grown(&self, distance: u64) -> Backing {
-        match self.backing {
-            Backing::Anonymous if self.shared => Backing::Beyond,
-            _ => self.backing.after(distance),
-        }
-    }
-}
-
-/// Why a mapping could not be made.
-#[derive(Debug)]
-pub(crate) enum MapError {
-    /// The guest's mistake, or its limit.
-    Errno(Errno),
-    /// The job's memory limit was met.
-    Limit,
-    /// The emulator failed.
-    Machine(MachineError),
-}
-
-impl From<Errno> for MapError {
-    fn from(errno: Errno) -> Self {
-        Self::Errno(errno)
-    }
-}
-
-impl From<MachineError> for MapError {
-    fn from(error: MachineError) -> Self {
-        Self::Machine(error)
-    }
-}
+use crate::mapping::{Backing, MapError, Mapping, Part, Wanted};
 
 /// Greatest number of mappings (`vm.max_map_count`).
 const MAX_MAPPINGS: usize = 65_530;
@@ -121,6 +30,8 @@ pub(crate) struct AddressSpace {
     pub(crate) shares_files: bool,
     /// Where the search for free addresses starts, downwards.
     pub(crate) search_from: u64,
+    /// Greatest size in bytes (RLIMIT_AS).
+    pub(crate) most: u64,
     /// Bytes that the machine has memory for, and those that the kernel needs to know of the mappings.
     backed: u64,
     known: u64,
@@ -145,6 +56,7 @@ impl AddressSpace {
             heap: (0, 0),
             shares_files: false,
             search_from: top,
+            most: u64::MAX,
             backed: 0,
             known: 0,
             loaded: None,
@@ -309,18 +221,19 @@ impl AddressSpace {
         true
     }
 
-    /// A free range, from the top downwards; tries `hint` first.
-    pub(crate) fn free_range(&self, hint: u64, length: u64) -> Option<u64> {
+    /// A free range that ends at `limit` or lower, from the top downwards; tries `hint` first.
+    pub(crate) fn free_range(&self, hint: u64, length: u64, limit: u64) -> Option<u64> {
         let hint = hint & !(self.page - 1);
+        let top = self.top.min(limit);
         let fits = |start: u64| {
             start >= LOWEST
-                && start.checked_add(length).is_some_and(|end| end <= self.top)
+                && start.checked_add(length).is_some_and(|end| end <= top)
                 && !self.overlaps(start, length)
         };
         if hint != 0 && fits(hint) {
             return Some(hint);
         }
-        let mut end = self.search_from.min(self.top);
+        let mut end = self.search_from.min(top);
         for (start, mapping) in self.mappings.iter().rev() {
             if *start >= end {
                 continue;
@@ -393,76 +306,106 @@ impl AddressSpace {
         Ok(end)
     }
 
-    /// Maps zeroed memory, in place of whatever was there. `room` is how many more bytes may get memory.
-    #[allow(clippy::too_many_arguments)]
+    /// Whether its limit allows so much in place of what is in a range.
+    fn may_grow(&self, start: u64, length: u64) -> bool {
+        if self.most == u64::MAX {
+            return true;
+        }
+        let end = start.saturating_add(length);
+        let inside = |(at, mapping): (&u64, &Mapping)| mapping.end.min(end).saturating_sub(start.max(*at));
+        let before: u64 = self.mappings.range(..end).map(inside).sum();
+        self.size().saturating_sub(before).saturating_add(length) <= self.most
+    }
+
+    /// Maps memory, zeroed where nothing was lent, in place of whatever was there. `room` is how many more bytes may get
+    /// memory. Answers which parts are new.
     pub(crate) fn map(
         &mut self,
         machine: &mut dyn Machine,
         room: u64,
-        start: u64,
-        length: u64,
-        protection: Protection,
-        shared: bool,
-        backing: Backing,
-    ) -> Result<(), MapError> {
+        wanted: Wanted,
+    ) -> Result<Vec<(u64, u64)>, MapError> {
+        let (start, length, protection) = (wanted.start, wanted.length, wanted.protection);
         let end = self.check(start, length)?;
-        if self.mappings.len() >= MAX_MAPPINGS {
+        if self.mappings.len() >= MAX_MAPPINGS || !self.may_grow(start, length) {
             return Err(Errno::ENOMEM.into());
         }
-        let backed = protection != Protection::NONE && backing != Backing::Beyond;
+        let backed = match wanted.backing {
+            Backing::Beyond => false,
+            // What a file holds must be there when the guest is given access later.
+            Backing::File { .. } => true,
+            _ => protection != Protection::NONE || !wanted.lent.is_empty(),
+        };
+        let gaps = wanted.gaps();
         let mapping = Mapping {
             end,
             protection,
-            shared,
+            shared: wanted.shared,
             backed,
-            backing,
+            backing: wanted.backing,
         };
         let needed = mapping.weight() + if backed { length } else { 0 };
         if needed > room {
             return Err(MapError::Limit);
         }
-        self.regions_left(3)?;
+        self.regions_left(3 + 2 * wanted.lent.len())?;
         self.unmap(machine, start, length)?;
         if backed {
-            machine.map(start, length, protection)?;
-            self.regions.insert(start, end);
+            for (from, to) in &gaps {
+                machine.map(*from, to - from, protection)?;
+                self.regions.insert(*from, *to);
+            }
+            for Part { start, length, lent } in wanted.lent {
+                machine.borrow(start, protection, lent)?;
+                self.regions.insert(start, start.saturating_add(length));
+            }
             self.backed += length;
         }
         self.put(start, mapping);
         self.merge(start);
-        Ok(())
+        Ok(gaps)
     }
 
-    /// Moves the first bytes of a range that lies in one shared mapping, and unmaps the rest: whoever shares it still does.
+    /// Shows the first bytes of a range that lies in one shared mapping at another place, and unmaps the range unless it
+    /// `stays`: whoever shares the memory still does.
     pub(crate) fn relocate(
         &mut self,
         machine: &mut dyn Machine,
+        room: u64,
         (old, old_length): (u64, u64),
         (start, length): (u64, u64),
+        stays: bool,
     ) -> Result<(), MapError> {
         let (first, mapping) = self.find(old).ok_or(Errno::EFAULT)?;
         let mapping = mapping.clone();
-        let backing = mapping.backing.after(old - first);
-        let end = self.check(start, length)?;
+        self.check(start, length)?;
         if self.mappings.len() + 2 >= MAX_MAPPINGS {
             return Err(Errno::ENOMEM.into());
         }
         self.regions_left(6)?;
-        let lent = mapping.backed.then(|| machine.lend(old, length)).transpose()?;
-        self.unmap(machine, old, old_length)?;
-        self.unmap(machine, start, length)?;
-        if let Some(lent) = lent {
-            machine.borrow(start, mapping.protection, lent)?;
-            self.regions.insert(start, end);
-            self.backed += length;
+        let mut lent = Vec::new();
+        if mapping.backed {
+            let part = machine.lend(old, length)?;
+            lent.push(Part {
+                start,
+                length,
+                lent: part,
+            });
         }
-        let moved = Mapping {
-            end,
-            backing,
-            ..mapping
+        let mut room = room;
+        if !stays {
+            let before = self.used();
+            self.unmap(machine, old, old_length)?;
+            room = room.saturating_add(before.saturating_sub(self.used()));
+        }
+        let backing = mapping.backing.after(old - first);
+        let shared = mapping.shared;
+        let wanted = Wanted {
+            shared,
+            lent,
+            ..Wanted::private(start, length, mapping.protection, backing)
         };
-        self.put(start, moved);
-        self.merge(start);
+        self.map(machine, room, wanted)?;
         Ok(())
     }
 

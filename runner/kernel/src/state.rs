@@ -68,6 +68,7 @@ macro_rules! state {
                     sink,
                     profile: job.arch.clone(),
                     abi: Abi::new(&job.arch),
+                    compat: Abi::compat(&job.arch),
                     registers: None,
                     limits: job.limits.clone(),
                     watch: job.watch.clone(),

@@ -212,6 +212,8 @@ pub(crate) struct Pending {
     pub(crate) row: &'static Row,
     /// Number as the guest gave it, for the event.
     pub(crate) number: u64,
+    /// It is made in the second way, by another ABI.
+    pub(crate) compat: bool,
     /// Words by the row's shape.
     pub(crate) words: [u64; 8],
     /// What the event will say of the arguments that were known before the call.
@@ -221,6 +223,8 @@ pub(crate) struct Pending {
     pub(crate) progress: u64,
     /// Messages that a call of several has moved.
     pub(crate) messages: u64,
+    /// What other processes have in shared mappings of files was put into them for it.
+    pub(crate) settled: bool,
     /// It is to say what it has done, and wait no more.
     pub(crate) is_cut: bool,
     /// Until when it waits.

@@ -55,6 +55,8 @@ pub(crate) struct Trace {
     pub(crate) message: u64,
     /// Number and first argument of the latest call.
     pub(crate) call: (u64, u64),
+    /// Whether it was made in the second way.
+    pub(crate) compat: bool,
     /// A call that was under way where the tracer took the program counter from, and that place.
     pub(crate) parked: Option<(u64, Pending)>,
 }
@@ -68,6 +70,7 @@ impl Trace {
             calls: false,
             stop: None,
             entered: false,
+            compat: false,
             owes_exit: false,
             info: SignalInfo::default(),
             passed: None,
@@ -216,11 +219,12 @@ impl Kernel {
     }
 
     /// Whether the running task stands still before it makes this call.
-    pub(crate) fn held_at_entry(&mut self, tid: u32, call: (u64, u64)) -> bool {
+    pub(crate) fn held_at_entry(&mut self, tid: u32, call: (u64, u64), compat: bool) -> bool {
         let Some(trace) = self.traced(tid) else {
             return false;
         };
         trace.call = call;
+        trace.compat = compat;
         if std::mem::take(&mut trace.entered) || !trace.calls {
             return false;
         }
@@ -320,8 +324,9 @@ impl Kernel {
         }
         if stop.why == Why::Entry {
             trace.entered = true;
+            let compat = trace.compat;
             task.state = State::Deferred;
-            self.deferred.insert(tid, Deferred::Enter);
+            self.deferred.insert(tid, Deferred::Enter(compat));
         }
         if let Some(process) = self
             .processes

@@ -20,7 +20,7 @@ use hotcell_schema::{
     job::{Blob, JobResult, LinuxJob, LinuxResult},
     outcome::{FaultKind, Outcome},
 };
-use unicorn_engine::{Arch, RegisterS390X, TranslationBlock, Unicorn, X86Insn};
+use unicorn_engine::{Arch, RegisterS390X, RegisterX86, TranslationBlock, Unicorn, X86Insn};
 
 use crate::{
     clocks_unsafe::{self, Source},
@@ -158,20 +158,34 @@ impl Shared {
         }
     }
 
-    fn syscall(&self, uc: &mut Unicorn<'_, Guest>) {
+    /// The guest makes a call; `compat`: in its second way.
+    fn syscall(&self, uc: &mut Unicorn<'_, Guest>, compat: bool) {
         let _held = nudge_unsafe::held();
         let shape = Rc::clone(&uc.get_data().shape);
         let svc = shape.quirks.contains(&Quirk::S390xSvc);
         let at = uc.reg_read(shape.pc).unwrap_or(0);
-        let after = after_call(uc);
+        let after = match compat {
+            true => at,
+            false => after_call(uc),
+        };
         uc.get_data_mut().after = Some(after);
+        if shape.syscall == SyscallTrap::Instruction && !compat {
+            // SYSCALL keeps where it came from (Intel SDM volume 2B).
+            let flags = uc.reg_read(RegisterX86::RFLAGS).unwrap_or(0);
+            let _ = uc.reg_write(RegisterX86::RCX, after);
+            let _ = uc.reg_write(RegisterX86::R11, flags | 2);
+        }
         let lent = if svc { lend_number(uc, at) } else { None };
         uc.get_data_mut().written.get_mut().guest_ran();
         self.quiet.take();
         let flow = match self.kernel.try_borrow_mut() {
             Ok(mut kernel) => {
                 self.tell(&mut kernel);
-                kernel.syscall(&mut UnicornMachine::of(uc))
+                let mut machine = UnicornMachine::of(uc);
+                match compat {
+                    true => kernel.compat_syscall(&mut machine),
+                    false => kernel.syscall(&mut machine),
+                }
             }
             Err(_) => Flow::Stop,
         };
@@ -260,8 +274,12 @@ impl Shared {
     }
 
     fn interrupt(&self, uc: &mut Unicorn<'_, Guest>, number: u32) {
-        if uc.get_data().shape.syscall == SyscallTrap::Interrupt(number) {
-            return self.syscall(uc);
+        let shape = &uc.get_data().shape;
+        if shape.syscall == SyscallTrap::Interrupt(number) {
+            return self.syscall(uc, false);
+        }
+        if shape.compat == Some(number) {
+            return self.syscall(uc, true);
         }
         let _held = nudge_unsafe::held();
         let trap = trap_of(uc, number);
@@ -302,15 +320,20 @@ impl Source for Shared {
 /// In the hook of another exception: what it means. The program counter is put back on the instruction.
 fn trap_of(uc: &mut Unicorn<'_, Guest>, number: u32) -> Trap {
     let shape = Rc::clone(&uc.get_data().shape);
-    let at = uc
-        .reg_read(shape.pc)
-        .unwrap_or(0)
-        .wrapping_sub(traps::overshoot(shape.arch));
-    uc.get_data_mut().resume = Some(at);
-    Trap {
-        kind: traps::from_interrupt(shape.arch, number),
-        address: None,
-    }
+    let at = uc.reg_read(shape.pc).unwrap_or(0);
+    let mut before = [0; 2];
+    let raised = match uc.mem_read(at.wrapping_sub(2), &mut before) {
+        Ok(()) => traps::raised(shape.arch, number, before),
+        Err(_) => None,
+    };
+    let (kind, behind) = raised.unwrap_or_else(|| {
+        (
+            traps::from_interrupt(shape.arch, number),
+            traps::overshoot(shape.arch),
+        )
+    });
+    uc.get_data_mut().resume = Some(at.wrapping_sub(behind));
+    Trap { kind, address: None }
 }
 
 /// In the hook of an instruction for system calls that this architecture's Linux programs do not make.
@@ -361,7 +384,7 @@ fn make(
     let uc = &mut machine.uc;
     if shape.syscall == SyscallTrap::Instruction {
         let shared = Rc::clone(shared);
-        uc.add_insn_sys_hook(X86Insn::SYSCALL, 1, 0, move |uc| shared.syscall(uc))
+        uc.add_insn_sys_hook(X86Insn::SYSCALL, 1, 0, move |uc| shared.syscall(uc, false))
             .map_err(failed("hooking system calls"))?;
     }
     if shape.arch == Arch::X86 {

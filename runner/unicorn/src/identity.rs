@@ -6,7 +6,7 @@ use hotcell_schema::digest::Digest;
 const PATCHED: u32 = 103;
 
 /// The patches of this version, in the order in which they are applied.
-const PATCHES: [&str; 8] = [
+const PATCHES: [&str; 11] = [
     include_str!("../patches/0001-mips-free-delay-slot-temporary.patch"),
     include_str!("../patches/0002-mips-reset-delay-slot-flag-before-each-block.patch"),
     include_str!("../patches/0003-mips-clear-branch-bits-in-generated-code.patch"),
@@ -15,6 +15,9 @@ const PATCHES: [&str; 8] = [
     include_str!("../patches/0006-s390x-leave-missing-memory-to-unicorn.patch"),
     include_str!("../patches/0007-s390x-rotate-bits-of-half-registers.patch"),
     include_str!("../patches/0008-s390x-overflow-to-zero.patch"),
+    include_str!("../patches/0009-stores-are-fast-where-no-code-is.patch"),
+    include_str!("../patches/0010-code-written-at-another-address.patch"),
+    include_str!("../patches/0011-x86-what-a-program-is-refused.patch"),
 ];
 
 /// Whether the C library that was linked carries the patches.
@@ -41,4 +44,24 @@ pub(crate) fn text() -> String {
         "hotcell-unicorn {}, unicorn {major}.{minor}.{patch} {library}, capstone {capstone_major}.{capstone_minor}",
         env!("CARGO_PKG_VERSION")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_patch_counts() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/patches");
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .expect("patches")
+            .map(|entry| entry.expect("an entry").path())
+            .collect();
+        files.sort();
+        let texts: Vec<String> = files
+            .iter()
+            .map(|file| std::fs::read_to_string(file).expect("a patch"))
+            .collect();
+        assert_eq!(texts, PATCHES);
+    }
 }

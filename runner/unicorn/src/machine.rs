@@ -21,7 +21,7 @@ use crate::{
     shape::Shape,
     sources::{Origins, Sources},
     traps,
-    written::Written,
+    written::{First, Written},
 };
 
 /// What goes with an instance through its hooks.
@@ -206,9 +206,10 @@ impl<'a> UnicornMachine<'a> {
         uc.ctl_exits_enable()
             .map_err(failed("switching the end address off"))?;
         uc.add_mem_hook(HookType::MEM_INVALID, 1, 0, |uc, kind, address, _, _| {
+            let shape = &uc.get_data().shape;
             let trap = Trap {
                 kind: traps::from_access(kind),
-                address: Some(address),
+                address: Some(traps::address(shape.arch, shape.bits, address)),
             };
             uc.get_data_mut().access = Some(trap);
             false
@@ -362,6 +363,13 @@ impl<'a> UnicornMachine<'a> {
 
     /// Forgets what was translated from a range. Unicorn does so by itself only for the guest's own stores.
     fn drop_translations(&mut self, start: u64, end: u64) {
+        self.drop_own_translations(start, end);
+        for (start, end) in self.uc.get_data().memory.views(start, end) {
+            self.drop_own_translations(start, end);
+        }
+    }
+
+    fn drop_own_translations(&mut self, start: u64, end: u64) {
         let touched = self
             .uc
             .get_data()
@@ -448,6 +456,12 @@ impl<'a> UnicornMachine<'a> {
         let length = u64::try_from(length).map_err(|_| AccessError { address })?;
         address.checked_add(length).ok_or(AccessError { address })
     }
+}
+
+/// What a machine lends: memory, and what stood there at first.
+struct Loan {
+    blocks: Blocks,
+    first: First,
 }
 
 fn range_end(start: u64, length: u64) -> Result<u64, MachineError> {
@@ -561,9 +575,14 @@ impl Machine for UnicornMachine<'_> {
     }
 
     fn lend(&mut self, start: u64, length: u64) -> Result<Lent, MachineError> {
-        let lent = self.uc.get_data_mut().memory.lend(start, length);
-        let lent = lent.ok_or_else(|| MachineError("lending memory that is not there".to_owned()))?;
-        Ok(Lent(Box::new(lent)))
+        let end = range_end(start, length)?;
+        // Whoever borrows it may write there.
+        self.open(start, end);
+        let guest = self.uc.get_data_mut();
+        let blocks = guest.memory.lend(start, length);
+        let blocks = blocks.ok_or_else(|| MachineError("lending memory that is not there".to_owned()))?;
+        let first = guest.written.get_mut().first_of(start, end);
+        Ok(Lent(Box::new(Loan { blocks, first })))
     }
 
     fn is_copied(&mut self) {
@@ -572,11 +591,16 @@ impl Machine for UnicornMachine<'_> {
 
     fn borrow(&mut self, start: u64, protection: Protection, lent: Lent) -> Result<(), MachineError> {
         let other = |_| MachineError("memory of another kind of machine".to_owned());
-        let lent = *lent.0.downcast::<Blocks>().map_err(other)?;
-        let end = range_end(start, lent.length())?;
+        let Loan { blocks, first } = *lent.0.downcast::<Loan>().map_err(other)?;
+        let end = range_end(start, blocks.length())?;
+        self.uc
+            .get_data_mut()
+            .written
+            .get_mut()
+            .borrowed(start, end, first);
         self.note_mapped(start, end, protection);
         let protection = unicorn_protection(self.uc.get_data().shape.arch, protection);
-        memory_unsafe::borrow(&mut self.uc, start, protection, lent)
+        memory_unsafe::borrow(&mut self.uc, start, protection, blocks)
     }
 
     fn unmap(&mut self, start: u64, length: u64) -> Result<(), MachineError> {

@@ -48,7 +48,7 @@ impl Drop for Shared {
     }
 }
 
-/// Memory that one instance lends to another: blocks, one behind the other.
+/// Memory that one instance lends to another, or to itself: blocks, one behind the other.
 pub(crate) struct Blocks(Vec<Block>);
 
 impl Blocks {
@@ -223,6 +223,29 @@ impl Memory {
         Some(Blocks(lent))
     }
 
+    /// At which other addresses an instance shows parts of a range too: start and end.
+    pub(crate) fn views(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
+        let mut views = Vec::new();
+        let before = self.0.range(..=start).next_back().map_or(start, |(at, _)| *at);
+        for (at, block) in self.0.range(before..end) {
+            let Some(whole) = &block.whole else { continue };
+            let host = block.host.as_ptr() as u64;
+            let (first, last) = (start.max(*at), end.min(at.saturating_add(block.length)));
+            if first >= last {
+                continue;
+            }
+            let (from, to) = (host + (first - at), host + (last - at));
+            for (other, view) in self.0.iter().filter(|(other, _)| *other != at) {
+                let base = view.host.as_ptr() as u64;
+                let (from, to) = (from.max(base), to.min(base.saturating_add(view.length)));
+                if from < to && view.whole.as_ref().is_some_and(|other| Rc::ptr_eq(other, whole)) {
+                    views.push((other + (from - base), other + (to - base)));
+                }
+            }
+        }
+        views
+    }
+
     /// Which shared memory a block is a part of, if it is: it gets a number when it is first met.
     pub(crate) fn shared_part(&self, start: u64, all: &mut AllShared) -> Option<SharedPart> {
         let (first, block) = self.0.range(..=start).next_back()?;
@@ -281,7 +304,8 @@ impl Memory {
             let rests = usize::from(at < first) + usize::from(last < block_end);
             let alone = block.whole.as_ref().is_some_and(|whole| {
                 let own = parts.entry(Rc::as_ptr(whole)).or_default();
-                let alone = Rc::strong_count(whole) == *own;
+                let elsewhere = self.shows(whole, &block, first - at, last - first);
+                let alone = Rc::strong_count(whole) == *own && !elsewhere;
                 *own = (*own + rests).saturating_sub(1);
                 alone
             });
@@ -323,6 +347,17 @@ impl Memory {
                 );
             }
         }
+    }
+
+    /// Whether another block shows some of a part of this one.
+    fn shows(&self, whole: &Rc<Shared>, block: &Block, offset: u64, length: u64) -> bool {
+        let from = block.host.as_ptr() as u64 + offset;
+        self.0.values().any(|other| {
+            let start = other.host.as_ptr() as u64;
+            start < from + length
+                && from < start.saturating_add(other.length)
+                && other.whole.as_ref().is_some_and(|other| Rc::ptr_eq(other, whole))
+        })
     }
 
     /// Where a range stands, if one block holds all of it.

@@ -53,6 +53,8 @@ pub(crate) struct Shape {
     pub(crate) thread_pointer: Option<i32>,
     /// How a system call arrives.
     pub(crate) syscall: SyscallTrap,
+    /// The interrupt of calls that are another ABI's.
+    pub(crate) compat: Option<u32>,
     /// Whether the virtual TLB is needed.
     pub(crate) virtual_tlb: bool,
     /// Registers set before start.
@@ -112,6 +114,7 @@ impl Shape {
             pc: register(&profile.abi.program_counter)?,
             thread_pointer,
             syscall: unicorn.syscall,
+            compat: profile.abi.compat.as_ref().map(|compat| compat.interrupt),
             virtual_tlb: unicorn.virtual_tlb,
             setup,
             quirks,

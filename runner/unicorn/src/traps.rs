@@ -10,9 +10,9 @@ use unicorn_engine::{Arch, MemType, uc_error};
 pub(crate) fn from_interrupt(arch: Arch, number: u32) -> FaultKind {
     match (arch, number) {
         // Intel SDM volume 3A, table 6-1.
-        (Arch::X86, 0 | 4 | 16 | 19) => FaultKind::Arithmetic,
+        (Arch::X86, 0 | 16 | 19) => FaultKind::Arithmetic,
         (Arch::X86, 1 | 3) => FaultKind::Breakpoint,
-        (Arch::X86, 5 | 6) => FaultKind::IllegalInstruction,
+        (Arch::X86, 6) => FaultKind::IllegalInstruction,
         (Arch::X86, 17) => FaultKind::Unaligned,
         // target/arm/cpu.h: EXCP_UDEF 1, EXCP_PREFETCH_ABORT 3, EXCP_DATA_ABORT 4, EXCP_BKPT 7, EXCP_INVSTATE 18.
         (Arch::ARM | Arch::ARM64, 1 | 18) => FaultKind::IllegalInstruction,
@@ -34,6 +34,29 @@ pub(crate) fn from_interrupt(arch: Arch, number: u32) -> FaultKind {
         // target/s390x/cpu.h: EXCP_PGM 3.
         (Arch::S390X, 3) => FaultKind::IllegalInstruction,
         _ => FaultKind::Exception,
+    }
+}
+
+/// x86: what an interrupt means that an instruction raised, and how far behind it the program counter stands. `before`: the bytes
+/// in front of there. A program may raise 3 and 4; others are refused it (Intel SDM volume 3A, section 6.12.1.2).
+pub(crate) fn raised(arch: Arch, number: u32, before: [u8; 2]) -> Option<(FaultKind, u64)> {
+    const INT3: u8 = 0xcc;
+    const INT: u8 = 0xcd;
+    match (arch, number, before) {
+        (Arch::X86, 3, [_, INT3]) => Some((FaultKind::Breakpoint, 1)),
+        (Arch::X86, 3, [INT, 3]) => Some((FaultKind::Breakpoint, 2)),
+        (Arch::X86, 4, _) => None,
+        (Arch::X86, number, [INT, raised]) if number == u32::from(raised) => Some((FaultKind::Exception, 2)),
+        _ => None,
+    }
+}
+
+/// The address of an invalid access as the guest names it: on x86_64 the C library knows its lower 52 bits.
+pub(crate) fn address(arch: Arch, bits: u8, address: u64) -> u64 {
+    const UNKNOWN: u32 = 64 - 52;
+    match (arch, bits) {
+        (Arch::X86, 64) => (address << UNKNOWN).cast_signed().wrapping_shr(UNKNOWN).cast_unsigned(),
+        _ => address,
     }
 }
 

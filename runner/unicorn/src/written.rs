@@ -165,6 +165,9 @@ pub(crate) struct Written<B = Rc<[u8]>> {
     told: BTreeSet<u64>,
 }
 
+/// What stood at first in memory that is lent.
+pub(crate) struct First(Vec<(u64, Piece<Rc<[u8]>>)>);
+
 /// The bytes that the address spaces of a saved run keep: those that several have stand once.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct AllKept {
@@ -240,6 +243,28 @@ impl Written {
         self.fresh.insert(start, end);
         if writable {
             self.open.insert(start, end);
+        }
+    }
+
+    /// What stood in a range at first: how far behind its beginning, and the bytes.
+    pub(crate) fn first_of(&self, start: u64, end: u64) -> First {
+        let parts = self.pieces.iter().filter_map(|(at, piece)| {
+            let from = start.saturating_sub(*at);
+            let to = end.saturating_sub(*at).min(piece.length());
+            (from < to).then(|| (at.saturating_sub(start), piece.cut(from, to - from)))
+        });
+        First(parts.collect())
+    }
+
+    /// Memory was mapped that stands somewhere else too, where anybody may write it.
+    pub(crate) fn borrowed(&mut self, start: u64, end: u64, first: First) {
+        // A copy of the address space that lent it knows already.
+        if self.open.contains(start, end) {
+            return;
+        }
+        self.open.insert(start, end);
+        for (behind, piece) in first.0 {
+            self.keep(start.saturating_add(behind), piece);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Flag words that differ between architectures, converted once at the border, and the names they have in events.
 
+use hotcell_schema::arch::AbiFamily;
+
 use super::Abi;
 
 /// `open(2)` flags, with the kernel's generic values.
@@ -153,6 +155,14 @@ const MAP_MIPS: &[(u64, &str)] = &[
 /// Names of the guest's mmap flags.
 pub(crate) fn map_names(abi: &Abi, flags: u64) -> Vec<String> {
     names(if abi.is_mips() { MAP_MIPS } else { MAP }, flags)
+}
+
+/// MAP_32BIT, which x86_64 alone has (arch/x86/include/uapi/asm/mman.h).
+pub(crate) fn map_low(abi: &Abi) -> u64 {
+    match abi.family {
+        AbiFamily::X86_64 => 0x40,
+        _ => 0,
+    }
 }
 
 /// The guest's MAP_ANONYMOUS.

@@ -33,10 +33,10 @@ pub(crate) struct Frame {
     pointer: Option<usize>,
 }
 
-const X86_64: &str = "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx rsp %pc rflags&40cd5|202 =33:16 =0:16 =0:16 =2b:16 \
+const X86_64: &str = "r8 r9 r10 r11 r12 r13 r14 r15 rdi rsi rbp rbx rdx rax rcx rsp %pc rflags&40dd5|202 =33:16 =0:16 =0:16 =2b:16 \
     0*13";
 const I386: &str =
-    "!gs !fs =7b =7b edi esi ebp esp ebx edx ecx eax =0 =0 %pc =73 eflags&40cd5|202 !esp =7b 0*3";
+    "!gs !fs =7b =7b edi esi ebp esp ebx edx ecx eax =0 =0 %pc =73 eflags&40dd5|202 !esp =7b 0*3";
 const ARM: &str = "0*3 r0 r1 r2 r3 r4 r5 r6 r7 r8 r9 r10 fp ip sp lr %pc cpsr&fe0ffc20|10 =0";
 const AARCH64: &str = "=0 x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15 x16 x17 x18 x19 x20 x21 x22 x23 x24 x25 \
     x26 x27 x28 x29 x30 sp %pc pstate&f0000000|0";

@@ -50,6 +50,21 @@ impl Abi {
         }
     }
 
+    /// That of calls which are another ABI's.
+    pub(crate) fn compat(profile: &ArchProfile) -> Option<Self> {
+        let compat = profile.abi.compat.as_ref()?;
+        Some(Self {
+            family: compat.family,
+            wide: false,
+            task_size: compat.task_size,
+            aligned_pairs: false,
+            stack_arguments: None,
+            arm_open_flags: false,
+            signal_restorer: true,
+            ..Self::new(profile)
+        })
+    }
+
     /// Bytes in a word.
     pub(crate) fn word(&self) -> u64 {
         if self.wide { 8 } else { 4 }
@@ -127,6 +142,8 @@ impl Abi {
 pub(crate) struct Registers {
     number: Reg,
     arguments: Vec<Reg>,
+    /// Those of calls that are another ABI's.
+    compat_arguments: Vec<Reg>,
     result: Reg,
     second: Option<Reg>,
     /// mips `a3` or ppc `cr0`.
@@ -166,6 +183,12 @@ impl Registers {
             arguments: abi
                 .arguments
                 .iter()
+                .map(|name| find(name))
+                .collect::<Result<_, _>>()?,
+            compat_arguments: abi
+                .compat
+                .iter()
+                .flat_map(|compat| &compat.arguments)
                 .map(|name| find(name))
                 .collect::<Result<_, _>>()?,
             result: find(&abi.result)?,
@@ -220,6 +243,15 @@ impl Registers {
     /// The number of the call being made.
     pub(crate) fn number(&self, machine: &dyn Machine) -> u64 {
         quirks::call_number(self.family, machine).unwrap_or_else(|| machine.get(self.number))
+    }
+
+    /// The same of a call that is another ABI's.
+    pub(crate) fn compat_arguments(&self, machine: &dyn Machine, abi: &Abi) -> [u64; 8] {
+        let mut words = [0; 8];
+        for (word, register) in words.iter_mut().zip(&self.compat_arguments) {
+            *word = abi.cut(machine.get(*register));
+        }
+        words
     }
 
     /// The raw argument words, as many as there are registers; the rest from the stack where the ABI says so.

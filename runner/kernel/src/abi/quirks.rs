@@ -100,6 +100,8 @@ pub(crate) fn is_breakpoint(
             matches!(word >> 26, 2 | 3) || word >> 26 == 31 && matches!(word >> 1 & 0x3ff, 4 | 68)
         }
         AbiFamily::S390x => traced && [a, b] == [0, 1],
+        // INT1, which emulators do not know.
+        AbiFamily::X86_64 | AbiFamily::I386 => a == 0xf1,
         _ => false,
     }
 }
@@ -122,6 +124,22 @@ pub(crate) fn pass_refused(family: AbiFamily, kind: FaultKind, machine: &mut dyn
     };
     let behind = machine.program_counter().wrapping_add(length);
     machine.jump(behind);
+}
+
+/// x86: a handler begins without the trap, direction and resume flags (arch/x86/kernel/signal.c).
+pub(crate) fn enter_handler(family: AbiFamily, machine: &mut dyn Machine) {
+    const FLAGS: u64 = 1 << 8 | 1 << 10 | 1 << 16;
+    let name = match family {
+        AbiFamily::X86_64 => "rflags",
+        AbiFamily::I386 => "eflags",
+        _ => return,
+    };
+    if let Some(register) = machine.register(name) {
+        let flags = machine.get(register);
+        if flags & FLAGS != 0 {
+            machine.set(register, flags & !FLAGS);
+        }
+    }
 }
 
 /// arm: the T bit of CPSR.

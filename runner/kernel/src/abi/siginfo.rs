@@ -82,6 +82,27 @@ impl SignalInfo {
         }
     }
 
+    /// The same on x86 (arch/x86/kernel/traps.c): a general protection fault and INT3 tell nothing, another trap whether
+    /// it was a single step. `code`: what stands at the program counter.
+    pub(crate) fn of_x86_fault(kind: FaultKind, pc: u64, address: Option<u64>, code: &[u8]) -> Self {
+        const ILLEGAL_OPERAND: i32 = 2;
+        const SINGLE_STEP: i32 = 2;
+        let told = Told::Address(pc);
+        match (kind, code) {
+            (FaultKind::Exception, _) | (FaultKind::Breakpoint, [0xcc, ..] | [0xcd, 3, ..]) => Self::default(),
+            (FaultKind::IllegalInstruction, _) => Self {
+                code: ILLEGAL_OPERAND,
+                told,
+            },
+            (FaultKind::Breakpoint, [0xf1, ..]) => Self::of_fault(kind, pc.wrapping_add(1), address),
+            (FaultKind::Breakpoint, _) => Self {
+                code: SINGLE_STEP,
+                told,
+            },
+            _ => Self::of_fault(kind, pc, address),
+        }
+    }
+
     /// The address that it tells.
     pub(crate) fn address(&self) -> Option<u64> {
         match self.told {

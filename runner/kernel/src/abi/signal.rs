@@ -74,6 +74,7 @@ impl Sig {
     pub(crate) const TSTP: Self = Self(20);
     pub(crate) const TTIN: Self = Self(21);
     pub(crate) const TTOU: Self = Self(22);
+    pub(crate) const XFSZ: Self = Self(25);
     pub(crate) const VTALRM: Self = Self(26);
     pub(crate) const PROF: Self = Self(27);
     pub(crate) const SYS: Self = Self(31);

@@ -39,9 +39,9 @@ struct Layouts {
     user: User,
 }
 
-const X86_64: &str = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi %number %pc =33 rflags&40cd5|202 rsp =2b \
+const X86_64: &str = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi %number %pc =33 rflags&40dd5|202 rsp =2b \
     fs_base gs_base =0 =0 =0 =0";
-const I386: &str = "ebx ecx edx esi edi ebp eax =7b =7b =0 !gs %number %pc =73 eflags&40cd5|202 esp =7b";
+const I386: &str = "ebx ecx edx esi edi ebp eax =7b =7b =0 !gs %number %pc =73 eflags&40dd5|202 esp =7b";
 const ARM: &str = "r0 r1 r2 r3 r4 r5 r6 r7 r8 r9 r10 fp ip sp lr %pc cpsr&fe0ffc20|10 %first";
 const AARCH64: &str = "x0 x1 x2 x3 x4 x5 x6 x7 x8 x9 x10 x11 x12 x13 x14 x15 x16 x17 x18 x19 x20 x21 x22 x23 x24 x25 \
     x26 x27 x28 x29 x30 sp %pc pstate&f0000000|0";

@@ -9,7 +9,7 @@ use crate::fs::cpu;
 use crate::fs::identity::{self, Processors as _};
 use crate::fs::proc::{MachineFile, ProcFile, ProcessFile};
 use crate::kernel::Kernel;
-use crate::space::Backing;
+use crate::mapping::Backing;
 use crate::task::{Process, State, Task};
 
 impl Kernel {

@@ -178,15 +178,37 @@ pub(crate) struct Descriptor {
 }
 
 /// A process's descriptors.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct FileTable {
     descriptors: BTreeMap<u32, Descriptor>,
+    /// First number that none may have.
+    most: u32,
 }
 
-/// RLIMIT_NOFILE.
-pub(crate) const MAX_DESCRIPTORS: u32 = 1024;
+/// RLIMIT_NOFILE: of a process that set none, and what nobody gets more of.
+pub(crate) const SOFT_DESCRIPTORS: u32 = 1024;
+pub(crate) const MAX_DESCRIPTORS: u32 = 4096;
+
+impl Default for FileTable {
+    fn default() -> Self {
+        Self {
+            descriptors: BTreeMap::new(),
+            most: SOFT_DESCRIPTORS,
+        }
+    }
+}
 
 impl FileTable {
+    /// From now on, no new descriptor has this number or a greater one.
+    pub(crate) fn limit(&mut self, most: u64) {
+        self.most = u32::try_from(most).unwrap_or(u32::MAX).min(MAX_DESCRIPTORS);
+    }
+
+    /// Whether a descriptor may have a number.
+    pub(crate) fn allows(&self, fd: u32) -> bool {
+        fd < self.most
+    }
+
     pub(crate) fn get(&self, fd: u64) -> Result<Descriptor, Errno> {
         let fd = u32::try_from(fd & 0xffff_ffff).map_err(|_| Errno::EBADF)?;
         self.descriptors.get(&fd).copied().ok_or(Errno::EBADF)
@@ -198,7 +220,7 @@ impl FileTable {
 
     /// The lowest free number from `least`.
     pub(crate) fn free(&self, least: u32) -> Result<u32, Errno> {
-        (least..MAX_DESCRIPTORS)
+        (least..self.most)
             .find(|fd| !self.descriptors.contains_key(fd))
             .ok_or(Errno::EMFILE)
     }

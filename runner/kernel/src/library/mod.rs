@@ -140,7 +140,7 @@ impl Kernel {
         let mut args = Vec::new();
         if let Some(row) = functions::find(name) {
             let raw = self.function_arguments(machine);
-            args = self.about_to(machine, row, 0, &raw).args;
+            args = self.about_to(machine, row, (0, false), &raw).args;
         }
         let what = event::Library {
             name: name.to_owned(),

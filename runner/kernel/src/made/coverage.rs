@@ -10,7 +10,8 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::Kernel;
-use crate::space::{AddressSpace, Backing};
+use crate::mapping::Backing;
+use crate::space::AddressSpace;
 
 /// Greatest number of blocks of all programs of a run.
 const MAX_BLOCKS: u64 = 1_000_000;

@@ -15,7 +15,8 @@ use crate::kernel::Kernel;
 use crate::load::elf;
 use crate::machine::{Machine, Protection};
 use crate::made::elf::{Head, Part, write};
-use crate::space::{AddressSpace, Backing};
+use crate::mapping::Backing;
+use crate::space::AddressSpace;
 
 /// Greatest number of layers that are kept of a run, and of bytes in all of them.
 const MAX_LAYERS: usize = 64;

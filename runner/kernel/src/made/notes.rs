@@ -8,7 +8,8 @@ use crate::abi::traced::{Fields, Standing, View};
 use crate::abi::{Abi, Registers};
 use crate::kernel::Kernel;
 use crate::machine::{Machine, MachineError, Machines, SpaceId};
-use crate::space::{AddressSpace, Backing};
+use crate::mapping::Backing;
+use crate::space::AddressSpace;
 use crate::task::{Ended, Task};
 use crate::time::Used;
 

@@ -6,7 +6,7 @@ use hotcell_schema::guest::text;
 use crate::abi::errno::Errno;
 use crate::abi::flags::{self, open};
 use crate::call::{Answer, Call};
-use crate::fs::open::{Descriptor, MAX_DESCRIPTORS, OpenFile, Target};
+use crate::fs::open::{Descriptor, OpenFile, Target};
 use crate::fs::walk::Seat;
 use crate::fs::watch::what;
 use crate::sys::lock::Command;
@@ -41,7 +41,7 @@ impl Call<'_> {
     fn replace(&mut self, close_on_exec: bool) -> Answer {
         let descriptor = self.descriptor(0)?;
         let to = self.word(1) as u32;
-        if to >= MAX_DESCRIPTORS {
+        if !self.process().files.allows(to) {
             return Err(Errno::EBADF.into());
         }
         self.k.open.share(descriptor.file);
@@ -121,7 +121,7 @@ pub(crate) fn fcntl(c: &mut Call<'_>) -> Answer {
         0 | 1030 => {
             let least = u32::try_from(argument)
                 .ok()
-                .filter(|fd| *fd < MAX_DESCRIPTORS)
+                .filter(|fd| c.process().files.allows(*fd))
                 .ok_or(Errno::EINVAL)?;
             c.duplicate(0, least, command == 1030)
         }
@@ -278,6 +278,7 @@ impl Call<'_> {
         if length.cast_signed() < 0 {
             return Err(Errno::EINVAL.into());
         }
+        self.may_be_long(length)?;
         let result = self.k.tree.resize(seat.ino, length);
         self.stored(result)?;
         self.k.notice(what::MODIFY, seat);
@@ -329,6 +330,7 @@ pub(crate) fn fallocate(c: &mut Call<'_>) -> Answer {
         .checked_add(length)
         .filter(|end| length > 0 && end.cast_signed() > 0)
         .ok_or(Errno::EINVAL)?;
+    c.may_be_long(end)?;
     match mode {
         0 if end > c.k.tree.bytes(ino).map_or(0, |bytes| bytes.len() as u64) => {
             let result = c.k.tree.resize(ino, end);

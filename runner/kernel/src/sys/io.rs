@@ -2,13 +2,13 @@
 
 use crate::abi::errno::Errno;
 use crate::abi::flags::open;
+use crate::abi::siginfo::code;
 use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Fail, MAX_TRANSFER};
 use crate::fs::open::{FileId, PIPE_BUF, PipeId, Target};
 use crate::fs::tree::Device;
 use crate::fs::watch::what;
 use crate::reach::{Segment, Transfer, Way};
-use crate::sys::shared::Which;
 use hotcell_schema::event::MemoryBy;
 
 /// Most segments of a vector (UIO_MAXIOV).
@@ -145,7 +145,7 @@ impl Call<'_> {
             return Err(Errno::EBADF.into());
         }
         if let Target::File(ino) = file.target {
-            self.write_back(Which::File(ino))?;
+            self.settle(ino)?;
         }
         let file = self.k.open.get(id).ok_or(Errno::EBADF)?;
         let offset = at.unwrap_or(file.offset);
@@ -256,11 +256,12 @@ impl Call<'_> {
         let count = source.length();
         match file.target {
             Target::File(ino) => {
-                let bytes = self.part(source, 0, count)?;
                 let size = self.k.tree.bytes(ino).map_or(0, |bytes| bytes.len() as u64);
                 let start = if append { size } else { offset };
+                let count = self.within_file_size(start, count)?;
+                let bytes = self.part(source, 0, count)?;
                 if count > 0 {
-                    self.write_back(Which::File(ino))?;
+                    self.settle(ino)?;
                     let result = self.k.tree.write(ino, start, &bytes);
                     self.stored(result)?;
                     self.write_through(ino, start, &bytes);
@@ -414,7 +415,8 @@ impl Call<'_> {
     pub(super) fn broken_pipe(&mut self) -> Answer {
         let (pid, tid) = (self.pid, self.tid);
         self.k.tell_signal((pid, tid), pid, Sig::PIPE);
-        self.k.post(pid, Sig::PIPE);
+        let info = self.own_info(code::USER);
+        self.k.post_told(pid, Some(tid), Sig::PIPE, info);
         Err(Errno::EPIPE.into())
     }
 
@@ -505,7 +507,7 @@ fn transfer(
     let count = count.min(MAX_TRANSFER);
     if let Some(Target::File(ino)) = c.k.open.get(input).map(|file| &file.target) {
         let ino = *ino;
-        c.write_back(Which::File(ino))?;
+        c.settle(ino)?;
     }
     let file = c.k.open.get(input).ok_or(Errno::EBADF)?;
     let offset = from.unwrap_or(file.offset);

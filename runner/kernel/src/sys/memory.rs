@@ -5,17 +5,21 @@ use hotcell_schema::guest::text;
 
 use crate::abi::errno::Errno;
 use crate::abi::flags;
-use crate::call::{Answer, Call};
+use crate::call::{Answer, Call, Deferred, Fail};
 use crate::fs::open::Target;
 use crate::fs::tree::Ino;
 use crate::machine::Protection;
-use crate::space::{Backing, LOWEST, MapError};
+use crate::mapping::{Backing, MapError, Part, Wanted};
+use crate::reach::Reach;
+use crate::space::LOWEST;
 use crate::sys::shared::Which;
 
 const MAP_SHARED: u64 = 1;
 const MAP_FIXED: u64 = 0x10;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 const MAP_KIND: u64 = 0xf;
+/// What MAP_32BIT gives lies below (arch/x86/kernel/sys_x86_64.c).
+const LOW: u64 = 0x8000_0000;
 
 fn protection(word: u64) -> Protection {
     Protection((word & 7) as u8)
@@ -68,15 +72,8 @@ pub(crate) fn brk(c: &mut Call<'_>) -> Answer {
                 return Err(Errno::ENOMEM.into());
             }
             let length = new_end - old_end;
-            space.map(
-                machine,
-                room,
-                old_end,
-                length,
-                Protection::READ_WRITE,
-                false,
-                Backing::Heap,
-            )?;
+            let wanted = Wanted::private(old_end, length, Protection::READ_WRITE, Backing::Heap);
+            space.map(machine, room, wanted)?;
         } else if new_end < old_end {
             space.unmap(machine, new_end, old_end - new_end)?;
         }
@@ -85,12 +82,14 @@ pub(crate) fn brk(c: &mut Call<'_>) -> Answer {
     });
     match result {
         Ok(()) => Ok(wanted),
-        Err(crate::call::Fail::Errno(_)) => Ok(current),
+        Err(Fail::Errno(_)) => Ok(current),
         Err(other) => Err(other),
     }
 }
 
-fn map(c: &mut Call<'_>, offset: u64) -> Answer {
+/// Maps memory. `lent`: what there is already of a file that is to be shared, by its distance from `offset`; `None` if
+/// that is not known.
+pub(crate) fn map(c: &mut Call<'_>, offset: u64, lent: Option<Vec<Part>>) -> Answer {
     let (hint, length, prot, flag_word) = (c.word(0), c.word(1), protection(c.word(2)), c.word(3));
     let anonymous = flag_word & flags::map_anonymous(c.abi()) != 0;
     if length == 0 || !matches!(flag_word & MAP_KIND, 1..=3) {
@@ -101,6 +100,7 @@ fn map(c: &mut Call<'_>, offset: u64) -> Answer {
         return Err(Errno::EINVAL.into());
     }
     offset.checked_add(length).ok_or(Errno::EOVERFLOW)?;
+    let shared = flag_word & MAP_SHARED != 0;
     let mut content = None;
     let mut backing = Backing::Anonymous;
     let mut name = None;
@@ -109,6 +109,11 @@ fn map(c: &mut Call<'_>, offset: u64) -> Answer {
         let path = file.path.clone();
         match file.target {
             Target::File(ino) => {
+                c.settle(ino)?;
+                if shared && lent.is_none() && !c.k.in_memory(ino, offset, length).is_empty() {
+                    let map = Reach::Map(ino, offset, length);
+                    return Err(Fail::Later(Deferred::Reach(Box::new(map))));
+                }
                 content = c.k.tree.part(ino, offset, length);
                 name = Some(text(&path));
                 backing = Backing::File {
@@ -123,8 +128,11 @@ fn map(c: &mut Call<'_>, offset: u64) -> Answer {
     }
     let fixed = flag_word & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0;
     let keep = flag_word & MAP_FIXED_NOREPLACE != 0;
-    let shared = flag_word & MAP_SHARED != 0;
     let page = c.abi().page;
+    let limit = match flag_word & flags::map_low(c.abi()) {
+        0 => c.abi().task_size,
+        _ => LOW,
+    };
     let start = c.with_space(|space, machine, room| {
         let start = if fixed {
             if hint & (page - 1) != 0 {
@@ -138,11 +146,23 @@ fn map(c: &mut Call<'_>, offset: u64) -> Answer {
             }
             hint
         } else {
-            space.free_range(hint, length).ok_or(Errno::ENOMEM)?
+            space.free_range(hint, length, limit).ok_or(Errno::ENOMEM)?
         };
-        space.map(machine, room, start, length, prot, shared, backing)?;
-        if let Some(bytes) = content.filter(|_| prot != Protection::NONE) {
-            machine.write(start, &bytes).map_err(|_| Errno::ENOMEM)?;
+        let mut lent = lent.unwrap_or_default();
+        for part in &mut lent {
+            part.start += start;
+        }
+        let wanted = Wanted {
+            shared,
+            lent,
+            ..Wanted::private(start, length, prot, backing)
+        };
+        for (from, to) in space.map(machine, room, wanted)? {
+            let held = content.as_ref().map_or(0, |content| content.len());
+            let part = (from - start) as usize..held.min((to - start) as usize);
+            if let Some(bytes) = content.as_ref().and_then(|content| content.part(part)) {
+                machine.write(from, &bytes).map_err(|_| Errno::ENOMEM)?;
+            }
         }
         space.shares_files |= shared && !anonymous;
         Ok(start)
@@ -154,7 +174,10 @@ fn map(c: &mut Call<'_>, offset: u64) -> Answer {
 /// On i386 and s390x the arguments stand in memory (`old_mmap`).
 pub(crate) fn mmap(c: &mut Call<'_>) -> Answer {
     use hotcell_schema::arch::AbiFamily;
-    if matches!(c.abi().family, AbiFamily::I386 | AbiFamily::S390x) && c.pending.row.name == "mmap" {
+    let old = matches!(c.abi().family, AbiFamily::I386 | AbiFamily::S390x) && c.pending.row.name == "mmap";
+    // Once: the call may be tried again.
+    if old && c.pending.progress == 0 {
+        c.pending.progress = 1;
         let block = c.word(0);
         let mut words = [0; 8];
         for (index, word) in words.iter_mut().take(6).enumerate() {
@@ -163,12 +186,12 @@ pub(crate) fn mmap(c: &mut Call<'_>) -> Answer {
         c.pending.words = words;
         c.pending.args = c.known_args();
     }
-    map(c, c.word(5))
+    map(c, c.word(5), None)
 }
 
 /// The offset counts 4096 bytes, whatever the page size.
 pub(crate) fn mmap2(c: &mut Call<'_>) -> Answer {
-    map(c, c.word(5).checked_mul(4096).ok_or(Errno::EINVAL)?)
+    map(c, c.word(5).checked_mul(4096).ok_or(Errno::EINVAL)?, None)
 }
 
 pub(crate) fn munmap(c: &mut Call<'_>) -> Answer {
@@ -195,6 +218,7 @@ pub(crate) fn mprotect(c: &mut Call<'_>) -> Answer {
     if length == 0 {
         return Ok(0);
     }
+    c.write_back(Which::Range(start, start.saturating_add(length)))?;
     c.with_space(|space, machine, room| space.protect(machine, room, start, length, prot))?;
     c.tell_executable(MemoryOp::ProtectExecutable, start, length, prot, None);
     Ok(0)
@@ -251,6 +275,7 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
         return Err(Errno::EINVAL.into());
     };
     let (page, flag_word, to) = (c.abi().page, c.word(3), c.word(4));
+    let limit = c.abi().task_size;
     let target = match flag_word {
         0 | MAY_MOVE => None,
         _ if flag_word == MAY_MOVE | FIXED => Some(to),
@@ -263,17 +288,24 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
     let (start, file) = c.with_space(|space, machine, room| {
         let (first, mapping) = space.find(old).ok_or(Errno::EFAULT)?;
         let mapping = mapping.clone();
+        // mremap(2): an old size of zero gives shared memory another place, and leaves it where it is.
+        let stays = old_length == 0 && mapping.shared && flag_word & MAY_MOVE != 0;
+        let old_length = if stays { length.min(mapping.end - old) } else { old_length };
         let end = old.checked_add(old_length).ok_or(Errno::EFAULT)?;
         if old_length == 0 || end > mapping.end {
             return Err(Errno::EFAULT.into());
         }
         let (kept, more) = (old_length.min(length), length.saturating_sub(old_length));
         let (protection, shared) = (mapping.protection, mapping.shared);
+        let wanted = |start, length, backing| Wanted {
+            shared,
+            ..Wanted::private(start, length, protection, backing)
+        };
         // What a file has behind, where the mapping grows.
         let grown = mapping.grown(end - first);
         let file = match &grown {
-            Backing::File { offset, inode, .. } if more > 0 && protection != Protection::NONE => {
-                Some((Ino(*inode), *offset, more))
+            Backing::File { offset, inode, .. } if more > 0 => {
+                Some((Ino(*inode), *offset, more, old_length))
             }
             _ => None,
         };
@@ -286,34 +318,35 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
                 }
                 to
             }
-            None if more == 0 => {
+            None if more == 0 && !stays => {
                 if length < old_length {
                     space.unmap(machine, old + length, old_length - length)?;
                 }
                 return Ok((old, None));
             }
             None => {
-                if !space.overlaps(end, more)
+                if !stays
+                    && !space.overlaps(end, more)
                     && end.checked_add(more).is_some_and(|end| end <= space.search_from)
                 {
-                    space.map(machine, room, end, more, protection, shared, grown)?;
+                    space.map(machine, room, wanted(end, more, grown))?;
                     return Ok((old, file));
                 }
                 if flag_word & MAY_MOVE == 0 {
                     return Err(Errno::ENOMEM.into());
                 }
-                space.free_range(0, length).ok_or(Errno::ENOMEM)?
+                space.free_range(0, length, limit).ok_or(Errno::ENOMEM)?
             }
         };
         if more > 0 {
-            space.map(machine, room, start + kept, more, protection, shared, grown)?;
+            space.map(machine, room, wanted(start + kept, more, grown))?;
         }
         let moved = match shared {
-            true => space.relocate(machine, (old, old_length), (start, kept)),
+            true => space.relocate(machine, room, (old, old_length), (start, kept), stays),
             false => {
                 let room = room.saturating_sub(more);
                 let backing = mapping.backing.after(old - first);
-                space.map(machine, room, start, kept, protection, shared, backing)
+                space.map(machine, room, wanted(start, kept, backing)).map(|_| ())
             }
         };
         if let Err(error) = moved {
@@ -337,11 +370,11 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
         space.unmap(machine, old, old_length)?;
         Ok((start, file))
     })?;
-    if let Some((ino, offset, more)) = file
+    if let Some((ino, offset, more, behind)) = file
         && let Some(bytes) = c.k.tree.part(ino, offset, more)
     {
         c.machine
-            .write(start + old_length, &bytes)
+            .write(start + behind, &bytes)
             .map_err(|_| Errno::ENOMEM)?;
     }
     Ok(start)

@@ -191,6 +191,19 @@ fn set_nice(c: &mut Call<'_>, found: &[u32], value: i32) -> Answer {
     Ok(0)
 }
 
+/// One processor runs all threads, one after the other: each sees what the others stored.
+pub(crate) fn membarrier(c: &mut Call<'_>) -> Answer {
+    // MEMBARRIER_CMD_GLOBAL to MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE (linux/membarrier.h).
+    const COMMANDS: u64 = 0x7f;
+    let command = c.word(0) & 0xffff_ffff;
+    match command {
+        _ if c.word(1) & 0xffff_ffff != 0 => Err(Errno::EINVAL.into()),
+        0 => Ok(COMMANDS),
+        _ if command.is_power_of_two() && command & COMMANDS != 0 => Ok(0),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
 pub(crate) fn zero(_: &mut Call<'_>) -> Answer {
     Ok(0)
 }

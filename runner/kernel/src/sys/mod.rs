@@ -11,6 +11,7 @@ pub(crate) mod identity;
 pub(crate) mod inotify;
 mod interface;
 pub(crate) mod io;
+pub(crate) mod limit;
 pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod message;

@@ -64,7 +64,7 @@ impl Kernel {
             Some(socket) => socket_event(op, socket),
             None => Network {
                 op,
-                protocol: asked_protocol(&self.abi, op, pending).to_owned(),
+                protocol: asked_protocol(self.abi_of(pending), op, pending).to_owned(),
                 local: None,
                 peer: None,
                 host: None,

@@ -87,7 +87,7 @@ impl Call<'_> {
             return Err(Errno::EINVAL.into());
         };
         let asker = Asker {
-            abi: &self.k.abi,
+            abi: self.k.abi_of(self.pending),
             links: self.k.sockets.links(),
             protocol,
             port: own,

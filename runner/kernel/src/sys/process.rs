@@ -1,4 +1,4 @@
-//! Processes: making, ending, waiting, limits.
+//! Processes: making, ending, waiting, usage.
 
 use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
@@ -7,8 +7,6 @@ use crate::exec::Execute;
 use crate::fs::identity::Processors as _;
 use crate::fs::watch::what;
 use crate::life::CLONE_PIDFD;
-use crate::signals;
-use crate::sys::identity::other;
 use crate::sys::shared::Which;
 use crate::task::Ended;
 use crate::time::Used;
@@ -252,107 +250,7 @@ pub(crate) fn execveat(c: &mut Call<'_>) -> Answer {
     exec(c, Some(0), 1, 2)
 }
 
-// Limits and usage.
-
-const INFINITE: u64 = u64::MAX;
-
-fn limit_of(c: &mut Call<'_>, number: u64) -> Result<(u64, u64), Errno> {
-    if let Some(limits) = c.process().limits.get(&number) {
-        return Ok(*limits);
-    }
-    // mips numbers NOFILE 5, AS 6, RSS 7, NPROC 8, MEMLOCK 9.
-    let mips = c.abi().is_mips();
-    Ok(match number {
-        3 => (8 << 20, INFINITE),
-        4 => (0, INFINITE),
-        5 if mips => (1024, 4096),
-        7 if !mips => (1024, 4096),
-        8 if mips => (7824, 7824),
-        6 if !mips => (7824, 7824),
-        8 | 9 => (8 << 20, 8 << 20),
-        signals::LIMIT => (signals::DEFAULT_LIMIT, signals::DEFAULT_LIMIT),
-        12 => (819_200, 819_200),
-        13 | 14 => (0, 0),
-        0..=15 => (INFINITE, INFINITE),
-        _ => return Err(Errno::EINVAL),
-    })
-}
-
-impl Call<'_> {
-    fn infinite(&self) -> u64 {
-        // mips o32 has half of it.
-        if self.abi().wide {
-            INFINITE
-        } else if self.abi().is_mips() {
-            0x7fff_ffff
-        } else {
-            0xffff_ffff
-        }
-    }
-
-    fn put_limit(&mut self, at: u64, limit: (u64, u64)) -> Result<(), Errno> {
-        let most = self.infinite();
-        let word = self.abi().word();
-        self.put_word(at, limit.0.min(most))?;
-        self.put_word(at.wrapping_add(word), limit.1.min(most))
-    }
-
-    fn get_limit(&self, at: u64) -> Result<(u64, u64), Errno> {
-        let most = self.infinite();
-        let word = self.abi().word();
-        let read = |at| {
-            self.get_word(at)
-                .map(|value| if value >= most { INFINITE } else { value })
-        };
-        Ok((read(at)?, read(at.wrapping_add(word))?))
-    }
-
-    fn set_limit(&mut self, number: u64, new: (u64, u64)) -> Result<(), Errno> {
-        let old = limit_of(self, number)?;
-        if new.0 > new.1 {
-            return Err(Errno::EINVAL);
-        }
-        if new.1 > old.1 && self.process().uid[1] != 0 {
-            return Err(Errno::EPERM);
-        }
-        self.process().limits.insert(number, new);
-        Ok(())
-    }
-}
-
-/// getrlimit and ugetrlimit.
-pub(crate) fn getrlimit(c: &mut Call<'_>) -> Answer {
-    let limit = limit_of(c, c.word(0))?;
-    c.put_limit(c.word(1), limit)?;
-    Ok(0)
-}
-
-pub(crate) fn setrlimit(c: &mut Call<'_>) -> Answer {
-    let new = c.get_limit(c.word(1))?;
-    c.set_limit(c.word(0), new)?;
-    Ok(0)
-}
-
-pub(crate) fn prlimit64(c: &mut Call<'_>) -> Answer {
-    let pid = other(c, 0)?;
-    if pid != c.pid {
-        return Err(Errno::EPERM.into());
-    }
-    let old = limit_of(c, c.word(1))?;
-    let (new_at, old_at) = (c.word(2), c.word(3));
-    let new = match new_at {
-        0 => None,
-        at => Some((c.get_u64(at)?, c.get_u64(at.wrapping_add(8))?)),
-    };
-    if old_at != 0 {
-        c.put_u64(old_at, old.0)?;
-        c.put_u64(old_at.wrapping_add(8), old.1)?;
-    }
-    if let Some(new) = new {
-        c.set_limit(c.word(1), new)?;
-    }
-    Ok(0)
-}
+// Usage.
 
 pub(super) fn put_usage(c: &mut Call<'_>, at: u64, used: Used) -> Result<(), Errno> {
     let mut layout = Layout::new(c.abi());

@@ -1,15 +1,19 @@
-//! Files that are mapped shared. Memory of a machine is its own, so what the guest writes there is put into the file before this
-//! process looks at the file, gives the mapping up or ends; and what it writes to the file, into the memory. A process
-//! that was forked shares the memory; others that map the same file see what was put into it.
+//! Files that are mapped shared. All who map a part of a file shared have the same memory there; but the file itself is another
+//! copy. So what the guest writes into that memory is put into the file before a call looks at the file, and when the
+//! process gives the mapping up or ends; and what a call writes to the file, into the memory.
 
 use std::sync::Arc;
 
 use hotcell_schema::event::{File, FileOp, What};
 
-use crate::call::{Call, Fail};
+use crate::call::{Call, Deferred, Fail};
 use crate::fs::tree::Ino;
-use crate::machine::Protection;
-use crate::space::Backing;
+use crate::kernel::Kernel;
+use crate::machine::{MachineError, Machines, Protection, SpaceId};
+use crate::mapping::Backing;
+use crate::reach::Reach;
+use crate::space::AddressSpace;
+use crate::task::Pending;
 
 /// Which mappings.
 #[derive(Debug, Clone, Copy)]
@@ -27,42 +31,148 @@ struct Shared {
     ino: Ino,
     offset: u64,
     path: Arc<str>,
+    writable: bool,
+}
+
+/// A part of a file that stands in memory.
+pub(crate) struct Standing {
+    pub(crate) space: SpaceId,
+    pub(crate) address: u64,
+    /// Offset in the file.
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
+fn shared(space: &AddressSpace, which: Which) -> impl Iterator<Item = Shared> {
+    let mappings = space.shares_files.then(|| space.mappings());
+    mappings.into_iter().flatten().filter_map(move |(start, mapping)| {
+        let Backing::File { path, offset, inode } = &mapping.backing else {
+            return None;
+        };
+        let wanted = match which {
+            Which::All => true,
+            Which::File(ino) => ino.0 == *inode,
+            Which::Range(from, to) => start < to && from < mapping.end,
+        };
+        (wanted && mapping.shared).then(|| Shared {
+            start,
+            length: mapping.end - start,
+            ino: Ino(*inode),
+            offset: *offset,
+            path: Arc::clone(path),
+            writable: mapping.protection.has(Protection::WRITE),
+        })
+    })
+}
+
+impl Kernel {
+    /// What of a part of a file stands in memory that processes share: by offset, without overlaps.
+    pub(crate) fn in_memory(&self, ino: Ino, offset: u64, length: u64) -> Vec<Standing> {
+        let end = offset.saturating_add(length);
+        let mut all: Vec<Standing> = Vec::new();
+        for (id, space) in &self.spaces {
+            for part in shared(space, Which::File(ino)) {
+                let from = part.offset.max(offset);
+                let to = part.offset.saturating_add(part.length).min(end);
+                if from < to {
+                    all.push(Standing {
+                        space: *id,
+                        address: part.start + (from - part.offset),
+                        offset: from,
+                        length: to - from,
+                    });
+                }
+            }
+        }
+        all.sort_by_key(|part| (part.offset, std::cmp::Reverse(part.length)));
+        let mut at = offset;
+        all.retain_mut(|part| {
+            let known = at.saturating_sub(part.offset);
+            if known >= part.length {
+                return false;
+            }
+            part.address += known;
+            part.offset += known;
+            part.length -= known;
+            at = part.offset + part.length;
+            true
+        });
+        all
+    }
+
+    /// Makes a call for which what other processes have in shared mappings must be in the files, and the other way round.
+    pub(crate) fn settled(
+        &mut self,
+        machines: &mut dyn Machines,
+        tid: u32,
+        mut pending: Pending,
+    ) -> Result<(), MachineError> {
+        pending.settled = true;
+        let own = self.tasks.get(&tid).map(|task| task.space);
+        let others: Vec<(SpaceId, u32)> = self
+            .spaces
+            .iter()
+            .filter(|(id, space)| Some(**id) != own && space.shares_files)
+            .filter_map(|(id, _)| {
+                let mut tasks = self.tasks.iter();
+                Some((*id, *tasks.find(|(_, task)| task.space == *id)?.0))
+            })
+            .collect();
+        for (id, other) in &others {
+            if let Some(machine) = machines.get(*id)
+                && let Err(Fail::End) =
+                    Call::of(self, machine, *other, &mut pending).write_back(Which::All)
+            {
+                return Ok(());
+            }
+        }
+        self.load_registers(tid, machines)?;
+        if let Some(machine) = own.and_then(|own| machines.get(own)) {
+            self.attempt(machine, tid, pending);
+        }
+        for (id, _) in &others {
+            if let Some(machine) = machines.get(*id)
+                && let Some(space) = self.spaces.get(id)
+            {
+                for part in shared(space, Which::All) {
+                    let Some(bytes) = self.tree.part(part.ino, part.offset, part.length) else {
+                        continue;
+                    };
+                    let mut there = vec![0; bytes.len()];
+                    if machine.read(part.start, &mut there).is_ok() && *there != *bytes {
+                        let _ = machine.write(part.start, &bytes);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Call<'_> {
     fn shared(&mut self, which: Which) -> Vec<Shared> {
         let id = self.task().space;
-        let Some(space) = self.k.spaces.get(&id).filter(|space| space.shares_files) else {
-            return Vec::new();
-        };
-        let mappings = space.mappings().filter_map(|(start, mapping)| {
-            let Backing::File { path, offset, inode } = &mapping.backing else {
-                return None;
-            };
-            let wanted = match which {
-                Which::All => true,
-                Which::File(ino) => ino.0 == *inode,
-                Which::Range(from, to) => start < to && from < mapping.end,
-            };
-            let changes = mapping.shared && mapping.protection.has(Protection::WRITE);
-            (wanted && changes).then(|| Shared {
-                start,
-                length: mapping.end - start,
-                ino: Ino(*inode),
-                offset: *offset,
-                path: Arc::clone(path),
-            })
-        });
-        mappings.collect()
+        let space = self.k.spaces.get(&id);
+        space.into_iter().flat_map(|space| shared(space, which)).collect()
+    }
+
+    /// Before a call looks at a file or changes it.
+    pub(super) fn settle(&mut self, ino: Ino) -> Result<(), Fail> {
+        let own = self.task().space;
+        let mut others = self.k.spaces.iter().filter(|(id, _)| **id != own);
+        let elsewhere = others.any(|(_, space)| shared(space, Which::File(ino)).next().is_some());
+        if elsewhere && !self.pending.settled {
+            return Err(Fail::Later(Deferred::Reach(Box::new(Reach::Settled))));
+        }
+        self.write_back(Which::File(ino))
     }
 
     /// Puts what stands in shared mappings into their files.
     pub(super) fn write_back(&mut self, which: Which) -> Result<(), Fail> {
-        for shared in self.shared(which) {
+        for shared in self.shared(which).into_iter().filter(|shared| shared.writable) {
             let all = self.k.tree.bytes(shared.ino).map_or(0, <[u8]>::len) as u64;
             let length = shared.length.min(all.saturating_sub(shared.offset));
             let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-            // What was never given access is not there to be read.
             if bytes.is_empty() || self.machine.read(shared.start, &mut bytes).is_err() {
                 continue;
             }

@@ -112,7 +112,7 @@ fn select_for(c: &mut Call<'_>, wait: Option<u64>) -> Answer {
         if at == 0 {
             continue;
         }
-        let mut layout = Layout::new(&c.k.abi.clone()).bytes;
+        let mut layout = Layout::new(&c.abi().clone()).bytes;
         for word in 0..count.div_ceil(bits) {
             let place = at.wrapping_add((word * bits / 8) as u64);
             let asked = c.get_word(place)?;

@@ -13,7 +13,7 @@ use super::Level::{self, Full, Missing, Partial, Refused};
 use super::{Effect, Row, shape};
 use crate::abi::errno::Errno;
 use crate::call::Handler;
-use crate::sys::{attributes, await_signal, children, dir, epoll, extended, file, identity, inotify, io, lock, memory, message, misc, option, path, pidfd, posix_timer, process, signal, signalfd, socket, time, timer, trace, wait};
+use crate::sys::{attributes, await_signal, children, dir, epoll, extended, file, identity, inotify, io, limit, lock, memory, message, misc, option, path, pidfd, posix_timer, process, signal, signalfd, socket, time, timer, trace, wait};
 
 /// No number in this family.
 pub(super) const X: u32 = u32::MAX;
@@ -174,7 +174,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("getresgid32", [X, 211, 211, X, X, X, X, X, X], "rgid:addr egid:addr sgid:addr", Full, N, Some(identity::getresgid)),
         row("getresuid", [118, 165, 165, 148, 4186, 5116, 165, 165, 209], "ruid:addr euid:addr suid:addr", Full, N, Some(identity::getresuid)),
         row("getresuid32", [X, 209, 209, X, X, X, X, X, X], "ruid:addr euid:addr suid:addr", Full, N, Some(identity::getresuid)),
-        row("getrlimit", [97, 76, X, 163, 4076, 5095, 76, 76, 191], "resource:int rlim:addr", Full, N, Some(process::getrlimit)),
+        row("getrlimit", [97, 76, X, 163, 4076, 5095, 76, 76, 191], "resource:int rlim:addr", Full, N, Some(limit::getrlimit)),
         row("getrusage", [98, 77, 77, 165, 4077, 5096, 77, 77, 77], "who:i32 usage:addr", Partial("times only"), N, Some(process::getrusage)),
         row("getsid", [124, 147, 147, 156, 4151, 5122, 147, 147, 147], "pid:i32", Full, N, Some(identity::getsid)),
         row("getsockname", [51, 367, 286, 204, 4172, 5050, 331, 331, 367], "sockfd:fd addr:addr addrlen:addr", Full, N, Some(socket::getsockname)),
@@ -239,7 +239,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("madvise", [28, 219, 220, 233, 4218, 5027, 205, 205, 219], "addr:addr length:size advice:int", Full, N, Some(memory::madvise)),
         row("map_shadow_stack", [453, 453, 453, 453, 4453, 5453, 453, 453, 453], "", Missing, N, None),
         row("mbind", [237, 274, 319, 235, 4268, 5227, 259, 259, 268], "", Missing, N, None),
-        row("membarrier", [324, 375, 389, 283, 4358, 5318, 365, 365, 356], "cmd:int flags:bits cpu_id:int", Full, N, Some(misc::zero)),
+        row("membarrier", [324, 375, 389, 283, 4358, 5318, 365, 365, 356], "cmd:int flags:bits cpu_id:int", Full, N, Some(misc::membarrier)),
         row("memfd_create", [319, 356, 385, 279, 4354, 5314, 360, 360, 350], "name:text flags:bits", Partial("seals are without effect"), N, Some(path::memfd_create)),
         row("memfd_secret", [447, 447, X, 447, X, X, X, X, 447], "", Missing, N, None),
         row("migrate_pages", [256, 294, 400, 238, 4287, 5246, 258, 258, 287], "", Missing, N, None),
@@ -317,7 +317,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("pread64", [17, 180, 180, 67, 4200, 5016, 179, 179, 180], "fd:fd buf:out count:size offset:off", Full, N, Some(io::pread)),
         row("preadv", [295, 333, 361, 69, 4330, 5289, 320, 320, 328], "fd:fd iov:addr iovcnt:int pos_l:size pos_h:size", Full, N, Some(io::preadv)),
         row("preadv2", [327, 378, 392, 286, 4361, 5321, 380, 380, 376], "", Missing, N, None),
-        row("prlimit64", [302, 340, 369, 261, 4338, 5297, 325, 325, 334], "pid:i32 resource:int new_limit:addr old_limit:addr", Full, N, Some(process::prlimit64)),
+        row("prlimit64", [302, 340, 369, 261, 4338, 5297, 325, 325, 334], "pid:i32 resource:int new_limit:addr old_limit:addr", Full, N, Some(limit::prlimit64)),
         row("process_madvise", [440, 440, 440, 440, 4440, 5440, 440, 440, 440], "", Missing, N, None),
         row("process_mrelease", [448, 448, 448, 448, 4448, 5448, 448, 448, 448], "", Missing, N, None),
         row("process_vm_readv", [310, 347, 376, 270, 4345, 5304, 351, 351, 340], "pid:i32 local_iov:addr liovcnt:size remote_iov:addr riovcnt:size flags:bits", Full, N, Some(trace::process_vm_readv)),
@@ -428,7 +428,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("setresuid32", [X, 208, 208, X, X, X, X, X, X], "ruid:i32 euid:i32 suid:i32", Full, N, Some(identity::setresuid)),
         row("setreuid", [113, 70, 70, 145, 4070, 5111, 70, 70, 203], "ruid:i32 euid:i32", Full, N, Some(identity::setreuid)),
         row("setreuid32", [X, 203, 203, X, X, X, X, X, X], "ruid:i32 euid:i32", Full, N, Some(identity::setreuid)),
-        row("setrlimit", [160, 75, 75, 164, 4075, 5155, 75, 75, 75], "resource:int rlim:addr", Partial("kept, but not enforced"), N, Some(process::setrlimit)),
+        row("setrlimit", [160, 75, 75, 164, 4075, 5155, 75, 75, 75], "resource:int rlim:addr", Full, N, Some(limit::setrlimit)),
         row("setsid", [112, 66, 66, 157, 4066, 5110, 66, 66, 66], "", Full, N, Some(identity::setsid)),
         row("setsockopt", [54, 366, 294, 208, 4181, 5053, 339, 339, 366], "sockfd:fd level:int optname:int optval:addr optlen:size", Partial("of levels other than SOL_SOCKET only IP_HDRINCL, IP_TTL and ICMP_FILTER have an effect; no rings of packet sockets"), N, Some(option::setsockopt)),
         row("settimeofday", [164, 79, 79, 170, 4079, 5159, 79, 79, 79], "tv:addr tz:addr", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
@@ -504,7 +504,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("truncate", [76, 92, 92, 45, 4092, 5074, 92, 92, 92], "path:path length:int", Full, N, Some(file::truncate)),
         row("truncate64", [X, 193, 193, X, 4211, X, 193, X, X], "path:path length:off", Full, N, Some(file::truncate)),
         row("tuxcall", [184, X, X, X, X, X, 225, 225, X], "", Missing, N, None),
-        row("ugetrlimit", [X, 191, 191, X, X, X, 190, 190, X], "resource:int rlim:addr", Full, N, Some(process::getrlimit)),
+        row("ugetrlimit", [X, 191, 191, X, X, X, 190, 190, X], "resource:int rlim:addr", Full, N, Some(limit::getrlimit)),
         row("ulimit", [X, 58, X, X, 4058, X, 58, 58, X], "", Missing, N, None),
         row("umask", [95, 60, 60, 166, 4060, 5093, 60, 60, 60], "mask:mode", Full, N, Some(identity::umask)),
         row("umount", [X, 22, X, X, 4022, X, 22, 22, 22], "target:path", Refused(Errno::EPERM, "the sandbox does not allow it"), N, None),
