@@ -91,7 +91,7 @@ impl Kernel {
         };
         match process.ending.take() {
             Some(Ending::But(tid, image)) => {
-                self.deferred.insert(tid, crate::call::Deferred::Exec(image));
+                self.deferred.insert(tid, crate::deferred::Deferred::Exec(image));
             }
             Some(Ending::All(ended)) => self.finish_process(pid, ended),
             None => {}

@@ -10,11 +10,13 @@
 //! | `kernel` | the door ([`Kernel`]), the scheduler, limits |
 //! | `bounds` | how much a run may hand over |
 //! | `call`, `guest` | a system call from registers to handler to result and events; what handlers read and write |
+//! | `deferred` | what calls want done between two runs |
+//! | `fault` | what the processor cannot do, as events and signals |
 //! | `table` | one row per system call: numbers, shape, support level, handler |
 //! | `sys` | the handlers, by subject |
 //! | `abi` | structures, flags, errors, signals by architecture; `abi/quirks.rs` has the real exceptions |
 //! | `load`, `exec` | ELF, the first stack, starting programs |
-//! | `space` | address spaces |
+//! | `space`, `mapping` | address spaces |
 //! | `task`, `life`, `end` | processes and tasks, fork and exit |
 //! | `signals`, `deliver` | signals on their way, and when they are acted upon |
 //! | `trace`, `reach` | ptrace: where a traced task stands still; memory and registers of others |
@@ -35,11 +37,13 @@ mod bounds;
 mod bytes;
 mod call;
 mod chance;
+mod deferred;
 mod deliver;
 mod end;
 mod exec;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
+mod fault;
 mod fs;
 mod guest;
 mod kernel;

@@ -79,7 +79,9 @@ impl Kernel {
         reach: Reach,
     ) -> Result<(), MachineError> {
         let result = match reach {
-            Reach::Map(ino, offset, length) => return self.map_lent(machines, tid, pending, (ino, offset, length)),
+            Reach::Map(ino, offset, length) => {
+                return self.map_lent(machines, tid, pending, (ino, offset, length));
+            }
             Reach::Settled => return self.settled(machines, tid, pending),
             Reach::Memory(transfer) => self.transfer(machines, tid, &mut pending, &transfer)?,
             Reach::Look {
@@ -401,6 +403,8 @@ impl Call<'_> {
 
     /// Bytes between memory of another process and this one's, later.
     pub(crate) fn reach_memory(&self, transfer: Transfer) -> Fail {
-        Fail::Later(crate::call::Deferred::Reach(Box::new(Reach::Memory(transfer))))
+        Fail::Later(crate::deferred::Deferred::Reach(Box::new(Reach::Memory(
+            transfer,
+        ))))
     }
 }

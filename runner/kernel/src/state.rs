@@ -17,8 +17,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::abi::{Abi, Registers};
 use crate::bytes::Bytes;
-use crate::call::Deferred;
 use crate::chance::Chance;
+use crate::deferred::Deferred;
 use crate::exec::Image;
 use crate::fs::open::OpenFiles;
 use crate::fs::tree::Tree;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::abi::siginfo::{SignalInfo, Told, code};
 use crate::abi::signal::Sig;
-use crate::call::Deferred;
+use crate::deferred::Deferred;
 use crate::kernel::Kernel;
 use crate::task::{Change, Pending, State, Task};
 

@@ -55,7 +55,10 @@ pub(crate) fn raised(arch: Arch, number: u32, before: [u8; 2]) -> Option<(FaultK
 pub(crate) fn address(arch: Arch, bits: u8, address: u64) -> u64 {
     const UNKNOWN: u32 = 64 - 52;
     match (arch, bits) {
-        (Arch::X86, 64) => (address << UNKNOWN).cast_signed().wrapping_shr(UNKNOWN).cast_unsigned(),
+        (Arch::X86, 64) => (address << UNKNOWN)
+            .cast_signed()
+            .wrapping_shr(UNKNOWN)
+            .cast_unsigned(),
         _ => address,
     }
 }

@@ -89,7 +89,9 @@ impl SignalInfo {
         const SINGLE_STEP: i32 = 2;
         let told = Told::Address(pc);
         match (kind, code) {
-            (FaultKind::Exception, _) | (FaultKind::Breakpoint, [0xcc, ..] | [0xcd, 3, ..]) => Self::default(),
+            (FaultKind::Exception, _) | (FaultKind::Breakpoint, [0xcc, ..] | [0xcd, 3, ..]) => {
+                Self::default()
+            }
             (FaultKind::IllegalInstruction, _) => Self {
                 code: ILLEGAL_OPERAND,
                 told,

@@ -5,7 +5,8 @@ use hotcell_schema::guest::text;
 
 use crate::abi::errno::Errno;
 use crate::abi::flags;
-use crate::call::{Answer, Call, Deferred, Fail};
+use crate::call::{Answer, Call, Fail};
+use crate::deferred::Deferred;
 use crate::fs::open::Target;
 use crate::fs::tree::Ino;
 use crate::machine::Protection;
@@ -290,7 +291,11 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
         let mapping = mapping.clone();
         // mremap(2): an old size of zero gives shared memory another place, and leaves it where it is.
         let stays = old_length == 0 && mapping.shared && flag_word & MAY_MOVE != 0;
-        let old_length = if stays { length.min(mapping.end - old) } else { old_length };
+        let old_length = if stays {
+            length.min(mapping.end - old)
+        } else {
+            old_length
+        };
         let end = old.checked_add(old_length).ok_or(Errno::EFAULT)?;
         if old_length == 0 || end > mapping.end {
             return Err(Errno::EFAULT.into());
@@ -304,9 +309,7 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
         // What a file has behind, where the mapping grows.
         let grown = mapping.grown(end - first);
         let file = match &grown {
-            Backing::File { offset, inode, .. } if more > 0 => {
-                Some((Ino(*inode), *offset, more, old_length))
-            }
+            Backing::File { offset, inode, .. } if more > 0 => Some((Ino(*inode), *offset, more, old_length)),
             _ => None,
         };
         let start = match target {

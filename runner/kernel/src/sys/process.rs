@@ -2,7 +2,8 @@
 
 use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
-use crate::call::{Answer, Call, Deferred, Fail, Fork};
+use crate::call::{Answer, Call, Fail, Fork};
+use crate::deferred::Deferred;
 use crate::exec::Execute;
 use crate::fs::identity::Processors as _;
 use crate::fs::watch::what;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use hotcell_schema::event::{File, FileOp, What};
 
-use crate::call::{Call, Deferred, Fail};
+use crate::call::{Call, Fail};
+use crate::deferred::Deferred;
 use crate::fs::tree::Ino;
 use crate::kernel::Kernel;
 use crate::machine::{MachineError, Machines, Protection, SpaceId};
@@ -45,24 +46,27 @@ pub(crate) struct Standing {
 
 fn shared(space: &AddressSpace, which: Which) -> impl Iterator<Item = Shared> {
     let mappings = space.shares_files.then(|| space.mappings());
-    mappings.into_iter().flatten().filter_map(move |(start, mapping)| {
-        let Backing::File { path, offset, inode } = &mapping.backing else {
-            return None;
-        };
-        let wanted = match which {
-            Which::All => true,
-            Which::File(ino) => ino.0 == *inode,
-            Which::Range(from, to) => start < to && from < mapping.end,
-        };
-        (wanted && mapping.shared).then(|| Shared {
-            start,
-            length: mapping.end - start,
-            ino: Ino(*inode),
-            offset: *offset,
-            path: Arc::clone(path),
-            writable: mapping.protection.has(Protection::WRITE),
+    mappings
+        .into_iter()
+        .flatten()
+        .filter_map(move |(start, mapping)| {
+            let Backing::File { path, offset, inode } = &mapping.backing else {
+                return None;
+            };
+            let wanted = match which {
+                Which::All => true,
+                Which::File(ino) => ino.0 == *inode,
+                Which::Range(from, to) => start < to && from < mapping.end,
+            };
+            (wanted && mapping.shared).then(|| Shared {
+                start,
+                length: mapping.end - start,
+                ino: Ino(*inode),
+                offset: *offset,
+                path: Arc::clone(path),
+                writable: mapping.protection.has(Protection::WRITE),
+            })
         })
-    })
 }
 
 impl Kernel {
@@ -120,8 +124,7 @@ impl Kernel {
             .collect();
         for (id, other) in &others {
             if let Some(machine) = machines.get(*id)
-                && let Err(Fail::End) =
-                    Call::of(self, machine, *other, &mut pending).write_back(Which::All)
+                && let Err(Fail::End) = Call::of(self, machine, *other, &mut pending).write_back(Which::All)
             {
                 return Ok(());
             }

@@ -4,7 +4,8 @@ use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
 use crate::abi::siginfo::{SignalInfo, Told, code};
 use crate::abi::signal::Sig;
-use crate::call::{Answer, Call, Deferred, Fail};
+use crate::call::{Answer, Call, Fail};
+use crate::deferred::Deferred;
 use crate::task::Action;
 
 /// Signals that no mask holds back.

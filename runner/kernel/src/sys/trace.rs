@@ -7,7 +7,8 @@ use crate::abi::layout::Layout;
 use crate::abi::siginfo::{SignalInfo, Told};
 use crate::abi::signal::Sig;
 use crate::abi::traced::{self, View};
-use crate::call::{Answer, Call, Deferred, Fail};
+use crate::call::{Answer, Call, Fail};
+use crate::deferred::Deferred;
 use crate::reach::{Reach, Transfer, Way};
 use crate::trace::{Stop, Trace, Why, event, option};
 

@@ -242,6 +242,8 @@ fn guests_do_what_they_say() {
         let layers = match name {
             // Each time that other code was written.
             "written-then-run" => 13,
+            "packed-views" => 3,
+            "packed-views-again" => 20,
             // Twice by each of two processes that share the memory.
             "shared-code" => 4,
             // What was put into a child's code: another function, a breakpoint (on s390x no instruction that runs), and what was
