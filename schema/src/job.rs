@@ -146,7 +146,7 @@ impl Default for GuestLimits {
             events: 1_000_000,
             syscalls: 10_000_000,
             instructions: None,
-            memory: 512 << 20,
+            memory: 1 << 30,
             tasks: 64,
             file_bytes: 64 << 20,
         }

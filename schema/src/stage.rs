@@ -261,7 +261,7 @@ pub static STAGE_TYPES: &[StageType] = &[
     StageType {
         name: "unicorn/payload",
         about: "Run raw machine code and look at registers and memory",
-        version: 2,
+        version: 3,
         inputs: &[input(
             "code",
             PortType::File,
@@ -282,7 +282,7 @@ pub static STAGE_TYPES: &[StageType] = &[
     StageType {
         name: "unicorn/linux",
         about: "Run a Linux program over the emulated Linux, on any architecture",
-        version: 5,
+        version: 6,
         inputs: &[
             input("file", PortType::File, true, "the program"),
             input("stdin", PortType::File, false, "what its standard input holds"),

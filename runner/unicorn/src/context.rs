@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// First bytes of the head.
-const MARK: [u8; 8] = *b"hcuctx05";
+const MARK: [u8; 8] = *b"hcuctx06";
 /// Bytes of the head: the mark, and three numbers (little-endian u64): bytes of the state, where pages begin, how many.
 const HEAD: u64 = 32;
 /// Greatest number of regions of one machine (the kernel allows fewer).

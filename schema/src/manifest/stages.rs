@@ -149,7 +149,7 @@ pub struct Limits {
     /// Instructions. Counting them makes the guest slower.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instructions: Option<u64>,
-    /// Guest memory, all processes together. Of a command: what all its processes use and what they have written, 2 GiB unless
+    /// Guest memory, all processes together: what is mapped, whether it is touched or not. Of a command: what all its processes use and what they have written, 2 GiB unless
     /// said otherwise; on a host without control groups, the data of each process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,

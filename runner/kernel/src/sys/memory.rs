@@ -1,6 +1,6 @@
 //! brk, mmap and their kin.
 
-use hotcell_schema::event::{Memory, MemoryOp, What};
+use hotcell_schema::event::{Memory, MemoryOp, Support, What};
 use hotcell_schema::guest::text;
 
 use crate::abi::errno::Errno;
@@ -116,6 +116,11 @@ pub(crate) fn map(c: &mut Call<'_>, offset: u64, lent: Option<Vec<Part>>) -> Ans
                     return Err(Fail::Later(Deferred::Reach(Box::new(map))));
                 }
                 content = c.k.tree.part(ino, offset, length);
+                let held = content.as_ref().map_or(0, |content| content.len() as u64);
+                if shared && c.abi().page_up(held).is_none_or(|held| held < length) {
+                    let note = "what a file is mapped for past its end is there, and holds zeros";
+                    c.k.note_unsupported(c.pending.row.name, Support::Partial, note);
+                }
                 name = Some(text(&path));
                 backing = Backing::File {
                     path: text(&path).into(),
