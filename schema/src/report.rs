@@ -139,6 +139,13 @@ impl SampleReport {
     }
 }
 
+impl InstanceReport {
+    /// Whether its sample could not be run here: its outputs are empty, and say nothing of the sample.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.outcome, Some(Outcome::Unsupported(_)))
+    }
+}
+
 impl Report {
     /// The sample that an instance is about, if any: the first of its axis values that is a sample's id.
     pub fn sample_of(&self, instance: &InstanceReport) -> Option<(&str, &SampleReport)> {

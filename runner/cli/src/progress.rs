@@ -207,7 +207,7 @@ impl Observer for Progress<'_> {
 /// How an instance ended, in a word. That a sample could not be run is a result, and must not look like one that ran.
 fn word(done: &Done) -> (anstyle::Style, &'static str) {
     match (done.status, &done.outcome) {
-        (Status::Ok, Some(Outcome::Unsupported(_))) => (ui::YELLOW, "not run"),
+        (Status::Ok, Some(Outcome::Unsupported(_))) => (ui::YELLOW, "unsupported"),
         (Status::Ok, _) => (ui::GREEN, "ok"),
         (Status::Cached, _) => (ui::DIM, "cached"),
         (Status::Failed, _) => (ui::RED, "failed"),

@@ -65,8 +65,20 @@ impl Ran {
         facts.any(|facts| facts.status == Status::Refused && facts.error.is_some() == by_host)
     }
 
-    /// The exit code for the statuses of a run.
+    /// The instances whose samples could not be run, by name.
+    pub(crate) fn not_run(&self) -> impl Iterator<Item = &str> {
+        let instances = self.outcome.report.instances.iter();
+        let not_run = instances.filter(|instance| instance.is_unsupported());
+        not_run.map(|instance| instance.name.as_str())
+    }
+
+    /// The exit code for the statuses of a run, and for samples that could not be run: nothing is known of these.
     pub(crate) fn exit(&self) -> Exit {
+        self.exit_but(&BTreeSet::new())
+    }
+
+    /// The same, where it was expected of some instances, by their names, that their samples cannot be run.
+    pub(crate) fn exit_but(&self, expected: &BTreeSet<&str>) -> Exit {
         let any = |status| self.outcome.count(&[status]) > 0;
         match () {
             () if self.outcome.stopped => Exit::Interrupted,
@@ -74,6 +86,7 @@ impl Ran {
             () if any(Status::Interrupted) => Exit::Failed,
             () if self.refused(true) => Exit::Host,
             () if self.refused(false) => Exit::NotJudged,
+            () if self.not_run().any(|name| !expected.contains(name)) => Exit::NotJudged,
             () => Exit::Ok,
         }
     }

@@ -3,7 +3,7 @@
 use hotcell_schema::diff::Change;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::{Expectation, Hits, Presence, TextExpectation};
-use hotcell_schema::outcome::Status;
+use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_schema::report::{InstanceReport, Report};
 use hotcell_schema::stage::{PortType, StageType};
 use hotcell_schema::verdict::{Check, Verdict};
@@ -167,6 +167,10 @@ fn judge(
             .clone()
             .unwrap_or_else(|| "it did not run to its end".into());
         return Verdict::NotJudged(reason);
+    }
+    // Of a sample that could not be run, nothing but that can be judged: what it did not do is no merit.
+    if let (Some(Outcome::Unsupported(reason)), false) = (&instance.outcome, parts.outcome) {
+        return Verdict::NotJudged(format!("its sample could not be run: {reason}"));
     }
     let mut changes = Vec::new();
     if let Some(wanted) = expectation.outcome.as_ref().filter(|_| parts.outcome) {

@@ -21,6 +21,8 @@ const ROWS: usize = 40;
 const NAMED: usize = 3;
 /// Lines of what a program said that are shown.
 const SAID: usize = 6;
+/// What instances are called whose samples could not be run.
+const UNSUPPORTED: &str = "unsupported";
 
 /// What is told of a run.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -35,6 +37,8 @@ pub struct Summary {
     pub(crate) sections: Vec<(String, Part<Alike>)>,
     /// Counts, in words.
     pub(crate) totals: Vec<String>,
+    /// How many samples could not be run: their outcome is `unsupported`.
+    pub not_run: usize,
     /// The first instances whose samples did not end well by themselves and wrote something.
     pub ended_badly: Vec<Ended>,
     /// What of the plan was run, in words, where that was not all.
@@ -97,7 +101,8 @@ pub(crate) struct Found {
 /// Instances of a stage that ended alike.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Alike {
-    pub status: Status,
+    /// How they ended, in a word.
+    pub word: String,
     pub which: String,
     pub reason: String,
     /// Some of their names, where they are several.
@@ -124,6 +129,7 @@ impl Summary {
             |instance| instance.status.has_outputs() && instance.reason.is_some();
         let sections = [
             ("Did not end well", facts, bad),
+            ("Could not be run", None, InstanceReport::is_unsupported),
             ("Skipped", None, skipped),
             ("Left out", None, left_out),
         ];
@@ -136,6 +142,7 @@ impl Summary {
             findings: findings(report),
             sections: sections.filter(|(_, part)| part.count > 0).collect(),
             totals: totals(report, facts),
+            not_run: not_run(report),
             ended_badly: ended_badly(report),
             selection: report.selection.as_ref().map(|selection| selection.words()),
         }
@@ -146,7 +153,11 @@ impl Summary {
 fn alike(report: &Report, facts: Option<&RunFacts>, is_of: fn(&InstanceReport) -> bool) -> Part<Alike> {
     let mut groups: BTreeMap<(Status, &str, &str), Vec<&InstanceReport>> = BTreeMap::new();
     for instance in report.instances.iter().filter(|instance| is_of(instance)) {
-        let reason = instance.reason.as_deref().unwrap_or("no reason was given");
+        let reason = match &instance.outcome {
+            Some(Outcome::Unsupported(reason)) => Some(reason.as_str()),
+            _ => instance.reason.as_deref(),
+        };
+        let reason = reason.unwrap_or("no reason was given");
         let key = (instance.status, instance.stage.as_str(), reason);
         groups.entry(key).or_default().push(instance);
     }
@@ -170,7 +181,10 @@ fn alike(report: &Report, facts: Option<&RunFacts>, is_of: fn(&InstanceReport) -
         let fault = known.and_then(|facts| facts.fault.as_deref());
         let fault = fault.map(|fault| visible(&format!("what is known of it: {fault}")).into_owned());
         Alike {
-            status,
+            word: match alike.iter().all(|instance| instance.is_unsupported()) {
+                true => UNSUPPORTED.into(),
+                false => status.as_str().into(),
+            },
             which,
             reason: words::cut(&visible(&report.shorten(reason)), 200),
             names,
@@ -186,6 +200,12 @@ fn alike(report: &Report, facts: Option<&RunFacts>, is_of: fn(&InstanceReport) -
 pub(crate) fn runs_samples(report: &Report) -> bool {
     let mut instances = report.instances.iter();
     instances.any(|instance| instance.outcome.is_some() || instance.uses.starts_with("unicorn/"))
+}
+
+/// How many samples of a report could not be run.
+fn not_run(report: &Report) -> usize {
+    let instances = report.instances.iter();
+    instances.filter(|instance| instance.is_unsupported()).count()
 }
 
 /// How the stages that are about a sample ended: `3 ok, 1 failed`.
@@ -332,13 +352,15 @@ fn totals(report: &Report, facts: Option<&RunFacts>) -> Vec<String> {
         Status::Skipped,
         Status::Refused,
     ] {
-        let count = report
-            .instances
-            .iter()
-            .filter(|instance| instance.status == status)
-            .count();
+        // A sample that could not be run did not end well.
+        let of_status = |instance: &&InstanceReport| instance.status == status && !instance.is_unsupported();
+        let count = report.instances.iter().filter(of_status).count();
         if count > 0 || status == Status::Ok {
             parts.push(format!("{count} {}", status.as_str()));
+        }
+        let not_run = not_run(report);
+        if status == Status::Ok && not_run > 0 {
+            parts.push(format!("{not_run} {UNSUPPORTED}"));
         }
     }
     if let Some(facts) = facts {

@@ -53,7 +53,7 @@ pub fn summary(summary: &Summary, style: Style) -> String {
         for alike in &section.first {
             out.push_str(&format!(
                 "  {} {}: {}{}\n",
-                paint(alike.status.as_str(), "33", style),
+                paint(&alike.word, "33", style),
                 alike.which,
                 alike.reason,
                 alike.names

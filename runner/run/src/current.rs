@@ -29,7 +29,7 @@ use crate::work::{Done, Shared};
 /// Name of the file in a run's folder.
 const FILE: &str = "stored.json";
 /// Name and version of its form.
-const FORMAT: &str = "hotcell-stored 3";
+const FORMAT: &str = "hotcell-stored 4";
 /// No such file is larger.
 const MAX_BYTES: u64 = 1 << 30;
 /// How long nothing is told to the store of what a run stands on.

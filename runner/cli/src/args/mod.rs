@@ -51,7 +51,7 @@ pub(crate) use self::tools::{
         hotcell test experiment.toml              run it and compare with its goldens and expectations\n\n\
         Exit codes:\n  \
         0  all well                     4  this host cannot do it\n  \
-        1  an expectation or golden     5  something was not judged\n     \
+        1  an expectation or golden     5  something was not run or judged\n     \
            is not met; runs differ     10  host changes are pending\n  \
         2  bad manifest or usage      130  stopped by Ctrl-C\n  \
         3  a stage failed"
@@ -137,7 +137,7 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Run an experiment and write its report
     #[command(
-        after_help = "A run of a part (--only, --until, --rerun-failed) reports that part alone.\n\nExamples:\n  hotcell run experiment.toml\n  hotcell run experiment.toml -j 1 --fail-fast\n  hotcell run experiment.toml --set seed=8\n  hotcell run experiment.toml --only 'run[sample=busybox-*]'\n  hotcell run experiment.toml --until look\n  hotcell run experiment.toml --rerun-failed\n  hotcell run experiment.toml --locked\n\nExit codes: 0 all well, 3 a stage failed or was interrupted, 4 this host cannot do it, 5 a sample was refused (it is\ntoo large), 130 stopped by Ctrl-C. How a sample ended is a result and no failure: `exited 1`, `signalled`, and\n`unsupported`, which is a program that needs what the engine lacks."
+        after_help = "A run of a part (--only, --until, --rerun-failed) reports that part alone.\n\nExamples:\n  hotcell run experiment.toml\n  hotcell run experiment.toml -j 1 --fail-fast\n  hotcell run experiment.toml --set seed=8\n  hotcell run experiment.toml --only 'run[sample=busybox-*]'\n  hotcell run experiment.toml --until look\n  hotcell run experiment.toml --rerun-failed\n  hotcell run experiment.toml --locked\n\nExit codes: 0 all well, 3 a stage failed or was interrupted, 4 this host cannot do it, 5 a sample was refused (it is\ntoo large) or could not be run (its outcome is `unsupported`), 130 stopped by Ctrl-C. How a sample that ran ended is a\nresult and no failure: `exited 1`, `signalled`, `limit`."
     )]
     Run(RunArgs),
     /// Plan again, or run, whenever the manifest or a file it names changes

@@ -41,9 +41,13 @@ fn nothing_new(current: &Current, json: bool) -> Result<Exit, Failure> {
         skipped,
         ..
     } = current;
+    let exit = match current.summary.not_run {
+        0 => Exit::Ok,
+        _ => Exit::NotJudged,
+    };
     if json {
         ui::out(fs_err::read_to_string(folder.result().join("report.json"))?.trim_end());
-        return Ok(Exit::Ok);
+        return Ok(exit);
     }
     let wanted = match skipped {
         0 => String::new(),
@@ -59,7 +63,7 @@ fn nothing_new(current: &Current, json: bool) -> Result<Exit, Failure> {
     ));
     // What it was then is what it would be now.
     session::print_summary(&current.summary, folder.path());
-    Ok(Exit::Ok)
+    Ok(exit)
 }
 
 /// What would run, as `hotcell plan` shows it.

@@ -81,10 +81,12 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
         BTreeSet::new()
     };
     let ran = planned.run_again(&args.execute, &again)?;
-    let gaps = gaps::gaps(&planned.plan);
+    let gaps = gaps::of_absent(&planned.plan);
+    let not_run: BTreeSet<&str> = ran.not_run().collect();
     let judging = Judging {
         goldens: goldens(&planned, args, &observed, shared).map(|all| all.with_gaps(gaps.clone())),
         gaps,
+        not_run: gaps::of_not_run(&planned.plan, &not_run),
         ran: &ran,
         files: Files::new(ran.folder.result(), &planned.places.store),
     };
@@ -156,7 +158,10 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
         false => judged,
     };
     // What was judged as not met is told first, whatever else could not be judged; a person's stop is neither.
-    Ok(match (ran.exit(), judged) {
+    // That a sample cannot be run is expected where somebody said so, in an expectation or a golden.
+    let met = checks.iter().filter(|check| check.verdict == Verdict::Met);
+    let expected = met.map(|check| check.subject.as_str()).collect();
+    Ok(match (ran.exit_but(&expected), judged) {
         (Exit::Interrupted, _) => Exit::Interrupted,
         (_, Exit::NotMet) => Exit::NotMet,
         (Exit::Ok, judged) => judged,
@@ -171,6 +176,9 @@ struct Judging<'a> {
     files: Files,
     /// What is missing of what instances read.
     gaps: HashMap<String, String>,
+    /// What is missing of what instances read because samples could not be run. A golden was accepted by a person, and is
+    /// held against that; an expectation is about what samples do.
+    not_run: HashMap<String, String>,
 }
 
 impl Judging<'_> {
@@ -207,6 +215,9 @@ impl Judging<'_> {
         let mut checks = expect::check(&planned.plan.expect, &self.ran.outcome.report, &context);
         for check in &mut checks {
             if let (Verdict::NotMet(_), Some(gap)) = (&check.verdict, self.gaps.get(&check.subject)) {
+                check.verdict = Verdict::NotJudged(gap.clone());
+            }
+            if let Some(gap) = self.not_run.get(&check.subject) {
                 check.verdict = Verdict::NotJudged(gap.clone());
             }
         }

@@ -308,9 +308,17 @@ fn tiles(report: &Report, subjects: &[Subject<'_>], left_out: usize, unsupported
         });
     }
     let count = |is_of: &dyn Fn(Status) -> bool| {
-        let statuses = report.instances.iter().map(|instance| instance.status);
-        statuses.filter(|status| is_of(*status)).count()
+        let ran = report
+            .instances
+            .iter()
+            .filter(|instance| !instance.is_unsupported());
+        ran.filter(|instance| is_of(instance.status)).count()
     };
+    let not_run = report
+        .instances
+        .iter()
+        .filter(|instance| instance.is_unsupported());
+    let not_run = not_run.count();
     let well = count(&Status::has_outputs);
     let failed = count(&|status| matches!(status, Status::Failed | Status::Interrupted));
     let refused = count(&|status| status == Status::Refused);
@@ -318,6 +326,7 @@ fn tiles(report: &Report, subjects: &[Subject<'_>], left_out: usize, unsupported
     let notes = [
         (failed, "failed or interrupted"),
         (refused, "refused"),
+        (not_run, "unsupported"),
         (skipped, "skipped"),
     ];
     let notes: Vec<String> = notes
@@ -333,7 +342,11 @@ fn tiles(report: &Report, subjects: &[Subject<'_>], left_out: usize, unsupported
             true => "all of them".into(),
             false => notes.join(", "),
         },
-        tone: if failed > 0 { "high" } else { "good" },
+        tone: match (failed, not_run) {
+            (0, 0) => "good",
+            (0, _) => "medium",
+            _ => "high",
+        },
     });
     tiles
 }

@@ -1,17 +1,30 @@
-//! What instances read less than they would, because a sample is not on this machine: their results are no changes.
+//! What instances read less than they would, because a sample is not on this machine or could not be run: their results are no
+//! changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use hotcell_plan::{Instance, Plan, Wire};
 
-/// What is missing, in words, by the name of the instance that would read it. What is about the sample itself is skipped, and
-/// says so itself.
-pub(super) fn gaps(plan: &Plan) -> HashMap<String, String> {
+/// What is missing because samples are absent, in words, by the name of the instance that would read it. What is about the
+/// sample itself is skipped, and says so itself.
+pub(super) fn of_absent(plan: &Plan) -> HashMap<String, String> {
+    gaps(plan, &|instance| plan.is_absent(instance), "is absent")
+}
+
+/// What is missing because samples could not be run, which these instances should have done.
+pub(super) fn of_not_run(plan: &Plan, not_run: &BTreeSet<&str>) -> HashMap<String, String> {
+    gaps(
+        plan,
+        &|instance| not_run.contains(instance.name.as_str()),
+        "could not be run",
+    )
+}
+
+fn gaps(plan: &Plan, lacks_sample: &dyn Fn(&Instance) -> bool, why: &str) -> HashMap<String, String> {
     let mut lacking: Vec<Option<&str>> = vec![None; plan.instances.len()];
-    // The first absent instance of each stage, or what one of its instances lacks.
+    // The first such instance of each stage, or what one of its instances lacks.
     let mut by_stage: HashMap<&str, &str> = HashMap::new();
     for (index, instance) in plan.instances.iter().enumerate() {
-        let is_absent = plan.is_absent(instance);
         let before = |index: &usize| lacking.get(*index).copied().flatten();
         let by_wire = reads(instance).find_map(|wire| match wire {
             Wire::All { stage, .. } => by_stage.get(stage.as_str()).copied(),
@@ -21,7 +34,7 @@ pub(super) fn gaps(plan: &Plan) -> HashMap<String, String> {
         });
         let when = instance.when.iter().flat_map(|when| when.reads.values());
         let late = instance.late.iter().flat_map(|late| late.reads.values());
-        let lacks = match is_absent {
+        let lacks = match lacks_sample(instance) {
             true => Some(instance.name.as_str()),
             false => by_wire.or_else(|| when.chain(late).find_map(before)),
         };
@@ -33,10 +46,10 @@ pub(super) fn gaps(plan: &Plan) -> HashMap<String, String> {
         }
     }
     let each = plan.instances.iter().zip(&lacking);
-    each.filter(|(instance, _)| !plan.is_absent(instance))
+    each.filter(|(instance, _)| !lacks_sample(instance))
         .filter_map(|(instance, lacks)| {
             let what = (*lacks)?;
-            let told = format!("not all that it reads is there: the sample of `{what}` is absent");
+            let told = format!("not all that it reads is there: the sample of `{what}` {why}");
             Some((instance.name.clone(), told))
         })
         .collect()
