@@ -15,7 +15,7 @@ pub enum Status {
     Cached,
     /// Our machinery broke: the cell crashed, or broke the protocol.
     Failed,
-    /// A limit of the host ended it (wall time, CPU, memory), or the person did.
+    /// A limit of the host ended it (CPU, memory, wall time where nothing could be kept), or the person did.
     Interrupted,
     /// It was not wanted: its `when` was false, or what it needs did not end well.
     Skipped,
@@ -57,7 +57,7 @@ pub enum Outcome {
     Signalled(String),
     /// The processor could not go on and there was no signal to deliver (raw code).
     Faulted(Fault),
-    /// A limit of the guest was met; holds the limit's name in the manifest.
+    /// A limit was met; holds the limit's name in the manifest. `wall` is the host's: where it ended the run differs from run to run.
     Limit(String),
     /// The engine cannot run it; holds the reason.
     Unsupported(String),
@@ -75,6 +75,16 @@ impl Outcome {
         "unsupported",
         "completed",
     ];
+
+    /// The host's time for the run was over: the limit `wall` of the manifest.
+    pub fn wall_time() -> Self {
+        Self::Limit("wall".into())
+    }
+
+    /// Whether the host's clock ended it, so that another run may end elsewhere.
+    pub fn is_of_wall_time(&self) -> bool {
+        matches!(self, Self::Limit(limit) if limit == "wall")
+    }
 
     /// The kind in one word: `exited`, `signalled`, `faulted`, `limit`, `unsupported`, `completed`.
     pub fn kind(&self) -> &'static str {

@@ -144,6 +144,11 @@ impl InstanceReport {
     pub fn is_unsupported(&self) -> bool {
         matches!(self.outcome, Some(Outcome::Unsupported(_)))
     }
+
+    /// Whether the host's clock ended its sample: what it did until then differs from run to run.
+    pub fn is_cut_short(&self) -> bool {
+        self.outcome.as_ref().is_some_and(Outcome::is_of_wall_time)
+    }
 }
 
 impl Report {

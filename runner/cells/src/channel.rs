@@ -20,6 +20,10 @@ use crate::supervise::Child;
 
 /// How long a cell may take to end after it was asked to stop.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a cell may take to end its guest's run after its wall time was up, and then to hand over what it gave: files, events
+/// and memory of at most some hundred megabytes, maybe on a loaded host.
+const FINISH: Duration = Duration::from_secs(2);
+const HAND_OVER: Duration = Duration::from_secs(60);
 /// How long a cell may take to exit by itself after its result came.
 const LAST_BREATH: Duration = Duration::from_secs(2);
 /// How much of a cell's error output is kept: the last bytes.
@@ -45,8 +49,12 @@ pub(crate) struct Channel {
     /// Whether the cell has said that it is ready. Before, a stop request ends it at once.
     pub(crate) ready: bool,
     pub(crate) told_to_stop: bool,
-    /// Whether the cell must still be told to stop: never within another message.
-    stop_owed: bool,
+    /// Whether its job runs a guest, which can be ended before the cell.
+    pub(crate) has_guest: bool,
+    /// Whether its wall time was up, and it was told to finish.
+    pub(crate) told_to_finish: bool,
+    /// What the cell must still be told of the two: never within another message.
+    owed: Option<ToCell>,
     pub(crate) started: Instant,
     wall: Duration,
     pub(crate) cpu_s: u64,
@@ -79,7 +87,9 @@ impl Channel {
             stop,
             ready: false,
             told_to_stop: false,
-            stop_owed: false,
+            has_guest: false,
+            told_to_finish: false,
+            owed: None,
             started: Instant::now(),
             wall,
             cpu_s,
@@ -100,6 +110,9 @@ impl Channel {
 
     /// The wall time that counts from now on; `at_most` for the first words.
     pub(crate) fn set_deadline(&mut self, at_most: Duration) {
+        if self.told_to_finish {
+            return;
+        }
         self.deadline = self
             .started
             .checked_add(self.wall.min(at_most).saturating_add(self.granted));
@@ -214,7 +227,7 @@ impl Channel {
         // A pause is no time of its own.
         self.grant_waiting();
         self.told_to_stop = true;
-        self.stop_owed = true;
+        self.owed = Some(ToCell::Stop);
         let soon = Instant::now().checked_add(GRACE);
         self.deadline = match (self.deadline, soon) {
             (Some(deadline), Some(soon)) => Some(deadline.min(soon)),
@@ -234,13 +247,24 @@ impl Channel {
         self.grant_waiting();
         match self.deadline {
             Some(deadline) if self.paused.is_none() && Instant::now() >= deadline => {
-                Err(self.interrupt(match self.told_to_stop {
-                    true => Interruption::Stopped,
-                    false => Interruption::WallTime,
-                }))
+                if self.told_to_stop {
+                    return Err(self.interrupt(Interruption::Stopped));
+                }
+                if self.told_to_finish || !self.has_guest || !self.serving {
+                    return Err(self.interrupt(Interruption::WallTime));
+                }
+                self.told_to_finish = true;
+                self.owed = Some(ToCell::Finish);
+                self.deadline = Instant::now().checked_add(FINISH);
+                Ok(())
             }
             _ => Ok(()),
         }
+    }
+
+    /// The cell ended its guest's run: it has time to hand over what there is.
+    pub(crate) fn finishes(&mut self) {
+        self.deadline = Instant::now().checked_add(HAND_OVER);
     }
 
     /// Wall time in which the cell stood still because it was not its turn is not its own.
@@ -256,10 +280,12 @@ impl Channel {
         }
     }
 
-    /// Tells the cell to stop, where that is owed. Small enough for an empty socket buffer; if it is full, the deadline holds.
-    fn pass_stop_on(&mut self) {
+    /// Tells the cell to stop or to finish, where that is owed. Small enough for an empty socket buffer; if it is full, the deadline holds.
+    fn pass_on(&mut self) {
         let mut frame = Vec::new();
-        if std::mem::take(&mut self.stop_owed) && write_message(&mut frame, &ToCell::Stop).is_ok() {
+        if let Some(owed) = self.owed.take()
+            && write_message(&mut frame, &owed).is_ok()
+        {
             let _ = (&self.child.socket).write(&frame);
             self.child.nudge();
         }
@@ -277,7 +303,7 @@ impl Channel {
             .deadline
             .filter(|_| self.paused.is_none())
             .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let nudging = self.asked.is_some() || self.told_to_stop;
+        let nudging = self.asked.is_some() || self.told_to_stop || self.told_to_finish;
         if nudging {
             left = Some(left.unwrap_or(NUDGE).min(NUDGE));
         }
@@ -374,7 +400,7 @@ impl Read for Channel {
         loop {
             // Also for a cell that never leaves us waiting.
             self.check()?;
-            self.pass_stop_on();
+            self.pass_on();
             self.serve();
             match (&self.child.socket).read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait(PollFlags::POLLIN)?,

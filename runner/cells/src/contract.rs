@@ -19,6 +19,8 @@ pub enum Operation {
     Resume,
     /// End soon, with what there is.
     Stop,
+    /// End the guest's run at the next safe point, because its wall time is up, and hand over what it gave until then.
+    Finish,
     /// End now.
     ForceStop,
     /// Keep registers, memory and devices.
@@ -44,6 +46,7 @@ impl std::fmt::Display for Operation {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Stop => "stop",
+            Self::Finish => "finish",
             Self::ForceStop => "force-stop",
             Self::SaveContext => "save-context",
             Self::LoadContext => "load-context",
@@ -56,7 +59,8 @@ impl std::fmt::Display for Operation {
     }
 }
 
-/// A limit of the host on a cell. Reaching one interrupts the cell; it is never an outcome of the sample.
+/// A limit of the host on a cell. Reaching one interrupts the cell; only that of wall time is an outcome of the sample, where its
+/// engine can end a run ([`Operation::Finish`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Limit {

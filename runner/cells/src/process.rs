@@ -328,6 +328,15 @@ impl ProcessCell {
                 Ok(Said::Ready { .. }) => {
                     return self.after_error(ProtocolError::Order("Ready twice").into());
                 }
+                Ok(Said::Did(Operation::Finish)) if self.intake.get_ref().told_to_finish => {
+                    self.intake.get_mut().finishes();
+                }
+                // It is ended as whoever does not answer.
+                Ok(Said::Unsupported(_, Operation::Finish)) if self.intake.get_ref().told_to_finish => {
+                    let channel = self.intake.get_mut();
+                    channel.interruption = Some(Interruption::WallTime);
+                    return self.interrupted();
+                }
                 Ok(said) => {
                     let Some(Asked { operation, by }) = self.intake.get_mut().asked.take() else {
                         let unasked = ProtocolError::Order("an answer that nobody asked for");
@@ -551,6 +560,7 @@ impl Cell for ProcessCell {
             length: self.area.length(),
         };
         let channel = self.intake.get_mut();
+        channel.has_guest = matches!(job, Job::Linux(_) | Job::Payload(_));
         channel.set_deadline(Duration::MAX);
         if let Some((cores, request, name)) = self.cores.take() {
             channel.child.enter_pool().map_err(|source| CellFault::Host {

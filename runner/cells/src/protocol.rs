@@ -15,7 +15,7 @@ use crate::contract::{Limit, Operation};
 use crate::dump::Core;
 
 /// Version of the protocol.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 /// Kind of a frame: the last part of a JSON message.
 pub const JSON: u8 = 0;
 /// Kind of a frame: raw bytes of an output.
@@ -51,6 +51,8 @@ pub enum ToCell {
     Resume,
     /// End soon, with what there is.
     Stop,
+    /// The wall time is up: end the guest's run, say so, and hand over what it gave.
+    Finish,
     /// Keep registers, memory and devices.
     SaveContext,
     /// Go back to what was kept.
@@ -77,6 +79,7 @@ impl ToCell {
             Self::Pause => Operation::Pause,
             Self::Resume => Operation::Resume,
             Self::Stop => Operation::Stop,
+            Self::Finish => Operation::Finish,
             Self::SaveContext => Operation::SaveContext,
             Self::LoadContext => Operation::LoadContext,
             Self::Dump => Operation::Dump,

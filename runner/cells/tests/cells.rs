@@ -102,6 +102,26 @@ fn a_crash_names_its_signal_and_last_words() {
 }
 
 #[test]
+fn a_guest_whose_wall_time_is_up_ends_and_what_it_gave_is_kept() {
+    let limits = HostLimits {
+        wall_ms: 300,
+        ..HostLimits::default()
+    };
+    let (ending, kept, _) = run_with("until-finished", limits, Bounds::default());
+    assert!(matches!(ending, Ending::Done(_)), "{ending:?}");
+    assert_eq!(
+        kept.outputs[0],
+        ("stdout".into(), String::new(), b"until now".to_vec())
+    );
+    // An engine that cannot is ended at once.
+    let (ending, _, _) = run_with("answer", limits, Bounds::default());
+    assert!(
+        matches!(ending, Ending::Interrupted(Interruption::WallTime)),
+        "{ending:?}"
+    );
+}
+
+#[test]
 fn limits_of_the_host_interrupt() {
     let limits = HostLimits {
         wall_ms: 300,

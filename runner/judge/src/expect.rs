@@ -172,6 +172,9 @@ fn judge(
     if let (Some(Outcome::Unsupported(reason)), false) = (&instance.outcome, parts.outcome) {
         return Verdict::NotJudged(format!("its sample could not be run: {reason}"));
     }
+    if instance.is_cut_short() && !parts.outcome {
+        return Verdict::NotJudged("its wall time was up before it ended".into());
+    }
     let mut changes = Vec::new();
     if let Some(wanted) = expectation.outcome.as_ref().filter(|_| parts.outcome) {
         let outcome = instance.outcome.as_ref();

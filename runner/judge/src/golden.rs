@@ -211,6 +211,10 @@ impl Goldens {
         instance: &InstanceReport,
         golden: Option<&Path>,
     ) -> Result<Option<(Verdict, Option<Pending>)>, GoldenError> {
+        if instance.is_cut_short() {
+            let why = "its wall time was up: what it did until then differs from run to run".to_owned();
+            return Ok(Some((Verdict::NotJudged(why), None)));
+        }
         if instance.status != Status::Ok {
             return Ok(match golden {
                 // Nothing is known of it and nothing was expected: its golden is not missing, it cannot be said yet.

@@ -73,6 +73,12 @@ impl Kernel {
         }
     }
 
+    /// The host's time for the run is over: it ends here, as by any other limit. When that was differs from run to run, so no
+    /// event tells of it.
+    pub fn out_of_wall_time(&mut self) {
+        self.end.get_or_insert_with(Outcome::wall_time);
+    }
+
     /// How many events were told.
     pub fn events(&self) -> u64 {
         self.sequence

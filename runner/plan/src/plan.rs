@@ -350,7 +350,7 @@ pub struct When {
 pub struct PlannedLimits {
     /// Of the guest: reaching one is an outcome.
     pub guest: GuestLimits,
-    /// Wall time in nanoseconds: reaching it interrupts the instance.
+    /// Wall time in nanoseconds: reaching it ends the guest's run, or interrupts the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall: Option<u64>,
     /// Processor time in nanoseconds: reaching it interrupts the instance.

@@ -284,7 +284,10 @@ pub(crate) fn note(shared: &Shared<'_>, folder: &RunFolder, report: &Report) -> 
     };
     let mut keys_of_found = String::new();
     for (index, instance) in shared.table.in_order() {
-        let Some(done) = shared.of(index).filter(|done| !done.status.is_bad()) else {
+        let Some(done) = shared
+            .of(index)
+            .filter(|done| !done.status.is_bad() && !done.is_cut_short())
+        else {
             return Ok(());
         };
         let (ending, _) = given.endings.insert_full(Ending::of(plan, instance, done));

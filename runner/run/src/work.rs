@@ -101,6 +101,11 @@ impl Done {
         }
     }
 
+    /// Whether the host's clock ended its sample. What it gave until then is used in this run, and in no other.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.outcome.as_ref().is_some_and(Outcome::is_of_wall_time)
+    }
+
     /// An instance with outputs.
     pub(crate) fn ok(outputs: IndexMap<String, Stored>, objects: Vec<Stored>) -> Self {
         Self {
@@ -346,7 +351,7 @@ pub(crate) fn work(shared: &Shared<'_>, index: usize, instance: &Instance) -> Op
     let mut attempts = 1;
     let may_go_on =
         || shared.options.stop.urgency() == Urgency::None && !shared.closed.load(Ordering::Relaxed);
-    while done.status == Status::Interrupted && retries > 0 && may_go_on() {
+    while (done.status == Status::Interrupted || done.is_cut_short()) && retries > 0 && may_go_on() {
         retries -= 1;
         attempts += 1;
         done = attempt()?;
@@ -402,7 +407,8 @@ fn run(shared: &Shared<'_>, ready: Ready<'_, '_>) -> Result<Done, Done> {
     shared.given.is_open()?;
     let mut done = stages::run(shared, &ready.instance, &ready.inputs).unwrap_or_else(|ended| ended);
     done.key = Some(ready.key);
-    if done.status == Status::Ok {
+    // Another run of what the host's clock ended may come further.
+    if done.status == Status::Ok && !done.is_cut_short() {
         let record = Record {
             components: ready.components.into(),
             outputs: done.outputs.clone(),

@@ -133,7 +133,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// Limits of one instance. Reaching a limit of the guest is an outcome of the sample, the same on every machine; reaching
-/// a limit of the host (`wall`, `cpu`) interrupts the instance.
+/// a limit of the host interrupts the instance (`cpu`), or ends its guest's run there (`wall`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Limits {

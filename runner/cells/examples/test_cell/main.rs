@@ -9,7 +9,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use hotcell_cells::cell_side::{CellError, Connection, Control, confine::Profile, serve};
-use hotcell_cells::protocol;
+use hotcell_cells::contract::Operation;
+use hotcell_cells::protocol::{self, ToCell};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::event::{Event, Process, ProcessOp, Task, What, Witness};
 use hotcell_schema::job::{Blob, Job, JobResult, LeftFile, LinuxJob, LinuxResult};
@@ -245,6 +246,23 @@ fn act(connection: &mut Connection, job: &LinuxJob) -> Result<JobResult, CellErr
                 Control::Stop => break,
                 Control::Asked(message) => {
                     if let Some(operation) = message.operation() {
+                        connection.unsupported(operation)?;
+                    }
+                }
+            }
+        },
+        // A guest that never ends, and is ended when its time is up.
+        "until-finished" => loop {
+            match connection.control()? {
+                Control::GoOn => {}
+                Control::Stop => return Err(CellError::Stopped),
+                Control::Asked(ToCell::Finish) => {
+                    connection.did(Operation::Finish)?;
+                    connection.send_output("stdout", "", b"until now")?;
+                    break;
+                }
+                Control::Asked(other) => {
+                    if let Some(operation) = other.operation() {
                         connection.unsupported(operation)?;
                     }
                 }

@@ -81,7 +81,15 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
         BTreeSet::new()
     };
     let ran = planned.run_again(&args.execute, &again)?;
-    let gaps = gaps::of_absent(&planned.plan);
+    let cut = ran
+        .outcome
+        .report
+        .instances
+        .iter()
+        .filter(|one| one.is_cut_short());
+    let cut = cut.map(|one| one.name.as_str()).collect();
+    let mut gaps = gaps::of_cut_short(&planned.plan, &cut);
+    gaps.extend(gaps::of_absent(&planned.plan));
     let not_run: BTreeSet<&str> = ran.not_run().collect();
     let judging = Judging {
         goldens: goldens(&planned, args, &observed, shared).map(|all| all.with_gaps(gaps.clone())),

@@ -90,6 +90,19 @@ fn a_loop_over_a_clock_meets_the_time_limit() {
 }
 
 #[test]
+fn the_end_of_the_hosts_time_keeps_what_was_seen_and_tells_nothing_of_when() {
+    let mut bench = bench("x86_64", b"seen", GuestLimits::default());
+    assert_eq!(bench.call("write", &[1, DATA, 4]), Some(4));
+    let told = bench.kernel.events();
+    bench.kernel.out_of_wall_time();
+    assert_eq!(bench.next(), Step::Finished);
+    assert_eq!(bench.kernel.events(), told);
+    let finished = bench.finish();
+    assert_eq!(finished.result.outcome, Outcome::Limit("wall".into()));
+    assert_eq!(finished.stdout, b"seen");
+}
+
+#[test]
 fn the_kernel_reads_and_writes_only_what_the_guest_may() {
     let mut bench = bench("x86_64", b"/dev/zero\0", GuestLimits::default());
     assert_eq!(bench.call("open", &[DATA, 0, 0]), Some(3));

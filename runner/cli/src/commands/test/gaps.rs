@@ -11,6 +11,15 @@ pub(super) fn of_absent(plan: &Plan) -> HashMap<String, String> {
     gaps(plan, &|instance| plan.is_absent(instance), "is absent")
 }
 
+/// What is missing because the host's clock ended these instances.
+pub(super) fn of_cut_short(plan: &Plan, cut: &BTreeSet<&str>) -> HashMap<String, String> {
+    gaps(
+        plan,
+        &|instance| cut.contains(instance.name.as_str()),
+        "had no wall time left",
+    )
+}
+
 /// What is missing because samples could not be run, which these instances should have done.
 pub(super) fn of_not_run(plan: &Plan, not_run: &BTreeSet<&str>) -> HashMap<String, String> {
     gaps(
