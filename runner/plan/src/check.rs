@@ -13,7 +13,7 @@ use hotcell_schema::manifest::stages::SIGNALS;
 use hotcell_schema::manifest::units::UnitError;
 use hotcell_schema::manifest::{Size, Time};
 use hotcell_schema::outcome::Outcome;
-use hotcell_schema::stage::guest_limits;
+use hotcell_schema::stage::outcome_limits;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{ValidationError, Validator};
 use serde_json::Value as Json;
@@ -528,7 +528,7 @@ fn outcome(span: hotcell_schema::manifest::Span, wrong: &str) -> Diagnostic {
     let known: Vec<&str> = match kind {
         "exited" => return diagnostic.help("a program exits with 0 to 255: `exited 0`"),
         "signalled" => SIGNALS.to_vec(),
-        "limit" => guest_limits(),
+        "limit" => outcome_limits(),
         "faulted" | "unsupported" => {
             return diagnostic.help(format!(
                 "write `{kind}` alone, or `{kind}: …` as a report says it"

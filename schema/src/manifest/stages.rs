@@ -11,7 +11,7 @@ use super::span::Spanned;
 use super::units::{Size, Time};
 use super::wiring::{Axis, OneOrMany};
 use crate::finding::Severity;
-use crate::stage::guest_limits;
+use crate::stage::outcome_limits;
 
 /// One stage: a stage type, and what it is applied to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -210,7 +210,7 @@ fn outcome_pattern() -> String {
         "^(exited( (25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9]))?|signalled( (SIGRT_[0-9]{{1,2}}|{}))?|faulted(: .+)?\
          |limit( ({}))?|unsupported(: .+)?|completed)$",
         SIGNALS.join("|"),
-        guest_limits().join("|")
+        outcome_limits().join("|")
     )
 }
 
