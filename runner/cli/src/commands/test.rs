@@ -88,13 +88,15 @@ pub(crate) fn run(args: &TestArgs, global: &Global) -> Result<Exit, Failure> {
         .iter()
         .filter(|one| one.is_cut_short());
     let cut = cut.map(|one| one.name.as_str()).collect();
-    let mut gaps = gaps::of_cut_short(&planned.plan, &cut);
+    let cut_short = gaps::of_cut_short(&planned.plan, &cut);
+    let mut gaps = cut_short.clone();
     gaps.extend(gaps::of_absent(&planned.plan));
-    let not_run: BTreeSet<&str> = ran.not_run().collect();
+    let mut unseen = cut_short;
+    unseen.extend(gaps::of_not_run(&planned.plan, &ran.not_run().collect()));
     let judging = Judging {
         goldens: goldens(&planned, args, &observed, shared).map(|all| all.with_gaps(gaps.clone())),
         gaps,
-        not_run: gaps::of_not_run(&planned.plan, &not_run),
+        unseen,
         ran: &ran,
         files: Files::new(ran.folder.result(), &planned.places.store),
     };
@@ -184,9 +186,9 @@ struct Judging<'a> {
     files: Files,
     /// What is missing of what instances read.
     gaps: HashMap<String, String>,
-    /// What is missing of what instances read because samples could not be run. A golden was accepted by a person, and is
-    /// held against that; an expectation is about what samples do.
-    not_run: HashMap<String, String>,
+    /// What is missing of what instances read because samples could not be run, or not to their end. An expectation about these is
+    /// neither met nor not; a golden was accepted by a person, and may be of a sample that cannot be run.
+    unseen: HashMap<String, String>,
 }
 
 impl Judging<'_> {
@@ -225,7 +227,7 @@ impl Judging<'_> {
             if let (Verdict::NotMet(_), Some(gap)) = (&check.verdict, self.gaps.get(&check.subject)) {
                 check.verdict = Verdict::NotJudged(gap.clone());
             }
-            if let Some(gap) = self.not_run.get(&check.subject) {
+            if let Some(gap) = self.unseen.get(&check.subject) {
                 check.verdict = Verdict::NotJudged(gap.clone());
             }
         }
