@@ -252,7 +252,8 @@ fn what_is_wrong_with_a_root_is_said_where_it_is_named() {
             }},
         }),
     );
-    let run = lab.run("none.yaml", &[]);
+    lab.expect(5, ["run", "none.yaml"]);
+    let run = lab.latest();
     let outcome = run
         .stage("run")
         .next()
@@ -384,4 +385,92 @@ fn files_are_analyzed_with_a_root_and_without_a_manifest() {
             assert_eq!(files["files"][0]["path"], name, "{files}");
         }
     }
+}
+
+/// What is wrong with a root is told where it was said: whoever analyzes a file has written no manifest.
+#[test]
+fn mistakes_in_options_are_told_of_the_options() {
+    let lab = Lab::new();
+    lab.write("script", "#!/bin/sh\n");
+    let large = fs::File::create({
+        fs::create_dir(lab.path("large")).unwrap();
+        lab.path("large/file")
+    });
+    large.unwrap().set_len((1 << 30) + 1).unwrap();
+    let cases: [(&[&str], &[&str]); 3] = [
+        (
+            &["--sysroot", "large"],
+            &[
+                "large has more than 1024 MiB of files",
+                "1 | --sysroot large",
+                "name less: a folder",
+            ],
+        ),
+        (
+            &["--arch", "mip"],
+            &[
+                "there is no arch profile `mip`",
+                "1 | --arch mip",
+                "did you mean `mips",
+            ],
+        ),
+        (
+            &["--arch", "mips", "--dump", "no-call"],
+            &["no-call", "1 | --dump no-call"],
+        ),
+    ];
+    for (options, wanted) in cases {
+        let (_, said) = lab.expect(
+            2,
+            ["analyze", "script"].into_iter().chain(options.iter().copied()),
+        );
+        for wanted in wanted {
+            assert!(said.contains(wanted), "{said}");
+        }
+        assert!(!said.contains("--set") && !said.contains("with."), "{said}");
+    }
+    // What says no architecture is told how to, too.
+    let (said, _) = lab.expect(5, ["analyze", "script"]);
+    assert!(said.contains("`--arch`"), "{said}");
+}
+
+/// A root that is in use, on which not everything may be read.
+#[test]
+fn what_may_not_be_read_is_left_out_of_a_root() {
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: only root can have files that others may not read");
+    }
+    let host = Lab::with_own_executables();
+    let lab = host.of_user(1500);
+    lab.write("script", "#!/bin/sh\n");
+    lab.write("root/etc/passwd", "");
+    lab.write("root/etc/shadow", "");
+    lab.write("root/root/file", "");
+    for (path, mode) in [("root/etc/shadow", 0o600), ("root/root", 0o700)] {
+        fs::set_permissions(lab.path(path), Permissions::from_mode(mode)).unwrap();
+    }
+    lab.manifest(
+        "live.yaml",
+        &json!({
+            "hotcell": 1,
+            "sources": {"live": {"kind": "folder", "path": "root"}},
+            "samples": {"scripts": {"glob": "script"}},
+            "stages": {"run": {
+                "uses": "unicorn/linux",
+                "for-each": {"sample": "samples.scripts"},
+                "in": {"file": "${sample.file}"},
+                "with": {"arch": "x86_64", "sysroot": ["live"]},
+            }},
+        }),
+    );
+    // It has no shell.
+    let (_, said) = lab.expect(5, ["run", "live.yaml"]);
+    assert!(
+        said.contains("2 names may not be read, and are left out of the root: root/root is"),
+        "{said}"
+    );
+    let plan = fs::read(lab.latest().folder.join("plan.json")).unwrap();
+    let plan: Value = serde_json::from_slice(&plan).unwrap();
+    let (_, root) = plan["sysroots"].as_object().unwrap().iter().next().unwrap();
+    assert_eq!(root["names"], 3, "{root}");
 }

@@ -209,7 +209,7 @@ impl Planned {
         texts.extend(
             (0u32..)
                 .map_while(|number| loaded.sources.get(number))
-                .filter(|source| source.path != "--set" && !source.path.as_str().starts_with("shipped:"))
+                .filter(|source| !load::is_said(source) && !source.path.as_str().starts_with("shipped:"))
                 .map(|source| source.path.clone()),
         );
         let usable = !loaded.has_errors();
@@ -368,8 +368,8 @@ impl Planned {
 /// The documents that a manifest was loaded from, before anything else is read: path from its folder, and digest.
 fn documents(loaded: &load::Loaded) -> Vec<(String, Digest)> {
     let sources = (0u32..).map_while(|number| loaded.sources.get(number));
-    // What `--set` says has no file.
-    let files = sources.filter(|source| source.path != "--set");
+    // What is said on the command line has no file.
+    let files = sources.filter(|source| !load::is_said(source));
     files
         .map(|source| {
             let path = source.path.strip_prefix(&loaded.folder);

@@ -33,8 +33,28 @@ pub struct Options {
     pub variants: Vec<String>,
     /// Values to merge last, each `key.path=value` (`--set`).
     pub set: Vec<String>,
+    /// The same, of a command that has options instead of a manifest; they come last.
+    pub given: Vec<Given>,
     /// Files that become samples: set and path. The set need not be in the manifest, and the path may be anywhere.
     pub samples: Vec<(String, Utf8PathBuf)>,
+}
+
+/// A value that an option of a command stands for.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The option as it was given: what is wrong with the value is told to be there.
+    pub option: String,
+    /// `key.path=value`.
+    pub value: String,
+}
+
+/// Names of the texts that are no documents: `--set`, and options that stand for values.
+const SET: &str = "--set";
+const GIVEN: &str = "command line";
+
+/// Whether a text is no document, but was said on the command line.
+pub fn is_said(source: &crate::sources::Source) -> bool {
+    [SET, GIVEN].contains(&source.path.as_str())
 }
 
 /// A manifest as far as it could be read.
@@ -497,6 +517,7 @@ impl Loader {
         if tree.as_table().is_some_and(|table| !table.is_empty()) {
             self.variants(&mut tree, options);
             self.set(&mut tree, options);
+            self.given(&mut tree, options);
             self.hide_variables();
             unfilled = vars::fill(&mut tree, &self.sources, &mut self.origins, &mut self.problems);
             typed = self.check(&tree, &mut tainted);

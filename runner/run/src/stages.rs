@@ -57,7 +57,7 @@ fn profile<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<&'a ArchProfi
     let name = instance
         .arch
         .as_ref()
-        .ok_or_else(|| refused("no arch profile fits the file's header; say one with `with.arch`".into()))?;
+        .ok_or_else(|| refused("no arch profile fits the file's header; say which with `with.arch`, or with `--arch` where there is no manifest".into()))?;
     let given = || {
         shared
             .options

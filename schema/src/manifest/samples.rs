@@ -69,7 +69,8 @@ impl Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceKind {
-    /// A folder of files.
+    /// A folder of files. As a root of guests it ends where other file systems are mounted in it (`/proc`, `/sys`, `/dev`), which
+    /// are empty folders there, and what may not be read is left out with a warning.
     Folder,
     /// Archives (zip, 7z, tar, deb), also encrypted: their members are the files.
     Archive,

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use hotcell_plan::load;
+use hotcell_plan::load::{self, Given};
 use hotcell_schema::digest::Digest;
 
 use crate::args::{AnalyzeArgs, Global};
@@ -58,12 +58,16 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
         }
         samples.push((SET.to_owned(), session::utf8_buf(&path)?));
     }
-    let mut set = Vec::new();
+    let mut all = Vec::new();
+    let mut give = |option: &str, value: String| {
+        let option = option.to_owned();
+        all.push(Given { option, value });
+    };
     let given = [args.args.as_slice(), args.rest.as_slice()].concat();
     if !given.is_empty() {
         // What a manifest would evaluate is meant literally here.
         let literal: Vec<String> = given.iter().map(|arg| arg.replace("${", "$${")).collect();
-        set.push(format!("stages.run.with.args={}", toml(&literal)));
+        give("--args", format!("stages.run.with.args={}", toml(&literal)));
     }
     let mut names = Vec::new();
     for (number, place) in args.sysroot.iter().enumerate() {
@@ -78,22 +82,33 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
             _ => literal_pattern(path.as_str()),
         };
         let name = format!("root-{number}");
-        set.push(format!("sources.{name}.kind={}", toml(&kind)));
-        set.push(format!("sources.{name}.path={}", toml(&path)));
+        let option = format!("--sysroot {}", place.display());
+        let source = format!("{{ kind = {}, path = {} }}", toml(&kind), toml(&path));
+        give(&option, format!("sources.{name} = {source}"));
         names.push(name);
     }
     if !names.is_empty() {
-        set.push(format!("stages.run.with.sysroot={}", toml(&names)));
+        let places: Vec<String> = args
+            .sysroot
+            .iter()
+            .map(|place| place.display().to_string())
+            .collect();
+        let option = format!("--sysroot {}", places.join(" --sysroot "));
+        give(&option, format!("stages.run.with.sysroot={}", toml(&names)));
     }
     if let Some(arch) = &args.arch {
-        set.push(format!("stages.run.with.arch={}", toml(&arch)));
+        give(
+            &format!("--arch {arch}"),
+            format!("stages.run.with.arch={}", toml(&arch)),
+        );
     }
     let wanted = [("coverage", args.coverage), ("library-calls", args.library_calls)];
     for (key, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
-        set.push(format!("stages.run.with.{key}=true"));
+        give(&format!("--{key}"), format!("stages.run.with.{key}=true"));
     }
     if !args.dump.is_empty() {
-        set.push(format!("stages.run.with.dump={}", toml(&args.dump)));
+        let option = format!("--dump {}", args.dump.join(" --dump "));
+        give(&option, format!("stages.run.with.dump={}", toml(&args.dump)));
     }
     let variants = if args.no_run {
         vec!["look".to_owned()]
@@ -102,8 +117,9 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
     };
     let options = load::Options {
         samples,
-        set,
+        given: all,
         variants: variants.clone(),
+        ..load::Options::default()
     };
     let loaded = load::load_text("analyze.toml".into(), MANIFEST, &options);
     let places = Places::find(global, None)?;

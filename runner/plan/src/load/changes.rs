@@ -2,7 +2,7 @@
 
 use hotcell_schema::manifest::Span;
 
-use super::{Loader, Options};
+use super::{GIVEN, Loader, Options, SET};
 use crate::diagnostics::{Code, Diagnostic};
 use crate::tree::{self, Entry, Node, Value, origins};
 
@@ -64,7 +64,7 @@ impl Loader {
     /// `--set`, last of all.
     pub(super) fn set(&mut self, tree: &mut Node, options: &Options) {
         for change in &options.set {
-            let file = self.sources.add("--set", change.clone());
+            let file = self.sources.add(SET, change.clone());
             match setting(file, change) {
                 Some(mut node) => {
                     let span = tree.span;
@@ -97,6 +97,44 @@ impl Loader {
                 ),
             }
         }
+    }
+
+    /// Options that stand for values. Whoever gave them knows nothing of keys: all of a value stands where its option does.
+    pub(super) fn given(&mut self, tree: &mut Node, options: &Options) {
+        for given in &options.given {
+            let file = self.sources.add(GIVEN, given.option.clone());
+            let place = Span {
+                file,
+                start: 0,
+                end: u32::try_from(given.option.len()).unwrap_or(0),
+            };
+            match setting(file, &given.value) {
+                Some(mut node) => {
+                    stand_at(&mut node, place);
+                    let span = tree.span;
+                    origins::merge(tree, node, &mut self.origins);
+                    tree.span = span;
+                }
+                None => {
+                    let title = format!("`{}` has a value that cannot be read", given.option);
+                    self.problems
+                        .push(Diagnostic::error(Code::Override, place, title));
+                }
+            }
+        }
+    }
+}
+
+/// Makes all of a tree stand at one place.
+fn stand_at(node: &mut Node, place: Span) {
+    node.span = place;
+    match &mut node.value {
+        Value::List(list) => list.iter_mut().for_each(|node| stand_at(node, place)),
+        Value::Table(table) => table.values_mut().for_each(|entry| {
+            entry.key = place;
+            stand_at(&mut entry.node, place);
+        }),
+        _ => {}
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::{Source, SourceKind, Span, Spanned};
 use hotcell_schema::sysroot as bounds;
@@ -10,12 +10,13 @@ use indexmap::IndexMap;
 
 use super::Shared;
 use crate::diagnostics::{Code, Diagnostic};
-use crate::files::{self, FileError};
 use crate::load;
-use crate::plan::{Origin, Plan, RootKind, RootName, Sysroot};
+use crate::plan::{Plan, RootKind, RootName, Sysroot};
 use crate::pools::{Pool, Pools};
 use crate::reader::Supply;
 use crate::sources::Sources;
+
+mod folder;
 
 /// Sources of each root by its key, each where it is first named.
 pub(super) type Wanted = IndexMap<String, Vec<Spanned<String>>>;
@@ -110,10 +111,19 @@ impl Finder<'_> {
             let Some(path) = &source.path else { return Ok(None) };
             let folder = load::join(self.sources.folder(path.span.file), Utf8Path::new(&path.value));
             let base = &self.shared.loaded.folder;
-            return match folder_names(base, &folder) {
-                Ok(names) => Ok(Some(names)),
-                Err(error) => Err(error.tell(path.span)),
-            };
+            let mut unread = Vec::new();
+            let names = folder::names(base, &folder, path.span, &mut unread)?;
+            if let Some(first) = unread.first() {
+                let title = match unread.len() {
+                    1 => format!("{first} may not be read, and is left out of the root"),
+                    many => format!(
+                        "{many} names may not be read, and are left out of the root: {first} is the first"
+                    ),
+                };
+                let problem = Diagnostic::warning(Code::SampleFile, path.span, title);
+                self.problems.push(problem);
+            }
+            return Ok(Some(names));
         }
         let loaded = self.shared.loaded;
         let pool = self
@@ -146,8 +156,7 @@ impl Finder<'_> {
             }
         }
         if all.len() > bounds::Sysroot::MAX_ENTRIES {
-            let title = format!("the root has more than {} names", bounds::Sysroot::MAX_ENTRIES);
-            self.problems.push(Diagnostic::error(Code::TooMany, span, title));
+            self.problems.push(too_many("the root", span));
             return None;
         }
         Some(all)
@@ -170,13 +179,8 @@ impl Finder<'_> {
             parts.push(what.to_vec());
         }
         if bytes > bounds::Sysroot::MAX_CONTENT {
-            let most = bounds::Sysroot::MAX_CONTENT >> 20;
             let span = named.first().map(|name| name.span).unwrap_or_default();
-            let title = format!("the root has more than {most} MiB of files");
-            self.problems.push(
-                Diagnostic::error(Code::TooLarge, span, title)
-                    .help("leave out packages or folders that the sample does not need"),
-            );
+            self.problems.push(too_large("the root", span));
             return None;
         }
         Some(Sysroot {
@@ -188,63 +192,18 @@ impl Finder<'_> {
     }
 }
 
-/// What a folder of this host holds. Permission bits are those that git keeps: others differ from clone to clone.
-fn folder_names(base: &Utf8Path, folder: &Utf8Path) -> Result<Names, FileError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let refuse = |path: &Utf8Path, reason: String| FileError::Read {
-        path: path.to_owned(),
-        reason,
-    };
-    let mut names = Names::new();
-    for entry in walkdir::WalkDir::new(folder).min_depth(1).sort_by_file_name() {
-        let entry = entry.map_err(|error| {
-            let at = error.path().and_then(Utf8Path::from_path).unwrap_or(folder);
-            let reason = error.io_error().map_or_else(|| error.to_string(), load::reason);
-            refuse(at, reason)
-        })?;
-        if names.len() > bounds::Sysroot::MAX_ENTRIES {
-            return Err(FileError::TooMany(folder.to_owned()));
-        }
-        let Ok(path) = Utf8PathBuf::from_path_buf(entry.path().to_owned()) else {
-            let shown = Utf8PathBuf::from(entry.path().to_string_lossy().into_owned());
-            return Err(refuse(&shown, "its name is no UTF-8".into()));
-        };
-        let Ok(inside) = path.strip_prefix(folder) else {
-            continue;
-        };
-        let kind = entry.file_type();
-        let name = if kind.is_dir() {
-            RootName {
-                mode: 0o755,
-                kind: RootKind::Directory,
-            }
-        } else if kind.is_symlink() {
-            let target = path
-                .read_link_utf8()
-                .map_err(|error| refuse(&path, load::reason(&error)))?;
-            RootName {
-                mode: 0o777,
-                kind: RootKind::Link(target.into_string()),
-            }
-        } else if kind.is_file() {
-            let facts = files::facts(&path)?;
-            let executable = entry
-                .metadata()
-                .is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0);
-            RootName {
-                mode: if executable { 0o755 } else { 0o644 },
-                kind: RootKind::File {
-                    digest: facts.digest,
-                    length: facts.length,
-                    origin: Origin::File(files::relative(base, &path)),
-                },
-            }
-        } else {
-            continue;
-        };
-        names.insert(format!("/{inside}"), name);
-    }
-    Ok(names)
+/// What is to be done about a root that is too large.
+const LESS: &str = "name less: a folder with what the sample needs (its loader and libraries), or packages";
+
+fn too_many(what: &str, span: Span) -> Diagnostic {
+    let title = format!("{what} has more than {} names", bounds::Sysroot::MAX_ENTRIES);
+    Diagnostic::error(Code::TooMany, span, title).help(LESS)
+}
+
+fn too_large(what: &str, span: Span) -> Diagnostic {
+    let most = bounds::Sysroot::MAX_CONTENT >> 20;
+    let title = format!("{what} has more than {most} MiB of files");
+    Diagnostic::error(Code::TooLarge, span, title).help(LESS)
 }
 
 /// What the archives of a source hold. The error is a name that cannot be one of a root.
