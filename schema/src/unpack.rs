@@ -94,13 +94,15 @@ pub struct ArchiveIndex {
     pub links: Vec<ArchiveLink>,
     /// Its folders, in its own order.
     pub folders: Vec<ArchiveFolder>,
+    /// Alternatives that a Debian package registers when it is installed, in its own order.
+    pub alternatives: Vec<Alternative>,
 }
 
 impl ArchiveIndex {
     /// Name of the format.
     pub const FORMAT: &str = "hotcell-archive-index";
     /// Version of the format.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = 3;
 }
 
 /// Kinds of archive.
@@ -144,6 +146,28 @@ pub struct ArchiveLink {
     pub target: String,
     /// Whether it is a hard link, and so another name of a member.
     pub hard: bool,
+}
+
+/// What a Debian package offers under a name that several packages can have (update-alternatives(1)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alternative {
+    /// The name's own links.
+    pub master: AlternativeLink,
+    /// The greatest one of a name is taken.
+    pub priority: i32,
+    /// Links that come along with it.
+    pub slaves: Vec<AlternativeLink>,
+}
+
+/// Links of an alternative: from where it is called by way of `/etc/alternatives/` to what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlternativeLink {
+    /// From where it is called, an absolute path: `/usr/bin/awk`.
+    pub link: String,
+    /// Its name in `/etc/alternatives`: `awk`.
+    pub name: String,
+    /// What it is, an absolute path: `/usr/bin/mawk`.
+    pub path: String,
 }
 
 /// A folder in an archive.

@@ -263,7 +263,8 @@ fn other_tools_read_what_was_written_down() {
     run.assert_same_result(&lab.run("m.yaml", &["--force"]), "when it runs again");
 
     lab.manifest("m.yaml", &with(&["unmae"]));
-    let run = lab.run("m.yaml", &[]);
+    lab.expect(5, ["run", "m.yaml"]);
+    let run = lab.latest();
     let outcome = run.report.instances[0].outcome.clone().unwrap().to_string();
     assert!(outcome.contains("`unmae`, which is no system call"), "{outcome}");
 }

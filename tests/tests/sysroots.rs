@@ -474,3 +474,67 @@ fn what_may_not_be_read_is_left_out_of_a_root() {
     let (_, root) = plan["sysroots"].as_object().unwrap().iter().next().unwrap();
     assert_eq!(root["names"], 3, "{root}");
 }
+
+/// Programs stand in `/bin` of packages and are called in `/usr/bin`; what they are called besides, their scripts say.
+#[test]
+fn a_root_of_packages_is_as_an_installed_debian() {
+    let (Some(all), true) = (busybox(), has_dpkg()) else {
+        return;
+    };
+    let one = all.iter().find(|one| one.arch == "x86_64").unwrap();
+    let lab = Lab::new();
+    for (package, priority, program) in [("plain", 5, "/bin/busybox"), ("better", 10, "/usr/bin/better")] {
+        let control = format!(
+            "Package: {package}\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: x\n"
+        );
+        lab.write(&format!("{package}/DEBIAN/control"), control);
+        let script = lab.write(
+            &format!("{package}/DEBIAN/postinst"),
+            format!("#!/bin/sh\nupdate-alternatives --install /bin/report report \\\n {program} {priority} || true\n"),
+        );
+        fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::create_dir_all(lab.path("plain/bin")).unwrap();
+    fs::copy(&one.path, lab.path("plain/bin/busybox")).unwrap();
+    for applet in ["sh", "readlink", "env"] {
+        symlink("busybox", lab.path("plain/bin").join(applet)).unwrap();
+    }
+    let better = lab.write("better/usr/bin/better", "#!/usr/bin/sh\necho better\n");
+    for program in [better, lab.path("plain/bin/busybox")] {
+        fs::set_permissions(program, Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::create_dir_all(lab.path("debs")).unwrap();
+    for package in ["plain", "better"] {
+        done(
+            Command::new("dpkg-deb")
+                .args(["--root-owner-group", "-b"])
+                .arg(lab.path(package))
+                .arg(lab.path("debs")),
+        );
+    }
+    lab.write(
+        "script.sh",
+        "#!/bin/env sh\nfor top in /bin /lib /sbin; do readlink $top; done; readlink /bin/report; readlink /etc/alternatives/report; report\n",
+    );
+    lab.manifest(
+        "debian.yaml",
+        &json!({
+            "hotcell": 1,
+            "sources": {"debs": {"kind": "debian", "path": "debs/*.deb"}},
+            "samples": {"scripts": {"glob": "script.sh"}},
+            "stages": {"run": {
+                "uses": "unicorn/linux",
+                "for-each": {"sample": "samples.scripts"},
+                "in": {"file": "${sample.file}"},
+                "with": {"arch": "x86_64", "sysroot": ["debs"]},
+            }},
+        }),
+    );
+    let run = lab.run("debian.yaml", &[]);
+    let instance = run.stage("run").next().unwrap();
+    let said = String::from_utf8(run.output(instance, "stdout")).unwrap();
+    assert_eq!(
+        said,
+        "usr/bin\nusr/lib\nusr/sbin\n/etc/alternatives/report\n/usr/bin/better\nbetter\n"
+    );
+}

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::{Source, SourceKind, Span, Spanned};
-use hotcell_schema::unpack::{ArchiveFolder, ArchiveLink};
+use hotcell_schema::unpack::{Alternative, ArchiveFolder, ArchiveKind, ArchiveLink};
 
 use crate::debian;
 use crate::diagnostics::{Code, Diagnostic};
@@ -46,6 +46,9 @@ pub(crate) struct Pool {
     pub links: Vec<ArchiveLink>,
     /// Folders that they stand in, as far as archives tell of them.
     pub folders: Vec<ArchiveFolder>,
+    /// Whether Debian packages are among the archives, and what alternatives they register.
+    pub is_debian: bool,
+    pub alternatives: Vec<Alternative>,
     by_digest: HashMap<Digest, usize>,
     by_name: HashMap<String, usize>,
     /// Where it was looked, for people.
@@ -338,6 +341,10 @@ impl Maker<'_> {
             Ok(index) => {
                 pool.links.extend_from_slice(&index.links);
                 pool.folders.extend_from_slice(&index.folders);
+                pool.is_debian |= index.kind == ArchiveKind::Debian;
+                if index.kind == ArchiveKind::Debian {
+                    pool.alternatives.extend_from_slice(&index.alternatives);
+                }
                 for member in &index.members {
                     pool.add(Entry {
                         origin: Origin::Member {

@@ -55,6 +55,7 @@ impl SourceReader for Mirror {
             members: vec![member],
             links: Vec::new(),
             folders: Vec::new(),
+            alternatives: Vec::new(),
         }))
     }
 

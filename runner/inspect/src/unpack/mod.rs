@@ -10,6 +10,7 @@
 //! | `zip`, `seven` | ZIP and 7z, also encrypted |
 //! | `tape` | tar with its compressions, and Debian packages |
 
+mod alternatives;
 mod seven;
 mod taker;
 mod tape;
@@ -116,6 +117,7 @@ pub fn unpack(request: &Request<'_>, give: Give<'_>) -> io::Result<UnpackResult>
             members: found.members,
             links: found.links,
             folders: found.folders,
+            alternatives: found.alternatives,
         })),
         Ok(None) => Ok(UnpackResult::Sent),
         Err(missing) => Ok(UnpackResult::Refused(UnpackRefusal::Damaged(missing))),

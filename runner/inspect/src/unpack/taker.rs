@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use hotcell_schema::digest::Digest;
 use hotcell_schema::guest::Hex;
-use hotcell_schema::unpack::{ArchiveFolder, ArchiveLink, ArchiveMember, Unpack, UnpackLimits};
+use hotcell_schema::unpack::{Alternative, ArchiveFolder, ArchiveLink, ArchiveMember, Unpack, UnpackLimits};
 use sha2::{Digest as _, Sha256};
 
-use super::{Fault, Give, Request};
+use super::{Fault, Give, Request, alternatives};
 
 /// Permission bits, set-id and sticky among them.
 const MODE: u32 = 0o7777;
@@ -35,6 +35,7 @@ pub(super) struct Found {
     pub(super) members: Vec<ArchiveMember>,
     pub(super) links: Vec<ArchiveLink>,
     pub(super) folders: Vec<ArchiveFolder>,
+    pub(super) alternatives: Vec<Alternative>,
 }
 
 /// Takes members.
@@ -198,11 +199,28 @@ impl<'a> Taker<'a> {
         let mut hash = Sha256::new();
         let mut head = Vec::new();
         let mut length = 0u64;
+        let is_script = name == alternatives::SCRIPT;
+        let mut script = Vec::new();
         self.each(content, &mut |bytes| {
             hash.update(bytes);
             head.extend(bytes.iter().take(HEAD.saturating_sub(head.len())));
             length = length.saturating_add(bytes.len() as u64);
+            if is_script {
+                script.extend(
+                    bytes
+                        .iter()
+                        .take(alternatives::MAX_SCRIPT.saturating_sub(script.len())),
+                );
+            }
         })?;
+        for alternative in alternatives::of(&script) {
+            for link in std::iter::once(&alternative.master).chain(&alternative.slaves) {
+                for text in [&link.link, &link.name, &link.path] {
+                    self.bounded(text).map_err(TakeError::Fault)?;
+                }
+            }
+            self.found.alternatives.push(alternative);
+        }
         if !head.starts_with(b"\x7fELF") {
             head.clear();
         }

@@ -6,6 +6,7 @@ use camino::Utf8Path;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::{Source, SourceKind, Span, Spanned};
 use hotcell_schema::sysroot as bounds;
+use hotcell_schema::unpack::Alternative;
 use indexmap::IndexMap;
 
 use super::Shared;
@@ -16,6 +17,7 @@ use crate::pools::{Pool, Pools};
 use crate::reader::Supply;
 use crate::sources::Sources;
 
+mod debian;
 mod folder;
 
 /// Sources of each root by its key, each where it is first named.
@@ -28,6 +30,24 @@ pub(super) fn key(names: &[String]) -> String {
 
 /// Names of a root so far.
 type Names = BTreeMap<String, RootName>;
+
+/// What a source is of a root.
+#[derive(Default)]
+struct Part {
+    names: Names,
+    /// Whether Debian packages are in it, and what alternatives they register.
+    is_debian: bool,
+    alternatives: Vec<Alternative>,
+}
+
+impl From<Names> for Part {
+    fn from(names: Names) -> Self {
+        Self {
+            names,
+            ..Self::default()
+        }
+    }
+}
 
 /// Reads the sources of all roots into the plan.
 pub(super) fn find(
@@ -48,12 +68,20 @@ pub(super) fn find(
         told: Vec::new(),
     };
     for (key, names) in wanted {
-        let mut all = Some(Names::new());
-        for name in names {
-            all = match (finder.names(name), all) {
-                (Some(found), Some(all)) => finder.over(all, found, name.span),
-                _ => None,
-            };
+        let parts: Vec<Option<Part>> = names.iter().map(|name| finder.names(name)).collect();
+        let parts: Option<Vec<Part>> = parts.into_iter().collect();
+        let is_debian = parts.iter().flatten().any(|part| part.is_debian);
+        let mut alternatives = Vec::new();
+        let mut all = parts.as_ref().map(|_| Names::new());
+        for (name, mut part) in names.iter().zip(parts.into_iter().flatten()) {
+            if is_debian {
+                debian::merge(&mut part.names);
+            }
+            alternatives.append(&mut part.alternatives);
+            all = all.and_then(|all| finder.over(all, part.names, name.span));
+        }
+        if let Some(all) = all.as_mut().filter(|_| is_debian) {
+            debian::complete(all, &alternatives);
         }
         if let Some(sysroot) = all.and_then(|all| finder.bounded(all, names)) {
             plan.sysroots.insert(key.clone(), sysroot);
@@ -75,7 +103,7 @@ struct Finder<'a> {
 
 impl Finder<'_> {
     /// What a source holds; `None`: it cannot be had, or is not known yet.
-    fn names(&mut self, wanted: &Spanned<String>) -> Option<Names> {
+    fn names(&mut self, wanted: &Spanned<String>) -> Option<Part> {
         let name = wanted.value.as_str();
         if self.told.iter().any(|told| told == name) || self.shared.tainted("sources", name) {
             return None;
@@ -105,7 +133,7 @@ impl Finder<'_> {
         }
     }
 
-    fn of(&mut self, name: &str, source: &Source) -> Result<Option<Names>, Diagnostic> {
+    fn of(&mut self, name: &str, source: &Source) -> Result<Option<Part>, Diagnostic> {
         let place = self.shared.loaded.tree.key_span(&["sources", name]);
         if source.kind == SourceKind::Folder {
             let Some(path) = &source.path else { return Ok(None) };
@@ -123,14 +151,14 @@ impl Finder<'_> {
                 let problem = Diagnostic::warning(Code::SampleFile, path.span, title);
                 self.problems.push(problem);
             }
-            return Ok(Some(names));
+            return Ok(Some(names.into()));
         }
         let loaded = self.shared.loaded;
         let pool = self
             .pools
             .of(name, source, loaded, self.supply, self.sources, self.problems);
         match pool {
-            Some(pool) if !pool.unknown => pool_names(&pool).map(Some).map_err(|wrong| {
+            Some(pool) if !pool.unknown => pool_part(&pool).map(Some).map_err(|wrong| {
                 // The name is as hostile as the archive.
                 let wrong = wrong.replace(char::is_control, "\u{fffd}");
                 let title = format!(
@@ -206,8 +234,8 @@ fn too_large(what: &str, span: Span) -> Diagnostic {
     Diagnostic::error(Code::TooLarge, span, title).help(LESS)
 }
 
-/// What the archives of a source hold. The error is a name that cannot be one of a root.
-fn pool_names(pool: &Pool) -> Result<Names, String> {
+/// What the archives of a source are of a root. The error is a name that cannot be one of it.
+fn pool_part(pool: &Pool) -> Result<Part, String> {
     let mut names = Names::new();
     let mut add = |name: &str, what: RootName| match root_path(name)? {
         Some(path) => {
@@ -255,7 +283,11 @@ fn pool_names(pool: &Pool) -> Result<Names, String> {
         };
         add(&link.name, RootName { mode, kind })?;
     }
-    Ok(names)
+    Ok(Part {
+        names,
+        is_debian: pool.is_debian,
+        alternatives: pool.alternatives.clone(),
+    })
 }
 
 /// A member's name as a path of a root; nothing where it is the root itself, or what a Debian package says of itself.
