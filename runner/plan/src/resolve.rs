@@ -17,6 +17,7 @@
 mod allowance;
 mod filters;
 mod graph;
+mod guest;
 mod instances;
 mod named;
 mod names;

@@ -59,7 +59,7 @@ stages:
     with:
       args: [a, 'b', "c\n"]
       cwd: |
-        text
+        /text
 expect:
   - { where: "sample.set == 'clean'", hits: { severity-below: medium } }
 "#;

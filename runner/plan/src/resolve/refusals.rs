@@ -1,9 +1,11 @@
 //! What the language has a place for and this version does not do: refused with a clear word, never ignored.
 
+use hotcell_schema::manifest::{Size, Time};
 use hotcell_schema::stage::StageType;
 
 use super::Shared;
 use crate::diagnostics::{Code, Diagnostic};
+use crate::tree::{Node, Value};
 
 /// Keys at the top that only later versions act on.
 const LATER: &[(&str, &str)] = &[
@@ -59,6 +61,17 @@ fn meaningless(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
         else {
             continue;
         };
+        for (key, entry) in limits {
+            // Nothing may be written: that is a limit that a program can live with.
+            if key == "file-bytes" || !is_zero(&entry.node) {
+                continue;
+            }
+            let title = format!("the limit `{key}` of `{name}` is 0: nothing would run");
+            problems.push(
+                Diagnostic::error(Code::OutOfRange, entry.node.span, title)
+                    .help("leave it out for the usual one, or allow something"),
+            );
+        }
         for (key, entry) in limits
             .iter()
             .filter(|(key, _)| !stage_type.limits.contains(&key.as_str()))
@@ -72,5 +85,17 @@ fn meaningless(shared: &Shared<'_>, problems: &mut Vec<Diagnostic>) {
                 .help(format!("what limits it: {}", stage_type.limits.join(", "))),
             );
         }
+    }
+}
+
+/// Whether a limit allows nothing: a number, or a duration or size, that is 0.
+fn is_zero(node: &Node) -> bool {
+    match &node.value {
+        Value::Integer(0) => true,
+        Value::Text(text) => {
+            text.parse::<Time>().is_ok_and(|time| time.0 == 0)
+                || text.parse::<Size>().is_ok_and(|size| size.0 == 0)
+        }
+        _ => false,
     }
 }

@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 
 use super::Shared;
 use super::graph::Wired;
+use super::guest;
 use super::named::{self, OwnKey};
 use super::sysroots::{self, Wanted};
 use crate::check;
@@ -402,6 +403,17 @@ impl<'a> Settings<'a> {
             problems.push(
                 Diagnostic::error(Code::MissingInput, node.span, text).help("give it in one of the two ways"),
             );
+        }
+        match wired.stage_type.name {
+            "unicorn/linux" => guest::check(node, problems),
+            "command" => {
+                for key in ["run", "env"] {
+                    node.get(key)
+                        .into_iter()
+                        .for_each(|texts| guest::whole(key, texts, problems));
+                }
+            }
+            _ => {}
         }
         let web = node.get("internet").and_then(|internet| internet.get("web"));
         read.sysroot = self.root(&names.sysroot, node.get("sysroot"), node.span);
