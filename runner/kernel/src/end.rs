@@ -148,6 +148,7 @@ impl Kernel {
         process.timers.clear();
         process.argv = Vec::new();
         process.env = Vec::new();
+        process.placed = Default::default();
         let held: Vec<Ino> = process.holds().collect();
         (process.root, process.image_ino) = (None, None);
         let parent = process.parent;

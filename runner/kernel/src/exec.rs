@@ -268,6 +268,7 @@ impl Kernel {
                 self.tree.release(before);
             }
         }
+        self.renew_texts(pid);
         if let Some(task) = self.tasks.get_mut(&pid) {
             task.space = id;
             task.context = None;
@@ -383,11 +384,18 @@ impl Kernel {
             random,
             auxv,
         };
-        let (pointer, bytes) = stack::build(&abi, top, &first).ok_or(Errno::E2BIG)?;
+        let stack::Built {
+            pointer,
+            bytes,
+            placed,
+        } = stack::build(&abi, top, &first).ok_or(Errno::E2BIG)?;
         if bytes.len() as u64 > stack / 4 {
             return Err(Errno::E2BIG.into());
         }
         machine.write(pointer, &bytes).map_err(|_| Errno::EFAULT)?;
+        if let Some(process) = self.processes.get_mut(&pid) {
+            process.placed = placed;
+        }
 
         machine.reset_registers()?;
         if let Some(registers) = &self.registers {

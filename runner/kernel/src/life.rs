@@ -15,6 +15,7 @@ use crate::fs::open::{Closed, Descriptor, FileId, FileTable, OpenFile, Target};
 use crate::fs::tree::Ino;
 use crate::fs::watch::what;
 use crate::kernel::Kernel;
+use crate::load::stack::Placed;
 use crate::machine::{MachineError, Machines, SpaceId};
 use crate::signals::Arrived;
 use crate::task::{Change, Pending, Process, State, Task};
@@ -53,6 +54,7 @@ impl Process {
             comm: Vec::new(),
             argv: Vec::new(),
             env: Vec::new(),
+            placed: Placed::default(),
             actions: BTreeMap::new(),
             arrived: Arrived::default(),
             tasks: [pid].into(),
@@ -390,6 +392,7 @@ impl Kernel {
         process.comm.clone_from(&parent.comm);
         process.argv.clone_from(&parent.argv);
         process.env.clone_from(&parent.env);
+        process.placed.clone_from(&parent.placed);
         process.actions.clone_from(&parent.actions);
         process.limits.clone_from(&parent.limits);
         process.dumpable = parent.dumpable;

@@ -10,6 +10,7 @@ use crate::abi::signal::Sig;
 use crate::exec::Image;
 use crate::fs::open::FileTable;
 use crate::fs::tree::Ino;
+use crate::load::stack::Placed;
 use crate::machine::{Context, SpaceId};
 use crate::processor::Probes;
 use crate::signals::Arrived;
@@ -78,6 +79,8 @@ pub(crate) struct Process {
     pub(crate) comm: Vec<u8>,
     pub(crate) argv: Vec<Vec<u8>>,
     pub(crate) env: Vec<Vec<u8>>,
+    /// Where these stand in its memory, and what it was told beside them.
+    pub(crate) placed: Placed,
     /// What was asked for by sigaction, by signal: the structure as the guest gave it.
     pub(crate) actions: BTreeMap<Sig, Action>,
     /// Signals that came to it as a whole.

@@ -8,6 +8,7 @@ use crate::abi::quirks::VSYSCALL_MAP;
 use crate::fs::cpu;
 use crate::fs::identity::{self, Processors as _};
 use crate::fs::proc::{MachineFile, ProcFile, ProcessFile};
+use crate::fs::tree::Kind;
 use crate::kernel::Kernel;
 use crate::mapping::Backing;
 use crate::task::{Process, State, Task};
@@ -22,6 +23,25 @@ impl Kernel {
                 let process = self.processes.get(&pid)?;
                 Some(self.process_content(process, file))
             }
+        }
+    }
+
+    /// A process executed another program: whoever has its files of `/proc` open finds the new one there.
+    pub(crate) fn renew_texts(&mut self, pid: u32) {
+        let Some(process) = self.processes.get(&pid) else {
+            return;
+        };
+        let mut renewed = Vec::new();
+        for (id, ino) in self.open.texts() {
+            if let Some(Kind::Proc(ProcFile::Process(of, file))) = self.tree.get(ino).map(|inode| &inode.kind)
+                && *of == pid
+                && file.follows()
+            {
+                renewed.push((id, self.process_content(process, *file)));
+            }
+        }
+        for (id, text) in renewed {
+            self.open.renew(id, text);
         }
     }
 
@@ -130,6 +150,11 @@ impl Kernel {
             ProcessFile::Mounts => identity::mounts(&self.persona).into_bytes(),
             ProcessFile::MountInfo => identity::mount_info(&self.persona).into_bytes(),
             ProcessFile::Memory => Vec::new(),
+            ProcessFile::AuxiliaryVector => process.placed.auxv.clone(),
+            // No control groups but the one at the top, as the list of mounts says.
+            ProcessFile::ControlGroup => b"0::/\n".to_vec(),
+            // (uid_t) -1 and (unsigned int) -1 (kernel/audit.c); no line feed behind them.
+            ProcessFile::Unset => b"4294967295".to_vec(),
             ProcessFile::OomScore => b"0\n".to_vec(),
             ProcessFile::Limits => b"Limit                     Soft Limit           Hard Limit           Units     \nMax open files            1024                 4096                 files     \n".to_vec(),
             ProcessFile::Stat => self.process_stat(process).into_bytes(),

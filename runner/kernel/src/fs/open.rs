@@ -318,6 +318,25 @@ impl OpenFiles {
         self.files.get_mut(&id)
     }
 
+    /// The files that hold a text which was made when they were opened.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = (FileId, Ino)> {
+        self.files.iter().filter_map(|(id, file)| match file.target {
+            Target::Text(ino, _) => Some((*id, ino)),
+            _ => None,
+        })
+    }
+
+    /// Gives such a file another text.
+    pub(crate) fn renew(&mut self, id: FileId, text: Vec<u8>) {
+        if let Some(file) = self.files.get_mut(&id) {
+            self.kept = self.kept.saturating_sub(file.kept());
+            if let Target::Text(_, old) = &mut file.target {
+                *old = text.into();
+            }
+            self.kept = self.kept.saturating_add(file.kept());
+        }
+    }
+
     /// A new description with one reference. ENFILE: there are too many, or they keep too much.
     pub(crate) fn add(&mut self, mut file: OpenFile) -> Result<FileId, Errno> {
         let kept = self.kept.saturating_add(file.kept());

@@ -62,6 +62,21 @@ pub(crate) enum ProcessFile {
     MountInfo,
     Limits,
     OomScore,
+    AuxiliaryVector,
+    ControlGroup,
+    /// Who logged in, and in which session (`loginuid`, `sessionid`): nobody did.
+    Unset,
+}
+
+impl ProcessFile {
+    /// Whether its content is another for whoever has it open, once its process executes another program. Linux makes these when
+    /// they are read; `environ`, `maps` and `auxv` stay those of the memory that was there when they were opened.
+    pub(crate) fn follows(self) -> bool {
+        matches!(
+            self,
+            Self::CommandLine | Self::Comm | Self::Stat | Self::Statm | Self::Status
+        )
+    }
 }
 
 /// Links of `/proc`.
@@ -76,15 +91,19 @@ pub(crate) enum ProcLink {
 
 /// Files in `/proc/PID`.
 pub(crate) const PROCESS_FILES: &[(&str, ProcessFile)] = &[
+    ("auxv", ProcessFile::AuxiliaryVector),
+    ("cgroup", ProcessFile::ControlGroup),
     ("cmdline", ProcessFile::CommandLine),
     ("comm", ProcessFile::Comm),
     ("environ", ProcessFile::Environment),
     ("limits", ProcessFile::Limits),
+    ("loginuid", ProcessFile::Unset),
     ("maps", ProcessFile::Maps),
     ("mem", ProcessFile::Memory),
     ("mountinfo", ProcessFile::MountInfo),
     ("mounts", ProcessFile::Mounts),
     ("oom_score_adj", ProcessFile::OomScore),
+    ("sessionid", ProcessFile::Unset),
     ("stat", ProcessFile::Stat),
     ("statm", ProcessFile::Statm),
     ("status", ProcessFile::Status),

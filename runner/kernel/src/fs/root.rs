@@ -363,7 +363,7 @@ pub(crate) fn add_process(tree: &mut Tree, pid: u32, owner: (u32, u32)) -> Resul
     let own = tree.add(proc, name.as_bytes(), Tree::directory(), 0o555, owner)?;
     for (name, what) in PROCESS_FILES {
         let mode = match what {
-            ProcessFile::Environment => 0o400,
+            ProcessFile::Environment | ProcessFile::AuxiliaryVector => 0o400,
             ProcessFile::Memory => 0o600,
             _ => 0o444,
         };

@@ -1,5 +1,7 @@
 //! The first stack of a program: arguments, environment and auxiliary vector. (System V ABI, "Process Initialization".)
 
+use serde::{Deserialize, Serialize};
+
 use crate::abi::Abi;
 
 /// `AT_*` numbers (linux/auxvec.h).
@@ -39,8 +41,27 @@ pub(crate) struct First<'a> {
     pub(crate) auxv: Vec<(u64, u64)>,
 }
 
-/// The stack's bytes and the stack pointer; the bytes end at `top`.
-pub(crate) fn build(abi: &Abi, top: u64, first: &First<'_>) -> Option<(u64, Vec<u8>)> {
+/// What `/proc` tells of a stack: a program may write there what it wants to be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Placed {
+    /// From where to where the arguments stand, and where the environment behind them ends.
+    pub(crate) arguments: (u64, u64),
+    pub(crate) environment: u64,
+    /// The auxiliary vector, as it stands there.
+    pub(crate) auxv: Vec<u8>,
+}
+
+/// A stack that is to be written.
+pub(crate) struct Built {
+    /// The stack pointer.
+    pub(crate) pointer: u64,
+    /// The bytes from there on; they end at the stack's top.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) placed: Placed,
+}
+
+/// A first stack that ends at `top`.
+pub(crate) fn build(abi: &Abi, top: u64, first: &First<'_>) -> Option<Built> {
     // Strings, from the highest address down: path, environment, arguments, platform, random bytes.
     let mut strings = Vec::new();
     let mut starts = Vec::new();
@@ -65,6 +86,7 @@ pub(crate) fn build(abi: &Abi, top: u64, first: &First<'_>) -> Option<(u64, Vec<
     words.push(0);
     words.extend((0..first.env.len()).filter_map(|index| address(2 + first.argv.len() + index)));
     words.push(0);
+    let auxv_at = words.len() as u64 * abi.word();
     for (key, value) in &first.auxv {
         words.extend([*key, *value]);
     }
@@ -81,8 +103,18 @@ pub(crate) fn build(abi: &Abi, top: u64, first: &First<'_>) -> Option<(u64, Vec<
         layout = layout.word(word);
     }
     let mut bytes = layout.bytes;
+    let environment_at = 2 + first.argv.len();
+    let placed = Placed {
+        arguments: (address(2)?, address(environment_at)?),
+        environment: address(environment_at + first.env.len())?,
+        auxv: bytes.get(usize::try_from(auxv_at).ok()?..)?.to_vec(),
+    };
     bytes.resize((strings_at - pointer) as usize, 0);
     bytes.extend(strings);
     bytes.resize((top - pointer) as usize, 0);
-    Some((pointer, bytes))
+    Some(Built {
+        pointer,
+        bytes,
+        placed,
+    })
 }

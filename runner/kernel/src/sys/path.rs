@@ -198,7 +198,11 @@ fn open_inode(
             if writes {
                 return Err(Errno::EACCES.into());
             }
-            let content = c.k.proc_content(what).ok_or(Errno::ESRCH)?;
+            let made = match what {
+                ProcFile::Process(pid, ProcessFile::CommandLine) if pid == c.pid => command_line(c),
+                _ => None,
+            };
+            let content = made.or_else(|| c.k.proc_content(what)).ok_or(Errno::ESRCH)?;
             Target::Text(ino, content.into())
         }
     };
@@ -214,6 +218,20 @@ fn open_inode(
     }
     // An open of /proc/self/fd/N of a pipe or of standard output is another reference, not a new file: see `reopen`.
     Ok(u64::from(c.install(file, close)?))
+}
+
+/// What the caller's own memory says of its arguments: a program may have written another name there. Where their last byte is not
+/// zero any more, the name is a text that may go on behind them (`get_mm_cmdline`, `get_mm_proctitle` in fs/proc/base.c).
+fn command_line(c: &Call<'_>) -> Option<Vec<u8>> {
+    let placed = &c.k.processes.get(&c.pid)?.placed;
+    let (start, end) = placed.arguments;
+    let text = c.bytes(start, end.checked_sub(start)?).ok()?;
+    if text.last().is_none_or(|last| *last == 0) {
+        return Some(text);
+    }
+    let more = placed.environment.checked_sub(start)?.min(c.k.abi.page);
+    let text = c.bytes(start, more).ok()?;
+    text.split_inclusive(|byte| *byte == 0).next().map(<[u8]>::to_vec)
 }
 
 /// Opens a FIFO: who reads waits for who writes, and the other way round (`fifo(7)`).

@@ -6,6 +6,7 @@ mod fuzz;
 mod layouts;
 mod links;
 mod personas;
+mod proc;
 mod programs;
 mod signals;
 mod sockets;
