@@ -9,7 +9,7 @@ use std::{
 };
 
 use hotcell_schema::outcome::Status;
-use hotcell_tests::{Busybox, Lab, busybox, files_below};
+use hotcell_tests::{Busybox, Lab, Run, busybox, files_below};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -295,40 +295,47 @@ fn a_cell_that_dies_takes_nothing_with_it() {
 }
 
 #[test]
-fn a_limit_of_the_guest_is_an_outcome_and_one_of_the_host_an_interruption() {
+fn limits_are_outcomes_and_that_of_wall_time_keeps_what_was_seen() {
     let Some(all) = busybox() else { return };
-    let lab = Lab::new();
-    manifest(&lab, &all[..1], &[("endless", "while :; do :; done")]);
-    let guest = lab.run(
-        "runs.yaml",
-        &[
-            "--progress",
-            "none",
-            "--set",
-            "stages.run.limits.instructions=3000000",
-        ],
+    let lab = Lab::with_own_executables();
+    manifest(&lab, &all[..1], &[("endless", "echo begun; while :; do :; done")]);
+    let outcomes = |run: &Run| -> Vec<String> {
+        let outcomes = run.stage("run").filter_map(|one| one.outcome.as_ref());
+        outcomes.map(ToString::to_string).collect()
+    };
+    let by = |limit: &'static str| ["--progress", "none", "--set", limit];
+    let guest = lab.run("runs.yaml", &by("stages.run.limits.instructions=3000000"));
+    assert_eq!(outcomes(&guest), ["limit instructions"]);
+
+    let short = by("stages.run.limits.wall=\"2s\"");
+    let host = lab.run("runs.yaml", &short);
+    assert_eq!(outcomes(&host), ["limit wall"]);
+    assert!(host.all_ok(), "{:?}", host.statuses());
+    let run = host.stage("run").next().unwrap();
+    assert_eq!(host.output(run, "stdout"), b"begun\n");
+    assert!(
+        run.behaviour.iter().any(|line| line.starts_with("process/start")),
+        "{:?}",
+        run.behaviour
     );
-    let outcomes: Vec<String> = guest
-        .stage("run")
-        .filter_map(|one| one.outcome.as_ref())
-        .map(ToString::to_string)
-        .collect();
-    assert_eq!(outcomes, ["limit instructions"]);
-    let (_, stderr) = lab.expect(
-        3,
-        [
-            "run",
-            "runs.yaml",
-            "--progress",
-            "none",
-            "--set",
-            "stages.run.limits.wall=\"1s\"",
-        ],
-    );
-    let host = lab.latest();
-    assert_eq!(
-        host.stage("run").map(|one| one.status).collect::<Vec<_>>(),
-        [Status::Interrupted],
-        "{stderr}"
-    );
+    // Nothing of the host's clock is in what was seen.
+    assert!(!String::from_utf8_lossy(&host.output(run, "events")).contains("\"wall\""));
+    // Another run may come further: it is no answer for it.
+    let again = lab.run("runs.yaml", &short);
+    assert_ne!(again.folder, host.folder);
+    let name = &again.stage("run").next().unwrap().name;
+    assert_eq!(again.facts.instances[name].status, Status::Ok);
+    assert_eq!(lab.processes(), []);
+
+    // What of it can be judged is that.
+    let expect = |what: Value, code: i32| {
+        let text = fs::read_to_string(lab.path("runs.yaml")).unwrap();
+        let mut manifest: Value = serde_json::from_str(&text).unwrap();
+        manifest["stages"]["run"]["limits"]["wall"] = json!("2s");
+        manifest["expect"] = json!([what]);
+        lab.manifest("judged.yaml", &manifest);
+        lab.expect(code, ["test", "judged.yaml", "--progress", "none"]);
+    };
+    expect(json!({"stage": "run", "outcome": "limit wall"}), 0);
+    expect(json!({"stage": "hits", "hits": {"severity-below": "info"}}), 5);
 }

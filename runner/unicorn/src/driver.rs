@@ -95,6 +95,17 @@ impl Resume for Task<'_> {
         kernel.cores(pool)
     }
 
+    fn finish(&self) -> Result<(), MachineError> {
+        let mut kernel = self
+            .shared
+            .kernel
+            .try_borrow_mut()
+            .map_err(|_| busy("the kernel"))?;
+        self.shared.tell(&mut kernel);
+        kernel.out_of_wall_time();
+        Ok(())
+    }
+
     fn memory(&self) -> u64 {
         self.job.limits.memory
     }

@@ -109,6 +109,8 @@ pub(crate) trait Resume {
     fn become_run(&self, pool: &mut Pool, run: &Run) -> Result<(), Stopped>;
     /// Core files of what runs. Nothing of the run is another afterwards.
     fn cores(&self, pool: &mut Pool) -> Result<Vec<hotcell_kernel::Core>, MachineError>;
+    /// Ends here, because the host's time for it is over: what runs next only finishes.
+    fn finish(&self) -> Result<(), MachineError>;
     /// Bytes of memory that all machines may have together.
     fn memory(&self) -> u64;
 }
@@ -222,6 +224,12 @@ impl Operator {
                     if let Some(elsewhere) = self.load(run, pool)? {
                         next = elsewhere;
                     }
+                }
+                ToCell::Finish => {
+                    run.finish()?;
+                    let operation = Operation::Finish;
+                    self.answer(&FromCell::Did { operation })?;
+                    return Ok(Next::Elsewhere(None));
                 }
                 ToCell::RunOneInstruction | ToCell::RunOneSlice if self.begin_step(&asked)? => {
                     return Ok(next);

@@ -3,7 +3,7 @@
 //! There is no kernel here: a system call, like any other exception, ends the run as a fault. Every executed
 //! instruction is counted by a code hook, which also records the trace; raw code is small, so its cost is accepted.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc};
 
 use hotcell_cells::cell_side::{CellError, Connection};
 use hotcell_kernel::{
@@ -134,6 +134,8 @@ struct Task<'a> {
     pages: BTreeMap<u64, (u64, Protection)>,
     trace: Rc<Trace>,
     operator: Rc<Operator>,
+    /// Whether the host's time for it is over.
+    over: Cell<bool>,
 }
 
 impl Resume for Task<'_> {
@@ -158,6 +160,11 @@ impl Resume for Task<'_> {
         let ranges = self.pages.iter();
         let ranges = ranges.map(|(start, (end, protection))| (*start, end - start, *protection));
         Ok(vec![Core::of_machine(&self.job.arch, ONLY, &machine, ranges)?])
+    }
+
+    fn finish(&self) -> Result<(), MachineError> {
+        self.over.set(true);
+        Ok(())
     }
 
     fn memory(&self) -> u64 {
@@ -208,6 +215,9 @@ pub(crate) fn run(
     let ended = loop {
         // Also where a run goes on: a pause may wait for it.
         operator.between(&task, &mut pool, Some(ONLY))?;
+        if task.over.get() {
+            break Ended::Break;
+        }
         match pool.machine(ONLY)?.run() {
             Ended::Break => operator.check()?,
             ended => break ended,
@@ -222,6 +232,7 @@ pub(crate) fn run(
         address: None,
     };
     let outcome = match ended {
+        _ if task.over.get() => Outcome::wall_time(),
         _ if trace.limited.get() => Outcome::Limit("instructions".to_owned()),
         Ended::Halted if at_end(&machine, trace, until) => Outcome::Completed,
         Ended::Trap(trap) => faulted(&machine, trap, last, shape.arch),
@@ -261,6 +272,7 @@ impl<'a> Task<'a> {
             trace: Rc::new(Trace::new(job, &shape, start)),
             shape: Rc::new(shape),
             operator: Rc::new(operator),
+            over: Cell::new(false),
         })
     }
 
