@@ -376,8 +376,17 @@ impl Tree {
             if let Ok(entries) = self.entries_mut(above) {
                 entries.remove(&name);
             }
-            if let Some(inode) = self.inodes.get_mut(&ino) {
-                inode.links = 0;
+            let was_folder = self.inodes.get_mut(&ino).is_some_and(|inode| {
+                let is_folder = matches!(inode.kind, Kind::Directory { .. } | Kind::ProcFds { .. });
+                inode.links = if is_folder {
+                    0
+                } else {
+                    inode.links.saturating_sub(1)
+                };
+                is_folder
+            });
+            if let (true, Some(above)) = (was_folder, self.inodes.get_mut(&above)) {
+                above.links = above.links.saturating_sub(1);
             }
             self.free(ino);
             gone.push(ino);

@@ -124,3 +124,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn folders_that_the_kernel_removes_are_counted_no_more() {
+    let mut tree = tree();
+    let root = tree.root;
+    let links = |tree: &Tree, ino: Ino| tree.get(ino).map(|inode| inode.links);
+    let a = find(&tree, "/a").unwrap();
+    let file = find(&tree, "/a/b/f").unwrap();
+    tree.link(file, root, b"also").unwrap();
+    // Its own two names, and `..` of the one folder in it.
+    assert_eq!((links(&tree, root), links(&tree, a)), (Some(3), Some(3)));
+    tree.remove_all(a, b"b");
+    assert_eq!((links(&tree, root), links(&tree, a)), (Some(3), Some(2)));
+    assert_eq!(links(&tree, file), Some(1));
+    tree.remove_all(root, b"a");
+    assert_eq!(links(&tree, root), Some(2));
+    assert_eq!(find(&tree, "/also"), Ok(file));
+}
