@@ -14,6 +14,7 @@
 //! stdout: andps 11 128 nothing
 //! stdout: movups 0 0 nothing
 //! stdout: cvtps2pd 0 0 nothing
+//! stdout: roundsd 0 0 nothing
 //! stdout: trap_flag 5 2 behind
 //! stdout: null 11 1 address
 //! stdout: second 8 1 instruction
@@ -67,6 +68,7 @@ PIECE(movaps, "and $-16," SP "\n sub $4096," SP, "movaps 1(" SP "),%xmm0")
 PIECE(andps, "and $-16," SP "\n sub $4096," SP, "andps 8(" SP "),%xmm0")
 PIECE(movups, "", "movups -31(" SP "),%xmm0")
 PIECE(cvtps2pd, "", "cvtps2pd -31(" SP "),%xmm0")
+PIECE(roundsd, "", "roundsd $9,-31(" SP "),%xmm0")
 PIECE(trap_flag, "pushf\n orl $0x100,(" SP ")\n popf", "nop")
 PIECE(null, "", "movl $1,8")
 PIECE(first, "", "hlt")
@@ -94,6 +96,7 @@ int guest(int argc, char **argv) {
   ATTEMPT(andps);
   ATTEMPT(movups);
   ATTEMPT(cvtps2pd);
+  ATTEMPT(roundsd);
   ATTEMPT(trap_flag);
   ATTEMPT(null);
   // A division by zero in the handler of another fault.

@@ -12,6 +12,10 @@
 //! stdout: what the child wrote 1
 //! stdout: one map left 1
 //! stdout: a new map 1
+//! stdout: other files are left alone 1
+//! stdout: stored before a kill 1
+//! stdout: cut off 1
+//! stdout: replaced by another map 1
 #include "process.h"
 
 static void tell(const int *pipe, int what) { SYS(write, pipe[1], &what, sizeof what, 0); }
@@ -79,5 +83,38 @@ int guest(int argc, char **argv) {
   say("one map left", two[0] == 1234 && two[5] == 55);
   volatile int *again = (int *)map(0, BLOCK, PROT_READ, MAP_SHARED, fd, 0);
   say("a new map", again[0] == 1234 && again[5] == 55);
+  // Two files, and two processes that have both: a call about one does nothing to the other.
+  long other = SYS(openat, AT_FDCWD, "other", O_RDWR | O_CREAT | O_TRUNC, 0600);
+  SYS(ftruncate, other, BLOCK, 0, 0);
+  volatile int *first = (int *)map(0, BLOCK, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  volatile int *second = (int *)map(0, BLOCK, PROT_READ | PROT_WRITE, MAP_SHARED, other, 0);
+  child = fork_child();
+  if (child == 0) {
+    hear(ask);
+    second[1] = 22;
+    SYS(kill, own_pid(), 9, 0, 0);
+  }
+  first[6] = 66;
+  SYS(lseek, other, 0, 0, 0);
+  SYS(read, other, (void *)(first + 8), 64, 0);
+  first[9] = 99;
+  SYS(read, other, &back, sizeof back, 0);
+  say("other files are left alone", first[6] == 66 && first[9] == 99 && first[8] == 0);
+  SYS(munmap, second, BLOCK, 0, 0);
+  tell(ask, 1);
+  wait_for(child, 0);
+  SYS(lseek, other, sizeof(int), 0, 0);
+  SYS(read, other, &back, sizeof back, 0);
+  say("stored before a kill", back == 22);
+  SYS(ftruncate, fd, 0, 0, 0);
+  SYS(ftruncate, fd, BLOCK, 0, 0);
+  SYS(lseek, fd, 0, 0, 0);
+  SYS(read, fd, &back, sizeof back, 0);
+  say("cut off", back == 0 && first[6] == 0);
+  first[7] = 77;
+  map((void *)first, BLOCK, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  SYS(lseek, fd, 7 * sizeof(int), 0, 0);
+  SYS(read, fd, &back, sizeof back, 0);
+  say("replaced by another map", back == 77);
   return 0;
 }

@@ -53,6 +53,8 @@ pub(crate) struct Channel {
     pub(crate) has_guest: bool,
     /// Whether its wall time was up, and it was told to finish.
     pub(crate) told_to_finish: bool,
+    /// It has said that it does.
+    finishing: bool,
     /// What the cell must still be told of the two: never within another message.
     owed: Option<ToCell>,
     pub(crate) started: Instant,
@@ -89,6 +91,7 @@ impl Channel {
             told_to_stop: false,
             has_guest: false,
             told_to_finish: false,
+            finishing: false,
             owed: None,
             started: Instant::now(),
             wall,
@@ -263,8 +266,11 @@ impl Channel {
     }
 
     /// The cell ended its guest's run: it has time to hand over what there is.
+    /// Says so once: it has no more time for saying it again, and none when it is to stop.
     pub(crate) fn finishes(&mut self) {
-        self.deadline = Instant::now().checked_add(HAND_OVER);
+        if !std::mem::replace(&mut self.finishing, true) && !self.told_to_stop {
+            self.deadline = Instant::now().checked_add(HAND_OVER);
+        }
     }
 
     /// Wall time in which the cell stood still because it was not its turn is not its own.

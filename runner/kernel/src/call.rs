@@ -292,13 +292,15 @@ impl Kernel {
         &mut self,
         machine: &mut dyn Machine,
         tid: u32,
-        pending: Pending,
+        mut pending: Pending,
         answer: Answer,
     ) -> Flow {
         match answer {
             Ok(value) => self.finish_call(machine, tid, pending, Ok(value)),
             Err(Fail::Errno(errno)) => self.finish_call(machine, tid, pending, Err(errno)),
             Err(Fail::Wait) => {
+                // Others run meanwhile.
+                pending.settled = false;
                 let state = State::Waiting {
                     tried_at: self.wake,
                     deadline: [pending.deadline, pending.wake_at].into_iter().flatten().min(),

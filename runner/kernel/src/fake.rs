@@ -169,11 +169,14 @@ impl Machine for FakeMachine {
         let mut bytes = vec![0; length as usize];
         self.read(start, &mut bytes)
             .map_err(|error| MachineError(error.to_string()))?;
-        Ok(Lent(Box::new(bytes)))
+        Ok(Lent {
+            memory: Box::new(bytes),
+            regions: vec![length],
+        })
     }
 
     fn borrow(&mut self, start: u64, protection: Protection, lent: Lent) -> Result<(), MachineError> {
-        let bytes = lent.0.downcast::<Vec<u8>>().expect("bytes");
+        let bytes = lent.memory.downcast::<Vec<u8>>().expect("bytes");
         self.map(start, bytes.len() as u64, protection)?;
         self.write(start, &bytes)
             .map_err(|error| MachineError(error.to_string()))

@@ -15,7 +15,7 @@ use crate::chance::Chance;
 use crate::deferred::Deferred;
 use crate::exec::Image;
 use crate::fs::open::OpenFiles;
-use crate::fs::tree::Tree;
+use crate::fs::tree::{Ino, Tree};
 use crate::fs::{root, sysroot};
 use crate::library::Library;
 use crate::load::elf::ElfError;
@@ -125,6 +125,8 @@ pub struct Kernel {
     pub(crate) deferred: BTreeMap<u32, Deferred>,
     /// Spaces whose last process has gone.
     pub(crate) doomed: BTreeSet<SpaceId>,
+    /// What the call that is being made wrote to files that others have in memory: file, offset, length.
+    pub(crate) through: Vec<(Ino, u64, u64)>,
     /// Typed events of the call that is being made: told after it.
     pub(crate) later: Vec<(event::Task, What)>,
     pub(crate) stdin: Option<Bytes>,
@@ -234,6 +236,7 @@ impl Kernel {
             wake: 0,
             deferred: BTreeMap::new(),
             doomed: BTreeSet::new(),
+            through: Vec::new(),
             later: Vec::new(),
             stdin,
             stdout: Vec::new(),
@@ -274,9 +277,12 @@ impl Kernel {
             self.end_killed();
             self.drop_doomed(machines)?;
             if self.end.is_some() || self.tasks.is_empty() {
+                let left: Vec<SpaceId> = self.spaces.keys().copied().collect();
+                for id in &left {
+                    self.put_back_all(*id, machines);
+                }
                 self.tell_later();
                 self.bound_left();
-                let left: Vec<SpaceId> = self.spaces.keys().copied().collect();
                 self.dump_ending(&left, machines)?;
                 self.spaces.clear();
                 left.into_iter().for_each(|id| machines.destroy(id));
@@ -463,6 +469,7 @@ impl Kernel {
     pub(crate) fn drop_doomed(&mut self, machines: &mut dyn Machines) -> Result<(), MachineError> {
         for id in std::mem::take(&mut self.doomed) {
             if !self.tasks.values().any(|task| task.space == id) {
+                self.put_back_all(id, machines);
                 self.dump_ending(&[id], machines)?;
                 self.spaces.remove(&id);
                 self.libraries.remove(&id);

@@ -117,8 +117,13 @@ impl<'de> Deserialize<'de> for Context {
     }
 }
 
-/// Memory that a machine lends; only the machine's own type knows what is inside.
-pub struct Lent(pub Box<dyn std::any::Any>);
+/// Memory that a machine lends.
+pub struct Lent {
+    /// What only the machine's own type knows.
+    pub memory: Box<dyn std::any::Any>,
+    /// Lengths of the regions that whoever borrows it gets, in order.
+    pub regions: Vec<u64>,
+}
 
 /// One guest address space with one processor.
 pub trait Machine {

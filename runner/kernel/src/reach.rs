@@ -132,9 +132,11 @@ impl Kernel {
             return Ok(());
         };
         let machine = machines.get(space).ok_or_else(missing)?;
+        let running = std::mem::replace(&mut self.current, tid);
         let mut call = Call::of(self, machine, tid, &mut pending);
         let answer = crate::sys::memory::map(&mut call, offset, Some(lent));
         self.answered(machine, tid, pending, answer);
+        self.current = running;
         Ok(())
     }
 

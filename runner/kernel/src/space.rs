@@ -68,12 +68,20 @@ impl AddressSpace {
 
     /// The same mappings, for fork.
     pub(crate) fn duplicate(&self, pid: u32) -> Self {
-        // The copy's machine has one region for each mapping.
-        let backed = self.mappings.iter().filter(|(_, mapping)| mapping.backed);
+        // The copy's machine has one region for each mapping, but of what is shared as many as this one.
+        let mut regions = BTreeMap::new();
+        for (start, mapping) in self.mappings.iter().filter(|(_, mapping)| mapping.backed) {
+            match mapping.shared {
+                true => regions.extend(self.regions.range(start..&mapping.end)),
+                false => {
+                    regions.insert(*start, mapping.end);
+                }
+            }
+        }
         Self {
             loaded: None,
             pid,
-            regions: backed.map(|(start, mapping)| (*start, mapping.end)).collect(),
+            regions,
             ..self.clone()
         }
     }
@@ -348,7 +356,8 @@ impl AddressSpace {
         if needed > room {
             return Err(MapError::Limit);
         }
-        self.regions_left(3 + 2 * wanted.lent.len())?;
+        let lent: usize = wanted.lent.iter().map(|part| part.lent.regions.len() + 1).sum();
+        self.regions_left(lent.saturating_add(3))?;
         self.unmap(machine, start, length)?;
         if backed {
             for (from, to) in &gaps {
@@ -356,8 +365,18 @@ impl AddressSpace {
                 self.regions.insert(*from, *to);
             }
             for Part { start, length, lent } in wanted.lent {
+                let mut at = start;
+                for region in &lent.regions {
+                    let end = at.saturating_add(*region);
+                    self.regions.insert(at, end);
+                    at = end;
+                }
+                debug_assert_eq!(
+                    at,
+                    start.saturating_add(length),
+                    "regions are all of what is lent"
+                );
                 machine.borrow(start, protection, lent)?;
-                self.regions.insert(start, start.saturating_add(length));
             }
             self.backed += length;
         }

@@ -69,6 +69,7 @@ macro_rules! state {
                     profile: job.arch.clone(),
                     abi: Abi::new(&job.arch),
                     compat: Abi::compat(&job.arch),
+                    through: Vec::new(),
                     registers: None,
                     limits: job.limits.clone(),
                     watch: job.watch.clone(),

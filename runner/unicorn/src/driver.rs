@@ -334,7 +334,7 @@ fn trap_of(uc: &mut Unicorn<'_, Guest>, number: u32) -> Trap {
     let at = uc.reg_read(shape.pc).unwrap_or(0);
     let mut before = [0; 2];
     let raised = match uc.mem_read(at.wrapping_sub(2), &mut before) {
-        Ok(()) => traps::raised(shape.arch, number, before),
+        Ok(()) => traps::raised(shape.arch, number, before, is_stepped(uc, shape.arch)),
         Err(_) => None,
     };
     let (kind, behind) = raised.unwrap_or_else(|| {
@@ -345,6 +345,15 @@ fn trap_of(uc: &mut Unicorn<'_, Guest>, number: u32) -> Trap {
     });
     uc.get_data_mut().resume = Some(at.wrapping_sub(behind));
     Trap { kind, address: None }
+}
+
+/// x86: whether the trap flag is set.
+fn is_stepped(uc: &Unicorn<'_, Guest>, arch: Arch) -> bool {
+    const TRAP: u64 = 1 << 8;
+    arch == Arch::X86
+        && uc
+            .reg_read(RegisterX86::EFLAGS)
+            .is_ok_and(|flags| flags & TRAP != 0)
 }
 
 /// In the hook of an instruction for system calls that this architecture's Linux programs do not make.

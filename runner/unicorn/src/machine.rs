@@ -363,9 +363,20 @@ impl<'a> UnicornMachine<'a> {
 
     /// Forgets what was translated from a range. Unicorn does so by itself only for the guest's own stores.
     fn drop_translations(&mut self, start: u64, end: u64) {
-        self.drop_own_translations(start, end);
-        for (start, end) in self.uc.get_data().memory.views(start, end) {
-            self.drop_own_translations(start, end);
+        let guest = self.uc.get_data();
+        if guest.executable.is_empty() || start >= end {
+            return;
+        }
+        match guest.memory.views(start, end) {
+            Some(views) => {
+                self.drop_own_translations(start, end);
+                for (start, end) in views {
+                    self.drop_own_translations(start, end);
+                }
+            }
+            None => {
+                let _ = self.uc.ctl_flush_tb();
+            }
         }
     }
 
@@ -582,7 +593,11 @@ impl Machine for UnicornMachine<'_> {
         let blocks = guest.memory.lend(start, length);
         let blocks = blocks.ok_or_else(|| MachineError("lending memory that is not there".to_owned()))?;
         let first = guest.written.get_mut().first_of(start, end);
-        Ok(Lent(Box::new(Loan { blocks, first })))
+        let regions = blocks.lengths().collect();
+        Ok(Lent {
+            memory: Box::new(Loan { blocks, first }),
+            regions,
+        })
     }
 
     fn is_copied(&mut self) {
@@ -591,7 +606,7 @@ impl Machine for UnicornMachine<'_> {
 
     fn borrow(&mut self, start: u64, protection: Protection, lent: Lent) -> Result<(), MachineError> {
         let other = |_| MachineError("memory of another kind of machine".to_owned());
-        let Loan { blocks, first } = *lent.0.downcast::<Loan>().map_err(other)?;
+        let Loan { blocks, first } = *lent.memory.downcast::<Loan>().map_err(other)?;
         let end = range_end(start, blocks.length())?;
         self.uc
             .get_data_mut()

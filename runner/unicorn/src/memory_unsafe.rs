@@ -54,7 +54,12 @@ pub(crate) struct Blocks(Vec<Block>);
 impl Blocks {
     /// Bytes in all.
     pub(crate) fn length(&self) -> u64 {
-        self.0.iter().map(|block| block.length).sum()
+        self.lengths().sum()
+    }
+
+    /// Bytes of each.
+    pub(crate) fn lengths(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|block| block.length)
     }
 }
 
@@ -223,27 +228,39 @@ impl Memory {
         Some(Blocks(lent))
     }
 
-    /// At which other addresses an instance shows parts of a range too: start and end.
-    pub(crate) fn views(&self, start: u64, end: u64) -> Vec<(u64, u64)> {
-        let mut views = Vec::new();
+    /// At which other addresses an instance shows parts of a range too: start and end. `None`: at too many to say.
+    pub(crate) fn views(&self, start: u64, end: u64) -> Option<Vec<(u64, u64)>> {
+        /// More blocks of a range than these, and more places, are not worth to be told one by one.
+        const FEW: usize = 64;
         let before = self.0.range(..=start).next_back().map_or(start, |(at, _)| *at);
-        for (at, block) in self.0.range(before..end) {
-            let Some(whole) = &block.whole else { continue };
-            let host = block.host.as_ptr() as u64;
-            let (first, last) = (start.max(*at), end.min(at.saturating_add(block.length)));
-            if first >= last {
-                continue;
-            }
-            let (from, to) = (host + (first - at), host + (last - at));
-            for (other, view) in self.0.iter().filter(|(other, _)| *other != at) {
+        let parts: Vec<_> = self
+            .0
+            .range(before..end)
+            .filter_map(|(at, block)| {
+                let whole = block.whole.as_ref()?;
+                let (first, last) = (start.max(*at), end.min(at.saturating_add(block.length)));
+                let host = block.host.as_ptr() as u64;
+                (first < last).then(|| (*at, whole, host + (first - at), host + (last - at)))
+            })
+            .take(FEW + 1)
+            .collect();
+        let mut views = Vec::new();
+        if parts.len() > FEW {
+            return None;
+        }
+        for (at, whole, from, to) in parts {
+            for (other, view) in self.0.iter().filter(|(other, _)| **other != at) {
                 let base = view.host.as_ptr() as u64;
                 let (from, to) = (from.max(base), to.min(base.saturating_add(view.length)));
                 if from < to && view.whole.as_ref().is_some_and(|other| Rc::ptr_eq(other, whole)) {
                     views.push((other + (from - base), other + (to - base)));
                 }
             }
+            if views.len() > FEW {
+                return None;
+            }
         }
-        views
+        Some(views)
     }
 
     /// Which shared memory a block is a part of, if it is: it gets a number when it is first met.

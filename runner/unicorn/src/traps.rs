@@ -38,14 +38,17 @@ pub(crate) fn from_interrupt(arch: Arch, number: u32) -> FaultKind {
 }
 
 /// x86: what an interrupt means that an instruction raised, and how far behind it the program counter stands. `before`: the bytes
-/// in front of there. A program may raise 3 and 4; others are refused it (Intel SDM volume 3A, section 6.12.1.2).
-pub(crate) fn raised(arch: Arch, number: u32, before: [u8; 2]) -> Option<(FaultKind, u64)> {
+/// in front of there. A program may raise 3 and 4; others are refused it (Intel SDM volume 3A, section 6.12.1.2). What a
+/// program's own instructions cause too is taken for that: the bytes may be the end of any instruction. `stepped`: the trap
+/// flag is set.
+pub(crate) fn raised(arch: Arch, number: u32, before: [u8; 2], stepped: bool) -> Option<(FaultKind, u64)> {
     const INT3: u8 = 0xcc;
     const INT: u8 = 0xcd;
     match (arch, number, before) {
         (Arch::X86, 3, [_, INT3]) => Some((FaultKind::Breakpoint, 1)),
         (Arch::X86, 3, [INT, 3]) => Some((FaultKind::Breakpoint, 2)),
-        (Arch::X86, 4, _) => None,
+        (Arch::X86, 0 | 4 | 6 | 13, _) => None,
+        (Arch::X86, 1, _) if stepped => None,
         (Arch::X86, number, [INT, raised]) if number == u32::from(raised) => Some((FaultKind::Exception, 2)),
         _ => None,
     }

@@ -278,9 +278,8 @@ impl Call<'_> {
         if length.cast_signed() < 0 {
             return Err(Errno::EINVAL.into());
         }
-        self.may_be_long(length)?;
-        let result = self.k.tree.resize(seat.ino, length);
-        self.stored(result)?;
+        self.may_be_long(seat.ino, length)?;
+        self.resize(seat.ino, length)?;
         self.k.notice(what::MODIFY, seat);
         let what = File {
             bytes: Some(length),
@@ -330,11 +329,10 @@ pub(crate) fn fallocate(c: &mut Call<'_>) -> Answer {
         .checked_add(length)
         .filter(|end| length > 0 && end.cast_signed() > 0)
         .ok_or(Errno::EINVAL)?;
-    c.may_be_long(end)?;
     match mode {
         0 if end > c.k.tree.bytes(ino).map_or(0, |bytes| bytes.len() as u64) => {
-            let result = c.k.tree.resize(ino, end);
-            c.stored(result)?;
+            c.may_be_long(ino, end)?;
+            c.resize(ino, end)?;
             let id = c.file_id(0)?;
             c.k.notice_file(what::MODIFY, id);
             Ok(0)

@@ -9,6 +9,7 @@ use crate::abi::siginfo::code;
 use crate::abi::signal::Sig;
 use crate::call::{Answer, Call, Fail};
 use crate::fs::open::{MAX_DESCRIPTORS, SOFT_DESCRIPTORS};
+use crate::fs::tree::Ino;
 use crate::signals;
 use crate::sys::identity::other;
 use crate::task::Process;
@@ -102,9 +103,10 @@ impl Call<'_> {
         Ok(count.min(left))
     }
 
-    /// The same for a file that is to be so long.
-    pub(super) fn may_be_long(&mut self, length: u64) -> Result<(), Fail> {
-        match length.checked_sub(1) {
+    /// The same for a file that is to be so long: only one that grows is asked about (`inode_newsize_ok` in fs/attr.c).
+    pub(super) fn may_be_long(&mut self, ino: Ino, length: u64) -> Result<(), Fail> {
+        let now = self.k.tree.bytes(ino).map_or(0, <[u8]>::len) as u64;
+        match length.checked_sub(1).filter(|_| length > now) {
             Some(last) => self.within_file_size(last, 1).map(|_| ()),
             None => Ok(()),
         }

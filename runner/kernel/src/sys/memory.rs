@@ -135,6 +135,10 @@ pub(crate) fn map(c: &mut Call<'_>, offset: u64, lent: Option<Vec<Part>>) -> Ans
     let fixed = flag_word & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0;
     let keep = flag_word & MAP_FIXED_NOREPLACE != 0;
     let page = c.abi().page;
+    if fixed {
+        // What stood there goes, and what was stored there must not.
+        c.write_back(Which::Range(hint, hint.saturating_add(length)))?;
+    }
     let limit = match flag_word & flags::map_low(c.abi()) {
         0 => c.abi().task_size,
         _ => LOW,
@@ -156,7 +160,7 @@ pub(crate) fn map(c: &mut Call<'_>, offset: u64, lent: Option<Vec<Part>>) -> Ans
         };
         let mut lent = lent.unwrap_or_default();
         for part in &mut lent {
-            part.start += start;
+            part.start = part.start.wrapping_add(start);
         }
         let wanted = Wanted {
             shared,
@@ -291,6 +295,26 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
         return Err(Errno::EINVAL.into());
     }
     c.write_back(Which::Range(old, old.saturating_add(old_length)))?;
+    if target.is_some() {
+        c.write_back(Which::Range(to, to.saturating_add(length)))?;
+    }
+    // What others have in memory behind it would be another copy here.
+    let id = c.task().space;
+    let behind = c.k.spaces.get(&id).and_then(|space| {
+        let (first, mapping) = space.find(old)?;
+        match mapping.grown(old.checked_add(old_length)? - first) {
+            Backing::File { offset, inode, .. } if mapping.shared && old_length > 0 => {
+                Some((Ino(inode), offset))
+            }
+            _ => None,
+        }
+    });
+    if let Some((ino, offset)) = behind
+        && length > old_length
+        && !c.k.in_memory(ino, offset, length - old_length).is_empty()
+    {
+        return Err(Errno::ENOMEM.into());
+    }
     let (start, file) = c.with_space(|space, machine, room| {
         let (first, mapping) = space.find(old).ok_or(Errno::EFAULT)?;
         let mapping = mapping.clone();

@@ -252,7 +252,10 @@ pub(crate) fn set_thread_area(c: &mut Call<'_>) -> Answer {
     if entry != u32::MAX && entry != quirks::FIRST_TLS_ENTRY {
         return Err(Errno::EINVAL.into());
     }
-    c.set_thread_pointer(u64::from(base));
+    // A call of a 64-bit program changes a descriptor that its own thread pointer is not in.
+    if !c.pending.compat {
+        c.set_thread_pointer(u64::from(base));
+    }
     if entry == u32::MAX {
         c.put_u32(at.wrapping_add(quirks::USER_DESC_ENTRY), quirks::FIRST_TLS_ENTRY)?;
     }

@@ -207,8 +207,7 @@ fn open_inode(
         }
     };
     if writes && how & open::TRUNCATE != 0 && matches!(target, Target::File(_)) && !created {
-        let result = c.k.tree.resize(ino, 0);
-        c.stored(result)?;
+        c.resize(ino, 0)?;
         c.k.notice(what::MODIFY, &seat);
     }
     let kept = how & !(open::CREATE | open::EXCLUSIVE | open::TRUNCATE | open::CLOSE_ON_EXEC);

@@ -15,6 +15,7 @@ use crate::time::Used;
 const CLONE_VM: u64 = 0x100;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_THREAD: u64 = 0x1_0000;
+const CLONE_SETTLS: u64 = 0x8_0000;
 const CLONE_PARENT_SETTID: u64 = 0x10_0000;
 const CLONE_DETACHED: u64 = 0x40_0000;
 /// New namespaces: refused.
@@ -118,6 +119,14 @@ pub(crate) fn vfork(c: &mut Call<'_>) -> Answer {
     )
 }
 
+/// What is asked for where a 64-bit program asks as a 32-bit one: the descriptor that it names is not its own thread pointer.
+fn without_thread_pointer(c: &Call<'_>, flags: u64) -> u64 {
+    match c.pending.compat {
+        true => flags & !CLONE_SETTLS,
+        false => flags,
+    }
+}
+
 /// clone: the thread pointer stands before the child's tid, except where the order is the other way.
 pub(crate) fn clone(c: &mut Call<'_>) -> Answer {
     use hotcell_schema::arch::AbiFamily;
@@ -135,11 +144,12 @@ pub(crate) fn clone(c: &mut Call<'_>) -> Answer {
         return Err(Errno::EINVAL.into());
     }
     let mut thread_pointer = thread_pointer;
-    if c.abi().family == AbiFamily::I386 && flags & 0x8_0000 != 0 && c.pending.progress == 0 {
+    if c.abi().family == AbiFamily::I386 && flags & CLONE_SETTLS != 0 && c.pending.progress == 0 {
         // A struct user_desc.
         thread_pointer =
             u64::from(c.get_u32(thread_pointer.wrapping_add(crate::abi::quirks::USER_DESC_BASE))?);
     }
+    let flags = without_thread_pointer(c, flags);
     make(
         c,
         Fork {
@@ -167,12 +177,13 @@ pub(crate) fn clone3(c: &mut Call<'_>) -> Answer {
         stack.wrapping_add(stack_size)
     };
     if c.abi().family == hotcell_schema::arch::AbiFamily::I386
-        && flags & 0x8_0000 != 0
+        && flags & CLONE_SETTLS != 0
         && c.pending.progress == 0
     {
         thread_pointer =
             u64::from(c.get_u32(thread_pointer.wrapping_add(crate::abi::quirks::USER_DESC_BASE))?);
     }
+    let flags = without_thread_pointer(c, flags);
     make(
         c,
         Fork {
@@ -228,6 +239,7 @@ fn exec(c: &mut Call<'_>, at: Option<usize>, path: usize, argv: usize) -> Answer
         argv: argv_list,
         env,
     };
+    c.settle(ino)?;
     let image = c.k.image(c.pid, cwd, asked).map_err(Errno::from)?;
     // Said before the old program is gone: what the stack's first quarter cannot hold.
     let word = c.abi().word();

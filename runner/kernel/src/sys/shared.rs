@@ -8,9 +8,9 @@ use hotcell_schema::event::{File, FileOp, What};
 
 use crate::call::{Call, Fail};
 use crate::deferred::Deferred;
-use crate::fs::tree::Ino;
+use crate::fs::tree::{Ino, StoreError};
 use crate::kernel::Kernel;
-use crate::machine::{MachineError, Machines, Protection, SpaceId};
+use crate::machine::{Machine, MachineError, Machines, Protection, SpaceId};
 use crate::mapping::Backing;
 use crate::reach::Reach;
 use crate::space::AddressSpace;
@@ -104,6 +104,62 @@ impl Kernel {
         all
     }
 
+    /// Puts what stands in a space's shared mappings into their files; which files, and how many bytes.
+    fn put_back(
+        &mut self,
+        id: SpaceId,
+        machine: &dyn Machine,
+        which: Which,
+    ) -> Result<Vec<(Arc<str>, u64)>, StoreError> {
+        let mut put = Vec::new();
+        let parts: Vec<Shared> = self
+            .spaces
+            .get(&id)
+            .into_iter()
+            .flat_map(|space| shared(space, which))
+            .collect();
+        for part in parts.into_iter().filter(|part| part.writable) {
+            let all = self.tree.bytes(part.ino).map_or(0, <[u8]>::len) as u64;
+            let length = part.length.min(all.saturating_sub(part.offset));
+            let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+            if bytes.is_empty() || machine.read(part.start, &mut bytes).is_err() {
+                continue;
+            }
+            let there = self.tree.part(part.ino, part.offset, length);
+            if there.is_none_or(|there| *there != *bytes) {
+                self.tree.write(part.ino, part.offset, &bytes)?;
+                put.push((part.path, length));
+            }
+        }
+        Ok(put)
+    }
+
+    /// The same for a space that is about to go, whatever ended its process.
+    pub(crate) fn put_back_all(&mut self, id: SpaceId, machines: &mut dyn Machines) {
+        let Some(space) = self.spaces.get(&id).filter(|space| space.shares_files) else {
+            return;
+        };
+        let pid = space.pid;
+        let Some(machine) = machines.get(id) else { return };
+        match self.put_back(id, machine, Which::All) {
+            Ok(put) => {
+                for (path, length) in put {
+                    let task = self.event_task(pid, pid);
+                    let what = File {
+                        bytes: Some(length),
+                        ..File::new(FileOp::Written, path.as_ref())
+                    };
+                    self.emit(task, What::File(what));
+                }
+            }
+            // There was no room left: the run ends by that limit anyway, or the file stays as it was.
+            Err(_) => {
+                let limit = self.limits.file_bytes;
+                self.limit("file-bytes", limit);
+            }
+        }
+    }
+
     /// Makes a call for which what other processes have in shared mappings must be in the files, and the other way round.
     pub(crate) fn settled(
         &mut self,
@@ -131,20 +187,26 @@ impl Kernel {
         }
         self.load_registers(tid, machines)?;
         if let Some(machine) = own.and_then(|own| machines.get(own)) {
+            let running = std::mem::replace(&mut self.current, tid);
             self.attempt(machine, tid, pending);
+            self.current = running;
         }
-        for (id, _) in &others {
-            if let Some(machine) = machines.get(*id)
-                && let Some(space) = self.spaces.get(id)
-            {
-                for part in shared(space, Which::All) {
-                    let Some(bytes) = self.tree.part(part.ino, part.offset, part.length) else {
-                        continue;
-                    };
-                    let mut there = vec![0; bytes.len()];
-                    if machine.read(part.start, &mut there).is_ok() && *there != *bytes {
-                        let _ = machine.write(part.start, &bytes);
-                    }
+        // What the call itself wrote to files, and nothing else: memory that the caller has too is as the caller left it.
+        for (ino, offset, length) in std::mem::take(&mut self.through) {
+            // Past its end, where it was made shorter: zeros.
+            let mut bytes = self
+                .tree
+                .part(ino, offset, length)
+                .map_or_else(Vec::new, |bytes| bytes.to_vec());
+            bytes.resize(usize::try_from(length).unwrap_or(0), 0);
+            for part in self.in_memory(ino, offset, length) {
+                let from = (part.offset - offset) as usize;
+                let held = bytes.get(from..).unwrap_or_default();
+                let held = held
+                    .get(..held.len().min(part.length as usize))
+                    .unwrap_or_default();
+                if let Some(machine) = machines.get(part.space) {
+                    let _ = machine.write(part.address, held);
                 }
             }
         }
@@ -172,32 +234,35 @@ impl Call<'_> {
 
     /// Puts what stands in shared mappings into their files.
     pub(super) fn write_back(&mut self, which: Which) -> Result<(), Fail> {
-        for shared in self.shared(which).into_iter().filter(|shared| shared.writable) {
-            let all = self.k.tree.bytes(shared.ino).map_or(0, <[u8]>::len) as u64;
-            let length = shared.length.min(all.saturating_sub(shared.offset));
-            let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-            if bytes.is_empty() || self.machine.read(shared.start, &mut bytes).is_err() {
-                continue;
-            }
-            let same = self
-                .k
-                .tree
-                .part(shared.ino, shared.offset, length)
-                .is_some_and(|there| *there == *bytes);
-            if !same {
-                let result = self.k.tree.write(shared.ino, shared.offset, &bytes);
-                self.stored(result)?;
-                self.tell(What::File(File {
-                    bytes: Some(length),
-                    ..File::new(FileOp::Written, shared.path.as_ref())
-                }));
-            }
+        let id = self.task().space;
+        let result = self.k.put_back(id, &*self.machine, which);
+        for (path, length) in self.stored(result)? {
+            self.tell(What::File(File {
+                bytes: Some(length),
+                ..File::new(FileOp::Written, path.as_ref())
+            }));
+        }
+        Ok(())
+    }
+
+    /// Gives a file another length, also in the memory that is mapped from it.
+    pub(super) fn resize(&mut self, ino: Ino, length: u64) -> Result<(), Fail> {
+        self.settle(ino)?;
+        let before = self.k.tree.bytes(ino).map_or(0, <[u8]>::len) as u64;
+        let result = self.k.tree.resize(ino, length);
+        self.stored(result)?;
+        let gone = usize::try_from(before.saturating_sub(length)).unwrap_or(0);
+        if gone > 0 && !self.k.in_memory(ino, length, gone as u64).is_empty() {
+            self.write_through(ino, length, &vec![0; gone]);
         }
         Ok(())
     }
 
     /// Puts what was written to a file into memory that is mapped from it.
     pub(super) fn write_through(&mut self, ino: Ino, offset: u64, bytes: &[u8]) {
+        if self.pending.settled {
+            self.k.through.push((ino, offset, bytes.len() as u64));
+        }
         for shared in self.shared(Which::File(ino)) {
             let (from, to) = (
                 offset.max(shared.offset),

@@ -206,8 +206,13 @@ impl Finder<'_> {
             parts.push(format!("{kind}{:o}", name.mode).into_bytes());
             parts.push(what.to_vec());
         }
+        let span = named.first().map(|name| name.span).unwrap_or_default();
+        // Once more: what makes packages an installed Debian came after they were counted.
+        if entries.len() > bounds::Sysroot::MAX_ENTRIES {
+            self.problems.push(too_many("the root", span));
+            return None;
+        }
         if bytes > bounds::Sysroot::MAX_CONTENT {
-            let span = named.first().map(|name| name.span).unwrap_or_default();
             self.problems.push(too_large("the root", span));
             return None;
         }
