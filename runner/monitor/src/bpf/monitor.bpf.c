@@ -1,0 +1,350 @@
+// The kernel part of the monitor: tells what tasks of watched cells do, and nothing of others.
+//
+// A task is watched if its storage names a cell; children inherit it before they run. A record is as long as what it
+// says; the reader is woken when many have come. What does not fit into the ring is counted, one by one.
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+#include <bpf/bpf_core_read.h>
+#include "record.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+struct {
+  __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, struct kept);
+} tasks SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_RINGBUF);
+  __uint(max_entries, 1 << 24);
+} ring SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, CALLS);
+  __type(key, u32);
+  __type(value, struct row);
+} rows SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, CELLS);
+  __type(key, u32);
+  __type(value, struct policy);
+} policies SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, CELLS);
+  __type(key, u32);
+  __type(value, struct counts);
+} cells SEC(".maps");
+
+// Room for a call's record and its texts.
+struct room {
+  struct call call;
+  u8 text[TEXTS * TEXT + TEXT];
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, u32);
+  __type(value, struct room);
+} rooms SEC(".maps");
+
+// Bytes in the ring at which its reader is woken. Set before loading.
+const volatile u32 wake_at = 256 << 10;
+
+static __always_inline struct counts *counts_of(u32 cell) {
+  return bpf_map_lookup_elem(&cells, &cell);
+}
+
+static __always_inline u64 waking(bool now) {
+  if (now) return BPF_RB_FORCE_WAKEUP;
+  return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wake_at ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline void tell(u32 cell, void *record, u64 length, bool now) {
+  struct counts *counts = counts_of(cell);
+  if (!counts) return;
+  if (bpf_ringbuf_output(&ring, record, length, waking(now))) counts->lost++;
+  else counts->told++;
+}
+
+static __always_inline struct kept *kept_of(struct task_struct *task) {
+  struct kept *kept = bpf_task_storage_get(&tasks, task, 0, 0);
+  return kept && kept->cell && !kept->silent ? kept : 0;
+}
+
+static __always_inline void begin(struct head *head, u16 kind, u32 cell) {
+  u64 id = bpf_get_current_pid_tgid();
+  head->time = bpf_ktime_get_ns();
+  head->cell = cell;
+  head->pid = id >> 32;
+  head->tid = (u32)id;
+  head->kind = kind;
+  head->length = 0;
+}
+
+// Copies a text behind the record. `at` is where it goes; returns where the next one goes.
+static __always_inline u64 add(struct room *room, u64 at, u8 argument, u64 address, u64 most, bool text) {
+  struct call *call = &room->call;
+  u32 index = call->pieces;
+  barrier_var(at);
+  barrier_var(most);
+  if (at > TEXTS * TEXT || index >= TEXTS) return at;
+  if (most > TEXT) most = TEXT;
+  long length;
+  if (text) {
+    length = bpf_probe_read_user_str(&room->text[at], most, (void *)address);
+  } else {
+    length = bpf_probe_read_user(&room->text[at], most, (void *)address) ? -1 : most;
+  }
+  if (length < 0 || length > TEXT) return at;
+  call->pieces = index + 1;
+  call->piece[index].argument = argument;
+  call->piece[index].cut = text && length == most;
+  call->piece[index].length = length;
+  return at + length;
+}
+
+static __always_inline u64 add_list(struct room *room, u64 at, u8 argument, u64 address) {
+  struct call *call = &room->call;
+  u32 index = call->pieces;
+  if (index >= TEXTS) return at;
+  u64 first = at;
+  bool more = false;
+  for (int i = 0; i < LISTED; i++) {
+    u64 one = 0;
+    if (bpf_probe_read_user(&one, sizeof one, (void *)(address + i * sizeof one)) || !one) break;
+    barrier_var(at);
+    if (at > TEXTS * TEXT) break;
+    long length = bpf_probe_read_user_str(&room->text[at], TEXT, (void *)one);
+    if (length < 0 || length > TEXT) break;
+    at += length;
+    more = i == LISTED - 1 || at - first > 2 * TEXT;
+    if (more) break;
+  }
+  call->pieces = index + 1;
+  call->piece[index].argument = argument;
+  call->piece[index].cut = more;
+  call->piece[index].length = at - first;
+  return at;
+}
+
+static __always_inline void tell_call(struct room *room, u32 cell, u64 at, bool now) {
+  room->call.head.length = at;
+  u64 length = sizeof room->call + at;
+  barrier_var(length);
+  if (length > sizeof *room) length = sizeof *room;
+  tell(cell, room, length, now);
+}
+
+static __always_inline struct room *room_of(void) {
+  u32 zero = 0;
+  return bpf_map_lookup_elem(&rooms, &zero);
+}
+
+// Texts that are there when the call begins.
+static __always_inline u64 add_early(struct room *room, struct row *row, u64 *arguments) {
+  u64 at = 0;
+#pragma unroll
+  for (int i = 0; i < 6; i++) {
+    if (row->reading[i] == PATH) at = add(room, at, i, arguments[i], TEXT, true);
+    else if (row->reading[i] == LIST) at = add_list(room, at, i, arguments[i]);
+    else if (row->reading[i] == SOCKET && i < 5) {
+      u32 length = arguments[i + 1] > 128 ? 128 : (u32)arguments[i + 1]; // struct sockaddr_storage
+      at = add(room, at, i, arguments[i], length, false);
+    }
+  }
+  return at;
+}
+
+static __always_inline u64 argument_of(u64 *arguments, u32 index) {
+  switch (index) {
+  case 0: return arguments[0];
+  case 1: return arguments[1];
+  case 2: return arguments[2];
+  case 3: return arguments[3];
+  case 4: return arguments[4];
+  case 5: return arguments[5];
+  default: return 0;
+  }
+}
+
+SEC("tp_btf/sys_enter")
+int BPF_PROG(enter, struct pt_regs *regs, long number) {
+  struct task_struct *task = bpf_get_current_task_btf();
+  struct kept *kept = kept_of(task);
+  if (!kept) return 0;
+  u64 arguments[6] = ARGUMENTS(regs);
+  __builtin_memcpy(kept->arguments, arguments, sizeof arguments);
+  kept->number = number;
+  kept->within = 1;
+  kept->told = 0;
+  u32 cell = kept->cell - 1;
+
+  struct policy *policy = bpf_map_lookup_elem(&policies, &cell);
+  if (policy && policy->count) {
+    for (u32 i = 0; i < DENIES && i < policy->count; i++) {
+      struct deny *deny = &policy->deny[i];
+      if (deny->number == number && ((argument_of(arguments, deny->argument) & deny->mask) == deny->value)) {
+        bpf_send_signal(9);
+        struct signal record = {.to_pid = task->tgid, .number = number, .code = i};
+        begin(&record.head, KILLED, cell);
+        tell(cell, &record, sizeof record, true);
+        break;
+      }
+    }
+  }
+
+  u32 index = number;
+  struct row *row = bpf_map_lookup_elem(&rows, &index);
+  if (!row || !(row->flags & TELL)) return 0;
+  kept->began = bpf_ktime_get_ns();
+  if (!(row->flags & EARLY)) return 0;
+  struct room *room = room_of();
+  if (!room) return 0;
+  begin(&room->call.head, row->flags & NEVER ? CALL : BEGAN, cell);
+  __builtin_memcpy(room->call.arguments, arguments, sizeof arguments);
+  room->call.result = 0;
+  room->call.began = kept->began;
+  room->call.number = number;
+  room->call.pieces = 0;
+  room->call.unfinished = 0;
+  tell_call(room, cell, add_early(room, row, arguments), false);
+  kept->told = room->call.pieces;
+  return 0;
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(leave, struct pt_regs *regs, long result) {
+  struct kept *kept = kept_of(bpf_get_current_task_btf());
+  if (!kept || !kept->within) return 0;
+  kept->within = 0;
+  u32 cell = kept->cell - 1, index = kept->number;
+  struct counts *counts = counts_of(cell);
+  if (counts) counts->calls++;
+  struct row *row = bpf_map_lookup_elem(&rows, &index);
+  if (!row || !(row->flags & TELL)) return 0;
+  if (row->flags & LENGTH && result >= 0 && counts) {
+    u64 length = kept->arguments[1];
+    counts->mapped += length;
+    if (length > counts->largest) counts->largest = length;
+  }
+  struct room *room = room_of();
+  if (!room) return 0;
+  struct call *call = &room->call;
+  begin(&call->head, CALL, cell);
+  __builtin_memcpy(call->arguments, kept->arguments, sizeof kept->arguments);
+  call->result = result;
+  call->began = kept->began;
+  call->number = index;
+  call->pieces = 0;
+  call->unfinished = 0;
+  u64 at = 0;
+  // Pages that were not there when it began are there now.
+  if (row->flags & EARLY && !kept->told) at = add_early(room, row, kept->arguments);
+  if (result > 0) {
+#pragma unroll
+    for (int i = 0; i < 5; i++) {
+      if (row->reading[i] == BUFFER || row->reading[i] == WRITTEN)
+        at = add(room, at, i, kept->arguments[i], result > DATA ? DATA : result, false);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 5; i++) {
+    if (row->reading[i] == SOCKET_OUT && result >= 0 && kept->arguments[i]) {
+      u32 length = 0;
+      bpf_probe_read_user(&length, sizeof length, (void *)kept->arguments[i + 1]);
+      at = add(room, at, i, kept->arguments[i], length > 128 ? 128 : length, false);
+    }
+  }
+  tell_call(room, cell, at, false);
+  return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child) {
+  struct kept *kept = bpf_task_storage_get(&tasks, parent, 0, 0);
+  if (!kept || !kept->cell) return 0;
+  struct kept *own = bpf_task_storage_get(&tasks, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+  if (own) own->cell = kept->cell;
+  struct fork record = {.child_pid = child->tgid, .child_tid = child->pid};
+  begin(&record.head, FORK, kept->cell - 1);
+  tell(kept->cell - 1, &record, sizeof record, false);
+  return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(executed, struct task_struct *task, int old, struct linux_binprm *program) {
+  struct kept *kept = kept_of(task);
+  struct room *room = room_of();
+  if (!kept || !room) return 0;
+  struct call *call = &room->call;
+  begin(&call->head, EXEC, kept->cell - 1);
+  call->pieces = 1;
+  call->unfinished = 0;
+  call->number = 0;
+  call->result = old;
+  call->began = call->head.time;
+  long length = bpf_probe_read_kernel_str(room->text, TEXT, BPF_CORE_READ(program, filename));
+  if (length < 0 || length > TEXT) length = 0;
+  call->piece[0].argument = 0;
+  call->piece[0].cut = length == TEXT;
+  call->piece[0].length = length;
+  tell_call(room, kept->cell - 1, length, false);
+  return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(exited, struct task_struct *task) {
+  struct kept *kept = kept_of(task);
+  if (!kept) return 0;
+  u32 cell = kept->cell - 1, index = kept->number;
+  if (kept->within) {
+    kept->within = 0;
+    struct row *row = bpf_map_lookup_elem(&rows, &index);
+    struct room *room = room_of();
+    if (row && row->flags & TELL && !(row->flags & NEVER) && room) {
+      struct call *call = &room->call;
+      begin(&call->head, CALL, cell);
+      __builtin_memcpy(call->arguments, kept->arguments, sizeof kept->arguments);
+      call->result = 0;
+      call->began = kept->began;
+      call->number = index;
+      call->pieces = 0;
+      call->unfinished = 1;
+      tell_call(room, cell, 0, false);
+    }
+  }
+  struct exit record = {.code = task->exit_code, .last = task->pid == task->tgid};
+  begin(&record.head, EXIT, cell);
+  tell(cell, &record, sizeof record, record.last);
+  return 0;
+}
+
+SEC("tp_btf/signal_generate")
+int BPF_PROG(signalled, int number, struct kernel_siginfo *info, struct task_struct *task, int group, int result) {
+  struct kept *kept = kept_of(task);
+  if (!kept) return 0;
+  struct signal record = {.to_pid = task->tgid, .number = number};
+  // The first two values stand for no information, from a user or from the kernel.
+  if ((u64)info > 2) record.code = BPF_CORE_READ(info, si_code);
+  begin(&record.head, SIGNAL, kept->cell - 1);
+  tell(kept->cell - 1, &record, sizeof record, false);
+  return 0;
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(switched, bool preempt, struct task_struct *old, struct task_struct *new) {
+  struct kept *kept = kept_of(new);
+  if (!kept) return 0;
+  struct counts *counts = counts_of(kept->cell - 1);
+  if (counts) counts->switches++;
+  return 0;
+}

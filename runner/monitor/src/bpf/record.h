@@ -1,0 +1,133 @@
+// What the kernel part tells the user part, and the other way round. `record.rs` has the same layouts; a test compares the
+// sizes. All numbers in the host's byte order.
+#pragma once
+
+enum {
+  CELLS = 256,       // cells watched at once
+  CALLS = 512,       // greatest number of a system call, and one more
+  TEXTS = 3,         // pieces of memory kept of one call
+  TEXT = 512,        // bytes of a text at most
+  DATA = 256,        // bytes of what is read and written at most
+  LISTED = 24,       // texts of a list (argv) at most
+};
+
+// Kinds of records.
+enum kind {
+  CALL = 1,   // a system call came back
+  BEGAN = 2,  // a system call began whose texts are needed now, or which may take long
+  FORK = 3,   // a task made another
+  EXEC = 4,   // a task runs another program
+  EXIT = 5,   // a task ended
+  SIGNAL = 6, // a signal was sent to a task of the cell
+  KILLED = 7, // the kernel part decided that a task must end
+};
+
+// Every record begins so.
+struct head {
+  u64 time; // CLOCK_MONOTONIC, nanoseconds
+  u32 cell;
+  u32 pid;
+  u32 tid;
+  u16 kind;
+  u16 length; // bytes of texts behind the record
+};
+
+struct piece {
+  u8 argument;
+  u8 cut; // more was there
+  u16 length;
+};
+
+struct call {
+  struct head head;
+  u64 arguments[6];
+  s64 result;
+  u64 began;
+  u32 number;
+  u32 pieces;
+  struct piece piece[TEXTS];
+  u32 unfinished; // the task ended within the call
+};
+
+struct fork {
+  struct head head;
+  u32 child_pid;
+  u32 child_tid;
+};
+
+struct exit {
+  struct head head;
+  u32 code; // as wait(2) tells it
+  u32 last; // the process ended with this thread
+};
+
+struct signal {
+  struct head head;
+  u32 to_pid;
+  u32 number;
+  s32 code;
+  u32 zero;
+};
+
+// How an argument is read.
+enum reading {
+  NUMBER = 0,
+  PATH = 1,      // text that ends with zero, read when the call begins
+  LIST = 2,      // texts that a list of addresses names
+  SOCKET = 3,    // a socket address; its length is the next argument
+  BUFFER = 4,    // as many bytes as the result says, read when the call has come back
+  WRITTEN = 5,   // as many bytes as the next argument says, read when the call has come back
+  SOCKET_OUT = 6 // a socket address; the next argument points at its length; read when the call has come back
+};
+
+enum flag {
+  TELL = 1,   // tell of this call
+  EARLY = 2,  // tell also when it begins
+  NEVER = 4,  // it does not come back
+  LENGTH = 8, // its second argument is the length of a mapping
+};
+
+struct row {
+  u8 reading[6];
+  u8 flags;
+  u8 zero;
+};
+
+// Ends a task that makes the call, if (argument & mask) == value.
+struct deny {
+  u32 number;
+  u32 argument;
+  u64 mask;
+  u64 value;
+};
+
+enum { DENIES = 8 };
+
+struct policy {
+  u32 count;
+  u32 zero;
+  struct deny deny[DENIES];
+};
+
+struct counts {
+  u64 told;
+  u64 lost;
+  u64 calls;
+  u64 switches;
+  u64 mapped;      // bytes of mappings made
+  u64 largest;     // the largest of them, bytes
+  u64 allocated;   // calls of malloc, calloc, realloc
+  u64 freed;       // calls of free
+};
+
+// What is kept of a task.
+struct kept {
+  u32 cell; // and one more; 0: not watched
+  u32 silent; // only its children are watched
+  u32 number;
+  u32 zero;
+  u64 began;
+  u64 arguments[6];
+  u32 within; // a call has begun and not ended
+  u32 told;   // BEGAN was told with all texts
+};

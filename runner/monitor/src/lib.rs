@@ -1,0 +1,14 @@
+//! What a cell does, as the host's kernel sees it.
+//!
+//! In: a task of the host, whose children are watched. Out: records of what they do, and counts.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | `bpf/` | the kernel part, in C: filters, reads arguments, counts what is lost |
+//! | [`record`] | its records, taken apart |
+//! | [`calls`] | which system calls are told, and how their arguments are read |
+//! | [`kernel`] | loads the kernel part, and talks with it |
+
+pub mod calls;
+pub mod kernel;
+pub mod record;

@@ -1,0 +1,174 @@
+//! Records of the kernel part, taken apart (`record.h`).
+
+/// What every record begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    pub time: u64,
+    /// Which cell.
+    pub cell: u32,
+    /// The host's number of the process.
+    pub pid: u32,
+    /// And of the thread.
+    pub tid: u32,
+}
+
+/// A record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record<'a> {
+    /// A system call came back, or ended with its task.
+    Call(Call<'a>),
+    /// A system call began whose texts are told then.
+    Began(Call<'a>),
+    /// A task made another: the host's numbers of its process and thread.
+    Fork {
+        /// Process.
+        pid: u32,
+        /// Thread.
+        tid: u32,
+    },
+    /// A task runs another program.
+    Exec {
+        /// Path, as the kernel opened it.
+        path: &'a [u8],
+    },
+    /// A task ended.
+    Exit {
+        /// As wait(2) tells it.
+        code: u32,
+        /// The first thread of its process.
+        leader: bool,
+    },
+    /// A signal was sent.
+    Signal {
+        /// To which process.
+        to: u32,
+        /// Its number.
+        number: u32,
+        /// `si_code` (sigaction(2)).
+        code: i32,
+    },
+    /// The kernel part ended the task by a rule.
+    Killed {
+        /// At which system call.
+        number: u32,
+        /// By which of the cell's rules.
+        rule: u32,
+    },
+}
+
+/// A system call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// Its number on the host.
+    pub number: u32,
+    /// Its arguments.
+    pub arguments: [u64; 6],
+    /// What it gave: negative is an error.
+    pub result: i64,
+    /// When it began.
+    pub began: u64,
+    /// Its task ended within it.
+    pub unfinished: bool,
+    /// Memory that arguments name: argument, whether there was more, bytes.
+    pub pieces: [Option<(u8, bool, &'a [u8])>; 3],
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take().map(u16::from_ne_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_ne_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_ne_bytes)
+    }
+
+    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (first, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(first)
+    }
+}
+
+/// Takes a record apart. `None`: it is none of ours.
+pub fn parse(bytes: &[u8]) -> Option<(Head, Record<'_>)> {
+    let mut reader = Reader(bytes);
+    let head = Head {
+        time: reader.u64()?,
+        cell: reader.u32()?,
+        pid: reader.u32()?,
+        tid: reader.u32()?,
+    };
+    let kind = reader.u16()?;
+    let _length = reader.u16()?;
+    let record = match kind {
+        1 => Record::Call(call(&mut reader)?),
+        2 => Record::Began(call(&mut reader)?),
+        3 => Record::Fork {
+            pid: reader.u32()?,
+            tid: reader.u32()?,
+        },
+        4 => Record::Exec {
+            path: call(&mut reader)?.pieces[0].map_or(&[][..], |(_, _, path)| path),
+        },
+        5 => Record::Exit {
+            code: reader.u32()?,
+            leader: reader.u32()? != 0,
+        },
+        6 => Record::Signal {
+            to: reader.u32()?,
+            number: reader.u32()?,
+            code: reader.u32()?.cast_signed(),
+        },
+        7 => {
+            reader.u32()?;
+            Record::Killed {
+                number: reader.u32()?,
+                rule: reader.u32()?,
+            }
+        }
+        _ => return None,
+    };
+    Some((head, record))
+}
+
+fn call<'a>(reader: &mut Reader<'a>) -> Option<Call<'a>> {
+    let mut arguments = [0; 6];
+    for argument in &mut arguments {
+        *argument = reader.u64()?;
+    }
+    let result = reader.u64()?.cast_signed();
+    let began = reader.u64()?;
+    let number = reader.u32()?;
+    let count = reader.u32()? as usize;
+    let mut lengths = [(0, false, 0); 3];
+    for length in &mut lengths {
+        let [argument, cut] = reader.take()?;
+        *length = (argument, cut != 0, reader.u16()?);
+    }
+    let unfinished = reader.u32()? != 0;
+    let mut pieces = [None; 3];
+    for (piece, (argument, cut, length)) in pieces.iter_mut().zip(lengths).take(count) {
+        *piece = Some((argument, cut, reader.bytes(length.into())?));
+    }
+    Some(Call {
+        number,
+        arguments,
+        result,
+        began,
+        unfinished,
+        pieces,
+    })
+}
