@@ -31,6 +31,11 @@ fn clang() -> Option<PathBuf> {
         .chain((14..=30).rev().map(|version| format!("clang-{version}")));
     let folders: Vec<PathBuf> = env::split_paths(&env::var_os("PATH")?).collect();
     names
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(&name)).collect::<Vec<_>>())
+        .flat_map(|name| {
+            folders
+                .iter()
+                .map(move |folder| folder.join(&name))
+                .collect::<Vec<_>>()
+        })
         .find(|path| path.is_file())
 }

@@ -22,6 +22,7 @@
 //! | `trace`, `reach` | ptrace: where a traced task stands still; memory and registers of others |
 //! | `fake` | machines without a processor, for tests and fuzzing |
 //! | `fs` | the file tree, paths, the built-in root, `/proc`, open files |
+//! | `furnished` | the root, told place by place |
 //! | `net` | sockets |
 //! | `library` | what a program calls in its libraries |
 //! | `made` | what is made of a run: layers of code, dumps, coverage, texts |
@@ -45,6 +46,7 @@ mod exec;
 pub mod fake;
 mod fault;
 mod fs;
+mod furnished;
 mod guest;
 mod kernel;
 mod library;
@@ -70,6 +72,7 @@ mod trace;
 mod tests;
 
 pub use bytes::Bytes;
+pub use furnished::{Place, PlaceKind};
 pub use kernel::{EventSink, Finished, Kernel, LoadError};
 pub use load::elf::ElfError;
 pub use made::{Core, Kept, Outputs};

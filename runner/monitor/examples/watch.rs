@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
 
 use std::io::Write;
-use std::os::fd::{FromRawFd, OwnedFd, AsFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,7 +31,12 @@ fn main() {
                     match &mut json {
                         Some(out) => {
                             if let Record::Call(call) = &record {
-                                writeln!(out, "{{\"time\":{},\"pid\":{},\"number\":{},\"args\":{:?},\"result\":{}}}", head.time, head.pid, call.number, call.arguments, call.result).unwrap();
+                                writeln!(
+                                    out,
+                                    "{{\"time\":{},\"pid\":{},\"number\":{},\"args\":{:?},\"result\":{}}}",
+                                    head.time, head.pid, call.number, call.arguments, call.result
+                                )
+                                .unwrap();
                             }
                         }
                         None => {

@@ -141,7 +141,11 @@ impl Kernel {
 
     /// Gives records to `take` until it is told to stop: at most so many at a time, so that a producer that keeps up
     /// cannot hold the reader.
-    pub fn read(&self, mut take: impl FnMut(&[u8]), mut goes_on: impl FnMut() -> bool) -> Result<(), KernelError> {
+    pub fn read(
+        &self,
+        mut take: impl FnMut(&[u8]),
+        mut goes_on: impl FnMut() -> bool,
+    ) -> Result<(), KernelError> {
         let ring = self.map("ring")?;
         let mut builder = RingBufferBuilder::new();
         builder

@@ -58,7 +58,12 @@ pub struct HostLimits {
     pub descriptors: u64,
     /// Tasks (threads) of the process.
     pub tasks: u64,
+    /// Greatest length of a file that it writes, in bytes.
+    pub file_bytes: u64,
 }
+
+/// Processes and threads of cells that have many, all together, where no control group bounds each.
+const MANY_TASKS: u64 = 4096;
 
 /// How a fallback begins where no control groups can be made.
 const NO_GROUPS: &str = "no control groups for cells";
@@ -72,7 +77,17 @@ impl Default for HostLimits {
             memory: 2 << 30,
             descriptors: 256,
             tasks: 1,
+            file_bytes: 0,
         }
+    }
+}
+
+/// The limit of a user's processes for a cell of so many tasks. All cells of root's runner are one user, so that a limit for
+/// one with many would be met by the others: there it only keeps a fork bomb finite, where no control group does.
+fn processes(tasks: u64) -> u64 {
+    match tasks {
+        0 | 1 => tasks,
+        many => many.max(MANY_TASKS),
     }
 }
 
@@ -201,6 +216,18 @@ impl Sandbox {
         self.fallbacks
             .push("no namespaces were asked for: seccomp and Landlock hold instead".into());
         self
+    }
+
+    /// The same for a process that makes its namespaces itself, and is root in them: one that was born into those of a cell
+    /// could make no more.
+    pub fn for_keepers(&self) -> Self {
+        let mut keepers = self.clone();
+        let is_one =
+            |layer: &String| layer == "user-namespace" || NAMESPACES.iter().any(|(_, name)| layer == name);
+        keepers.layers.retain(|layer| !is_one(layer));
+        keepers.namespaces = 0;
+        keepers.own_users = false;
+        keepers
     }
 
     /// The same walls where the host's arbiter takes each cell into a control group of its own, whatever this user may make.
@@ -413,8 +440,8 @@ pub fn spawn(
                 libc::RLIMIT_NOFILE,
                 limits.descriptors.saturating_add(blobs.len() as u64 + 1),
             ),
-            (libc::RLIMIT_NPROC, limits.tasks),
-            (libc::RLIMIT_FSIZE, 0),
+            (libc::RLIMIT_NPROC, processes(limits.tasks)),
+            (libc::RLIMIT_FSIZE, limits.file_bytes),
             (libc::RLIMIT_CORE, 0),
             (libc::RLIMIT_MEMLOCK, 0),
             (libc::RLIMIT_MSGQUEUE, 0),

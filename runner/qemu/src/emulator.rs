@@ -1,0 +1,21 @@
+//! Which QEMU runs the guest.
+
+use std::path::PathBuf;
+
+use hotcell_schema::arch::ArchProfile;
+
+/// Where distributions put it.
+const FOLDERS: [&str; 2] = ["/usr/bin", "/usr/local/bin"];
+
+/// The executable for an architecture. It must be static: nothing of the host is in the guest's root.
+pub(crate) fn find(arch: &ArchProfile) -> Result<PathBuf, String> {
+    let Some(qemu) = &arch.qemu else {
+        return Err(format!("the arch profile `{}` names no QEMU", arch.name));
+    };
+    let name = &qemu.user;
+    FOLDERS
+        .iter()
+        .map(|folder| PathBuf::from(folder).join(format!("{name}-static")))
+        .find(|path| path.is_file())
+        .ok_or_else(|| format!("`{name}-static` is not on this host (Debian: apt install qemu-user-static)"))
+}

@@ -1,0 +1,130 @@
+//! Which system calls are refused: first those that nobody in a cell needs, then those that only its first processes need.
+//!
+//! What a guest asks of Linux, QEMU asks of the host, so that a list of what is allowed would be most of Linux. Refused is
+//! what reaches beyond the namespaces, what has been broken through before, and what a guest without privileges cannot do.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+/// Nobody's, from the keeper on: the kernel's own matters, and what is not bound to a namespace.
+const NOBODYS: &[libc::c_long] = &[
+    libc::SYS_acct,
+    libc::SYS_add_key,
+    libc::SYS_adjtimex,
+    libc::SYS_bpf,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_finit_module,
+    libc::SYS_init_module,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+    libc::SYS_kexec_file_load,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_perf_event_open,
+    libc::SYS_quotactl,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_settimeofday,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_syslog,
+    libc::SYS_userfaultfd,
+    libc::SYS_vhangup,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_modify_ldt,
+];
+
+/// Not the guest's: what would change its walls, or reach another process.
+const NOT_THE_GUESTS: &[libc::c_long] = &[
+    libc::SYS_chroot,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_kcmp,
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pivot_root,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+    libc::SYS_setdomainname,
+    libc::SYS_sethostname,
+    libc::SYS_setns,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+];
+
+/// Namespaces that a clone must not ask for (`CLONE_NEW…`).
+const NAMESPACES: libc::c_int = libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWUTS;
+
+/// For the keeper and all that it makes.
+pub(crate) fn nobodys() -> Result<Vec<BpfProgram>, String> {
+    let refused = NOBODYS.iter().map(|call| (*call, Vec::new())).collect();
+    Ok(vec![build(refused, libc::EPERM)?])
+}
+
+/// For the guest, on top of that.
+pub(crate) fn guests() -> Result<Vec<BpfProgram>, String> {
+    let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
+        NOT_THE_GUESTS.iter().map(|call| (*call, Vec::new())).collect();
+    let mut rules = Vec::new();
+    for bit in (0..32)
+        .map(|bit| 1_u64 << bit)
+        .filter(|bit| *bit & NAMESPACES as u64 != 0)
+    {
+        let asks = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bit), bit);
+        let rule = asks.and_then(|asks| SeccompRule::new(vec![asks]));
+        rules.push(rule.map_err(|error| error.to_string())?);
+    }
+    refused.insert(libc::SYS_clone, rules);
+    // Its flags lie in memory: libraries do without it where it is missing, not where it is refused.
+    let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    Ok(vec![build(refused, libc::EPERM)?, build(absent, libc::ENOSYS)?])
+}
+
+fn build(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: libc::c_int) -> Result<BpfProgram, String> {
+    let arch = std::env::consts::ARCH
+        .try_into()
+        .map_err(|error: seccompiler::BackendError| error.to_string())?;
+    SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(errno.cast_unsigned()),
+        arch,
+    )
+    .and_then(BpfProgram::try_from)
+    .map_err(|error| error.to_string())
+}
+
+/// Applies filters to this process, for good.
+pub(crate) fn apply(filters: &[BpfProgram]) -> Result<(), String> {
+    filters
+        .iter()
+        .try_for_each(|filter| seccompiler::apply_filter(filter))
+        .map_err(|error| format!("seccomp: {error}"))
+}

@@ -1,0 +1,195 @@
+//! The first process of the guest's namespace: mounts, goes into the guest's root, starts the guest, reaps.
+//!
+//! It is a copy of the keeper, which has one thread only: it may do what any program may.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{
+    ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork, pivot_root, sethostname,
+    setsid,
+};
+
+use crate::filter;
+use crate::root::Root;
+
+/// What the guest is to be.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    /// The emulator, on the host.
+    pub(crate) emulator: PathBuf,
+    /// How executables of the architecture begin: magic and mask of binfmt_misc; empty: other programs are not run.
+    pub(crate) binfmt: String,
+    /// Arguments of the emulator, argument 0 first.
+    pub(crate) arguments: Vec<CString>,
+    /// Its environment.
+    pub(crate) environment: Vec<CString>,
+    /// Where it begins.
+    pub(crate) cwd: CString,
+    /// The machine's name.
+    pub(crate) hostname: String,
+    /// Greatest length of a file in bytes.
+    pub(crate) file_bytes: u64,
+}
+
+/// Where the emulator stands in the guest's root.
+pub(crate) const EMULATOR: &str = "/.hotcell/qemu";
+
+/// Standard input, output, error.
+pub(crate) type Streams = [OwnedFd; 3];
+
+/// Starts it. What it tells on `report`: nothing until the guest has ended; then `status` as wait(2) has it, four
+/// bytes; or a text that begins with `!`, why it could not be started.
+pub(crate) fn start(
+    root: &Root,
+    guest: &Guest,
+    streams: Streams,
+    report: io::PipeWriter,
+) -> nix::Result<Pid> {
+    // SAFETY: the process has one thread, so that the copy may allocate and lock.
+    match unsafe { fork() }? {
+        ForkResult::Parent { child } => Ok(child),
+        ForkResult::Child => {
+            let mut report = report;
+            let code = match run(root, guest, streams, &mut report) {
+                Ok(()) => 0,
+                Err(why) => {
+                    let _ = report.write_all(format!("!{why}").as_bytes());
+                    1
+                }
+            };
+            // SAFETY: ends this copy without what the keeper would do at its end.
+            unsafe { libc::_exit(code) }
+        }
+    }
+}
+
+fn run(root: &Root, guest: &Guest, streams: Streams, report: &mut io::PipeWriter) -> Result<(), String> {
+    let told = |doing: &'static str| move |error: Errno| format!("{doing}: {error}");
+    let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+    // The keeper goes on seeing what the guest writes where it is written.
+    unshare(CloneFlags::CLONE_NEWNS).map_err(told("a mount namespace for the guest"))?;
+    root.mount()?;
+    let emulator = root.whole.join(EMULATOR.trim_start_matches('/'));
+    let none = None::<&str>;
+    mount(Some(&guest.emulator), &emulator, none, MsFlags::MS_BIND, none)
+        .map_err(told("binding the emulator"))?;
+    sethostname(&guest.hostname).map_err(told("naming the machine"))?;
+    let binfmt = root.whole.join("proc/sys/fs/binfmt_misc");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let others = mount(Some("binfmt_misc"), &binfmt, Some("binfmt_misc"), flags, none)
+        .map_err(io::Error::from)
+        .and_then(|()| {
+            let mut register = OpenOptions::new().write(true).open(binfmt.join("register"))?;
+            // F: the emulator is opened now; P: it is told the guest's own argument 0.
+            let line = format!(":hotcell:{}:{}:PF", guest.binfmt, emulator.display());
+            register.write_all(line.as_bytes())
+        });
+    let _ = others;
+    let _ = umount2(&binfmt, MntFlags::MNT_DETACH);
+    chdir(&root.whole).map_err(told("going into the root"))?;
+    pivot_root(".", ".").map_err(told("pivot_root"))?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(told("leaving the host's root"))?;
+    chdir("/").map_err(told("going into the root"))?;
+    // SAFETY: one thread, see above.
+    let first = match unsafe { fork() }.map_err(told("making the guest's process"))? {
+        ForkResult::Parent { child } => child,
+        ForkResult::Child => {
+            let why = become_guest(guest, streams);
+            let _ = report.write_all(format!("!{why}").as_bytes());
+            // SAFETY: as above.
+            unsafe { libc::_exit(127) }
+        }
+    };
+    drop(streams);
+    reap(first, report)
+}
+
+/// Waits for all processes of the guest.
+fn reap(first: Pid, report: &mut io::PipeWriter) -> Result<(), String> {
+    loop {
+        let mut status = 0;
+        // SAFETY: the kernel writes one number of this stack.
+        let pid = unsafe { libc::waitpid(-1, &mut status, libc::__WALL) };
+        match pid {
+            -1 if Errno::last() == Errno::EINTR => {}
+            -1 => return Ok(()),
+            pid if pid == first.as_raw() => {
+                let _ = report.write_all(&status.to_le_bytes());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Becomes the guest; returns only when that fails: why.
+fn become_guest(guest: &Guest, [input, output, error]: Streams) -> String {
+    let steps = || -> Result<(), String> {
+        let told = |doing: &'static str| move |error: Errno| format!("{doing}: {error}");
+        setsid().map_err(told("a session"))?;
+        dup2_stdin(&input).map_err(told("standard input"))?;
+        dup2_stdout(&output).map_err(told("standard output"))?;
+        dup2_stderr(&error).map_err(told("standard error"))?;
+        // SAFETY: closes descriptors that nobody uses any more: this process executes another program, or ends.
+        unsafe {
+            libc::syscall(
+                libc::SYS_close_range,
+                3,
+                libc::c_uint::MAX,
+                libc::CLOSE_RANGE_CLOEXEC,
+            )
+        };
+        setrlimit(Resource::RLIMIT_FSIZE, guest.file_bytes, guest.file_bytes).map_err(told("limits"))?;
+        setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(told("limits"))?;
+        chdir(guest.cwd.as_c_str()).map_err(told("the working directory"))?;
+        drop_capabilities().map_err(told("capabilities"))?;
+        filter::guests().and_then(|filters| filter::apply(&filters))?;
+        let path = CString::new(EMULATOR).map_err(|error| error.to_string())?;
+        execve(&path, &guest.arguments, &guest.environment).map_err(told("the emulator"))?;
+        Ok(())
+    };
+    steps().err().unwrap_or_default()
+}
+
+/// Lets go of what the user namespace gave, for good: root of this namespace would get it back at its `execve`.
+fn drop_capabilities() -> nix::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: libc::c_int,
+    }
+    // _LINUX_CAPABILITY_VERSION_3 (include/uapi/linux/capability.h).
+    let header = Header {
+        version: 0x2008_0522,
+        pid: 0,
+    };
+    let none = [0_u32; 6];
+    for capability in 0..64 {
+        // SAFETY: numbers only. Those that the kernel does not have it refuses.
+        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+    }
+    // SAFETY: the kernel reads two structures of this stack.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, &header, &none) }).map(drop)
+}
+
+/// What a status of wait(2) says.
+pub(crate) fn status(raw: i32) -> Option<WaitStatus> {
+    WaitStatus::from_raw(Pid::from_raw(1), raw).ok()
+}
+
+/// Waits for init itself.
+pub(crate) fn ended(init: Pid) {
+    let _ = waitpid(init, None);
+    let _ = fs::metadata("/");
+}
