@@ -43,6 +43,22 @@ pub struct Counts {
     pub freed: u64,
 }
 
+/// A system call at whose beginning the kernel part ends the task.
+#[derive(Debug, Clone, Copy)]
+pub struct Deny {
+    /// Which call.
+    pub call: syscalls::Sysno,
+    /// Which of its arguments is looked at, 0 to 5.
+    pub argument: u32,
+    /// Bits of it that matter; 0: none, every such call is denied.
+    pub mask: u64,
+    /// What they are where it is denied.
+    pub value: u64,
+}
+
+/// Most of them for one cell (`DENIES` of `record.h`).
+pub const MOST_DENIED: usize = 8;
+
 /// The kernel part, loaded.
 #[derive(Debug)]
 pub struct Kernel {
@@ -104,6 +120,25 @@ impl Kernel {
     /// Watches a task, and the children that it will make.
     pub fn watch(&self, task: BorrowedFd<'_>, cell: u32) -> Result<(), KernelError> {
         self.mark(task, cell, false)
+    }
+
+    /// What a cell's tasks are ended for, from now on; the first eight count.
+    pub fn deny(&self, cell: u32, denied: &[Deny]) -> Result<(), KernelError> {
+        let policies = self.map("policies")?;
+        let denied = denied.get(..MOST_DENIED).unwrap_or(denied);
+        let mut bytes = Vec::new();
+        bytes.extend((denied.len() as u32).to_ne_bytes());
+        bytes.extend(0_u32.to_ne_bytes());
+        for deny in denied {
+            bytes.extend(deny.call.id().to_ne_bytes());
+            bytes.extend(deny.argument.to_ne_bytes());
+            bytes.extend(deny.mask.to_ne_bytes());
+            bytes.extend(deny.value.to_ne_bytes());
+        }
+        bytes.resize(policies.value_size() as usize, 0);
+        policies
+            .update(&cell.to_ne_bytes(), &bytes, MapFlags::ANY)
+            .map_err(at("writing what is denied"))
     }
 
     fn mark(&self, task: BorrowedFd<'_>, cell: u32, silent: bool) -> Result<(), KernelError> {
