@@ -62,12 +62,10 @@ pub enum Record<'a> {
 pub struct Call<'a> {
     /// Its number on the host.
     pub number: u32,
-    /// Its arguments.
+    /// Its arguments; zero where it is unfinished.
     pub arguments: [u64; 6],
     /// What it gave: negative is an error.
     pub result: i64,
-    /// When it began.
-    pub began: u64,
     /// Its task ended within it.
     pub unfinished: bool,
     /// Memory that arguments name: argument, whether there was more, bytes.
@@ -150,7 +148,6 @@ fn call<'a>(reader: &mut Reader<'a>) -> Option<Call<'a>> {
         *argument = reader.u64()?;
     }
     let result = reader.u64()?.cast_signed();
-    let began = reader.u64()?;
     let number = reader.u32()?;
     let count = reader.u32()? as usize;
     let mut lengths = [(0, false, 0); 3];
@@ -167,7 +164,6 @@ fn call<'a>(reader: &mut Reader<'a>) -> Option<Call<'a>> {
         number,
         arguments,
         result,
-        began,
         unfinished,
         pieces,
     })

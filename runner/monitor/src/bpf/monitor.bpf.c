@@ -178,41 +178,38 @@ static __always_inline u64 argument_of(u64 *arguments, u32 index) {
 
 SEC("tp_btf/sys_enter")
 int BPF_PROG(enter, struct pt_regs *regs, long number) {
-  struct task_struct *task = bpf_get_current_task_btf();
-  struct kept *kept = kept_of(task);
+  struct kept *kept = kept_of(bpf_get_current_task_btf());
   if (!kept) return 0;
-  u64 arguments[6] = ARGUMENTS(regs);
-  __builtin_memcpy(kept->arguments, arguments, sizeof arguments);
+  u32 cell = kept->cell - 1, index = number;
   kept->number = number;
   kept->within = 1;
   kept->told = 0;
-  u32 cell = kept->cell - 1;
 
   struct policy *policy = bpf_map_lookup_elem(&policies, &cell);
   if (policy && policy->count) {
+    u64 arguments[6] = ARGUMENTS(regs);
     for (u32 i = 0; i < DENIES && i < policy->count; i++) {
       struct deny *deny = &policy->deny[i];
-      if (deny->number == number && ((argument_of(arguments, deny->argument) & deny->mask) == deny->value)) {
+      if (deny->number == number && (argument_of(arguments, deny->argument) & deny->mask) == deny->value) {
         bpf_send_signal(9);
-        struct signal record = {.to_pid = task->tgid, .number = number, .code = i};
+        struct signal record = {.number = number, .code = i};
         begin(&record.head, KILLED, cell);
+        record.to_pid = record.head.pid;
         tell(cell, &record, sizeof record, true);
         break;
       }
     }
   }
 
-  u32 index = number;
+  // The others are told when they come back: their registers are still there.
   struct row *row = bpf_map_lookup_elem(&rows, &index);
-  if (!row || !(row->flags & TELL)) return 0;
-  kept->began = bpf_ktime_get_ns();
-  if (!(row->flags & EARLY)) return 0;
+  if (!row || !(row->flags & EARLY)) return 0;
   struct room *room = room_of();
   if (!room) return 0;
+  u64 arguments[6] = ARGUMENTS(regs);
   begin(&room->call.head, row->flags & NEVER ? CALL : BEGAN, cell);
   __builtin_memcpy(room->call.arguments, arguments, sizeof arguments);
   room->call.result = 0;
-  room->call.began = kept->began;
   room->call.number = number;
   room->call.pieces = 0;
   room->call.unfinished = 0;
@@ -231,8 +228,9 @@ int BPF_PROG(leave, struct pt_regs *regs, long result) {
   if (counts) counts->calls++;
   struct row *row = bpf_map_lookup_elem(&rows, &index);
   if (!row || !(row->flags & TELL)) return 0;
+  u64 arguments[6] = ARGUMENTS(regs);
   if (row->flags & LENGTH && result >= 0 && counts) {
-    u64 length = kept->arguments[1];
+    u64 length = arguments[1];
     counts->mapped += length;
     if (length > counts->largest) counts->largest = length;
   }
@@ -240,28 +238,27 @@ int BPF_PROG(leave, struct pt_regs *regs, long result) {
   if (!room) return 0;
   struct call *call = &room->call;
   begin(&call->head, CALL, cell);
-  __builtin_memcpy(call->arguments, kept->arguments, sizeof kept->arguments);
+  __builtin_memcpy(call->arguments, arguments, sizeof arguments);
   call->result = result;
-  call->began = kept->began;
   call->number = index;
   call->pieces = 0;
   call->unfinished = 0;
   u64 at = 0;
   // Pages that were not there when it began are there now.
-  if (row->flags & EARLY && !kept->told) at = add_early(room, row, kept->arguments);
+  if (row->flags & EARLY && !kept->told) at = add_early(room, row, arguments);
   if (result > 0) {
 #pragma unroll
     for (int i = 0; i < 5; i++) {
       if (row->reading[i] == BUFFER || row->reading[i] == WRITTEN)
-        at = add(room, at, i, kept->arguments[i], result > DATA ? DATA : result, false);
+        at = add(room, at, i, arguments[i], result > DATA ? DATA : result, false);
     }
   }
 #pragma unroll
   for (int i = 0; i < 5; i++) {
-    if (row->reading[i] == SOCKET_OUT && result >= 0 && kept->arguments[i]) {
+    if (row->reading[i] == SOCKET_OUT && result >= 0 && arguments[i]) {
       u32 length = 0;
-      bpf_probe_read_user(&length, sizeof length, (void *)kept->arguments[i + 1]);
-      at = add(room, at, i, kept->arguments[i], length > 128 ? 128 : length, false);
+      bpf_probe_read_user(&length, sizeof length, (void *)arguments[i + 1]);
+      at = add(room, at, i, arguments[i], length > 128 ? 128 : length, false);
     }
   }
   tell_call(room, cell, at, false);
@@ -291,7 +288,6 @@ int BPF_PROG(executed, struct task_struct *task, int old, struct linux_binprm *p
   call->unfinished = 0;
   call->number = 0;
   call->result = old;
-  call->began = call->head.time;
   long length = bpf_probe_read_kernel_str(room->text, TEXT, BPF_CORE_READ(program, filename));
   if (length < 0 || length > TEXT) length = 0;
   call->piece[0].argument = 0;
@@ -313,9 +309,8 @@ int BPF_PROG(exited, struct task_struct *task) {
     if (row && row->flags & TELL && !(row->flags & NEVER) && room) {
       struct call *call = &room->call;
       begin(&call->head, CALL, cell);
-      __builtin_memcpy(call->arguments, kept->arguments, sizeof kept->arguments);
+      __builtin_memset(call->arguments, 0, sizeof call->arguments);
       call->result = 0;
-      call->began = kept->began;
       call->number = index;
       call->pieces = 0;
       call->unfinished = 1;

@@ -42,7 +42,6 @@ struct call {
   struct head head;
   u64 arguments[6];
   s64 result;
-  u64 began;
   u32 number;
   u32 pieces;
   struct piece piece[TEXTS];
@@ -125,9 +124,7 @@ struct kept {
   u32 cell; // and one more; 0: not watched
   u32 silent; // only its children are watched
   u32 number;
-  u32 zero;
-  u64 began;
-  u64 arguments[6];
   u32 within; // a call has begun and not ended
-  u32 told;   // BEGAN was told with all texts
+  u32 told;   // BEGAN was told with texts
+  u32 zero;
 };
