@@ -44,13 +44,15 @@ fn watched(script: &str, ring: u32, deny: &[Deny]) -> Option<Told> {
     };
     // A shell that waits for a line: it is marked before it does anything of what is told.
     let mut child = Command::new("/bin/sh")
-        .args(["-c", "read go; eval \"$1\"", "sh", script])
+        .args(["-c", "echo here; read go; eval \"$1\"", "sh", script])
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut String::new()).unwrap();
     let process = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
     let task = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()).unwrap();
     kernel.deny(3, deny).unwrap();
@@ -69,7 +71,7 @@ fn watched(script: &str, ring: u32, deny: &[Deny]) -> Option<Told> {
             told
         });
         child.stdin.take().unwrap().write_all(b"go\n").unwrap();
-        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        for line in output.lines() {
             let _ = line;
         }
         child.wait().unwrap();
@@ -145,7 +147,8 @@ fn a_ring_that_is_too_small_loses_an_exact_number() {
     assert_eq!(small.counts.told, small.records);
     assert!(small.counts.lost > 1000, "{:?}", small.counts);
     let all = |told: &Told| told.counts.told + told.counts.lost;
-    assert_eq!(all(&small), all(&large), "{:?} {:?}", small.counts, large.counts);
+    // The same program makes the same calls; one more if the shell was not waiting yet when it was marked.
+    assert!(all(&small).abs_diff(all(&large)) <= 1, "{:?} {:?}", small.counts, large.counts);
     assert!(large.calls["read"] >= 200_000 && large.calls["write"] >= 200_000);
 }
 
