@@ -181,12 +181,12 @@ impl StageType {
 
     /// Whether one of the guest's limits can change its result.
     pub fn is_limited(&self) -> bool {
-        self.limits.contains(&"instructions")
+        self.limits.contains(&"instructions") || !self.exact
     }
 
     /// Whether it runs a guest: code of some architecture, in a cell on a core of the pool.
     pub fn runs_guest(&self) -> bool {
-        self.is_limited()
+        self.is_limited() || !self.exact
     }
 
     /// The output of that name.
@@ -230,6 +230,8 @@ pub fn outcome_limits() -> Vec<&'static str> {
     limits.retain(|limit| *limit != "cpu");
     limits
 }
+/// Limits of stage types that run a guest on the host's own Linux.
+const OBSERVED_LIMITS: &[&str] = &["memory", "tasks", "file-bytes", "wall", "cpu"];
 /// Limits of the user's own programs.
 const COMMAND_LIMITS: &[&str] = &["memory", "tasks", "file-bytes", "wall", "cpu"];
 
@@ -328,6 +330,30 @@ pub static STAGE_TYPES: &[StageType] = &[
         limits: GUEST_LIMITS,
         open: false,
         with_schema: |generator| generator.subschema_for::<LinuxWith>(),
+    },
+    StageType {
+        name: "qemu-user/linux",
+        about: "Run a Linux program under QEMU's user mode, at several times the emulated Linux's speed",
+        version: 1,
+        inputs: &[
+            input("file", PortType::File, true, "the program"),
+            input("stdin", PortType::File, false, "what its standard input holds"),
+        ],
+        outputs: &[
+            output("result", PortType::Json("linux-result"), "how it ended"),
+            output("stdout", PortType::File, "what it wrote to standard output"),
+            output("stderr", PortType::File, "what it wrote to standard error"),
+            output(
+                "files",
+                PortType::Files,
+                "the files it made or changed and left behind",
+            ),
+        ],
+        exact: false,
+        seeded: true,
+        limits: OBSERVED_LIMITS,
+        open: false,
+        with_schema: |generator| generator.subschema_for::<QemuUserWith>(),
     },
     StageType {
         name: "detect/rules",
@@ -464,6 +490,48 @@ pub struct LinuxWith {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("items" = {"type": "string", "pattern": DUMP_AT}, "maxItems" = MAX_DUMPS_AT))]
     pub dump: Vec<String>,
+}
+
+/// `with` of `qemu-user/linux`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct QemuUserWith {
+    /// Name or alias of an arch profile; absent: the sample's own.
+    pub arch: Option<String>,
+    /// Arguments after argv\[0\].
+    pub args: Vec<String>,
+    /// argv\[0\]; absent: the guest path.
+    pub argv0: Option<String>,
+    /// Guest path of the program; absent: `/tmp/sample`.
+    pub path: Option<String>,
+    /// Environment; absent: the persona's.
+    #[schemars(extend("propertyNames" = {"pattern": ENV_NAME}))]
+    pub env: Option<BTreeMap<String, String>>,
+    /// Working directory; absent: the persona's.
+    pub cwd: Option<String>,
+    /// Name of a shipped persona, or path of a persona file; absent: `server`.
+    pub persona: Option<String>,
+    /// Names of sources (`sources.<name>`) that the guest's root is made of, the later ones over the earlier.
+    pub sysroot: Vec<String>,
+    /// Further guest files: guest path to text.
+    pub files: BTreeMap<String, String>,
+}
+
+impl From<QemuUserWith> for LinuxWith {
+    fn from(with: QemuUserWith) -> Self {
+        Self {
+            arch: with.arch,
+            args: with.args,
+            argv0: with.argv0,
+            path: with.path,
+            env: with.env,
+            cwd: with.cwd,
+            persona: with.persona,
+            sysroot: with.sysroot,
+            files: with.files,
+            ..Self::default()
+        }
+    }
 }
 
 /// Names at which memory can be written down.

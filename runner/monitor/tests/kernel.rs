@@ -88,7 +88,9 @@ impl Told {
         self.records += 1;
         match record {
             Record::Call(call) | Record::Began(call) => {
-                let name = Sysno::new(call.number as usize).map_or("?", |number| number.name()).to_owned();
+                let name = Sysno::new(call.number as usize)
+                    .map_or("?", |number| number.name())
+                    .to_owned();
                 for (_, _, text) in call.pieces.iter().flatten() {
                     self.texts.push((name.clone(), text.to_vec()));
                 }
@@ -122,11 +124,23 @@ fn texts_children_and_ends_are_told() {
     let Some(told) = watched(script, 1 << 20, &[]) else {
         return;
     };
-    assert!(told.has("openat", "/tmp/hotcell-monitor-test"), "{:?}", told.texts);
+    assert!(
+        told.has("openat", "/tmp/hotcell-monitor-test"),
+        "{:?}",
+        told.texts
+    );
     assert!(told.has("write", "some words"), "{:?}", told.texts);
     assert!(told.has("read", "some words"), "{:?}", told.texts);
-    assert!(told.has("unlinkat", "/tmp/hotcell-monitor-test"), "{:?}", told.texts);
-    assert!(told.has("execve", "cat\0/tmp/hotcell-monitor-test"), "{:?}", told.texts);
+    assert!(
+        told.has("unlinkat", "/tmp/hotcell-monitor-test"),
+        "{:?}",
+        told.texts
+    );
+    assert!(
+        told.has("execve", "cat\0/tmp/hotcell-monitor-test"),
+        "{:?}",
+        told.texts
+    );
     assert_eq!(told.executed.len(), 2, "{:?}", told.executed);
     assert_eq!(told.forks, 2);
     assert!(told.exits.contains(&(3 << 8)), "{:?}", told.exits);
@@ -148,7 +162,12 @@ fn a_ring_that_is_too_small_loses_an_exact_number() {
     assert!(small.counts.lost > 1000, "{:?}", small.counts);
     let all = |told: &Told| told.counts.told + told.counts.lost;
     // The same program makes the same calls; one more if the shell was not waiting yet when it was marked.
-    assert!(all(&small).abs_diff(all(&large)) <= 1, "{:?} {:?}", small.counts, large.counts);
+    assert!(
+        all(&small).abs_diff(all(&large)) <= 1,
+        "{:?} {:?}",
+        small.counts,
+        large.counts
+    );
     assert!(large.calls["read"] >= 200_000 && large.calls["write"] >= 200_000);
 }
 

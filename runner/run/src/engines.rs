@@ -31,6 +31,7 @@ pub struct Engines {
     libexec: PathBuf,
     unicorn: OnceLock<Result<Engine, String>>,
     inspect: OnceLock<Result<Engine, String>>,
+    qemu: OnceLock<Result<Engine, String>>,
     programs: Programs,
 }
 
@@ -41,6 +42,7 @@ impl Engines {
             libexec: libexec.to_owned(),
             unicorn: OnceLock::new(),
             inspect: OnceLock::new(),
+            qemu: OnceLock::new(),
             programs: Programs::new(None),
         }
     }
@@ -68,6 +70,7 @@ impl Engines {
         let (cell, name) = match uses.split_once('/')?.0 {
             "unicorn" => (&self.unicorn, "hotcell-unicorn"),
             "inspect" => (&self.inspect, "hotcell-inspect"),
+            "qemu-user" => (&self.qemu, "hotcell-qemu"),
             _ => return None,
         };
         Some(

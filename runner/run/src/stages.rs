@@ -6,6 +6,7 @@ mod inspect;
 mod linux;
 mod past;
 mod payload;
+mod qemu_user;
 pub(crate) mod rules;
 
 use hotcell_plan::Instance;
@@ -23,6 +24,7 @@ pub(crate) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         "inspect/elf" => inspect::run(shared, instance, inputs),
         "unicorn/payload" => payload::run(shared, instance, inputs),
         "unicorn/linux" => linux::run(shared, instance, inputs),
+        "qemu-user/linux" => qemu_user::run(shared, instance, inputs),
         "detect/rules" => rules::run(shared, instance, inputs),
         "command" => command::run(shared, instance, inputs),
         other => Err(Done::without_outputs(
@@ -71,12 +73,16 @@ fn profile<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<&'a ArchProfi
         .get(name)
         .or_else(given)
         .ok_or_else(|| refused(format!("there is no arch profile `{name}`")))?;
-    if profile.unicorn.is_none() {
-        return Err(refused(format!(
-            "Unicorn cannot run `{name}`; the QEMU engines will, in a later version"
-        )));
+    let (engine, runs) = match instance.uses.starts_with("qemu-user/") {
+        true => ("QEMU's user mode", profile.qemu.is_some()),
+        false => ("Unicorn", profile.unicorn.is_some()),
+    };
+    match runs {
+        true => Ok(profile),
+        false => Err(refused(format!(
+            "{engine} cannot run `{name}`: its arch profile does not say how"
+        ))),
     }
-    Ok(profile)
 }
 
 /// Content of a `files` port.

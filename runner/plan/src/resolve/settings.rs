@@ -9,7 +9,9 @@ use hotcell_schema::command::{CommandWith, OutputPlace};
 use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::{Span, Spanned};
 use hotcell_schema::persona::Persona;
-use hotcell_schema::stage::{InspectWith, LinuxWith, NetworkMode, PayloadWith, PortType, RulesWith};
+use hotcell_schema::stage::{
+    InspectWith, LinuxWith, NetworkMode, PayloadWith, PortType, QemuUserWith, RulesWith,
+};
 use serde::Serialize;
 use serde_json::Value as Json;
 
@@ -186,6 +188,14 @@ fn typed(uses: &str, node: &Node) -> Result<(With, Names), ReadError> {
                 .as_ref()
                 .map(|internet| internet.web.clone())
                 .unwrap_or_default();
+            written(&with)?
+        }
+        "qemu-user/linux" => {
+            let with: QemuUserWith = read(node)?;
+            names.arch = with.arch.clone();
+            names.runs = true;
+            names.sysroot = with.sysroot.clone();
+            names.persona = Some(with.persona.clone().unwrap_or_else(|| "server".into()));
             written(&with)?
         }
         "detect/rules" => {

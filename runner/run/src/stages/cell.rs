@@ -1,5 +1,6 @@
 //! One job in one cell: hand over the bytes, run, take what comes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,18 +87,30 @@ pub(super) fn run(
             ));
         }
     };
-    let limits = host_limits(&shared.limits(instance));
+    let asked = shared.limits(instance);
+    let mut limits = host_limits(&asked);
+    let keeps = instance.uses.starts_with("qemu-user/");
+    if keeps {
+        // Each task of a guest has a helper of QEMU's; the keeper and its init are two more.
+        limits.tasks = u64::from(asked.guest.tasks).saturating_mul(2).saturating_add(8);
+        limits.file_bytes = asked.guest.file_bytes;
+    }
     let sealed: Vec<&SealedBlob> = blobs.0.iter().map(Arc::as_ref).collect();
     let takes_turns = shared.options.cores.filter(|_| shared.plan.runs_code(instance));
+    let sandbox = match takes_turns {
+        Some(cores) => &cores.sandbox,
+        None => Sandbox::of_this_host(),
+    };
+    let sandbox = match keeps {
+        true => Cow::Owned(sandbox.for_keepers()),
+        false => Cow::Borrowed(sandbox),
+    };
     let spec = Spec {
         executable: &engine.executable,
         blobs: &sealed,
         limits,
         bounds: allowed.bounds,
-        sandbox: match takes_turns {
-            Some(cores) => &cores.sandbox,
-            None => Sandbox::of_this_host(),
-        },
+        sandbox: &sandbox,
         stop: &shared.options.stop,
         cores: shared
             .options

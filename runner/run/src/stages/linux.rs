@@ -21,8 +21,21 @@ const PROGRAM: &str = "/tmp/sample";
 /// Events a kernel may add when it meets its limit: the limit itself, and how each process ended.
 const CLOSING_EVENTS: u64 = 1_000;
 
-pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>) -> Result<Done, Done> {
-    let with: LinuxWith = settings(instance)?;
+/// A job that is ready for a cell.
+pub(super) struct Prepared {
+    pub(super) job: Job,
+    pub(super) blobs: Blobs,
+    pub(super) arch: String,
+}
+
+/// Puts a job together out of a stage's settings and inputs.
+pub(super) fn prepare(
+    shared: &Shared<'_>,
+    instance: &Instance,
+    inputs: &Inputs<'_>,
+    with: LinuxWith,
+) -> Result<Prepared, Done> {
+    let guest = shared.limits(instance).guest;
     let arch = profile(shared, instance)?.clone();
     let persona = instance
         .persona
@@ -62,20 +75,9 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     }
     let path = with.path.unwrap_or_else(|| PROGRAM.to_owned());
     let argv0 = with.argv0.unwrap_or_else(|| path.clone());
-    let header = Header::new(instance.name.as_str(), instance.uses.as_str(), arch.name.as_str());
-    let guest = shared.limits(instance).guest;
-    let bounds = Bounds {
-        events: guest.events.saturating_add(CLOSING_EVENTS),
-        // Files, standard output, and what went over the network.
-        // Layers, dumps, coverage and texts are bounded by the kernel: 64, 256, 16 and 8 MiB.
-        output_bytes: guest.file_bytes.saturating_mul(2).saturating_add(512 << 20),
-        // Each left file is an output; the kernel keeps at most 200,000.
-        outputs: 250_000,
-        ..Bounds::default()
-    };
     let job = Job::Linux(Box::new(LinuxJob {
         cell: instance.name.clone(),
-        arch,
+        arch: arch.clone(),
         persona,
         program,
         path,
@@ -94,6 +96,30 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         },
         limits: guest,
     }));
+    Ok(Prepared {
+        job,
+        blobs,
+        arch: arch.name,
+    })
+}
+
+pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>) -> Result<Done, Done> {
+    let prepared = prepare(shared, instance, inputs, settings(instance)?)?;
+    let header = Header::new(
+        instance.name.as_str(),
+        instance.uses.as_str(),
+        prepared.arch.as_str(),
+    );
+    let guest = shared.limits(instance).guest;
+    let bounds = Bounds {
+        events: guest.events.saturating_add(CLOSING_EVENTS),
+        // Files, standard output, and what went over the network.
+        // Layers, dumps, coverage and texts are bounded by the kernel: 64, 256, 16 and 8 MiB.
+        output_bytes: guest.file_bytes.saturating_mul(2).saturating_add(512 << 20),
+        // Each left file is an output; the kernel keeps at most 200,000.
+        outputs: 250_000,
+        ..Bounds::default()
+    };
     let allowed = Allowed {
         ports: &[
             "stdout", "stderr", "pcap", "strings", "files", "layers", "dumps", "coverage",
@@ -101,11 +127,19 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         header: Some(&header),
         bounds,
     };
-    let finished = cell::run(shared, instance, &job, &blobs, &allowed)?;
+    let finished = cell::run(shared, instance, &prepared.job, &prepared.blobs, &allowed)?;
+    outputs(shared, finished, &["stdout", "stderr", "pcap", "strings"])
+}
+
+/// Checks that what a cell names is what it handed over, and stores its result. `texts`: ports that are one file each.
+pub(super) fn outputs(
+    shared: &Shared<'_>,
+    finished: cell::Finished,
+    texts: &[&str],
+) -> Result<Done, Done> {
     let JobResult::Linux(result) = finished.result else {
         return Err(finished.known.wrong_result(finished.done));
     };
-
     let given: HashMap<_, Stored> = finished
         .kept
         .outputs
@@ -131,12 +165,12 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         outputs.insert("events".to_owned(), events);
     }
     outputs.insert("result".to_owned(), put_json(shared, &result)?);
-    for port in ["stdout", "stderr", "pcap", "strings"] {
+    for port in texts {
         let stored = match finished.kept.output(port) {
             Some(stored) => stored,
             None => shared.options.store.put(b"").map_err(crate::work::store_failed)?,
         };
-        outputs.insert(port.to_owned(), stored);
+        outputs.insert((*port).to_owned(), stored);
     }
     for (port, files) in result.ports() {
         let files = FilesPort::new(files.to_vec());
