@@ -4,10 +4,9 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CString;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -21,16 +20,19 @@ use nix::unistd::{
     setsid,
 };
 
+use hotcell_schema::arch::ElfIdentity;
+
+use crate::binfmt::{self, Secret};
 use crate::filter;
 use crate::root::Root;
 
 /// What the guest is to be.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    /// The emulator, on the host.
-    pub(crate) emulator: PathBuf,
-    /// How executables of the architecture begin: magic and mask of binfmt_misc; empty: other programs are not run.
-    pub(crate) binfmt: String,
+    /// What tells the emulator from other programs.
+    pub(crate) secret: Secret,
+    /// How executables of the architecture are recognised.
+    pub(crate) elf: ElfIdentity,
     /// Arguments of the emulator, argument 0 first.
     pub(crate) arguments: Vec<CString>,
     /// Its environment.
@@ -83,21 +85,21 @@ fn run(root: &Root, guest: &Guest, streams: Streams, report: &mut io::PipeWriter
     root.mount()?;
     let emulator = root.whole.join(EMULATOR.trim_start_matches('/'));
     let none = None::<&str>;
-    mount(Some(&guest.emulator), &emulator, none, MsFlags::MS_BIND, none)
-        .map_err(told("binding the emulator"))?;
     sethostname(&guest.hostname).map_err(told("naming the machine"))?;
     let binfmt = root.whole.join("proc/sys/fs/binfmt_misc");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let others = mount(Some("binfmt_misc"), &binfmt, Some("binfmt_misc"), flags, none)
+    // Without it the kernel would run the host's own architecture itself, and no other at all.
+    mount(Some("binfmt_misc"), &binfmt, Some("binfmt_misc"), flags, none)
         .map_err(io::Error::from)
-        .and_then(|()| {
-            let mut register = OpenOptions::new().write(true).open(binfmt.join("register"))?;
-            // F: the emulator is opened now; P: it is told the guest's own argument 0.
-            let line = format!(":hotcell:{}:{}:PF", guest.binfmt, emulator.display());
-            register.write_all(line.as_bytes())
-        });
-    let _ = others;
-    let _ = umount2(&binfmt, MntFlags::MNT_DETACH);
+        .and_then(|()| binfmt::register(&binfmt, &binfmt::lines(&guest.elf, &emulator, guest.secret)))
+        .map_err(|error| {
+            format!(
+                "this kernel lets no emulator be registered for the guest alone (Linux 6.7 does): {error}"
+            )
+        })?;
+    // What is registered lives as long as somebody holds it, and the guest need not see it.
+    let _held = fs::File::open(&binfmt).map_err(|error| error.to_string())?;
+    umount2(&binfmt, MntFlags::MNT_DETACH).map_err(told("leaving binfmt_misc"))?;
     chdir(&root.whole).map_err(told("going into the root"))?;
     pivot_root(".", ".").map_err(told("pivot_root"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(told("leaving the host's root"))?;
@@ -191,5 +193,4 @@ pub(crate) fn status(raw: i32) -> Option<WaitStatus> {
 /// Waits for init itself.
 pub(crate) fn ended(init: Pid) {
     let _ = waitpid(init, None);
-    let _ = fs::metadata("/");
 }

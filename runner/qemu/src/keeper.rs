@@ -16,6 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
+use crate::binfmt::{self, Secret};
 use crate::init_unsafe::{self, EMULATOR, Guest};
 use crate::root::Root;
 use crate::streams::Stream;
@@ -73,13 +74,15 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
     let root =
         Root::build(&kernel.places(), job.limits.file_bytes.saturating_mul(2)).map_err(CellError::Job)?;
     drop(kernel);
-    let spot = root.lower.join(EMULATOR.trim_start_matches('/'));
-    if let Some(folder) = spot.parent() {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-    }
-    std::fs::write(&spot, b"").map_err(failed)?;
+    let mut secret = [0; 8];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut chance| chance.read_exact(&mut secret))
+        .map_err(failed)?;
+    let emulator = std::fs::read(emulator).map_err(failed)?;
+    root.add(EMULATOR, &binfmt::marked(emulator, secret))
+        .map_err(CellError::Job)?;
 
-    let guest = guest(job, emulator)?;
+    let guest = guest(job, secret)?;
     let (input, output, error) = (
         match job.stdin {
             Some(blob) => connection.blob_file(blob)?.into(),
@@ -115,7 +118,7 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
     Ok(result)
 }
 
-fn guest(job: &LinuxJob, emulator: std::path::PathBuf) -> Result<Guest, CellError> {
+fn guest(job: &LinuxJob, secret: Secret) -> Result<Guest, CellError> {
     let text = |text: &str| CString::new(text).map_err(failed);
     let name = job.arch.qemu.as_ref().map_or("qemu", |qemu| &qemu.user);
     let mut arguments = vec![text(name)?];
@@ -140,8 +143,8 @@ fn guest(job: &LinuxJob, emulator: std::path::PathBuf) -> Result<Guest, CellErro
         .map(|(name, value)| text(&format!("{name}={value}")))
         .collect();
     Ok(Guest {
-        emulator,
-        binfmt: String::new(),
+        secret,
+        elf: job.arch.elf.clone(),
         arguments,
         environment: environment?,
         cwd: text(job.cwd.as_deref().unwrap_or(&job.persona.cwd))?,

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | `keeper` | the job from beginning to end |
 //! | `walls` | namespaces and what else holds the guest |
+//! | `binfmt` | how the guest's programs run others |
 //! | `filter` | system calls that are refused |
 //! | `root` | the guest's root as files |
 //! | `emulator` | which QEMU |
@@ -23,6 +24,7 @@
 
 use std::process::ExitCode;
 
+mod binfmt;
 mod emulator;
 mod filter;
 mod init_unsafe;

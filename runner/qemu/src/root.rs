@@ -97,6 +97,16 @@ impl Root {
         Ok(root)
     }
 
+    /// Adds an executable that can be run and not read.
+    pub(crate) fn add(&self, place: &str, bytes: &[u8]) -> Result<(), String> {
+        let path = self.lower.join(relative(place.as_bytes()));
+        path.parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::write(&path, bytes))
+            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o111)))
+            .map_err(told("making", &path))
+    }
+
     fn put<'p>(&mut self, place: &'p Place, folders: &mut Vec<&'p Place>) -> Result<(), String> {
         let below = relative(&place.path);
         let path = self.lower.join(below);

@@ -132,11 +132,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
 }
 
 /// Checks that what a cell names is what it handed over, and stores its result. `texts`: ports that are one file each.
-pub(super) fn outputs(
-    shared: &Shared<'_>,
-    finished: cell::Finished,
-    texts: &[&str],
-) -> Result<Done, Done> {
+pub(super) fn outputs(shared: &Shared<'_>, finished: cell::Finished, texts: &[&str]) -> Result<Done, Done> {
     let JobResult::Linux(result) = finished.result else {
         return Err(finished.known.wrong_result(finished.done));
     };
