@@ -2,7 +2,7 @@
 
 use crate::abi::errno::Errno;
 use crate::abi::{Abi, quirks};
-use crate::call::{Answer, Call, Fail, MAX_TRANSFER, is_at_cwd};
+use crate::call::{Answer, Call, Fail, is_at_cwd};
 use crate::fs::open::{Descriptor, FileId, OpenFile};
 use crate::fs::tree::{Ino, StoreError};
 use crate::fs::walk::{self, Place};
@@ -11,6 +11,7 @@ use crate::mapping::MapError;
 use crate::space::AddressSpace;
 use crate::table::Level;
 use crate::task::{Process, Task};
+use crate::view::{Memory, View};
 use hotcell_schema::event::What;
 
 impl Call<'_> {
@@ -71,14 +72,6 @@ impl Call<'_> {
         }
     }
 
-    pub(crate) fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
-        if into.is_empty() {
-            return Ok(());
-        }
-        self.allowed(address, into.len() as u64, false)?;
-        self.machine.read(address, into).map_err(|_| Errno::EFAULT)
-    }
-
     pub(crate) fn write(&mut self, address: u64, bytes: &[u8]) -> Result<(), Errno> {
         if bytes.is_empty() {
             return Ok(());
@@ -87,63 +80,45 @@ impl Call<'_> {
         self.machine.write(address, bytes).map_err(|_| Errno::EFAULT)
     }
 
+    /// The guest's memory as this call may read it.
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            abi: self.abi(),
+            memory: self,
+        }
+    }
+
     /// Bytes of a bounded length.
     pub(crate) fn bytes(&self, address: u64, length: u64) -> Result<Vec<u8>, Errno> {
-        let length = usize::try_from(length.min(MAX_TRANSFER)).map_err(|_| Errno::EINVAL)?;
-        let mut bytes = vec![0; length];
-        self.read(address, &mut bytes)?;
-        Ok(bytes)
+        self.view().bytes(address, length)
     }
 
     /// A text that ends with a zero byte.
     pub(crate) fn text(&self, address: u64, limit: usize) -> Result<Vec<u8>, Errno> {
-        let mut text = Vec::new();
-        let mut at = address;
-        let mut chunk = [0; 64];
-        loop {
-            let size = (64 - at % 64) as usize;
-            let part = chunk.get_mut(..size).ok_or(Errno::EFAULT)?;
-            self.read(at, part)?;
-            if let Some(end) = part.iter().position(|byte| *byte == 0) {
-                text.extend(part.get(..end).unwrap_or_default());
-                return if text.len() < limit {
-                    Ok(text)
-                } else {
-                    Err(Errno::ENAMETOOLONG)
-                };
-            }
-            text.extend_from_slice(part);
-            if text.len() >= limit {
-                return Err(Errno::ENAMETOOLONG);
-            }
-            at = at.checked_add(size as u64).ok_or(Errno::EFAULT)?;
-        }
+        self.view().text(address, limit)
+    }
+
+    /// A list of texts ended by a null pointer.
+    pub(crate) fn texts(&self, address: u64) -> Result<Vec<Vec<u8>>, Errno> {
+        self.view().texts(address)
+    }
+
+    pub(crate) fn get_u32(&self, address: u64) -> Result<u32, Errno> {
+        self.view().get_u32(address)
+    }
+
+    pub(crate) fn get_u64(&self, address: u64) -> Result<u64, Errno> {
+        self.view().get_u64(address)
+    }
+
+    /// A `long`, unsigned.
+    pub(crate) fn get_word(&self, address: u64) -> Result<u64, Errno> {
+        self.view().get_word(address)
     }
 
     /// A path.
     pub(crate) fn path(&self, index: usize) -> Result<Vec<u8>, Errno> {
         self.text(self.word(index), walk::PATH_MAX)
-    }
-
-    pub(crate) fn get_u32(&self, address: u64) -> Result<u32, Errno> {
-        let mut bytes = [0; 4];
-        self.read(address, &mut bytes)?;
-        Ok(self.abi().get_u32(bytes))
-    }
-
-    pub(crate) fn get_u64(&self, address: u64) -> Result<u64, Errno> {
-        let mut bytes = [0; 8];
-        self.read(address, &mut bytes)?;
-        Ok(self.abi().get_u64(bytes))
-    }
-
-    /// A `long`, unsigned.
-    pub(crate) fn get_word(&self, address: u64) -> Result<u64, Errno> {
-        if self.abi().wide {
-            self.get_u64(address)
-        } else {
-            self.get_u32(address).map(u64::from)
-        }
     }
 
     pub(crate) fn put_u32(&mut self, address: u64, value: u32) -> Result<(), Errno> {
@@ -170,31 +145,6 @@ impl Call<'_> {
         } else {
             self.put_u32(address, value as u32)
         }
-    }
-
-    /// A list of texts ended by a null pointer.
-    pub(crate) fn texts(&self, address: u64) -> Result<Vec<Vec<u8>>, Errno> {
-        const MAX_BYTES: usize = 2 << 20;
-        let mut list = Vec::new();
-        let mut total = 0;
-        let mut at = address;
-        while at != 0 {
-            let pointer = self.get_word(at)?;
-            if pointer == 0 {
-                break;
-            }
-            let one = self.text(pointer, 128 << 10).map_err(|errno| match errno {
-                Errno::ENAMETOOLONG => Errno::E2BIG,
-                other => other,
-            })?;
-            total += one.len() + 9;
-            if total > MAX_BYTES {
-                return Err(Errno::E2BIG);
-            }
-            list.push(one);
-            at = at.checked_add(self.abi().word()).ok_or(Errno::EFAULT)?;
-        }
-        Ok(list)
     }
 
     // Files.
@@ -319,5 +269,15 @@ impl Call<'_> {
             *word = self.get_word(block.wrapping_add(place as u64 * self.abi().word()))?;
         }
         self.become_call(name, words)
+    }
+}
+
+impl Memory for Call<'_> {
+    fn read(&self, address: u64, into: &mut [u8]) -> Result<(), Errno> {
+        if into.is_empty() {
+            return Ok(());
+        }
+        self.allowed(address, into.len() as u64, false)?;
+        self.machine.read(address, into).map_err(|_| Errno::EFAULT)
     }
 }

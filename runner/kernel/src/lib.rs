@@ -67,6 +67,7 @@ mod table;
 mod task;
 mod time;
 mod trace;
+mod view;
 
 #[cfg(test)]
 mod tests;

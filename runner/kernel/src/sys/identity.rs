@@ -3,6 +3,7 @@
 use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
 use crate::call::{Answer, Call};
+use crate::view::Memory as _;
 
 pub(crate) fn getpid(c: &mut Call<'_>) -> Answer {
     Ok(u64::from(c.pid))

@@ -10,6 +10,7 @@ use crate::fs::lock::{Holder, LAST, Lock};
 use crate::fs::open::{FileId, Target};
 use crate::fs::tree::Ino;
 use crate::kernel::Kernel;
+use crate::view::Memory as _;
 
 /// `F_RDLCK`, `F_WRLCK`, `F_UNLCK` (asm-generic/fcntl.h; the architectures here agree).
 const READ: u16 = 0;

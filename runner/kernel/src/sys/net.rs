@@ -4,20 +4,11 @@ use hotcell_schema::event::{ArgValue, Network, NetworkOp};
 
 use crate::abi::errno::Errno;
 use crate::abi::{Abi, flags};
-use crate::call::Call;
 use crate::fs::open::Target;
 use crate::kernel::Kernel;
-use crate::net::spoken::{MOST, Spoken};
+use crate::net::spoken::Spoken;
 use crate::net::{Address, Socket};
 use crate::task::Pending;
-
-impl Call<'_> {
-    /// A socket address as text.
-    pub(crate) fn socket_address(&self, address: u64, length: u64) -> Option<String> {
-        let bytes = self.bytes(address, length.min(MOST)).ok()?;
-        Spoken::read(self.abi(), &bytes).map(|spoken| spoken.to_string())
-    }
-}
 
 /// An event about a socket, as it stands.
 pub(crate) fn socket_event(op: NetworkOp, socket: &Socket) -> Network {

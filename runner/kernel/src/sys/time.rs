@@ -4,6 +4,7 @@ use crate::abi::errno::Errno;
 use crate::abi::layout::Layout;
 use crate::call::{Answer, Call, Fail};
 use crate::time::Expiry;
+use crate::view;
 
 const SECOND: u64 = 1_000_000_000;
 /// CLOCK_PROCESS_CPUTIME_ID and CLOCK_THREAD_CPUTIME_ID (uapi/linux/time.h).
@@ -16,22 +17,9 @@ impl Call<'_> {
         if wide { 16 } else { 2 * self.abi().word() }
     }
 
-    /// A `timespec` or `timeval`: two words.
+    /// Reads a `timespec` or `timeval`; `wide`: of the 64-bit kind.
     pub(crate) fn time_at(&self, address: u64, wide: bool) -> Result<(i64, i64), Errno> {
-        if wide || self.abi().wide {
-            let seconds = self.get_u64(address)?.cast_signed();
-            let rest = self.get_u64(address.wrapping_add(8))?;
-            // On 32-bit ABIs the upper half of tv_nsec is padding.
-            let rest = if self.abi().wide {
-                rest.cast_signed()
-            } else {
-                i64::from((rest as u32).cast_signed())
-            };
-            return Ok((seconds, rest));
-        }
-        let seconds = self.get_u32(address)?.cast_signed();
-        let rest = self.get_u32(address.wrapping_add(4))?.cast_signed();
-        Ok((i64::from(seconds), i64::from(rest)))
+        self.view().time_at(address, wide)
     }
 
     /// Writes a `timespec` or `timeval`.
@@ -64,14 +52,8 @@ impl Call<'_> {
     }
 
     /// A length of time given by the guest, in nanoseconds.
-    pub(crate) fn duration(&self, (seconds, nanoseconds): (i64, i64)) -> Result<u64, Errno> {
-        if seconds < 0 || !(0..SECOND.cast_signed()).contains(&nanoseconds) {
-            return Err(Errno::EINVAL);
-        }
-        Ok(seconds
-            .cast_unsigned()
-            .saturating_mul(SECOND)
-            .saturating_add(nanoseconds.cast_unsigned()))
+    pub(crate) fn duration(&self, time: (i64, i64)) -> Result<u64, Errno> {
+        view::duration(time)
     }
 
     /// A sleep that a signal ended tells how long it did not last, where the guest asks and memory takes it.

@@ -6,6 +6,7 @@ use hotcell_schema::guest::{Address, text, text_up_to};
 use crate::abi::flags;
 use crate::abi::signal::Sig;
 use crate::call::{Call, SHOWN, is_at_cwd};
+use crate::view::{self, View};
 
 /// Kinds of argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,9 +129,23 @@ pub(crate) fn show(start: &[u8], length: u64) -> ArgValue {
 const MAX_TEXTS: usize = 64;
 
 impl Call<'_> {
-    /// What is known of the arguments before the call is carried out.
+    /// What is known of the arguments before the call is made.
     pub(crate) fn known_args(&self) -> Vec<Arg> {
-        let params = &self.pending.row.params;
+        let view = self.view();
+        let words = &self.pending.words;
+        Shown { view, words }.arguments(&self.pending.row.params)
+    }
+}
+
+/// A call's words, and the memory that they name.
+#[derive(Clone, Copy)]
+pub(crate) struct Shown<'a> {
+    pub(crate) view: View<'a>,
+    pub(crate) words: &'a [u64],
+}
+
+impl Shown<'_> {
+    pub(crate) fn arguments(&self, params: &[Param]) -> Vec<Arg> {
         let args = params.iter().enumerate().map(|(index, param)| Arg {
             name: param.name.to_owned(),
             value: self.show_arg(index, param.kind),
@@ -138,10 +153,18 @@ impl Call<'_> {
         args.collect()
     }
 
+    fn word(&self, index: usize) -> u64 {
+        self.words.get(index).copied().unwrap_or(0)
+    }
+
+    fn int(&self, index: usize) -> i32 {
+        (self.word(index) as u32).cast_signed()
+    }
+
     fn show_arg(&self, index: usize, kind: Kind) -> ArgValue {
         let word = self.word(index);
         let address = || ArgValue::Address(Address(word));
-        let number = || ArgValue::Int(self.long(index));
+        let number = || ArgValue::Int(self.view.abi.signed(word));
         let flags_of = |table: &[(u64, &str)]| ArgValue::Flags(flags::names(table, word));
         let name_of = |table: &[(u64, &str)]| {
             flags::name(table, u64::from(word as u32))
@@ -156,15 +179,15 @@ impl Call<'_> {
             Kind::Fd => ArgValue::Fd(self.int(index)),
             Kind::At if is_at_cwd(word) => ArgValue::Name("AT_FDCWD".into()),
             Kind::At => ArgValue::Fd(self.int(index)),
-            Kind::Path => match self.text(word, crate::fs::walk::PATH_MAX) {
+            Kind::Path => match self.view.text(word, crate::fs::walk::PATH_MAX) {
                 Ok(path) => ArgValue::Path(text_up_to(&path, 4096)),
                 Err(_) => address(),
             },
-            Kind::Text => match self.text(word, 4096) {
+            Kind::Text => match self.view.text(word, 4096) {
                 Ok(bytes) => ArgValue::Text(text_up_to(&bytes, SHOWN)),
                 Err(_) => address(),
             },
-            Kind::Texts => match self.texts(word) {
+            Kind::Texts => match self.view.texts(word) {
                 Ok(list) => ArgValue::Texts(
                     list.iter()
                         .take(MAX_TEXTS)
@@ -174,24 +197,24 @@ impl Call<'_> {
                 Err(_) => address(),
             },
             Kind::Address | Kind::Out => address(),
-            Kind::In => match self.bytes(word, next(index).min(SHOWN as u64)) {
+            Kind::In => match self.view.bytes(word, next(index).min(SHOWN as u64)) {
                 Ok(bytes) => show(&bytes, next(index)),
                 Err(_) => address(),
             },
-            Kind::Time | Kind::Time64 => match self.time_at(word, kind == Kind::Time64) {
-                Ok(time) if word != 0 => self.duration(time).map_or_else(|_| address(), ArgValue::Time),
+            Kind::Time | Kind::Time64 => match self.view.time_at(word, kind == Kind::Time64) {
+                Ok(time) if word != 0 => view::duration(time).map_or_else(|_| address(), ArgValue::Time),
                 _ => address(),
             },
             Kind::TimerFlags => flags_of(flags::TIMER),
             Kind::Ptrace => name_of(flags::PTRACE),
             Kind::Mode => ArgValue::Text(format!("0{:o}", word & 0o7777)),
-            Kind::OpenFlags => ArgValue::Flags(flags::open_names(self.abi(), word & 0xffff_ffff)),
+            Kind::OpenFlags => ArgValue::Flags(flags::open_names(self.view.abi, word & 0xffff_ffff)),
             Kind::AtFlags => flags_of(flags::AT),
             Kind::Protection => flags_of(flags::PROTECTION),
-            Kind::MapFlags => ArgValue::Flags(flags::map_names(self.abi(), word)),
+            Kind::MapFlags => ArgValue::Flags(flags::map_names(self.view.abi, word)),
             Kind::CloneFlags => {
                 let mut names = flags::names(flags::CLONE, word & !0xff);
-                if let Some(signal) = Sig::from_number(word & 0xff, self.abi().family) {
+                if let Some(signal) = Sig::from_number(word & 0xff, self.view.abi.family) {
                     names.push(signal.name());
                 }
                 ArgValue::Flags(names)
@@ -202,13 +225,13 @@ impl Call<'_> {
             Kind::Whence => name_of(flags::WHENCE),
             Kind::Clock => name_of(flags::CLOCKS),
             Kind::Fcntl => name_of(flags::FCNTL),
-            Kind::Signal => match Sig::from_number(word, self.abi().family) {
+            Kind::Signal => match Sig::from_number(word, self.view.abi.family) {
                 Some(signal) => ArgValue::Name(signal.name()),
                 None => number(),
             },
             Kind::AddressFamily => name_of(flags::FAMILIES),
-            Kind::SocketType => ArgValue::Name(flags::socket_type(self.abi(), word).to_owned()),
-            Kind::Socket => match self.socket_address(word, next(index)) {
+            Kind::SocketType => ArgValue::Name(flags::socket_type(self.view.abi, word).to_owned()),
+            Kind::Socket => match self.view.socket_address(word, next(index)) {
                 Some(address) => ArgValue::Socket(address),
                 None => address(),
             },
