@@ -27,6 +27,7 @@
 //! | `library` | what a program calls in its libraries |
 //! | `made` | what is made of a run: layers of code, dumps, coverage, texts |
 //! | `state`, `bytes` | a run as bytes, and back; bytes that are shared |
+//! | [`observed`] | calls that another Linux carried out |
 //! | [`support`] | the same table for people |
 //! | `processor` | what an x86 processor says of itself |
 //! | `time`, `chance` | the virtual clock, seeded randomness |
@@ -56,6 +57,7 @@ pub mod machine;
 mod made;
 mod mapping;
 mod net;
+pub mod observed;
 mod processor;
 mod reach;
 mod signals;

@@ -139,4 +139,3 @@ pub(crate) fn duration((seconds, nanoseconds): (i64, i64)) -> Result<u64, Errno>
         .saturating_mul(SECOND)
         .saturating_add(nanoseconds.cast_unsigned()))
 }
-

@@ -31,6 +31,9 @@ const NEVER: u8 = 4;
 /// Its second argument is the length of a mapping.
 const LENGTH: u8 = 8;
 
+/// Its result is a descriptor of a file.
+const OPENS: u8 = 16;
+
 /// A system call that is told.
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
@@ -71,8 +74,8 @@ use Reading::{Buffer as B, List as L, Number as N, Path as P, Socket as S, Socke
 
 /// All rows. Calls that one of the host's architectures does not have are left out there.
 pub const ROWS: &[Row] = &[
-    row(Sysno::openat, EARLY, &[N, P]),
-    row(Sysno::openat2, EARLY, &[N, P]),
+    row(Sysno::openat, EARLY | OPENS, &[N, P]),
+    row(Sysno::openat2, EARLY | OPENS, &[N, P]),
     row(Sysno::read, 0, &[N, B]),
     row(Sysno::pread64, 0, &[N, B]),
     row(Sysno::readv, 0, &[]),
@@ -96,7 +99,11 @@ pub const ROWS: &[Row] = &[
     row(Sysno::accept4, 0, &[N, O]),
     row(Sysno::sendto, EARLY, &[N, W, N, N, S]),
     row(Sysno::recvfrom, 0, &[N, B, N, N, O]),
+    row(Sysno::dup, 0, &[]),
     row(Sysno::dup3, 0, &[]),
+    row(Sysno::close, 0, &[]),
+    row(Sysno::chdir, EARLY, &[P]),
+    row(Sysno::fchdir, 0, &[]),
     row(Sysno::execve, EARLY, &[P, L]),
     row(Sysno::execveat, EARLY, &[N, P, L]),
     row(Sysno::clone, 0, &[]),
@@ -122,9 +129,9 @@ pub const ROWS: &[Row] = &[
     row(Sysno::init_module, EARLY, &[]),
     row(Sysno::finit_module, EARLY, &[]),
     #[cfg(target_arch = "x86_64")]
-    row(Sysno::open, EARLY, &[P]),
+    row(Sysno::open, EARLY | OPENS, &[P]),
     #[cfg(target_arch = "x86_64")]
-    row(Sysno::creat, EARLY, &[P]),
+    row(Sysno::creat, EARLY | OPENS, &[P]),
     #[cfg(target_arch = "x86_64")]
     row(Sysno::readlink, EARLY, &[P, B]),
     #[cfg(target_arch = "x86_64")]

@@ -122,13 +122,14 @@ impl Kernel {
         self.mark(task, cell, false)
     }
 
-    /// What a cell's tasks are ended for, from now on; the first eight count.
-    pub fn deny(&self, cell: u32, denied: &[Deny]) -> Result<(), KernelError> {
+    /// How a cell's tasks are watched from now on: whether their programs run in QEMU, which is heard only once it has begun with
+    /// them; and what they are ended for, of which the first eight count.
+    pub fn prepare(&self, cell: u32, emulated: bool, denied: &[Deny]) -> Result<(), KernelError> {
         let policies = self.map("policies")?;
         let denied = denied.get(..MOST_DENIED).unwrap_or(denied);
         let mut bytes = Vec::new();
         bytes.extend((denied.len() as u32).to_ne_bytes());
-        bytes.extend(0_u32.to_ne_bytes());
+        bytes.extend(u32::from(emulated).to_ne_bytes());
         for deny in denied {
             bytes.extend(deny.call.id().to_ne_bytes());
             bytes.extend(deny.argument.to_ne_bytes());
@@ -146,6 +147,8 @@ impl Kernel {
         let mut kept = vec![0; tasks.value_size() as usize];
         kept[..4].copy_from_slice(&(cell + 1).to_ne_bytes());
         kept[4..8].copy_from_slice(&u32::from(silent).to_ne_bytes());
+        // `begun` of `struct kept`.
+        kept[20..24].copy_from_slice(&1_u32.to_ne_bytes());
         tasks
             .update(&task.as_raw_fd().to_ne_bytes(), &kept, MapFlags::ANY)
             .map_err(at("watching a task"))

@@ -7,8 +7,10 @@
 //! | `bpf/` | the kernel part, in C: filters, reads arguments, counts what is lost |
 //! | [`record`] | its records, taken apart |
 //! | [`calls`] | which system calls are told, and how their arguments are read |
+//! | [`story`] | what records say, as events |
 //! | [`kernel`] | loads the kernel part, and talks with it |
 
 pub mod calls;
 pub mod kernel;
 pub mod record;
+pub mod story;

@@ -26,6 +26,8 @@ pub enum Record<'a> {
         pid: u32,
         /// Thread.
         tid: u32,
+        /// The same two as the task's own namespace numbers them.
+        inner: (u32, u32),
     },
     /// A task runs another program.
     Exec {
@@ -68,6 +70,10 @@ pub struct Call<'a> {
     pub result: i64,
     /// Its task ended within it.
     pub unfinished: bool,
+    /// It does not come back.
+    pub never: bool,
+    /// It made the file that it opened.
+    pub created: bool,
     /// Memory that arguments name: argument, whether there was more, bytes.
     pub pieces: [Option<(u8, bool, &'a [u8])>; 3],
 }
@@ -117,6 +123,7 @@ pub fn parse(bytes: &[u8]) -> Option<(Head, Record<'_>)> {
         3 => Record::Fork {
             pid: reader.u32()?,
             tid: reader.u32()?,
+            inner: (reader.u32()?, reader.u32()?),
         },
         4 => Record::Exec {
             path: call(&mut reader)?.pieces[0].map_or(&[][..], |(_, _, path)| path),
@@ -155,7 +162,8 @@ fn call<'a>(reader: &mut Reader<'a>) -> Option<Call<'a>> {
         let [argument, cut] = reader.take()?;
         *length = (argument, cut != 0, reader.u16()?);
     }
-    let unfinished = reader.u32()? != 0;
+    // `enum outcome` of `record.h`.
+    let outcome = reader.u32()?;
     let mut pieces = [None; 3];
     for (piece, (argument, cut, length)) in pieces.iter_mut().zip(lengths).take(count) {
         *piece = Some((argument, cut, reader.bytes(length.into())?));
@@ -164,7 +172,9 @@ fn call<'a>(reader: &mut Reader<'a>) -> Option<Call<'a>> {
         number,
         arguments,
         result,
-        unfinished,
+        unfinished: outcome & 1 != 0,
+        never: outcome & 2 != 0,
+        created: outcome & 4 != 0,
         pieces,
     })
 }

@@ -55,7 +55,7 @@ fn watched(script: &str, ring: u32, deny: &[Deny]) -> Option<Told> {
     output.read_line(&mut String::new()).unwrap();
     let process = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
     let task = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()).unwrap();
-    kernel.deny(3, deny).unwrap();
+    kernel.prepare(3, false, deny).unwrap();
     kernel.watch(task.as_fd(), 3).unwrap();
     let done = AtomicBool::new(false);
     let mut told = Told::default();

@@ -40,6 +40,16 @@ impl Errno {
             .map_or("EUNKNOWN", |(name, ..)| name)
     }
 
+    /// The error that has a number in a family; a number that is none of ours keeps it.
+    pub(crate) fn of_number(number: u64, family: AbiFamily) -> Self {
+        let mips = matches!(family, AbiFamily::MipsO32 | AbiFamily::MipsN64);
+        let number = u16::try_from(number).unwrap_or(u16::MAX);
+        let found = ERRNOS
+            .iter()
+            .find(|&&(_, generic, on_mips)| number == if mips { on_mips } else { generic });
+        found.map_or(Self(number), |(_, generic, _)| Self(*generic))
+    }
+
     /// The number as the guest's libc knows it.
     pub(crate) fn number(self, family: AbiFamily) -> u64 {
         let mips = matches!(family, AbiFamily::MipsO32 | AbiFamily::MipsN64);

@@ -15,7 +15,7 @@ use hotcell_schema::event::{FileOp, NetworkOp, Support};
 use crate::abi::Abi;
 use crate::abi::errno::Errno;
 use crate::call::{Handler, Names};
-pub(crate) use shape::{Kind, Param, show};
+pub(crate) use shape::{Kind, Param, Shown, show};
 
 /// How honestly a call is supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

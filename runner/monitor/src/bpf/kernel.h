@@ -22,6 +22,8 @@ typedef u16 __be16;
 typedef u32 __be32;
 typedef u32 __wsum;
 
+// include/linux/fs.h: the file was made when it was opened.
+enum { FMODE_CREATED = 0x100000 };
 // include/uapi/linux/bpf.h
 enum { BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27, BPF_MAP_TYPE_TASK_STORAGE = 29 };
 enum { BPF_F_NO_PREALLOC = 1, BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
@@ -34,12 +36,14 @@ enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2, BPF_RB_AVAIL_DATA = 0 };
 struct pt_regs {
   unsigned long r10, r9, r8, ax, dx, si, di, orig_ax, ip, sp;
 };
+enum { RT_SIGACTION = 13, CLONE = 56 }; // arch/x86/entry/syscalls/syscall_64.tbl
 #define ARGUMENTS(regs) {(regs)->di, (regs)->si, (regs)->dx, (regs)->r10, (regs)->r8, (regs)->r9}
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
   unsigned long regs[31];
   unsigned long orig_x0;
 };
+enum { RT_SIGACTION = 134, CLONE = 220 }; // include/uapi/asm-generic/unistd.h
 #define ARGUMENTS(r) {(r)->orig_x0, (r)->regs[1], (r)->regs[2], (r)->regs[3], (r)->regs[4], (r)->regs[5]}
 #else
 #error "which registers hold the arguments of a system call here?"
@@ -49,11 +53,36 @@ struct mm_struct {
   unsigned long total_vm;
 };
 
+struct upid {
+  int nr;
+};
+
+struct pid {
+  unsigned int level;
+  struct upid numbers[];
+};
+
+struct file {
+  unsigned int f_mode;
+};
+
+struct fdtable {
+  unsigned int max_fds;
+  struct file **fd;
+};
+
+struct files_struct {
+  struct fdtable *fdt;
+};
+
 struct task_struct {
   int pid;
   int tgid;
   int exit_code;
   struct task_struct *real_parent;
+  struct task_struct *group_leader;
+  struct pid *thread_pid;
+  struct files_struct *files;
   struct mm_struct *mm;
 };
 

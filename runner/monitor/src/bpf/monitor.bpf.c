@@ -176,10 +176,37 @@ static __always_inline u64 argument_of(u64 *arguments, u32 index) {
   }
 }
 
+// The task's number in its own namespace.
+static __always_inline u32 inner(struct task_struct *task) {
+  struct pid *pid = BPF_CORE_READ(task, thread_pid);
+  u32 level = BPF_CORE_READ(pid, level);
+  u32 number = 0;
+  if (level > 32) return 0; // MAX_PID_NS_LEVEL (linux/pid_namespace.h)
+  u64 at = bpf_core_field_offset(struct pid, numbers) + level * bpf_core_type_size(struct upid);
+  bpf_probe_read_kernel(&number, sizeof number, (void *)pid + at);
+  return number;
+}
+
+static __always_inline bool is_emulated(u32 cell) {
+  struct policy *policy = bpf_map_lookup_elem(&policies, &cell);
+  return policy && policy->emulated;
+}
+
+// Whether what a task does is its program's doing, and not its emulator's.
+static __always_inline bool is_heard(struct kept *kept, long number, u64 first) {
+  if (kept->helper) return false;
+  if (kept->begun) return true;
+  // The last thing that QEMU does before its program begins is to take all signals (linux-user/signal.c).
+  if (number == RT_SIGACTION && first == 64) kept->begun = 1;
+  return false;
+}
+
 SEC("tp_btf/sys_enter")
 int BPF_PROG(enter, struct pt_regs *regs, long number) {
   struct kept *kept = kept_of(bpf_get_current_task_btf());
   if (!kept) return 0;
+  u64 first[6] = ARGUMENTS(regs);
+  if (!is_heard(kept, number, first[0])) return 0;
   u32 cell = kept->cell - 1, index = number;
   kept->number = number;
   kept->within = 1;
@@ -203,7 +230,9 @@ int BPF_PROG(enter, struct pt_regs *regs, long number) {
 
   // The others are told when they come back: their registers are still there.
   struct row *row = bpf_map_lookup_elem(&rows, &index);
-  if (!row || !(row->flags & EARLY)) return 0;
+  if (!row) return 0;
+  if (index != CLONE) kept->fresh = 0;
+  if (!(row->flags & EARLY)) return 0;
   struct room *room = room_of();
   if (!room) return 0;
   u64 arguments[6] = ARGUMENTS(regs);
@@ -212,10 +241,20 @@ int BPF_PROG(enter, struct pt_regs *regs, long number) {
   room->call.result = 0;
   room->call.number = number;
   room->call.pieces = 0;
-  room->call.unfinished = 0;
+  room->call.outcome = row->flags & NEVER ? ENDS : 0;
   tell_call(room, cell, add_early(room, row, arguments), false);
   kept->told = room->call.pieces;
   return 0;
+}
+
+// Whether the file that a descriptor was just opened for was not there before.
+static __always_inline bool was_created(u32 descriptor) {
+  struct task_struct *task = bpf_get_current_task_btf();
+  struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+  if (descriptor >= BPF_CORE_READ(table, max_fds)) return false;
+  struct file **place = BPF_CORE_READ(table, fd), *file = 0;
+  bpf_probe_read_kernel(&file, sizeof file, place + descriptor);
+  return file && BPF_CORE_READ(file, f_mode) & FMODE_CREATED;
 }
 
 SEC("tp_btf/sys_exit")
@@ -242,7 +281,7 @@ int BPF_PROG(leave, struct pt_regs *regs, long result) {
   call->result = result;
   call->number = index;
   call->pieces = 0;
-  call->unfinished = 0;
+  call->outcome = row->flags & OPENS && result >= 0 && was_created(result) ? CREATED : 0;
   u64 at = 0;
   // Pages that were not there when it began are there now.
   if (row->flags & EARLY && !kept->told) at = add_early(room, row, arguments);
@@ -270,8 +309,21 @@ int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child) {
   struct kept *kept = bpf_task_storage_get(&tasks, parent, 0, 0);
   if (!kept || !kept->cell) return 0;
   struct kept *own = bpf_task_storage_get(&tasks, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-  if (own) own->cell = kept->cell;
+  if (!own) return 0;
+  bool thread = child->tgid != child->pid;
+  own->cell = kept->cell;
+  own->begun = kept->begun;
+  if (is_emulated(kept->cell - 1)) {
+    if (kept->silent) own->begun = 0;
+    own->fresh = !thread;
+    // QEMU makes a thread for itself when it begins, and when it has forked.
+    own->helper = thread && (!kept->begun || kept->fresh);
+    if (thread) kept->fresh = 0;
+  }
+  if (own->helper) return 0;
   struct fork record = {.child_pid = child->tgid, .child_tid = child->pid};
+  record.inner_pid = inner(BPF_CORE_READ(child, group_leader));
+  record.inner_tid = inner(child);
   begin(&record.head, FORK, kept->cell - 1);
   tell(kept->cell - 1, &record, sizeof record, false);
   return 0;
@@ -282,10 +334,11 @@ int BPF_PROG(executed, struct task_struct *task, int old, struct linux_binprm *p
   struct kept *kept = kept_of(task);
   struct room *room = room_of();
   if (!kept || !room) return 0;
+  if (is_emulated(kept->cell - 1)) kept->begun = kept->fresh = 0;
   struct call *call = &room->call;
   begin(&call->head, EXEC, kept->cell - 1);
   call->pieces = 1;
-  call->unfinished = 0;
+  call->outcome = 0;
   call->number = 0;
   call->result = old;
   long length = bpf_probe_read_kernel_str(room->text, TEXT, BPF_CORE_READ(program, filename));
@@ -300,7 +353,7 @@ int BPF_PROG(executed, struct task_struct *task, int old, struct linux_binprm *p
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(exited, struct task_struct *task) {
   struct kept *kept = kept_of(task);
-  if (!kept) return 0;
+  if (!kept || kept->helper) return 0;
   u32 cell = kept->cell - 1, index = kept->number;
   if (kept->within) {
     kept->within = 0;
@@ -313,7 +366,7 @@ int BPF_PROG(exited, struct task_struct *task) {
       call->result = 0;
       call->number = index;
       call->pieces = 0;
-      call->unfinished = 1;
+      call->outcome = UNFINISHED;
       tell_call(room, cell, 0, false);
     }
   }

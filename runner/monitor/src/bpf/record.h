@@ -45,13 +45,21 @@ struct call {
   u32 number;
   u32 pieces;
   struct piece piece[TEXTS];
-  u32 unfinished; // the task ended within the call
+  u32 outcome;
+};
+
+enum outcome {
+  UNFINISHED = 1, // the task ended within the call
+  ENDS = 2,       // it does not come back
+  CREATED = 4,    // the file that it opened was not there before
 };
 
 struct fork {
   struct head head;
   u32 child_pid;
   u32 child_tid;
+  u32 inner_pid; // as its own namespace of processes numbers it
+  u32 inner_tid;
 };
 
 struct exit {
@@ -84,6 +92,7 @@ enum flag {
   EARLY = 2,  // tell also when it begins
   NEVER = 4,  // it does not come back
   LENGTH = 8, // its second argument is the length of a mapping
+  OPENS = 16, // its result is a descriptor of a file
 };
 
 struct row {
@@ -104,7 +113,7 @@ enum { DENIES = 8 };
 
 struct policy {
   u32 count;
-  u32 zero;
+  u32 emulated; // programs run in an emulator, which is heard only once it has begun with them
   struct deny deny[DENIES];
 };
 
@@ -126,5 +135,8 @@ struct kept {
   u32 number;
   u32 within; // a call has begun and not ended
   u32 told;   // BEGAN was told with texts
+  u32 begun;  // the emulator has begun with its program; without an emulator, always
+  u32 helper; // a thread of the emulator's own
+  u32 fresh;  // a copy of a process that has done nothing yet
   u32 zero;
 };
