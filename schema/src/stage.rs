@@ -231,7 +231,7 @@ pub fn outcome_limits() -> Vec<&'static str> {
     limits
 }
 /// Limits of stage types that run a guest on the host's own Linux.
-const OBSERVED_LIMITS: &[&str] = &["memory", "tasks", "file-bytes", "wall", "cpu"];
+const OBSERVED_LIMITS: &[&str] = &["events", "memory", "tasks", "file-bytes", "wall", "cpu"];
 /// Limits of the user's own programs.
 const COMMAND_LIMITS: &[&str] = &["memory", "tasks", "file-bytes", "wall", "cpu"];
 
@@ -340,6 +340,7 @@ pub static STAGE_TYPES: &[StageType] = &[
             input("stdin", PortType::File, false, "what its standard input holds"),
         ],
         outputs: &[
+            output("events", PortType::Events, "what it did, as the host's kernel saw it"),
             output("result", PortType::Json("linux-result"), "how it ended"),
             output("stdout", PortType::File, "what it wrote to standard output"),
             output("stderr", PortType::File, "what it wrote to standard error"),

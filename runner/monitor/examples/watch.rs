@@ -2,7 +2,7 @@
 #![allow(missing_docs, clippy::print_stdout, clippy::unwrap_used)]
 
 use std::io::Write;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,8 +18,8 @@ fn main() {
     let mut json = json;
     let mut kernel = Kernel::load(1 << 24).unwrap();
     kernel.attach().unwrap();
-    #[allow(unsafe_code)]
-    let own = unsafe { OwnedFd::from_raw_fd(libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) as i32) };
+    let own = rustix::process::getpid();
+    let own = rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty()).unwrap();
     kernel.watch_children(own.as_fd(), 0).unwrap();
     let done = AtomicBool::new(false);
     let mut kinds = std::collections::BTreeMap::<String, u64>::new();
@@ -50,6 +50,7 @@ fn main() {
                     }
                 },
                 || !done.load(Ordering::Relaxed),
+                || {},
             )
         });
         let child = Command::new(&arguments[0]).args(&arguments[1..]).status();

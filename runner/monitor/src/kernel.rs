@@ -154,6 +154,16 @@ impl Kernel {
             .map_err(at("watching a task"))
     }
 
+    /// Counts of a cell begin at zero.
+    pub fn forget(&self, cell: u32) -> Result<(), KernelError> {
+        let cells = self.map("cells")?;
+        let processors = libbpf_rs::num_possible_cpus().map_err(at("counting processors"))?;
+        let zeros = vec![vec![0; cells.value_size() as usize]; processors];
+        cells
+            .update_percpu(&cell.to_ne_bytes(), &zeros, MapFlags::ANY)
+            .map_err(at("clearing counts"))
+    }
+
     /// What was counted of a cell.
     pub fn counts(&self, cell: u32) -> Result<Counts, KernelError> {
         let values = self
@@ -178,11 +188,12 @@ impl Kernel {
     }
 
     /// Gives records to `take` until it is told to stop: at most so many at a time, so that a producer that keeps up
-    /// cannot hold the reader.
+    /// cannot hold the reader. `drained` hears each time that there was nothing left.
     pub fn read(
         &self,
         mut take: impl FnMut(&[u8]),
         mut goes_on: impl FnMut() -> bool,
+        mut drained: impl FnMut(),
     ) -> Result<(), KernelError> {
         let ring = self.map("ring")?;
         let mut builder = RingBufferBuilder::new();
@@ -200,6 +211,7 @@ impl Kernel {
                     break;
                 }
             }
+            drained();
             if !more {
                 return Ok(());
             }

@@ -8,9 +8,12 @@
 //! | [`record`] | its records, taken apart |
 //! | [`calls`] | which system calls are told, and how their arguments are read |
 //! | [`story`] | what records say, as events |
+//! | [`protocol`] | what a runner and `hotcell-monitor` say to each other |
 //! | [`kernel`] | loads the kernel part, and talks with it |
 
 pub mod calls;
+#[cfg(feature = "kernel")]
 pub mod kernel;
+pub mod protocol;
 pub mod record;
 pub mod story;

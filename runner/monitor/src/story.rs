@@ -13,6 +13,7 @@ use hotcell_schema::event::{
     Syscall, Task, What, Witness,
 };
 use hotcell_schema::guest::text;
+use serde::{Deserialize, Serialize};
 
 use crate::record::{Call, Head, Record};
 
@@ -20,7 +21,7 @@ use crate::record::{Call, Head, Record};
 const MOST: usize = 4096;
 
 /// What is known of the guest before it begins.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sample {
     /// Path of its program.
     pub path: String,

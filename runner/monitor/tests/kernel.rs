@@ -67,7 +67,9 @@ fn watched(script: &str, ring: u32, deny: &[Deny]) -> Option<Told> {
                 assert_eq!(head.cell, 3);
                 told.take(&record);
             };
-            kernel.read(take, || !done.load(Ordering::Relaxed)).unwrap();
+            kernel
+                .read(take, || !done.load(Ordering::Relaxed), || {})
+                .unwrap();
             told
         });
         child.stdin.take().unwrap().write_all(b"go\n").unwrap();

@@ -9,6 +9,7 @@ use hotcell_cells::supervise::Executable;
 use hotcell_plan::Plan;
 use hotcell_schema::digest::Digest;
 
+use crate::monitor::Monitor;
 use crate::stages::command::Programs;
 
 /// Longest identity that is kept, in bytes.
@@ -33,6 +34,9 @@ pub struct Engines {
     inspect: OnceLock<Result<Engine, String>>,
     qemu: OnceLock<Result<Engine, String>>,
     programs: Programs,
+    pub(crate) monitor: Monitor,
+    /// Where files that go again are put; absent: where this host puts them.
+    temporary: Option<PathBuf>,
 }
 
 impl Engines {
@@ -44,6 +48,8 @@ impl Engines {
             inspect: OnceLock::new(),
             qemu: OnceLock::new(),
             programs: Programs::new(None),
+            monitor: Monitor::new(libexec),
+            temporary: None,
         }
     }
 
@@ -51,6 +57,7 @@ impl Engines {
     pub fn with_temporary(self, temporary: &Path) -> Self {
         Self {
             programs: Programs::new(Some(temporary)),
+            temporary: Some(temporary.to_owned()),
             ..self
         }
     }
@@ -58,6 +65,14 @@ impl Engines {
     /// What programs of the user's own share.
     pub(crate) fn programs(&self) -> &Programs {
         &self.programs
+    }
+
+    /// A folder of one's own for files that go again.
+    pub(crate) fn folder(&self) -> std::io::Result<tempfile::TempDir> {
+        match &self.temporary {
+            Some(temporary) => tempfile::tempdir_in(temporary),
+            None => tempfile::tempdir(),
+        }
     }
 
     /// Programs of this host that a plan's commands run: path, and digest.

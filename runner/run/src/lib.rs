@@ -58,6 +58,7 @@ mod keep;
 pub mod key;
 mod late;
 mod left;
+mod monitor;
 mod schedule;
 pub mod secrets;
 pub mod select;

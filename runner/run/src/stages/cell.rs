@@ -69,6 +69,22 @@ pub(super) struct Finished {
     pub known: Known,
 }
 
+/// Who sees what a cell does.
+pub(super) enum Watch<'a> {
+    /// The engine itself, in its cell.
+    Engine,
+    /// Somebody outside.
+    Outside(&'a mut dyn Watcher),
+}
+
+/// Sees what a cell does from outside of it.
+pub(super) trait Watcher {
+    /// The cell's process is there, and has no job yet.
+    fn begins(&mut self, pid: i32) -> Result<(), Done>;
+    /// The cell has ended, with all its processes: what was seen is handed over.
+    fn ended(&mut self, keeper: &mut Keeper<'_>) -> Result<(), Done>;
+}
+
 /// Runs a job in a cell of its own.
 pub(super) fn run(
     shared: &Shared<'_>,
@@ -76,6 +92,7 @@ pub(super) fn run(
     job: &Job,
     blobs: &Blobs,
     allowed: &Allowed<'_>,
+    watch: &mut Watch<'_>,
 ) -> Result<Finished, Done> {
     let engine = match shared.options.engines.of(&instance.uses) {
         Some(Ok(engine)) => engine,
@@ -130,7 +147,7 @@ pub(super) fn run(
     let known = Known::new(instance, engine, &limits, spec.sandbox);
     let mut keeper = Keeper::new(shared.options.store, &shared.given, allowed.ports, allowed.header)
         .map_err(|error| store_failed(error.into()))?;
-    let (ending, usage, known) = to_the_end(shared, instance, &spec, job, &mut keeper, known)?;
+    let (ending, usage, known) = to_the_end(shared, instance, &spec, job, &mut keeper, known, watch)?;
     let with_facts = |done: Done| Done {
         cpu_s: usage.cpu_s,
         peak_kib: usage.peak_kib,
@@ -211,6 +228,7 @@ fn to_the_end(
     job: &Job,
     keeper: &mut Keeper<'_>,
     known: Known,
+    watch: &mut Watch<'_>,
 ) -> Result<(Ending, Usage, Known), Done> {
     let mut context: Option<SavedContext> = None;
     let mut told = 0;
@@ -231,6 +249,9 @@ fn to_the_end(
             cell.engine(),
             cell.remote(),
         );
+        if let Watch::Outside(watcher) = watch {
+            watcher.begins(cell.id())?;
+        }
         let begins = context.map_or(0, |context| context.facts().events);
         let mut sink = Past::new(keeper, begins, told);
         let ending = cell.run(job, &mut sink);
@@ -244,6 +265,9 @@ fn to_the_end(
         };
         let walls = (cell.layers().to_vec(), cell.fallbacks().to_vec());
         let usage = cell.finish();
+        if let Watch::Outside(watcher) = watch {
+            watcher.ended(keeper)?;
+        }
         used.cpu_s += usage.cpu_s;
         used.peak_kib = used.peak_kib.max(usage.peak_kib);
         match (&ending, listed.next()) {

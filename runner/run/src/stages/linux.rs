@@ -127,7 +127,14 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         header: Some(&header),
         bounds,
     };
-    let finished = cell::run(shared, instance, &prepared.job, &prepared.blobs, &allowed)?;
+    let finished = cell::run(
+        shared,
+        instance,
+        &prepared.job,
+        &prepared.blobs,
+        &allowed,
+        &mut cell::Watch::Engine,
+    )?;
     outputs(shared, finished, &["stdout", "stderr", "pcap", "strings"])
 }
 

@@ -59,7 +59,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
             ..Bounds::default()
         },
     };
-    let finished = cell::run(shared, instance, &job, &blobs, &allowed)?;
+    let finished = cell::run(shared, instance, &job, &blobs, &allowed, &mut cell::Watch::Engine)?;
     let JobResult::Payload(result) = finished.result else {
         return Err(finished.known.wrong_result(finished.done));
     };

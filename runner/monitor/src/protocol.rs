@@ -1,0 +1,101 @@
+//! What a runner and its monitor say to each other: one JSON value in a line, a question and its answer.
+
+use std::io::{self, BufRead, Write};
+use std::path::PathBuf;
+
+use hotcell_schema::arch::ArchProfile;
+use serde::{Deserialize, Serialize};
+
+use crate::story::Sample;
+
+/// Longest line, in bytes.
+pub const MAX_LINE: u64 = 4 << 20;
+
+/// What a runner asks for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// Load the kernel part: the first question.
+    Begin {
+        /// Profile of the host's own architecture: it names system calls and how they look.
+        host: Box<ArchProfile>,
+        /// Bytes of the ring between the kernel and the monitor: a power of two.
+        ring: u32,
+    },
+    /// Watch what a process of the host will make.
+    Watch {
+        /// The cell's number, below [`CELLS`].
+        cell: u32,
+        /// The process: its children are watched, not it.
+        pid: i32,
+        /// Whether programs run in QEMU.
+        emulated: bool,
+        /// What the guest begins with.
+        sample: Sample,
+        /// File that events are written to, one in a line. It must not be there yet.
+        events: PathBuf,
+        /// Most events that are written.
+        most: u64,
+    },
+    /// The cell has ended: finish its file.
+    End {
+        /// Its number.
+        cell: u32,
+    },
+}
+
+/// What the monitor answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// A cell's file is finished.
+    Ended(Ended),
+    /// It cannot be done: why.
+    Failed(String),
+}
+
+/// What is known of a cell that was watched to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Events in the file.
+    pub written: u64,
+    /// Events that were more than allowed.
+    pub dropped: u64,
+    /// Records for which the ring had no room: what they said is not known.
+    pub lost: u64,
+    /// System calls that came back, also those that no event tells of.
+    pub calls: u64,
+    /// How often a task of the cell got a processor.
+    pub switches: u64,
+    /// Bytes that were mapped in all.
+    pub mapped: u64,
+    /// The largest mapping, in bytes.
+    pub largest: u64,
+}
+
+/// How many cells can be watched at once (`CELLS` of `record.h`).
+pub const CELLS: u32 = 256;
+
+/// Says one thing.
+pub fn say(to: &mut impl Write, what: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(what)?;
+    line.push(b'\n');
+    to.write_all(&line)?;
+    to.flush()
+}
+
+/// Hears one thing; `None`: the other side has gone.
+pub fn hear<T: for<'de> Deserialize<'de>>(from: &mut impl BufRead) -> io::Result<Option<T>> {
+    let mut line = Vec::new();
+    io::Read::take(&mut *from, MAX_LINE).read_until(b'\n', &mut line)?;
+    match line.last() {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some(serde_json::from_slice(&line)?)),
+        Some(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a line that is too long, or half",
+        )),
+    }
+}

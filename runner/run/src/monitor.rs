@@ -1,0 +1,169 @@
+//! The monitor of a run: one `hotcell-monitor` for all cells whose guests run on the host's own kernel.
+
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hotcell_monitor::protocol::{Answer, Ask, CELLS, Ended, hear, say};
+use hotcell_monitor::story::Sample;
+use hotcell_schema::arch::ArchProfile;
+
+/// Bytes of the ring between kernel and monitor: what a guest does meanwhile that does nothing but calls for a tenth of a second.
+const RING: u32 = 1 << 24;
+
+/// Starts the monitor when it is first needed.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    executable: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    NotAsked,
+    Here(Talk),
+    Gone(String),
+}
+
+/// The monitor's process. It ends when its standard input does.
+#[derive(Debug)]
+struct Talk {
+    child: Child,
+    to: Option<ChildStdin>,
+    from: BufReader<ChildStdout>,
+    used: Vec<bool>,
+}
+
+/// A cell that is watched.
+#[derive(Debug)]
+pub(crate) struct Watched<'a> {
+    monitor: &'a Monitor,
+    cell: u32,
+}
+
+impl Monitor {
+    /// One whose executable stands in a folder.
+    pub(crate) fn new(libexec: &Path) -> Self {
+        Self {
+            executable: libexec.join("hotcell-monitor"),
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches what a process will make, from now on. The error says why nobody can be watched on this host.
+    pub(crate) fn watch(
+        &self,
+        host: &ArchProfile,
+        pid: i32,
+        sample: Sample,
+        events: &Path,
+        most: u64,
+    ) -> Result<Watched<'_>, String> {
+        let mut state = self.state();
+        if let State::NotAsked = *state {
+            *state = match Talk::start(&self.executable, host) {
+                Ok(talk) => State::Here(talk),
+                Err(why) => State::Gone(why),
+            };
+        }
+        let talk = match &mut *state {
+            State::Here(talk) => talk,
+            State::Gone(why) => return Err(why.clone()),
+            State::NotAsked => return Err("nobody asked for the monitor".to_owned()),
+        };
+        let free = talk.used.iter().position(|used| !used);
+        let cell = free.ok_or_else(|| format!("more than {CELLS} cells are watched at once"))?;
+        let number = u32::try_from(cell).map_err(|error| error.to_string())?;
+        let ask = Ask::Watch {
+            cell: number,
+            pid,
+            emulated: true,
+            sample,
+            events: events.to_owned(),
+            most,
+        };
+        talk.ask(&ask)?;
+        if let Some(used) = talk.used.get_mut(cell) {
+            *used = true;
+        }
+        Ok(Watched {
+            monitor: self,
+            cell: number,
+        })
+    }
+}
+
+impl Watched<'_> {
+    /// The cell has ended: all that it did is in its file.
+    pub(crate) fn end(self) -> Result<Ended, String> {
+        self.finish()
+    }
+
+    fn finish(&self) -> Result<Ended, String> {
+        let mut state = self.monitor.state();
+        let State::Here(talk) = &mut *state else {
+            return Err("the monitor has gone".to_owned());
+        };
+        match talk.used.get_mut(self.cell as usize) {
+            Some(used) if *used => *used = false,
+            _ => return Err("it was not watched".to_owned()),
+        }
+        match talk.ask(&Ask::End { cell: self.cell })? {
+            Answer::Ended(ended) => Ok(ended),
+            _ => Err("the monitor answered something else".to_owned()),
+        }
+    }
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        let _ = self.finish();
+    }
+}
+
+impl Talk {
+    fn start(executable: &Path, host: &ArchProfile) -> Result<Self, String> {
+        let at = |error: std::io::Error| format!("{}: {error}", executable.display());
+        let mut child = Command::new(executable)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(at)?;
+        let (to, from) = (child.stdin.take(), child.stdout.take());
+        let from = from.ok_or("the monitor has no output")?;
+        let mut talk = Self {
+            child,
+            to,
+            from: BufReader::new(from),
+            used: vec![false; CELLS as usize],
+        };
+        let host = Box::new(host.clone());
+        talk.ask(&Ask::Begin { host, ring: RING })?;
+        Ok(talk)
+    }
+
+    fn ask(&mut self, ask: &Ask) -> Result<Answer, String> {
+        let to = self.to.as_mut().ok_or("the monitor hears nothing")?;
+        say(to, ask).map_err(|error| format!("the monitor does not listen: {error}"))?;
+        match hear(&mut self.from).map_err(|error| format!("the monitor cannot be understood: {error}"))? {
+            Some(Answer::Failed(why)) => Err(why),
+            Some(answer) => Ok(answer),
+            None => Err("the monitor ended".to_owned()),
+        }
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.to = None;
+        let _ = self.child.wait();
+    }
+}
