@@ -91,6 +91,13 @@ pub const ROWS: &[Row] = &[
     row(Sysno::mkdirat, EARLY, &[N, P]),
     row(Sysno::fchmodat, EARLY, &[N, P]),
     row(Sysno::fchmod, 0, &[]),
+    row(Sysno::fchownat, EARLY, &[N, P]),
+    row(Sysno::faccessat, EARLY, &[N, P]),
+    row(Sysno::faccessat2, EARLY, &[N, P]),
+    row(Sysno::newfstatat, EARLY, &[N, P]),
+    row(Sysno::statx, EARLY, &[N, P]),
+    row(Sysno::truncate, EARLY, &[P]),
+    row(Sysno::getdents64, 0, &[]),
     row(Sysno::socket, 0, &[]),
     row(Sysno::connect, EARLY, &[N, S]),
     row(Sysno::bind, EARLY, &[N, S]),
@@ -98,6 +105,8 @@ pub const ROWS: &[Row] = &[
     row(Sysno::accept, 0, &[N, O]),
     row(Sysno::accept4, 0, &[N, O]),
     row(Sysno::sendto, EARLY, &[N, W, N, N, S]),
+    row(Sysno::sendmsg, 0, &[]),
+    row(Sysno::recvmsg, 0, &[]),
     row(Sysno::recvfrom, 0, &[N, B, N, N, O]),
     row(Sysno::dup, 0, &[]),
     row(Sysno::dup3, 0, &[]),
@@ -148,6 +157,16 @@ pub const ROWS: &[Row] = &[
     row(Sysno::mkdir, EARLY, &[P]),
     #[cfg(target_arch = "x86_64")]
     row(Sysno::chmod, EARLY, &[P]),
+    #[cfg(target_arch = "x86_64")]
+    row(Sysno::chown, EARLY, &[P]),
+    #[cfg(target_arch = "x86_64")]
+    row(Sysno::lchown, EARLY, &[P]),
+    #[cfg(target_arch = "x86_64")]
+    row(Sysno::stat, EARLY, &[P]),
+    #[cfg(target_arch = "x86_64")]
+    row(Sysno::lstat, EARLY, &[P]),
+    #[cfg(target_arch = "x86_64")]
+    row(Sysno::access, EARLY, &[P]),
     #[cfg(target_arch = "x86_64")]
     row(Sysno::dup2, 0, &[]),
     #[cfg(target_arch = "x86_64")]
