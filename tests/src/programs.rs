@@ -24,7 +24,7 @@ fn cargo() -> Command {
     command
 }
 
-/// The folder with `hotcell`, `hotcell-unicorn` and `hotcell-inspect`, built when nobody did.
+/// The folder with `hotcell` and the executables beside it, built when nobody did.
 pub fn executables() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -40,6 +40,10 @@ pub fn executables() -> &'static Path {
                 "hotcell-unicorn",
                 "-p",
                 "hotcell-inspect",
+                "-p",
+                "hotcell-monitor",
+                "-p",
+                "hotcell-qemu",
             ])
             .args(["--message-format", "json"])
             .stderr(Stdio::inherit())

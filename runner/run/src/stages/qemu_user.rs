@@ -11,7 +11,6 @@ use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::event::{Event, Header, Resource, Task, What, Witness};
 use hotcell_schema::job::Job;
 use hotcell_schema::stage::QemuUserWith;
-use hotcell_schema::outcome::Status;
 
 use super::cell::{self, Allowed, Watch, Watcher};
 use super::{linux, settings};
@@ -170,13 +169,8 @@ fn nobody() -> Task {
 }
 
 fn cannot(why: String) -> Done {
-    Done {
-        host_refuses: true,
-        ..Done::without_outputs(
-            Status::Failed,
-            format!(
-                "nobody could watch the guest: {why}; it takes root, or the capabilities CAP_BPF and CAP_PERFMON on `hotcell-monitor`"
-            ),
-        )
-    }
+    Done::failed(
+        "nobody could watch the guest",
+        format!("{why}; it takes root, or the capabilities CAP_BPF and CAP_PERFMON on `hotcell-monitor`"),
+    )
 }

@@ -1,0 +1,145 @@
+//! The same program under two engines: what the emulated Linux tells of it, and what the host's kernel sees of it under QEMU.
+#![allow(clippy::unwrap_used, clippy::print_stderr)]
+
+use std::{collections::BTreeMap, fmt::Write as _, fs};
+
+use hotcell_schema::event::{Event, File, FileOp, NetworkOp, ProcessOp, What, Witness};
+use hotcell_schema::outcome::Status;
+use hotcell_tests::{Guest, Lab, Run, guests};
+use serde_json::json;
+
+/// Runs guests under both engines; `None` with a word where this host lets nobody watch.
+fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
+    let all: Vec<Guest> = guests()?
+        .into_iter()
+        .filter(|guest| guest.profile.is_some() && names.contains(&guest.name.as_str()))
+        .collect();
+    let lab = Lab::new();
+    let mut list = "path,family,variant\n".to_owned();
+    for guest in &all {
+        lab.write(
+            &format!("{}/{}", guest.name, guest.target),
+            fs::read(&guest.path).unwrap(),
+        );
+        writeln!(list, "{0}/{1},{0},{1}", guest.name, guest.target).unwrap();
+    }
+    lab.write("guests.csv", list);
+    let stage = |uses: &str| {
+        json!({
+            "uses": uses,
+            "for-each": {"sample": "samples.guests"},
+            "in": {"file": "${sample.file}"},
+            "with": {"cwd": "/tmp"},
+        })
+    };
+    let manifest = json!({
+        "hotcell": 1,
+        "name": "engines",
+        "samples": {"guests": {"list": "guests.csv"}},
+        "stages": {"emulated": stage("unicorn/linux"), "watched": stage("qemu-user/linux")},
+    });
+    lab.manifest("engines.yaml", &manifest);
+    let output = lab.hotcell(["run", "engines.yaml", "--progress", "none"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{:?}: {said}", output.status);
+    let run = lab.latest();
+    let unwatched = run.stage("watched").find(|instance| instance.status != Status::Ok);
+    if let Some(instance) = unwatched {
+        let why = instance.reason.clone().unwrap_or_default();
+        if why.contains("nobody could watch") || why.contains("lets no emulator be registered") {
+            eprintln!("skipped: {why}; {said}{}", String::from_utf8_lossy(&output.stdout));
+            return None;
+        }
+        panic!("{}: {why}\n{said}{}", instance.name, String::from_utf8_lossy(&output.stdout));
+    }
+    Some((lab, run, all))
+}
+
+/// The events of each guest under an engine, by guest and target.
+fn events(run: &Run, stage: &str) -> BTreeMap<(String, String), Vec<Event>> {
+    let mut all = BTreeMap::new();
+    for instance in run.stage(stage) {
+        let sample = run.report.samples.values().find(|sample| instance.name.contains(&sample.digest.to_string()));
+        let sample = sample.unwrap();
+        let bytes = run.output(instance, "events");
+        let lines = std::str::from_utf8(&bytes).unwrap().lines().skip(1);
+        let events: Vec<Event> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(events.iter().enumerate().all(|(at, event)| event.seq == at as u64), "{}", instance.name);
+        let key = (sample.family.clone().unwrap(), sample.variant.clone().unwrap());
+        all.insert(key, events);
+    }
+    all
+}
+
+/// What was done to which files, in order, with what came of it.
+fn files(events: &[Event]) -> Vec<(FileOp, String, Option<String>, Option<u64>, Option<String>)> {
+    let told = |file: &File| {
+        (
+            file.op,
+            file.path.clone(),
+            file.to.clone(),
+            file.bytes,
+            file.errno.clone(),
+        )
+    };
+    events
+        .iter()
+        .filter_map(|event| match &event.what {
+            What::File(file) => Some(told(file)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn both_engines_tell_the_same_of_files() {
+    let Some((_lab, run, all)) = both(&["files", "hello"]) else {
+        return;
+    };
+    let (emulated, watched) = (events(&run, "emulated"), events(&run, "watched"));
+    assert_eq!(watched.len(), all.len());
+    let mut wrong = String::new();
+    for (guest, watched) in &watched {
+        assert!(watched.iter().all(|event| event.witness == Witness::Kernel));
+        let (seen, told) = (files(watched), files(&emulated[guest]));
+        if seen != told {
+            writeln!(wrong, "{guest:?}:\n  kernel {seen:?}\n  engine {told:?}").unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    // QEMU's own doing is not the guest's: two calls are all that this one makes. (On x86 QEMU maps tables for segments then.)
+    for (guest, events) in watched.iter().filter(|(guest, _)| guest.0 == "hello") {
+        let calls: Vec<&str> = events
+            .iter()
+            .filter_map(|event| match &event.what {
+                What::Syscall(call) if call.name != "mmap" => Some(call.name.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(calls, ["write", "exit_group"], "{guest:?}");
+    }
+}
+
+#[test]
+fn both_engines_tell_the_same_of_processes_and_sockets() {
+    let Some((_lab, run, _)) = both(&["sockets", "threads"]) else {
+        return;
+    };
+    let (emulated, watched) = (events(&run, "emulated"), events(&run, "watched"));
+    let mut wrong = String::new();
+    for (guest, watched) in &watched {
+        let ends = |events: &[Event]| {
+            let ended = |event: &&Event| matches!(&event.what, What::Process(what) if matches!(what.op, ProcessOp::Exit | ProcessOp::Killed));
+            events.iter().filter(ended).count()
+        };
+        let bound = |events: &[Event]| {
+            let bound = |event: &&Event| matches!(&event.what, What::Network(what) if what.op == NetworkOp::Bind && what.errno.is_none());
+            events.iter().filter(bound).count()
+        };
+        let (seen, told) = ((ends(watched), bound(watched)), (ends(&emulated[guest]), bound(&emulated[guest])));
+        if seen != told {
+            writeln!(wrong, "{guest:?}: ended and bound: kernel {seen:?}, engine {told:?}").unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
