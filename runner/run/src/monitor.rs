@@ -40,7 +40,8 @@ struct Talk {
 #[derive(Debug)]
 pub(crate) struct Watched<'a> {
     monitor: &'a Monitor,
-    cell: u32,
+    /// Its number; none once it has ended, when the number may be another's.
+    cell: Option<u32>,
 }
 
 impl Monitor {
@@ -94,27 +95,28 @@ impl Monitor {
         }
         Ok(Watched {
             monitor: self,
-            cell: number,
+            cell: Some(number),
         })
     }
 }
 
 impl Watched<'_> {
     /// The cell has ended: all that it did is in its file.
-    pub(crate) fn end(self) -> Result<Ended, String> {
+    pub(crate) fn end(mut self) -> Result<Ended, String> {
         self.finish()
     }
 
-    fn finish(&self) -> Result<Ended, String> {
+    fn finish(&mut self) -> Result<Ended, String> {
+        let cell = self.cell.take().ok_or("it has ended")?;
         let mut state = self.monitor.state();
         let State::Here(talk) = &mut *state else {
             return Err("the monitor has gone".to_owned());
         };
-        match talk.used.get_mut(self.cell as usize) {
-            Some(used) if *used => *used = false,
-            _ => return Err("it was not watched".to_owned()),
+        let answer = talk.ask(&Ask::End { cell });
+        if let Some(used) = talk.used.get_mut(cell as usize) {
+            *used = false;
         }
-        match talk.ask(&Ask::End { cell: self.cell })? {
+        match answer? {
             Answer::Ended(ended) => Ok(ended),
             _ => Err("the monitor answered something else".to_owned()),
         }
