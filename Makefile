@@ -13,7 +13,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 RELEASE := $(TARGET)/release
 CACHE := $(or $(HOTCELL_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/hotcell)
 ENGINE := --package=hotcell-unicorn
-BINARIES := --package=hotcell-cli --package=hotcell-inspect $(ENGINE)
+BINARIES := --package=hotcell-cli --package=hotcell-inspect --package=hotcell-monitor --package=hotcell-qemu $(ENGINE)
 XTASK := $(CARGO) run -q -p xtask --
 # Tools that `make deny` installs.
 export PATH := $(CACHE)/tools/bin:$(PATH)

@@ -340,7 +340,11 @@ pub static STAGE_TYPES: &[StageType] = &[
             input("stdin", PortType::File, false, "what its standard input holds"),
         ],
         outputs: &[
-            output("events", PortType::Events, "what it did, as the host's kernel saw it"),
+            output(
+                "events",
+                PortType::Events,
+                "what it did, as the host's kernel saw it",
+            ),
             output("result", PortType::Json("linux-result"), "how it ended"),
             output("stdout", PortType::File, "what it wrote to standard output"),
             output("stderr", PortType::File, "what it wrote to standard error"),

@@ -41,16 +41,26 @@ fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
     lab.manifest("engines.yaml", &manifest);
     let output = lab.hotcell(["run", "engines.yaml", "--progress", "none"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{:?}: {said}", output.status);
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)),
+        "{:?}: {said}",
+        output.status
+    );
     let run = lab.latest();
-    let unwatched = run.stage("watched").find(|instance| instance.status != Status::Ok);
+    let unwatched = run
+        .stage("watched")
+        .find(|instance| instance.status != Status::Ok);
     if let Some(instance) = unwatched {
         let why = instance.reason.clone().unwrap_or_default();
         if !nix::unistd::geteuid().is_root() || why.contains("lets no emulator be registered") {
             eprintln!("skipped: {why}");
             return None;
         }
-        panic!("{}: {why}\n{said}{}", instance.name, String::from_utf8_lossy(&output.stdout));
+        panic!(
+            "{}: {why}\n{said}{}",
+            instance.name,
+            String::from_utf8_lossy(&output.stdout)
+        );
     }
     Some((lab, run, all))
 }
@@ -59,12 +69,23 @@ fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
 fn events(run: &Run, stage: &str) -> BTreeMap<(String, String), Vec<Event>> {
     let mut all = BTreeMap::new();
     for instance in run.stage(stage) {
-        let sample = run.report.samples.values().find(|sample| instance.name.contains(&sample.digest.to_string()));
+        let sample = run
+            .report
+            .samples
+            .values()
+            .find(|sample| instance.name.contains(&sample.digest.to_string()));
         let sample = sample.unwrap();
         let bytes = run.output(instance, "events");
         let lines = std::str::from_utf8(&bytes).unwrap().lines().skip(1);
         let events: Vec<Event> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert!(events.iter().enumerate().all(|(at, event)| event.seq == at as u64), "{}", instance.name);
+        assert!(
+            events
+                .iter()
+                .enumerate()
+                .all(|(at, event)| event.seq == at as u64),
+            "{}",
+            instance.name
+        );
         let key = (sample.family.clone().unwrap(), sample.variant.clone().unwrap());
         all.insert(key, events);
     }
@@ -136,9 +157,16 @@ fn both_engines_tell_the_same_of_processes_and_sockets() {
             let bound = |event: &&Event| matches!(&event.what, What::Network(what) if what.op == NetworkOp::Bind && what.errno.is_none());
             events.iter().filter(bound).count()
         };
-        let (seen, told) = ((ends(watched), bound(watched)), (ends(&emulated[guest]), bound(&emulated[guest])));
+        let (seen, told) = (
+            (ends(watched), bound(watched)),
+            (ends(&emulated[guest]), bound(&emulated[guest])),
+        );
         if seen != told {
-            writeln!(wrong, "{guest:?}: ended and bound: kernel {seen:?}, engine {told:?}").unwrap();
+            writeln!(
+                wrong,
+                "{guest:?}: ended and bound: kernel {seen:?}, engine {told:?}"
+            )
+            .unwrap();
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
