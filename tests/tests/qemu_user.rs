@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
-use hotcell_schema::event::{Event, File, FileOp, NetworkOp, ProcessOp, What, Witness};
+use hotcell_schema::event::{Event, File, NetworkOp, ProcessOp, What, Witness};
 use hotcell_schema::outcome::Status;
 use hotcell_tests::{Guest, Lab, Run, guests};
 use serde_json::json;
@@ -92,24 +92,13 @@ fn events(run: &Run, stage: &str) -> BTreeMap<(String, String), Vec<Event>> {
     all
 }
 
-/// What was done to which files, in order, with what came of it.
-fn files(events: &[Event]) -> Vec<(FileOp, String, Option<String>, Option<u64>, Option<String>)> {
-    let told = |file: &File| {
-        (
-            file.op,
-            file.path.clone(),
-            file.to.clone(),
-            file.bytes,
-            file.errno.clone(),
-        )
-    };
-    events
-        .iter()
-        .filter_map(|event| match &event.what {
-            What::File(file) => Some(told(file)),
-            _ => None,
-        })
-        .collect()
+/// What was done to which files, in order, with what came of it. (The kernel knows no digests.)
+fn files(events: &[Event]) -> Vec<File> {
+    let told = events.iter().filter_map(|event| match &event.what {
+        What::File(file) => Some(file.clone()),
+        _ => None,
+    });
+    told.map(|file| File { digest: None, ..file }).collect()
 }
 
 #[test]
