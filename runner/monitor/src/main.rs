@@ -192,9 +192,19 @@ fn main() -> ExitCode {
             println!("hotcell-monitor {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::SUCCESS;
         }
+        Some(argument) if argument == "--probe" => {
+            let loaded = Kernel::load(1 << 16).and_then(|mut kernel| kernel.attach());
+            return match loaded {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("{error}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         Some(_) => {
             eprintln!(
-                "hotcell-monitor is started by `hotcell`; by hand it only knows --version and --identity"
+                "hotcell-monitor is started by `hotcell`; by hand it only knows --version, --identity and --probe"
             );
             return ExitCode::from(2);
         }

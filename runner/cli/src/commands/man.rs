@@ -57,7 +57,7 @@ const ENVIRONMENT: [(&str, &str); 8] = [
     ),
     (
         "HOTCELL_LIBEXEC",
-        "Folder with hotcell-unicorn and hotcell-inspect; else that of hotcell itself.",
+        "Folder with hotcell-unicorn, hotcell-inspect, hotcell-qemu and hotcell-monitor; else that of hotcell itself.",
     ),
     ("NO_COLOR", "Not empty: no colours."),
     (

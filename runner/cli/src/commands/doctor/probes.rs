@@ -13,13 +13,15 @@ pub(super) fn all(places: &Places, global: &Global) -> Vec<Probe> {
     for (name, serves) in [
         ("hotcell-unicorn", "unicorn/payload, unicorn/linux"),
         ("hotcell-inspect", "inspect/elf"),
+        ("hotcell-qemu", "qemu-user/linux"),
+        ("hotcell-monitor", "events of qemu-user/linux"),
     ] {
         probes.push(executable(places, name, serves));
     }
     let (trial, layers) = super::trial::probe(places, global);
     probes.push(trial);
     probes.extend([seccomp(), landlock(&layers), user_namespaces(), cgroups()]);
-    probes.extend([kvm(), qemu_user(), bpf(), libvirt()]);
+    probes.extend([kvm(), qemu_user(), binfmt(), bpf(places), libvirt()]);
     probes
 }
 
@@ -219,47 +221,77 @@ fn kvm() -> Probe {
     )
 }
 
+/// Emulators that need nothing of the host's own libraries: guests have a root of their own.
 fn qemu_user() -> Probe {
-    let found: Vec<String> = path_folders()
+    let mut found: Vec<String> = path_folders()
         .iter()
         .filter_map(|folder| std::fs::read_dir(folder).ok())
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with("qemu-aarch64") || name.starts_with("qemu-mipsel"))
+        .filter(|name| name.starts_with("qemu-") && name.ends_with("-static"))
         .collect();
-    let found = if found.is_empty() {
-        "no qemu-user executables".into()
-    } else {
-        found.join(", ")
-    };
-    probe(
-        "qemu-user",
-        "qemu-user/linux, in a later version",
-        State::Unused,
-        found,
-        "",
-    )
+    found.sort();
+    found.dedup();
+    let serves = "qemu-user/linux";
+    match found.len() {
+        0 => probe(
+            "qemu-user",
+            serves,
+            State::Limited,
+            "no qemu-<arch>-static in PATH",
+            "install what Debian calls qemu-user-static",
+        ),
+        many => probe(
+            "qemu-user",
+            serves,
+            State::Ok,
+            format!("{many} emulators, static"),
+            "",
+        ),
+    }
 }
 
-fn bpf() -> Probe {
-    let unprivileged = read("/proc/sys/kernel/unprivileged_bpf_disabled");
-    let types = Path::new("/sys/kernel/btf/vmlinux").exists();
-    let found = format!(
-        "kernel types {}, for unprivileged users {}",
-        if types { "there" } else { "not there" },
-        match unprivileged.as_deref() {
-            Some("0") => "allowed",
-            Some(_) => "barred",
-            None => "unknown",
+/// Since Linux 6.7 a user namespace has emulators of its own.
+fn binfmt() -> Probe {
+    let release = read("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let (state, remedy) = match version >= (6, 7) {
+        true => (State::Ok, ""),
+        false => (State::Limited, "take a host with Linux 6.7 or later"),
+    };
+    let found = format!("Linux {}.{}: emulators of a user namespace", version.0, version.1);
+    probe("binfmt", "qemu-user/linux", state, found, remedy)
+}
+
+/// Loads what watches guests into the kernel, and takes it out again.
+fn bpf(places: &Places) -> Probe {
+    let serves = "events of qemu-user/linux";
+    let path = places.libexec.join("hotcell-monitor");
+    let remedy = "run as root, or give `hotcell-monitor` the capabilities CAP_BPF and CAP_PERFMON (setcap); a kernel with /sys/kernel/btf is needed";
+    match Command::new(&path).arg("--probe").output() {
+        Ok(output) if output.status.success() => probe(
+            "bpf",
+            serves,
+            State::Ok,
+            "the monitor's programs can be loaded",
+            "",
+        ),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = said.lines().last().unwrap_or("it cannot be loaded").to_owned();
+            probe("bpf", serves, State::Limited, said, remedy)
         }
-    );
-    probe(
-        "bpf",
-        "qemu-user/linux, in a later version",
-        State::Unused,
-        found,
-        "",
-    )
+        Err(error) => probe(
+            "bpf",
+            serves,
+            State::Limited,
+            format!("{}: {error}", path.display()),
+            remedy,
+        ),
+    }
 }
 
 fn libvirt() -> Probe {
