@@ -139,6 +139,7 @@ const LIMITS: HostLimits = HostLimits {
     memory: 2 << 30,
     descriptors: 256,
     tasks: 1,
+    file_bytes: 0,
 };
 
 /// Everything that a job gives, for comparison.

@@ -54,6 +54,14 @@ struct Opened {
     written: u64,
 }
 
+/// What was told when a call began.
+#[derive(Debug, Default)]
+struct Early {
+    number: u32,
+    /// Texts, and which argument each is.
+    pieces: Vec<(u8, Vec<u8>)>,
+}
+
 /// Makes events of records.
 #[derive(Debug)]
 pub struct Story {
@@ -65,8 +73,8 @@ pub struct Story {
     /// By the host's numbers.
     processes: BTreeMap<u32, Process>,
     threads: BTreeMap<u32, u32>,
-    /// Texts of calls under way, by the host's number of the thread: the call and which argument each is.
-    early: BTreeMap<u32, (u32, Vec<(u8, Vec<u8>)>)>,
+    /// Calls under way, by the host's number of the thread.
+    early: BTreeMap<u32, Early>,
     started: bool,
 }
 
@@ -209,7 +217,8 @@ impl Story {
             }
         }
         if self.early.len() < 16 * MOST {
-            self.early.insert(head.tid, (call.number, pieces));
+            let number = call.number;
+            self.early.insert(head.tid, Early { number, pieces });
         }
     }
 
@@ -234,11 +243,9 @@ impl Story {
     }
 
     fn called(&mut self, head: &Head, call: &Call<'_>, tell: &mut impl FnMut(&Event)) {
-        let early = self
-            .early
-            .remove(&head.tid)
-            .filter(|(number, _)| *number == call.number);
-        let pieces = early.map(|(_, pieces)| pieces).unwrap_or_default();
+        let early = self.early.remove(&head.tid);
+        let early = early.filter(|early| early.number == call.number);
+        let pieces = early.unwrap_or_default().pieces;
         let ends = call.unfinished || call.never;
         let observed = self.observed(call, &pieces, (!ends).then_some(call.result));
         let first = call.arguments[0] as u32;
