@@ -333,6 +333,7 @@ codes! {
     WrongName = "E0107": "A name with characters that names do not have.",
     Invalid = "E0108": "A value that fits none of the forms it may have.",
     LiteralSecret = "E0109": "A secret is written out instead of named.",
+    NotForGuest = "E0110": "A path or text that no guest can be given.",
     UnknownStageType = "E0201": "A stage uses a stage type that does not exist.",
     UnknownStage = "E0202": "A reference to a stage that does not exist.",
     UnknownPort = "E0203": "A reference to an input or output that the stage type does not have.",

@@ -21,7 +21,7 @@ use crate::profiles::Profiles;
 use crate::tree::Node;
 
 /// Engines that a later version brings: a host may allow them already.
-const LATER_ENGINES: &[&str] = &["qemu-user/linux", "qemu-system/linux"];
+const LATER_ENGINES: &[&str] = &["qemu-system/linux"];
 /// How an image can be built.
 const BUILDS: &[&str] = &["debian"];
 /// Keys that only an experiment has.

@@ -27,7 +27,7 @@ pub(super) fn check(with: &Node, problems: &mut Vec<Diagnostic>) {
         if path.contains('\0') {
             problems.push(
                 Diagnostic::error(
-                    Code::WrongForm,
+                    Code::NotForGuest,
                     entry.key,
                     "a path in `files` holds a NUL character",
                 )
@@ -49,7 +49,7 @@ pub(super) fn whole(key: &str, node: &Node, problems: &mut Vec<Diagnostic>) {
     match &node.value {
         Value::Text(text) if text.contains('\0') => {
             let title = format!("`{key}` holds a NUL character");
-            problems.push(Diagnostic::error(Code::WrongForm, node.span, title).help(NUL));
+            problems.push(Diagnostic::error(Code::NotForGuest, node.span, title).help(NUL));
         }
         Value::List(items) => items.iter().for_each(|item| whole(key, item, problems)),
         Value::Table(table) => {
@@ -71,7 +71,7 @@ fn is_path(path: &str, is_folder: bool) -> bool {
 
 fn no_path(what: &str, path: &str, span: Span) -> Diagnostic {
     let title = format!("{what} is no absolute path of the guest");
-    let diagnostic = Diagnostic::error(Code::WrongForm, span, title);
+    let diagnostic = Diagnostic::error(Code::NotForGuest, span, title);
     match path.starts_with('/') || path.is_empty() {
         true => diagnostic
             .help("a path begins with `/`, has no `..` in it, and that of a file ends with its name"),

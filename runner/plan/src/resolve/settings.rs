@@ -415,7 +415,7 @@ impl<'a> Settings<'a> {
             );
         }
         match wired.stage_type.name {
-            "unicorn/linux" => guest::check(node, problems),
+            "unicorn/linux" | "qemu-user/linux" => guest::check(node, problems),
             "command" => {
                 for key in ["run", "env"] {
                     node.get(key)
