@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
+use crate::arch::ArchProfile;
 use crate::command::CommandWith;
 use crate::guest::{Address, Hex};
 use crate::internet::InternetWith;
@@ -126,6 +127,43 @@ pub struct Output {
     pub about: &'static str,
 }
 
+/// What runs the cells of a stage type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// Looks at files.
+    Inspect,
+    /// Emulates a processor, and Linux over it.
+    Unicorn,
+    /// QEMU's user mode over the host's own Linux.
+    QemuUser,
+}
+
+impl Engine {
+    /// The executable of its cells.
+    pub fn executable(self) -> &'static str {
+        match self {
+            Self::Inspect => "hotcell-inspect",
+            Self::Unicorn => "hotcell-unicorn",
+            Self::QemuUser => "hotcell-qemu",
+        }
+    }
+
+    /// Whether the guest is made of processes of the host, which its cell keeps.
+    pub fn keeps_processes(self) -> bool {
+        self == Self::QemuUser
+    }
+
+    /// What guests of an arch profile run on; the error is what the profile would have to name.
+    pub fn runs(self, profile: &ArchProfile) -> Result<(), &'static str> {
+        let (runs, on) = match self {
+            Self::Inspect => (true, ""),
+            Self::Unicorn => (profile.unicorn.is_some(), "Unicorn"),
+            Self::QemuUser => (profile.qemu.is_some(), "QEMU's user mode"),
+        };
+        if runs { Ok(()) } else { Err(on) }
+    }
+}
+
 /// A stage type: one row of the registry.
 #[derive(Clone, Copy)]
 pub struct StageType {
@@ -139,6 +177,8 @@ pub struct StageType {
     pub inputs: &'static [Input],
     /// Outputs.
     pub outputs: &'static [Output],
+    /// What runs its cells; none: the runner itself does what there is to do, or programs of the user's own do.
+    pub engine: Option<Engine>,
     /// Whether the result is the same on every machine.
     pub exact: bool,
     /// Whether it uses the instance's seed.
@@ -254,6 +294,7 @@ pub static STAGE_TYPES: &[StageType] = &[
                 "what is wrong or remarkable about the file",
             ),
         ],
+        engine: Some(Engine::Inspect),
         exact: true,
         seeded: false,
         limits: HOST_LIMITS,
@@ -275,6 +316,7 @@ pub static STAGE_TYPES: &[StageType] = &[
             PortType::Json("payload-result"),
             "outcome, registers, memory, trace",
         )],
+        engine: Some(Engine::Unicorn),
         exact: true,
         seeded: false,
         limits: GUEST_LIMITS,
@@ -325,6 +367,7 @@ pub static STAGE_TYPES: &[StageType] = &[
                 "texts that it gave to system calls: lines of the call and the text",
             ),
         ],
+        engine: Some(Engine::Unicorn),
         exact: true,
         seeded: true,
         limits: GUEST_LIMITS,
@@ -333,7 +376,7 @@ pub static STAGE_TYPES: &[StageType] = &[
     },
     StageType {
         name: "qemu-user/linux",
-        about: "Run a Linux program under QEMU's user mode, at several times the emulated Linux's speed",
+        about: "Run a Linux program under QEMU's user mode, on the host's own Linux, watched by its kernel",
         version: 1,
         inputs: &[
             input("file", PortType::File, true, "the program"),
@@ -354,6 +397,7 @@ pub static STAGE_TYPES: &[StageType] = &[
                 "the files it made or changed and left behind",
             ),
         ],
+        engine: Some(Engine::QemuUser),
         exact: false,
         seeded: true,
         limits: OBSERVED_LIMITS,
@@ -369,6 +413,7 @@ pub static STAGE_TYPES: &[StageType] = &[
             input("info", PortType::Json("elf-info"), false, "what inspection found"),
         ],
         outputs: &[output("findings", PortType::Findings, "what the rules concluded")],
+        engine: None,
         exact: true,
         seeded: false,
         limits: HOST_LIMITS,
@@ -384,6 +429,7 @@ pub static STAGE_TYPES: &[StageType] = &[
             output("stdout", PortType::File, "what it wrote to standard output"),
             output("stderr", PortType::File, "what it wrote to standard error"),
         ],
+        engine: None,
         exact: true,
         seeded: false,
         limits: COMMAND_LIMITS,

@@ -51,8 +51,18 @@ fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
         .stage("watched")
         .find(|instance| instance.status != Status::Ok);
     if let Some(instance) = unwatched {
-        let why = instance.reason.clone().unwrap_or_default();
-        if !nix::unistd::geteuid().is_root() || why.contains("lets no emulator be registered") {
+        let error = run
+            .facts
+            .instances
+            .get(&instance.name)
+            .and_then(|facts| facts.error.clone());
+        let why = format!(
+            "{}: {}",
+            instance.reason.clone().unwrap_or_default(),
+            error.unwrap_or_default()
+        );
+        let cannot = ["lets no emulator be registered", "lets us make no namespaces"];
+        if !nix::unistd::geteuid().is_root() || cannot.iter().any(|cannot| why.contains(cannot)) {
             eprintln!("skipped: {why}");
             return None;
         }

@@ -22,6 +22,7 @@
 //! | [`context`] | saved contexts as files |
 //! | [`dump`] | core files of what runs in a cell |
 //! | [`command`] | programs of the user's own: confined like cells, without a protocol |
+//! | [`emulator`] | where this host has QEMU's user mode |
 //! | [`janitor`] | clears what runners left that are no more |
 //! | [`stop`] | one stop request that all cells obey |
 //! | [`cell_side`] | what a cell executable uses: connection, blobs, confinement of itself |
@@ -36,6 +37,7 @@ pub mod contract;
 pub mod cores;
 pub mod door;
 pub mod dump;
+pub mod emulator;
 pub mod intake;
 pub mod janitor;
 pub mod process;

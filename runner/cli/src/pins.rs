@@ -1,6 +1,6 @@
 //! `hotcell.lock`: what a manifest is made of, as it was and as it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use hotcell_plan::Package;
@@ -73,20 +73,9 @@ pub(crate) fn packages(args: &ManifestArgs) -> Result<BTreeMap<String, Package>,
 /// What a manifest is made of now.
 pub(crate) fn found(planned: &Planned) -> Lock {
     let engines = Engines::new(&planned.places.libexec);
-    let used: BTreeSet<&str> = planned
-        .plan
-        .stages
-        .values()
-        .map(|stage| stage.uses.as_str())
-        .collect();
-    // A program of the user's own is pinned by its files, and by what of it stands in the system.
-    let used = used.into_iter().filter(|uses| *uses != "command");
-    let named = used.map(|uses| {
-        let name = uses.split('/').next().unwrap_or(uses).to_owned();
-        // An engine that is not on this host is pinned as what is said of it: never equal to one that is.
-        let who = engines.key(uses).unwrap_or_else(|_| "not on this host".into());
-        (name, who)
-    });
+    // An engine that is not on this host is pinned as what is said of it: never equal to one that is.
+    let named = engines.keys(&planned.plan, planned.profiles()).into_iter();
+    let named = named.map(|(name, who)| (name, who.unwrap_or_else(|_| "not on this host".into())));
     let named: Vec<(String, String)> = named.collect();
     pin(
         &planned.plan,

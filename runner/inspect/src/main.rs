@@ -4,40 +4,25 @@
 use std::process::ExitCode;
 
 use hotcell_cells::cell_side::confine::Profile;
-use hotcell_cells::cell_side::{CellError, Connection, serve};
+use hotcell_cells::cell_side::{CellError, Connection, by_hand, serve};
 use hotcell_inspect::{Options, inspect, unpack};
 use hotcell_schema::job::{InspectJob, Job, JobResult};
 use hotcell_schema::unpack::UnpackJob;
 
-#[allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "an executable says who it is"
-)]
 fn main() -> ExitCode {
-    match std::env::args_os().nth(1) {
-        None => {}
-        Some(argument) if argument == "--version" || argument == "--identity" => {
-            println!(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")));
-            return ExitCode::SUCCESS;
-        }
-        Some(_) => {
-            eprintln!(
-                "hotcell-inspect is started by `hotcell`; by hand it only knows --version and --identity"
-            );
-            return ExitCode::from(2);
-        }
-    }
-    serve(
-        env!("CARGO_PKG_NAME"),
-        env!("CARGO_PKG_VERSION"),
-        Profile::inspect(),
-        |connection, job| match job {
-            Job::Inspect(job) => look_at(connection, &job),
-            Job::Unpack(job) => read_archive(connection, &job),
-            _ => Err(CellError::Job("this cell only inspects files".into())),
-        },
-    )
+    let identity = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
+    by_hand(env!("CARGO_PKG_NAME"), identity).unwrap_or_else(|| {
+        serve(
+            env!("CARGO_PKG_NAME"),
+            env!("CARGO_PKG_VERSION"),
+            Profile::inspect(),
+            |connection, job| match job {
+                Job::Inspect(job) => look_at(connection, &job),
+                Job::Unpack(job) => read_archive(connection, &job),
+                _ => Err(CellError::Job("this cell only inspects files".into())),
+            },
+        )
+    })
 }
 
 fn look_at(connection: &Connection, job: &InspectJob) -> Result<JobResult, CellError> {

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use hotcell_cells::cell_side::{CellError, Connection, Control};
 use hotcell_cells::contract::Operation;
+use hotcell_cells::emulator;
 use hotcell_cells::protocol::{FromCell, ToCell};
+
 use hotcell_kernel::{Bytes, EventSink, Kernel};
 use hotcell_schema::job::{Blob, Job, JobResult, LinuxJob, LinuxResult};
 use hotcell_schema::outcome::Outcome;
@@ -20,7 +22,7 @@ use crate::binfmt::{self, Secret};
 use crate::init_unsafe::{self, EMULATOR, Guest};
 use crate::root::Root;
 use crate::streams::Stream;
-use crate::{emulator, left, walls};
+use crate::{left, walls};
 
 /// How long the keeper sleeps at most before it listens to the runner, in milliseconds.
 const LISTEN: u8 = 20;

@@ -16,7 +16,6 @@
 //! | `binfmt` | how the guest's programs run others |
 //! | `filter` | system calls that are refused |
 //! | `root` | the guest's root as files |
-//! | `emulator` | which QEMU |
 //! | `init_unsafe` | the first process of the guest's namespace |
 //! | `loopback_unsafe` | the network of a guest without one |
 //! | `streams` | what the guest writes to its output |
@@ -24,8 +23,9 @@
 
 use std::process::ExitCode;
 
+use hotcell_cells::cell_side::by_hand;
+
 mod binfmt;
-mod emulator;
 mod filter;
 mod init_unsafe;
 mod keeper;
@@ -35,19 +35,7 @@ mod root;
 mod streams;
 mod walls;
 
-#[allow(clippy::print_stdout, clippy::print_stderr)]
 fn main() -> ExitCode {
     let identity = format!("hotcell-qemu {}", env!("CARGO_PKG_VERSION"));
-    match std::env::args_os().nth(1) {
-        None => {}
-        Some(argument) if argument == "--version" || argument == "--identity" => {
-            println!("{identity}");
-            return ExitCode::SUCCESS;
-        }
-        Some(_) => {
-            eprintln!("hotcell-qemu is started by `hotcell`; by hand it only knows --version and --identity");
-            return ExitCode::from(2);
-        }
-    }
-    keeper::serve(&identity)
+    by_hand("hotcell-qemu", &identity).unwrap_or_else(|| keeper::serve(&identity))
 }

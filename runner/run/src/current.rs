@@ -183,10 +183,8 @@ fn pointer(runs: &Path, experiment: &str) -> Option<PathBuf> {
 /// is given. What else is in an instance follows from these, for one build. What programs of this host are is known only when
 /// they are asked for.
 fn fingerprint(plan: &Plan, options: &Options<'_>) -> Option<Digest> {
-    let uses = plan.stages.values().map(|stage| stage.uses.as_str());
-    let uses: IndexSet<&str> = uses.filter(|uses| *uses != "command").collect();
-    let engines = uses.into_iter().map(|uses| options.engines.key(uses).ok());
-    let engines = engines.collect::<Option<Vec<_>>>()?;
+    let engines = options.engines.keys(plan, options.profiles).into_values();
+    let engines = engines.map(Result::ok).collect::<Option<Vec<_>>>()?;
     let mut hash = io::BufWriter::with_capacity(64 << 10, Hash(Sha256::new()));
     put(
         &mut hash,

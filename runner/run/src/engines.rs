@@ -1,13 +1,16 @@
 //! The cell executables, and who they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use hotcell_cells::emulator;
 use hotcell_cells::supervise::Executable;
 use hotcell_plan::Plan;
+use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
+use hotcell_schema::stage::{self, StageType};
 
 use crate::monitor::Monitor;
 use crate::stages::command::Programs;
@@ -33,6 +36,8 @@ pub struct Engines {
     unicorn: OnceLock<Result<Engine, String>>,
     inspect: OnceLock<Result<Engine, String>>,
     qemu: OnceLock<Result<Engine, String>>,
+    /// What else of this host runs guests: digests, or why there are none.
+    emulators: Mutex<BTreeMap<PathBuf, Result<Digest, String>>>,
     programs: Programs,
     pub(crate) monitor: Monitor,
     /// Where files that go again are put; absent: where this host puts them.
@@ -47,6 +52,7 @@ impl Engines {
             unicorn: OnceLock::new(),
             inspect: OnceLock::new(),
             qemu: OnceLock::new(),
+            emulators: Mutex::default(),
             programs: Programs::new(None),
             monitor: Monitor::new(libexec),
             temporary: None,
@@ -82,27 +88,82 @@ impl Engines {
 
     /// The engine of a stage type; `None` for stage types that run in the runner itself. The error says what to do.
     pub fn of(&self, uses: &str) -> Option<Result<&Engine, &str>> {
-        let (cell, name) = match uses.split_once('/')?.0 {
-            "unicorn" => (&self.unicorn, "hotcell-unicorn"),
-            "inspect" => (&self.inspect, "hotcell-inspect"),
-            "qemu-user" => (&self.qemu, "hotcell-qemu"),
-            _ => return None,
+        let kind = kind(uses)?;
+        let cell = match kind {
+            stage::Engine::Unicorn => &self.unicorn,
+            stage::Engine::Inspect => &self.inspect,
+            stage::Engine::QemuUser => &self.qemu,
         };
         Some(
-            cell.get_or_init(|| open(&self.libexec.join(name)))
+            cell.get_or_init(|| open(&self.libexec.join(kind.executable())))
                 .as_ref()
                 .map_err(String::as_str),
         )
     }
 
-    /// What a stage type's engine contributes to cache keys.
-    pub fn key(&self, uses: &str) -> Result<String, String> {
-        match self.of(uses) {
-            None => Ok(hotcell_detect::IDENTITY.to_owned()),
-            Some(Ok(engine)) => Ok(format!("{} {}", engine.identity, engine.digest)),
-            Some(Err(error)) => Err(error.to_owned()),
+    /// What a stage type's engine contributes to the cache key of an instance: all that runs it, and all that tells what it did.
+    pub fn key(&self, uses: &str, arch: Option<&ArchProfile>) -> Result<String, String> {
+        let engine = match self.of(uses) {
+            None => return Ok(hotcell_detect::IDENTITY.to_owned()),
+            Some(engine) => engine?,
+        };
+        let mut key = format!("{} {}", engine.identity, engine.digest);
+        if kind(uses).is_some_and(stage::Engine::keeps_processes) {
+            let others = [Some(Ok(self.monitor.executable())), arch.map(emulator::find)];
+            for path in others.into_iter().flatten() {
+                key.push(' ');
+                key.push_str(&self.digest(path?)?.to_string());
+            }
         }
+        Ok(key)
     }
+
+    /// What the engines of a plan's stages contribute to cache keys, by the first part of `uses`; the error says why one cannot be
+    /// used. `given`: the profiles beside the plan's own.
+    pub fn keys(&self, plan: &Plan, given: &[ArchProfile]) -> BTreeMap<String, Result<String, String>> {
+        let mut keys: BTreeMap<String, Result<String, String>> = BTreeMap::new();
+        // A program of the user's own is known by its files, and by what of it stands in the system.
+        for (name, stage) in plan.stages.iter().filter(|(_, stage)| stage.uses != "command") {
+            let first = stage.uses.split('/').next().unwrap_or(&stage.uses);
+            let key = keys
+                .entry(first.to_owned())
+                .or_insert_with(|| self.key(&stage.uses, None));
+            if !kind(&stage.uses).is_some_and(stage::Engine::keeps_processes) {
+                continue;
+            }
+            let instances = plan.instances.iter().filter(|instance| instance.stage == *name);
+            let archs: BTreeSet<Option<&str>> = instances.map(|instance| instance.arch.as_deref()).collect();
+            // A file that is found only in the run can be of any architecture that this host has an emulator for.
+            let any = stage.expansion.is_some() || archs.contains(&None);
+            let profiles = given.iter().chain(plan.profiles.values());
+            let profiles: BTreeMap<&str, &ArchProfile> =
+                profiles.map(|profile| (profile.name.as_str(), profile)).collect();
+            let wanted = profiles.into_values().filter(|profile| match any {
+                true => emulator::find(profile).is_ok(),
+                false => archs.contains(&Some(profile.name.as_str())),
+            });
+            for profile in wanted {
+                let more = self.key(&stage.uses, Some(profile));
+                *key = std::mem::replace(key, Ok(String::new()))
+                    .and_then(|before| Ok(format!("{before}, {}", more?)));
+            }
+        }
+        keys
+    }
+
+    fn digest(&self, path: PathBuf) -> Result<Digest, String> {
+        let mut known = self.emulators.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = known.entry(path).or_insert_with_key(|path| {
+            let read = fs_err::read(path).map_err(|error| error.to_string());
+            read.map(|bytes| Digest::of(&bytes))
+        });
+        digest.clone()
+    }
+}
+
+/// What runs the cells of a stage type.
+fn kind(uses: &str) -> Option<stage::Engine> {
+    StageType::find(uses)?.engine
 }
 
 fn open(path: &Path) -> Result<Engine, String> {

@@ -53,6 +53,11 @@ impl Monitor {
         }
     }
 
+    /// Its executable.
+    pub(crate) fn executable(&self) -> PathBuf {
+        self.executable.clone()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

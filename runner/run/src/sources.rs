@@ -93,7 +93,7 @@ impl Archives {
     }
 
     fn index_of(&self, archive: &Archive, path: Option<&Utf8Path>) -> Result<Arc<ArchiveIndex>, SourceError> {
-        let identity = self.engines.key("inspect/elf").map_err(SourceError::Host)?;
+        let identity = self.engines.key("inspect/elf", None).map_err(SourceError::Host)?;
         let secret = archive.secret.as_deref().unwrap_or_default();
         let key = Digest::of_parts([
             INDEX_KEY,

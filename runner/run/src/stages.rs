@@ -13,6 +13,7 @@ use hotcell_plan::Instance;
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::job::LeftFile;
 use hotcell_schema::outcome::Status;
+use hotcell_schema::stage::StageType;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -60,26 +61,13 @@ fn profile<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<&'a ArchProfi
         .arch
         .as_ref()
         .ok_or_else(|| refused("no arch profile fits the file's header; say which with `with.arch`, or with `--arch` where there is no manifest".into()))?;
-    let given = || {
-        shared
-            .options
-            .profiles
-            .iter()
-            .find(|profile| profile.name == *name)
-    };
     let profile = shared
-        .plan
-        .profiles
-        .get(name)
-        .or_else(given)
+        .profile(name)
         .ok_or_else(|| refused(format!("there is no arch profile `{name}`")))?;
-    let (engine, runs) = match instance.uses.starts_with("qemu-user/") {
-        true => ("QEMU's user mode", profile.qemu.is_some()),
-        false => ("Unicorn", profile.unicorn.is_some()),
-    };
-    match runs {
-        true => Ok(profile),
-        false => Err(refused(format!(
+    let engine = StageType::find(&instance.uses).and_then(|stage_type| stage_type.engine);
+    match engine.map_or(Ok(()), |engine| engine.runs(profile)) {
+        Ok(()) => Ok(profile),
+        Err(engine) => Err(refused(format!(
             "{engine} cannot run `{name}`: its arch profile does not say how"
         ))),
     }

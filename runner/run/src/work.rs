@@ -12,6 +12,7 @@ use hotcell_cells::stop::Urgency;
 use hotcell_plan::{
     After, AxisValue, Instance, MAX_SAMPLE, Origin, Plan, PlannedLimits, Sample, SourceError, Wire,
 };
+use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_store::keys::Keys;
@@ -181,6 +182,12 @@ pub(crate) struct Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
+    /// The arch profile of a name: the plan's own, or one that came with the runner.
+    pub(crate) fn profile(&self, name: &str) -> Option<&'a ArchProfile> {
+        let given = || self.options.profiles.iter().find(|profile| profile.name == name);
+        self.plan.profiles.get(name).or_else(given)
+    }
+
     pub(crate) fn new(plan: &'a Plan, options: &'a Options<'a>) -> Self {
         Self {
             plan,
@@ -466,7 +473,10 @@ pub(crate) fn prepare<'s, 'i>(shared: &'s Shared<'_>, instance: &'i Instance) ->
             let identity = program.map(|program| program.identity.clone());
             (identity, "the program is not on this host")
         }
-        uses => (engines.key(uses), "the engine is not on this host"),
+        uses => {
+            let arch = instance.arch.as_deref().and_then(|name| shared.profile(name));
+            (engines.key(uses, arch), "the engine is not on this host")
+        }
     };
     let engine = engine.map_err(|error| Done {
         error: Some(error),

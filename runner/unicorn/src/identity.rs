@@ -6,7 +6,7 @@ use hotcell_schema::digest::Digest;
 const PATCHED: u32 = 103;
 
 /// The patches of this version, in the order in which they are applied.
-const PATCHES: [&str; 11] = [
+const PATCHES: [&str; 12] = [
     include_str!("../patches/0001-mips-free-delay-slot-temporary.patch"),
     include_str!("../patches/0002-mips-reset-delay-slot-flag-before-each-block.patch"),
     include_str!("../patches/0003-mips-clear-branch-bits-in-generated-code.patch"),
@@ -18,6 +18,7 @@ const PATCHES: [&str; 11] = [
     include_str!("../patches/0009-stores-are-fast-where-no-code-is.patch"),
     include_str!("../patches/0010-code-written-at-another-address.patch"),
     include_str!("../patches/0011-x86-what-a-program-is-refused.patch"),
+    include_str!("../patches/0012-many-pieces-of-memory.patch"),
 ];
 
 /// Whether the C library that was linked carries the patches.

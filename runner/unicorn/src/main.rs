@@ -26,7 +26,7 @@
 
 use std::process::ExitCode;
 
-use hotcell_cells::cell_side::{CellError, confine::Profile, serve};
+use hotcell_cells::cell_side::{CellError, by_hand, confine::Profile, serve};
 use hotcell_schema::job::Job;
 
 mod blocks;
@@ -55,32 +55,20 @@ mod written;
 #[cfg(test)]
 mod tests;
 
-#[allow(clippy::print_stdout, clippy::print_stderr)]
 fn main() -> ExitCode {
     let identity = identity::text();
-    match std::env::args_os().nth(1) {
-        None => {}
-        Some(argument) if argument == "--version" || argument == "--identity" => {
-            println!("{identity}");
-            return ExitCode::SUCCESS;
-        }
-        Some(_) => {
-            eprintln!(
-                "hotcell-unicorn is started by `hotcell`; by hand it only knows --version and --identity"
-            );
-            return ExitCode::from(2);
-        }
-    }
-    serve(
-        "hotcell-unicorn",
-        &identity,
-        Profile::unicorn(),
-        |connection, job| match job {
-            Job::Linux(job) => driver::run(connection, &job),
-            Job::Payload(job) => payload::serve(connection, &job),
-            Job::Inspect(_) | Job::Unpack(_) => {
-                Err(CellError::Job("this engine does not inspect files".to_owned()))
-            }
-        },
-    )
+    by_hand("hotcell-unicorn", &identity).unwrap_or_else(|| {
+        serve(
+            "hotcell-unicorn",
+            &identity,
+            Profile::unicorn(),
+            |connection, job| match job {
+                Job::Linux(job) => driver::run(connection, &job),
+                Job::Payload(job) => payload::serve(connection, &job),
+                Job::Inspect(_) | Job::Unpack(_) => {
+                    Err(CellError::Job("this engine does not inspect files".to_owned()))
+                }
+            },
+        )
+    })
 }

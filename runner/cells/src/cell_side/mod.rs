@@ -18,6 +18,7 @@ pub mod confine;
 mod connection;
 mod nudge_unsafe;
 
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
@@ -61,6 +62,23 @@ pub enum CellError {
     /// The runner asked to stop.
     #[error("stopped by the runner")]
     Stopped,
+}
+
+/// Answers a person who starts a cell by hand: `--version` and `--identity` say who it is, and nothing else is known. Absent:
+/// it was started without arguments, as a runner does.
+pub fn by_hand(engine: &str, identity: &str) -> Option<ExitCode> {
+    let argument = std::env::args_os().nth(1)?;
+    if argument == "--version" || argument == "--identity" {
+        return Some(match writeln!(std::io::stdout(), "{identity}") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        });
+    }
+    let _ = writeln!(
+        std::io::stderr(),
+        "{engine} is started by `hotcell`; by hand it only knows --version and --identity"
+    );
+    Some(ExitCode::from(2))
 }
 
 /// Confines the process, shakes hands, runs the one job, sends its result. Errors and panics of `job` are told to the

@@ -1,4 +1,4 @@
-//! Which QEMU runs the guest.
+//! Which QEMU of this host runs a guest in user mode.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use hotcell_schema::arch::ArchProfile;
 const FOLDERS: [&str; 2] = ["/usr/bin", "/usr/local/bin"];
 
 /// The executable for an architecture. It must be static: nothing of the host is in the guest's root.
-pub(crate) fn find(arch: &ArchProfile) -> Result<PathBuf, String> {
+pub fn find(arch: &ArchProfile) -> Result<PathBuf, String> {
     let Some(qemu) = &arch.qemu else {
         return Err(format!("the arch profile `{}` names no QEMU", arch.name));
     };
