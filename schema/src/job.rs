@@ -50,6 +50,9 @@ pub struct LinuxJob {
     pub cell: String,
     /// The architecture.
     pub arch: ArchProfile,
+    /// Whether it runs on the host's own processor, where the engine is the host's Linux; otherwise under an emulator.
+    #[serde(default)]
+    pub native: bool,
     /// The machine to be.
     pub persona: Persona,
     /// The executable.

@@ -136,6 +136,8 @@ pub enum Engine {
     Unicorn,
     /// QEMU's user mode over the host's own Linux.
     QemuUser,
+    /// The host's own processor and Linux.
+    Native,
 }
 
 impl Engine {
@@ -144,23 +146,32 @@ impl Engine {
         match self {
             Self::Inspect => "hotcell-inspect",
             Self::Unicorn => "hotcell-unicorn",
-            Self::QemuUser => "hotcell-qemu",
+            Self::QemuUser | Self::Native => "hotcell-qemu",
         }
     }
 
     /// Whether the guest is made of processes of the host, which its cell keeps.
     pub fn keeps_processes(self) -> bool {
-        self == Self::QemuUser
+        matches!(self, Self::QemuUser | Self::Native)
     }
 
-    /// What guests of an arch profile run on; the error is what the profile would have to name.
-    pub fn runs(self, profile: &ArchProfile) -> Result<(), &'static str> {
-        let (runs, on) = match self {
-            Self::Inspect => (true, ""),
-            Self::Unicorn => (profile.unicorn.is_some(), "Unicorn"),
-            Self::QemuUser => (profile.qemu.is_some(), "QEMU's user mode"),
+    /// Whether it runs guests of an arch profile on this host; the error says why not.
+    pub fn runs(self, profile: &ArchProfile) -> Result<(), String> {
+        let name = &profile.name;
+        let unsaid = |on: &str| {
+            Err(format!(
+                "{on} cannot run `{name}`: its arch profile does not say how"
+            ))
         };
-        if runs { Ok(()) } else { Err(on) }
+        match self {
+            Self::Unicorn if profile.unicorn.is_none() => unsaid("Unicorn"),
+            Self::QemuUser if profile.qemu.is_none() => unsaid("QEMU's user mode"),
+            Self::Native if *name != std::env::consts::ARCH => Err(format!(
+                "this host's processor is {}, and cannot run `{name}`: `qemu-user/linux` can",
+                std::env::consts::ARCH
+            )),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -275,6 +286,29 @@ const OBSERVED_LIMITS: &[&str] = &["events", "memory", "tasks", "file-bytes", "w
 /// Limits of the user's own programs.
 const COMMAND_LIMITS: &[&str] = &["memory", "tasks", "file-bytes", "wall", "cpu"];
 
+/// What an engine takes whose guests run on the host's own Linux.
+const OBSERVED_INPUTS: &[Input] = &[
+    input("file", PortType::File, true, "the program"),
+    input("stdin", PortType::File, false, "what its standard input holds"),
+];
+
+/// What it gives.
+const OBSERVED_OUTPUTS: &[Output] = &[
+    output(
+        "events",
+        PortType::Events,
+        "what it did, as the host's kernel saw it",
+    ),
+    output("result", PortType::Json("linux-result"), "how it ended"),
+    output("stdout", PortType::File, "what it wrote to standard output"),
+    output("stderr", PortType::File, "what it wrote to standard error"),
+    output(
+        "files",
+        PortType::Files,
+        "the files it made or changed and left behind",
+    ),
+];
+
 /// Every stage type there is.
 pub static STAGE_TYPES: &[StageType] = &[
     StageType {
@@ -378,26 +412,22 @@ pub static STAGE_TYPES: &[StageType] = &[
         name: "qemu-user/linux",
         about: "Run a Linux program under QEMU's user mode, on the host's own Linux, watched by its kernel",
         version: 1,
-        inputs: &[
-            input("file", PortType::File, true, "the program"),
-            input("stdin", PortType::File, false, "what its standard input holds"),
-        ],
-        outputs: &[
-            output(
-                "events",
-                PortType::Events,
-                "what it did, as the host's kernel saw it",
-            ),
-            output("result", PortType::Json("linux-result"), "how it ended"),
-            output("stdout", PortType::File, "what it wrote to standard output"),
-            output("stderr", PortType::File, "what it wrote to standard error"),
-            output(
-                "files",
-                PortType::Files,
-                "the files it made or changed and left behind",
-            ),
-        ],
+        inputs: OBSERVED_INPUTS,
+        outputs: OBSERVED_OUTPUTS,
         engine: Some(Engine::QemuUser),
+        exact: false,
+        seeded: true,
+        limits: OBSERVED_LIMITS,
+        open: false,
+        with_schema: |generator| generator.subschema_for::<QemuUserWith>(),
+    },
+    StageType {
+        name: "native/linux",
+        about: "Run a Linux program on the host's own processor and Linux, without an emulator: its kernel and a cell's walls are all that holds it",
+        version: 1,
+        inputs: OBSERVED_INPUTS,
+        outputs: OBSERVED_OUTPUTS,
+        engine: Some(Engine::Native),
         exact: false,
         seeded: true,
         limits: OBSERVED_LIMITS,
@@ -543,7 +573,7 @@ pub struct LinuxWith {
     pub dump: Vec<String>,
 }
 
-/// `with` of `qemu-user/linux`.
+/// `with` of `qemu-user/linux` and `native/linux`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct QemuUserWith {

@@ -23,11 +23,14 @@ fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
         );
         writeln!(list, "{0}/{1},{0},{1}", guest.name, guest.target).unwrap();
     }
-    lab.write("guests.csv", list);
-    let stage = |uses: &str| {
+    let own =
+        |line: &&str| line.ends_with(&format!(",{}", std::env::consts::ARCH)) || line.starts_with("path");
+    lab.write("own.csv", list.lines().filter(own).collect::<Vec<_>>().join("\n"));
+    lab.write("guests.csv", &list);
+    let stage = |uses: &str, samples: &str| {
         json!({
             "uses": uses,
-            "for-each": {"sample": "samples.guests"},
+            "for-each": {"sample": samples},
             "in": {"file": "${sample.file}"},
             "with": {"cwd": "/tmp"},
         })
@@ -35,8 +38,12 @@ fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
     let manifest = json!({
         "hotcell": 1,
         "name": "engines",
-        "samples": {"guests": {"list": "guests.csv"}},
-        "stages": {"emulated": stage("unicorn/linux"), "watched": stage("qemu-user/linux")},
+        "samples": {"guests": {"list": "guests.csv"}, "own": {"list": "own.csv"}},
+        "stages": {
+            "emulated": stage("unicorn/linux", "samples.guests"),
+            "watched": stage("qemu-user/linux", "samples.guests"),
+            "native": stage("native/linux", "samples.own"),
+        },
     });
     lab.manifest("engines.yaml", &manifest);
     let output = lab.hotcell(["run", "engines.yaml", "--progress", "none"]);
@@ -49,6 +56,7 @@ fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
     let run = lab.latest();
     let unwatched = run
         .stage("watched")
+        .chain(run.stage("native"))
         .find(|instance| instance.status != Status::Ok);
     if let Some(instance) = unwatched {
         let error = run
@@ -118,8 +126,10 @@ fn both_engines_tell_the_same_of_files() {
     };
     let (emulated, watched) = (events(&run, "emulated"), events(&run, "watched"));
     assert_eq!(watched.len(), all.len());
+    let native = events(&run, "native");
+    assert_eq!(native.len(), 2);
     let mut wrong = String::new();
-    for (guest, watched) in &watched {
+    for (guest, watched) in watched.iter().chain(&native) {
         assert!(watched.iter().all(|event| event.witness == Witness::Kernel));
         let (seen, told) = (files(watched), files(&emulated[guest]));
         if seen != told {
@@ -128,7 +138,11 @@ fn both_engines_tell_the_same_of_files() {
     }
     assert!(wrong.is_empty(), "{wrong}");
     // QEMU's own doing is not the guest's: two calls are all that this one makes. (On x86 QEMU maps tables for segments then.)
-    for (guest, events) in watched.iter().filter(|(guest, _)| guest.0 == "hello") {
+    for (guest, events) in watched
+        .iter()
+        .chain(&native)
+        .filter(|(guest, _)| guest.0 == "hello")
+    {
         let calls: Vec<&str> = events
             .iter()
             .filter_map(|event| match &event.what {
@@ -146,8 +160,9 @@ fn both_engines_tell_the_same_of_processes_and_sockets() {
         return;
     };
     let (emulated, watched) = (events(&run, "emulated"), events(&run, "watched"));
+    let native = events(&run, "native");
     let mut wrong = String::new();
-    for (guest, watched) in &watched {
+    for (guest, watched) in watched.iter().chain(&native) {
         let ends = |events: &[Event]| {
             let ended = |event: &&Event| matches!(&event.what, What::Process(what) if matches!(what.op, ProcessOp::Exit | ProcessOp::Killed));
             events.iter().filter(ended).count()

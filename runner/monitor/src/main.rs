@@ -98,15 +98,7 @@ impl Monitor {
         })
     }
 
-    fn watch(
-        &self,
-        cell: u32,
-        pid: i32,
-        emulated: bool,
-        sample: Sample,
-        events: &Path,
-        most: u64,
-    ) -> Result<(), String> {
+    fn watch(&self, cell: u32, pid: i32, sample: Sample, events: &Path, most: u64) -> Result<(), String> {
         if cell >= CELLS || self.shared.cells().contains_key(&cell) {
             return Err(format!("there is no free place {cell} for a cell"));
         }
@@ -117,7 +109,9 @@ impl Monitor {
             .map_err(|error| format!("opening process {pid:?}: {error}"))?;
         let told = |error: hotcell_monitor::kernel::KernelError| error.to_string();
         self.kernel.forget(cell).map_err(told)?;
-        self.kernel.prepare(cell, emulated, &[]).map_err(told)?;
+        self.kernel
+            .prepare(cell, sample.emulator.is_some(), &[])
+            .map_err(told)?;
         self.shared.cells().insert(
             cell,
             Watched {
@@ -171,14 +165,13 @@ fn answer(monitor: &mut Option<Monitor>, ask: Ask) -> Result<Answer, String> {
             Ask::Watch {
                 cell,
                 pid,
-                emulated,
                 sample,
                 events,
                 most,
             },
             Some(monitor),
         ) => monitor
-            .watch(cell, pid, emulated, sample, &events, most)
+            .watch(cell, pid, sample, &events, most)
             .map(|()| Answer::Done),
         (Ask::End { cell }, Some(monitor)) => monitor.end(cell).map(Answer::Ended),
     }

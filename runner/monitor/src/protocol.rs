@@ -28,8 +28,6 @@ pub enum Ask {
         cell: u32,
         /// The process: its children are watched, not it.
         pid: i32,
-        /// Whether programs run in QEMU.
-        emulated: bool,
         /// What the guest begins with.
         sample: Sample,
         /// File that events are written to, one in a line. It must not be there yet.

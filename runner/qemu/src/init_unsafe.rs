@@ -29,11 +29,11 @@ use crate::root::Root;
 /// What the guest is to be.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    /// What tells the emulator from other programs.
-    pub(crate) secret: Secret,
-    /// How executables of the architecture are recognised.
-    pub(crate) elf: ElfIdentity,
-    /// Arguments of the emulator, argument 0 first.
+    /// What runs its programs; absent: the host's own processor does.
+    pub(crate) emulation: Option<Emulation>,
+    /// What is executed first: the emulator, or the program itself.
+    pub(crate) program: CString,
+    /// Its arguments, argument 0 first.
     pub(crate) arguments: Vec<CString>,
     /// Its environment.
     pub(crate) environment: Vec<CString>,
@@ -43,6 +43,15 @@ pub(crate) struct Guest {
     pub(crate) hostname: String,
     /// Greatest length of a file in bytes.
     pub(crate) file_bytes: u64,
+}
+
+/// What the kernel must know to run the guest's programs in the emulator.
+#[derive(Debug)]
+pub(crate) struct Emulation {
+    /// What tells the emulator from other programs.
+    pub(crate) secret: Secret,
+    /// How executables of the architecture are recognised.
+    pub(crate) elf: ElfIdentity,
 }
 
 /// Where the emulator stands in the guest's root.
@@ -83,23 +92,11 @@ fn run(root: &Root, guest: &Guest, streams: Streams, report: &mut io::PipeWriter
     // The keeper goes on seeing what the guest writes where it is written.
     unshare(CloneFlags::CLONE_NEWNS).map_err(told("a mount namespace for the guest"))?;
     root.mount()?;
-    let emulator = root.whole.join(EMULATOR.trim_start_matches('/'));
-    let none = None::<&str>;
     sethostname(&guest.hostname).map_err(told("naming the machine"))?;
-    let binfmt = root.whole.join("proc/sys/fs/binfmt_misc");
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    // Without it the kernel would run the host's own architecture itself, and no other at all.
-    mount(Some("binfmt_misc"), &binfmt, Some("binfmt_misc"), flags, none)
-        .map_err(io::Error::from)
-        .and_then(|()| binfmt::register(&binfmt, &binfmt::lines(&guest.elf, &emulator, guest.secret)))
-        .map_err(|error| {
-            format!(
-                "this kernel lets no emulator be registered for the guest alone (Linux 6.7 does): {error}"
-            )
-        })?;
-    // What is registered lives as long as somebody holds it, and the guest need not see it.
-    let _held = fs::File::open(&binfmt).map_err(|error| error.to_string())?;
-    umount2(&binfmt, MntFlags::MNT_DETACH).map_err(told("leaving binfmt_misc"))?;
+    let _held = match &guest.emulation {
+        Some(emulation) => Some(register(root, emulation)?),
+        None => None,
+    };
     chdir(&root.whole).map_err(told("going into the root"))?;
     pivot_root(".", ".").map_err(told("pivot_root"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(told("leaving the host's root"))?;
@@ -116,6 +113,30 @@ fn run(root: &Root, guest: &Guest, streams: Streams, report: &mut io::PipeWriter
     };
     drop(streams);
     reap(first, report)
+}
+
+/// Has the kernel run the guest's programs in the emulator. What is registered lives as long as what is returned.
+fn register(root: &Root, emulation: &Emulation) -> Result<fs::File, String> {
+    let emulator = root.whole.join(EMULATOR.trim_start_matches('/'));
+    let none = None::<&str>;
+    let binfmt = root.whole.join("proc/sys/fs/binfmt_misc");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    // Without it the kernel would run the host's own architecture itself, and no other at all.
+    mount(Some("binfmt_misc"), &binfmt, Some("binfmt_misc"), flags, none)
+        .map_err(io::Error::from)
+        .and_then(|()| {
+            let lines = binfmt::lines(&emulation.elf, &emulator, emulation.secret);
+            binfmt::register(&binfmt, &lines)
+        })
+        .map_err(|error| {
+            format!(
+                "this kernel lets no emulator be registered for the guest alone (Linux 6.7 does): {error}"
+            )
+        })?;
+    // It lives as long as somebody holds it, and the guest need not see it.
+    let held = fs::File::open(&binfmt).map_err(|error| error.to_string())?;
+    umount2(&binfmt, MntFlags::MNT_DETACH).map_err(|error| format!("leaving binfmt_misc: {error}"))?;
+    Ok(held)
 }
 
 /// Waits for all processes of the guest.
@@ -157,8 +178,7 @@ fn become_guest(guest: &Guest, [input, output, error]: Streams) -> String {
         chdir(guest.cwd.as_c_str()).map_err(told("the working directory"))?;
         drop_capabilities().map_err(told("capabilities"))?;
         filter::guests().and_then(|filters| filter::apply(&filters))?;
-        let path = CString::new(EMULATOR).map_err(|error| error.to_string())?;
-        execve(&path, &guest.arguments, &guest.environment).map_err(told("the emulator"))?;
+        execve(&guest.program, &guest.arguments, &guest.environment).map_err(told("running the program"))?;
         Ok(())
     };
     steps().err().unwrap_or_default()

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitCode;
 
 use hotcell_cells::cell_side::{CellError, Connection, Control};
@@ -18,8 +19,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
-use crate::binfmt::{self, Secret};
-use crate::init_unsafe::{self, EMULATOR, Guest};
+use crate::binfmt;
+use crate::init_unsafe::{self, EMULATOR, Emulation, Guest};
 use crate::root::Root;
 use crate::streams::Stream;
 use crate::{left, walls};
@@ -68,7 +69,10 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
         let mapped = connection.blob(blob).ok()?;
         Some(Bytes::from(&mapped[..]))
     };
-    let emulator = emulator::find(&job.arch).map_err(CellError::Job)?;
+    let emulator = match job.native {
+        true => None,
+        false => Some(emulator::find(&job.arch).map_err(CellError::Job)?),
+    };
     let mut kernel = match Kernel::new(job, &blobs, Box::new(Deaf)) {
         Ok(kernel) => kernel,
         Err(error) => return Err(failed(error)),
@@ -76,15 +80,11 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
     let root =
         Root::build(&kernel.places(), job.limits.file_bytes.saturating_mul(2)).map_err(CellError::Job)?;
     drop(kernel);
-    let mut secret = [0; 8];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut chance| chance.read_exact(&mut secret))
-        .map_err(failed)?;
-    let emulator = std::fs::read(emulator).map_err(failed)?;
-    root.add(EMULATOR, &binfmt::marked(emulator, secret))
-        .map_err(CellError::Job)?;
-
-    let guest = guest(job, secret)?;
+    let emulation = match emulator {
+        Some(path) => Some(emulation(job, &root, &path)?),
+        None => None,
+    };
+    let guest = guest(job, emulation)?;
     let (input, output, error) = (
         match job.stdin {
             Some(blob) => connection.blob_file(blob)?.into(),
@@ -120,23 +120,35 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
     Ok(result)
 }
 
-fn guest(job: &LinuxJob, secret: Secret) -> Result<Guest, CellError> {
+/// Puts the emulator into the root, marked so that the kernel tells it from the guest's programs.
+fn emulation(job: &LinuxJob, root: &Root, emulator: &Path) -> Result<Emulation, CellError> {
+    let mut secret = [0; 8];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut chance| chance.read_exact(&mut secret))
+        .map_err(failed)?;
+    let emulator = std::fs::read(emulator).map_err(failed)?;
+    root.add(EMULATOR, &binfmt::marked(emulator, secret))
+        .map_err(CellError::Job)?;
+    let elf = job.arch.elf.clone();
+    Ok(Emulation { secret, elf })
+}
+
+fn guest(job: &LinuxJob, emulation: Option<Emulation>) -> Result<Guest, CellError> {
     let text = |text: &str| CString::new(text).map_err(failed);
-    let name = job.arch.qemu.as_ref().map_or("qemu", |qemu| &qemu.user);
-    let mut arguments = vec![text(name)?];
-    for argument in ["-r", &job.persona.kernel_release, "-0"] {
-        arguments.push(text(argument)?);
-    }
     let (argv0, rest) = job
         .argv
         .split_first()
         .map_or(("", &[][..]), |(first, rest)| (first, rest));
-    for argument in [argv0, &job.path]
-        .into_iter()
-        .chain(rest.iter().map(String::as_str))
-    {
-        arguments.push(text(argument)?);
-    }
+    let name = job.arch.qemu.as_ref().map_or("qemu", |qemu| &qemu.user);
+    let (program, first) = match &emulation {
+        Some(_) => {
+            let before = vec![name, "-r", &job.persona.kernel_release, "-0", argv0, &job.path];
+            (EMULATOR, before)
+        }
+        None => (job.path.as_str(), vec![argv0]),
+    };
+    let rest = rest.iter().map(String::as_str);
+    let arguments: Result<Vec<CString>, CellError> = first.into_iter().chain(rest).map(text).collect();
     let environment: Result<Vec<CString>, CellError> = job
         .env
         .as_ref()
@@ -145,9 +157,9 @@ fn guest(job: &LinuxJob, secret: Secret) -> Result<Guest, CellError> {
         .map(|(name, value)| text(&format!("{name}={value}")))
         .collect();
     Ok(Guest {
-        secret,
-        elf: job.arch.elf.clone(),
-        arguments,
+        emulation,
+        program: text(program)?,
+        arguments: arguments?,
         environment: environment?,
         cwd: text(job.cwd.as_deref().unwrap_or(&job.persona.cwd))?,
         hostname: job.persona.hostname.clone(),

@@ -45,11 +45,12 @@ fn profile(name: &str) -> ArchProfile {
 const NO_WALLS: &str = "lets us make no namespaces";
 
 /// How a guest ended, and what it said. The error: this host cannot hold it.
-fn run(arch: &str, program: &[u8], argv: &[String]) -> Result<(Ending, String), String> {
+fn run(arch: &str, native: bool, program: &[u8], argv: &[String]) -> Result<(Ending, String), String> {
     let blob = SealedBlob::of(program).unwrap();
     let job = Job::Linux(Box::new(LinuxJob {
         cell: "test".into(),
         arch: profile(arch),
+        native,
         persona: Persona::default(),
         program: Blob {
             index: 0,
@@ -113,8 +114,20 @@ const NOT_UNDER_QEMU: [&str; 7] = [
     "proc",
 ];
 
+/// Those that a cell refuses what they ask for, or that are told of the host where they ask for their persona.
+const NOT_NATIVE: [&str; 3] = ["injects", "cpuid", "compat"];
+
 #[test]
 fn guests_do_what_they_say_under_qemu() {
+    all(false, &NOT_UNDER_QEMU);
+}
+
+#[test]
+fn guests_do_what_they_say_on_the_hosts_own_processor() {
+    all(true, &NOT_NATIVE);
+}
+
+fn all(native: bool, except: &[&str]) {
     let Some(folder) = std::env::var_os("HOTCELL_GUESTS").filter(|value| !value.is_empty()) else {
         eprintln!("SKIPPED guests: HOTCELL_GUESTS is not set");
         return;
@@ -128,7 +141,7 @@ fn guests_do_what_they_say_under_qemu() {
             continue;
         };
         let path = guest["path"].as_str().unwrap();
-        if NOT_UNDER_QEMU.contains(&guest["guest"].as_str().unwrap()) {
+        if except.contains(&guest["guest"].as_str().unwrap()) || native && arch != std::env::consts::ARCH {
             continue;
         }
         let program = std::fs::read(Path::new(&folder).join(path)).unwrap();
@@ -141,10 +154,10 @@ fn guests_do_what_they_say_under_qemu() {
                 .flatten()
                 .filter_map(|arg| arg.as_str().map(str::to_owned)),
         );
-        let (ending, stdout) = match run(arch, &program, &argv) {
+        let (ending, stdout) = match run(arch, native, &program, &argv) {
             Ok(ran) => ran,
             Err(why) => {
-                eprintln!("SKIPPED guests under qemu: {why}");
+                eprintln!("SKIPPED guests on the host's Linux: {why}");
                 return;
             }
         };
@@ -164,6 +177,7 @@ fn guests_do_what_they_say_under_qemu() {
             wrong.push(format!("{path}: {outcome:?}, not {wanted:?}; {stdout}"));
         }
     }
+    assert!(tried > 0);
     assert!(
         wrong.is_empty(),
         "{} of {tried}:\n{}",

@@ -92,7 +92,7 @@ impl Engines {
         let cell = match kind {
             stage::Engine::Unicorn => &self.unicorn,
             stage::Engine::Inspect => &self.inspect,
-            stage::Engine::QemuUser => &self.qemu,
+            stage::Engine::QemuUser | stage::Engine::Native => &self.qemu,
         };
         Some(
             cell.get_or_init(|| open(&self.libexec.join(kind.executable())))
@@ -108,8 +108,9 @@ impl Engines {
             Some(engine) => engine?,
         };
         let mut key = format!("{} {}", engine.identity, engine.digest);
-        if kind(uses).is_some_and(stage::Engine::keeps_processes) {
-            let others = [Some(Ok(self.monitor.executable())), arch.map(emulator::find)];
+        if let Some(kind) = kind(uses).filter(|kind| kind.keeps_processes()) {
+            let emulated = arch.filter(|_| kind == stage::Engine::QemuUser);
+            let others = [Some(Ok(self.monitor.executable())), emulated.map(emulator::find)];
             for path in others.into_iter().flatten() {
                 key.push(' ');
                 key.push_str(&self.digest(path?)?.to_string());

@@ -89,7 +89,6 @@ impl Monitor {
         let ask = Ask::Watch {
             cell: number,
             pid,
-            emulated: true,
             sample,
             events: events.to_owned(),
             most,

@@ -13,7 +13,7 @@ use hotcell_plan::Instance;
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::job::LeftFile;
 use hotcell_schema::outcome::Status;
-use hotcell_schema::stage::StageType;
+use hotcell_schema::stage::{Engine, StageType};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,7 +25,7 @@ pub(crate) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         "inspect/elf" => inspect::run(shared, instance, inputs),
         "unicorn/payload" => payload::run(shared, instance, inputs),
         "unicorn/linux" => linux::run(shared, instance, inputs),
-        "qemu-user/linux" => qemu_user::run(shared, instance, inputs),
+        "qemu-user/linux" | "native/linux" => qemu_user::run(shared, instance, inputs),
         "detect/rules" => rules::run(shared, instance, inputs),
         "command" => command::run(shared, instance, inputs),
         other => Err(Done::without_outputs(
@@ -64,13 +64,15 @@ fn profile<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<&'a ArchProfi
     let profile = shared
         .profile(name)
         .ok_or_else(|| refused(format!("there is no arch profile `{name}`")))?;
-    let engine = StageType::find(&instance.uses).and_then(|stage_type| stage_type.engine);
-    match engine.map_or(Ok(()), |engine| engine.runs(profile)) {
+    match engine(instance).map_or(Ok(()), |engine| engine.runs(profile)) {
         Ok(()) => Ok(profile),
-        Err(engine) => Err(refused(format!(
-            "{engine} cannot run `{name}`: its arch profile does not say how"
-        ))),
+        Err(why) => Err(refused(why)),
     }
+}
+
+/// What runs an instance's cells.
+fn engine(instance: &Instance) -> Option<Engine> {
+    StageType::find(&instance.uses)?.engine
 }
 
 /// Content of a `files` port.

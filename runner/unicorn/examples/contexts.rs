@@ -88,6 +88,7 @@ fn main() {
     let job = Job::Linux(Box::new(LinuxJob {
         cell: "example".into(),
         arch: toml::from_str(&std::fs::read_to_string(profile).unwrap()).unwrap(),
+        native: false,
         persona: Persona::default(),
         program: Blob {
             index: 0,

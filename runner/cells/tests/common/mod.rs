@@ -75,6 +75,7 @@ pub(crate) fn job_about(what: &str, target: i32) -> Job {
     Job::Linux(Box::new(LinuxJob {
         cell: "test".into(),
         arch,
+        native: false,
         persona: Default::default(),
         program: Blob {
             index: 0,

@@ -100,6 +100,7 @@ pub(crate) fn job(profile: &ArchProfile, program: &[u8], limits: GuestLimits) ->
     LinuxJob {
         cell: "test".into(),
         arch: profile.clone(),
+        native: false,
         persona: Persona::default(),
         program: Blob {
             index: 0,

@@ -195,7 +195,7 @@ static __always_inline bool is_emulated(u32 cell) {
 // Whether what a task does is its program's doing, and not its emulator's.
 static __always_inline bool is_heard(struct kept *kept, long number, u64 first) {
   if (kept->helper) return false;
-  if (kept->begun) return true;
+  if (kept->begun || !is_emulated(kept->cell - 1)) return kept->begun;
   // The last thing that QEMU does before its program begins is to take all signals (linux-user/signal.c).
   if (number == RT_SIGACTION && first == 64) kept->begun = 1;
   return false;
@@ -312,9 +312,9 @@ int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child) {
   if (!own) return 0;
   bool thread = child->tgid != child->pid;
   own->cell = kept->cell;
-  own->begun = kept->begun;
+  // What is done until the first program runs is its keeper's doing.
+  own->begun = kept->begun && !kept->silent;
   if (is_emulated(kept->cell - 1)) {
-    if (kept->silent) own->begun = 0;
     own->fresh = !thread;
     // QEMU makes a thread for itself when it begins, and when it has forked.
     own->helper = thread && (!kept->begun || kept->fresh);
@@ -334,7 +334,8 @@ int BPF_PROG(executed, struct task_struct *task, int old, struct linux_binprm *p
   struct kept *kept = kept_of(task);
   struct room *room = room_of();
   if (!kept || !room) return 0;
-  if (is_emulated(kept->cell - 1)) kept->begun = kept->fresh = 0;
+  kept->begun = !is_emulated(kept->cell - 1);
+  kept->fresh = 0;
   struct call *call = &room->call;
   begin(&call->head, EXEC, kept->cell - 1);
   call->pieces = 1;

@@ -135,7 +135,7 @@ struct kept {
   u32 number;
   u32 within; // a call has begun and not ended
   u32 told;   // BEGAN was told with texts
-  u32 begun;  // the emulator has begun with its program; without an emulator, always
+  u32 begun;  // the emulator has begun with its program; without an emulator: a program runs
   u32 helper; // a thread of the emulator's own
   u32 fresh;  // a copy of a process that has done nothing yet
   u32 zero;

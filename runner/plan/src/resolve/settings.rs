@@ -190,7 +190,7 @@ fn typed(uses: &str, node: &Node) -> Result<(With, Names), ReadError> {
                 .unwrap_or_default();
             written(&with)?
         }
-        "qemu-user/linux" => {
+        "qemu-user/linux" | "native/linux" => {
             let with: QemuUserWith = read(node)?;
             names.arch = with.arch.clone();
             names.runs = true;
@@ -415,7 +415,7 @@ impl<'a> Settings<'a> {
             );
         }
         match wired.stage_type.name {
-            "unicorn/linux" | "qemu-user/linux" => guest::check(node, problems),
+            "unicorn/linux" | "qemu-user/linux" | "native/linux" => guest::check(node, problems),
             "command" => {
                 for key in ["run", "env"] {
                     node.get(key)

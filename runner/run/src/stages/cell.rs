@@ -17,7 +17,6 @@ use hotcell_schema::event::Header;
 use hotcell_schema::fault::{self, FaultKind, FaultLimits, FaultRecord, ProcessEnd};
 use hotcell_schema::job::{Blob, Job, JobResult};
 use hotcell_schema::outcome::Status;
-use hotcell_schema::stage::StageType;
 
 use super::past::Past;
 use crate::engines::Engine;
@@ -107,8 +106,7 @@ pub(super) fn run(
     };
     let asked = shared.limits(instance);
     let mut limits = host_limits(&asked);
-    let kind = StageType::find(&instance.uses).and_then(|stage_type| stage_type.engine);
-    let keeps = kind.is_some_and(hotcell_schema::stage::Engine::keeps_processes);
+    let keeps = super::engine(instance).is_some_and(hotcell_schema::stage::Engine::keeps_processes);
     if keeps {
         // Each task of a guest has a helper of QEMU's; the keeper and its init are two more.
         limits.tasks = u64::from(asked.guest.tasks).saturating_mul(2).saturating_add(8);

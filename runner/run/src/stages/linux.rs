@@ -7,13 +7,13 @@ use hotcell_plan::Instance;
 use hotcell_schema::event::Header;
 use hotcell_schema::internet::Internet;
 use hotcell_schema::job::{GuestFile, Job, JobResult, LinuxJob, Watch};
-use hotcell_schema::stage::{LinuxWith, NetworkMode};
+use hotcell_schema::stage::{Engine, LinuxWith, NetworkMode};
 use hotcell_schema::sysroot::Sysroot;
 use hotcell_store::Stored;
 use indexmap::IndexMap;
 
 use super::cell::{self, Allowed, Blobs};
-use super::{FilesPort, only, profile, put_json, required, settings};
+use super::{FilesPort, engine, only, profile, put_json, required, settings};
 use crate::work::{Done, Inputs, Shared};
 
 /// Where the program stands in the guest when the manifest does not say.
@@ -78,6 +78,7 @@ pub(super) fn prepare(
     let job = Job::Linux(Box::new(LinuxJob {
         cell: instance.name.clone(),
         arch: arch.clone(),
+        native: engine(instance) == Some(Engine::Native),
         persona,
         program,
         path,

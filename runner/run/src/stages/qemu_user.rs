@@ -1,4 +1,5 @@
-//! `qemu-user/linux`: a Linux program under QEMU's user mode, in `hotcell-qemu`, watched by the host's kernel.
+//! `qemu-user/linux` and `native/linux`: a Linux program under QEMU's user mode, or on the host's own processor, in
+//! `hotcell-qemu`, watched by the host's kernel.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -88,7 +89,7 @@ impl<'a> Kernel<'a> {
                 path: job.path.clone(),
                 argv: job.argv.clone(),
                 cwd: job.cwd.clone().unwrap_or_else(|| job.persona.cwd.clone()),
-                emulator: Some(EMULATOR.to_owned()),
+                emulator: (!job.native).then(|| EMULATOR.to_owned()),
             },
             most,
             folder: shared

@@ -97,6 +97,7 @@ fn linux_among(
     let job = LinuxJob {
         cell: "test".into(),
         arch: profile(arch),
+        native: false,
         persona: Persona::default(),
         program: blob(0),
         path: "/tmp/sample".into(),

@@ -87,6 +87,7 @@ impl Work {
         let job = Job::Linux(Box::new(LinuxJob {
             cell: "test".into(),
             arch: profile(arch),
+            native: false,
             persona: Persona::default(),
             program: blob(0),
             path: "/tmp/sample".into(),

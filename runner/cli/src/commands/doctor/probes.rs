@@ -13,8 +13,8 @@ pub(super) fn all(places: &Places, global: &Global) -> Vec<Probe> {
     for (name, serves) in [
         ("hotcell-unicorn", "unicorn/payload, unicorn/linux"),
         ("hotcell-inspect", "inspect/elf"),
-        ("hotcell-qemu", "qemu-user/linux"),
-        ("hotcell-monitor", "events of qemu-user/linux"),
+        ("hotcell-qemu", "qemu-user/linux, native/linux"),
+        ("hotcell-monitor", "events of qemu-user/linux, native/linux"),
     ] {
         probes.push(executable(places, name, serves));
     }
