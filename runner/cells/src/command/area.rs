@@ -35,10 +35,10 @@ impl Area {
                     return Err(io::Error::new(error.kind(), text));
                 }
             }
-            match lock(&area) {
-                Ok(lock) => {
+            match lock(&area).and_then(|lock| Ok((fs::canonicalize(&area)?, lock))) {
+                Ok((path, lock)) => {
                     return Ok(Self {
-                        path: fs::canonicalize(area)?,
+                        path,
                         lot,
                         _lock: lock,
                     });
@@ -119,9 +119,32 @@ fn remove_abandoned(parent: &Path) {
             && is_folder
             && folder::is_own(&entry.path())
             && entry.path().join("lock").is_file()
-            && lock(&entry.path()).is_ok()
+            && let Ok(_held) = lock(&entry.path())
         {
             folder::remove(&entry.path());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runners_that_begin_at_once_keep_their_folders() {
+        let parent = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..250 {
+                        let area = Area::make(parent.path()).unwrap();
+                        assert!(area.path().join("lock").is_file());
+                        std::thread::yield_now();
+                        assert!(area.path().join("lock").is_file());
+                    }
+                });
+            }
+        });
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 }
