@@ -141,7 +141,11 @@ impl Kernel {
             ProcessFile::Environment => joined(&process.env),
             ProcessFile::Comm => [process.comm.as_slice(), b"\n"].concat(),
             ProcessFile::Maps => {
-                let mut maps = self.spaces.get(&process.space).map(|space| space.maps_text("08:01")).unwrap_or_default();
+                let mut maps = self
+                    .spaces
+                    .get(&process.space)
+                    .map(|space| space.maps_text("08:01"))
+                    .unwrap_or_default();
                 if !maps.is_empty() && self.abi.family == AbiFamily::X86_64 {
                     maps.push_str(VSYSCALL_MAP);
                 }
@@ -156,7 +160,7 @@ impl Kernel {
             // (uid_t) -1 and (unsigned int) -1 (kernel/audit.c); no line feed behind them.
             ProcessFile::Unset => b"4294967295".to_vec(),
             ProcessFile::OomScore => b"0\n".to_vec(),
-            ProcessFile::Limits => b"Limit                     Soft Limit           Hard Limit           Units     \nMax open files            1024                 4096                 files     \n".to_vec(),
+            ProcessFile::Limits => process.limits_text().into_bytes(),
             ProcessFile::Stat => self.process_stat(process).into_bytes(),
             ProcessFile::Statm => {
                 let pages = self.pages(process);

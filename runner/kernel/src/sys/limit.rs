@@ -74,7 +74,46 @@ impl Resource {
     }
 }
 
+/// How `/proc/PID/limits` calls each resource, and what it is counted in, by number (`lnames` in fs/proc/base.c).
+const NAMES: [(&str, &str); 16] = [
+    ("Max cpu time", "seconds"),
+    ("Max file size", "bytes"),
+    ("Max data size", "bytes"),
+    ("Max stack size", "bytes"),
+    ("Max core file size", "bytes"),
+    ("Max resident set", "bytes"),
+    ("Max processes", "processes"),
+    ("Max open files", "files"),
+    ("Max locked memory", "bytes"),
+    ("Max address space", "bytes"),
+    ("Max file locks", "locks"),
+    ("Max pending signals", "signals"),
+    ("Max msgqueue size", "bytes"),
+    ("Max nice priority", ""),
+    ("Max realtime priority", ""),
+    ("Max realtime timeout", "us"),
+];
+
 impl Process {
+    /// The text of `/proc/PID/limits`.
+    pub(crate) fn limits_text(&self) -> String {
+        let line = |name: &str, soft: &str, hard: &str| format!("{name:25} {soft:20} {hard:20} ");
+        let mut text = line("Limit", "Soft Limit", "Hard Limit") + "Units     \n";
+        for (number, (name, unit)) in (0..).zip(NAMES) {
+            let shown = |limit: u64| match limit {
+                INFINITE => "unlimited".to_owned(),
+                limit => limit.to_string(),
+            };
+            let (soft, hard) = self.limit(Resource(number));
+            text.push_str(&line(name, &shown(soft), &shown(hard)));
+            if !unit.is_empty() {
+                text.push_str(&format!("{unit:10}"));
+            }
+            text.push('\n');
+        }
+        text
+    }
+
     fn limit(&self, resource: Resource) -> (u64, u64) {
         self.limits
             .get(&resource.0)

@@ -114,3 +114,33 @@ fn nobody_logged_in() {
     assert_eq!(read(&mut bench, "/proc/self/sessionid"), b"4294967295");
     assert_eq!(read(&mut bench, "/proc/self/cgroup"), b"0::/\n");
 }
+
+#[test]
+fn limits_are_told_as_they_are() {
+    let mut bench = bench("x86_64");
+    let text = |bench: &mut Bench| String::from_utf8(read(bench, "/proc/self/limits")).expect("a text");
+    let before = text(&mut bench);
+    assert_eq!(before.lines().count(), 17);
+    assert_eq!(
+        before.lines().nth(8),
+        Some("Max open files            1024                 4096                 files     ")
+    );
+    assert_eq!(
+        before.lines().nth(14),
+        Some("Max nice priority         0                    0                    ")
+    );
+    // 99 files, and no file over 4,000 bytes.
+    for (resource, soft) in [(7_u64, 99_u64), (1, 4000)] {
+        bench.put(ROOM, &[soft.to_le_bytes(), 4096_u64.to_le_bytes()].concat());
+        assert_eq!(bench.call("prlimit64", &[0, resource, ROOM, 0]), Some(0));
+    }
+    let after = text(&mut bench);
+    assert_eq!(
+        after.lines().nth(8),
+        Some("Max open files            99                   4096                 files     ")
+    );
+    assert_eq!(
+        after.lines().nth(2),
+        Some("Max file size             4000                 4096                 bytes     ")
+    );
+}

@@ -50,6 +50,7 @@ pub fn of(profile: &ArchProfile, length: u64) -> LinuxJob {
     LinuxJob {
         cell: "fuzz".into(),
         arch: profile.clone(),
+        native: false,
         persona: Persona::default(),
         program: Blob { index: 0, length },
         path: "/tmp/sample".into(),
