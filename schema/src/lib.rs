@@ -16,6 +16,7 @@
 //! | [`event`] | what a sample did, one typed enum, as JSON lines |
 //! | [`elf`] | what static inspection found in a file |
 //! | [`diagnostic`] | what is wrong with a manifest, for programs |
+//! | [`comparison`] | what two runs of one sample did, held against each other |
 //! | [`finding`] | what a rule or an inspection concluded, with its evidence |
 //! | [`outcome`] | a stage's status (our machinery) and a sample's outcome (data) |
 //! | [`report`] | the result of a run, without anything of the host; and the host's facts apart |
@@ -33,6 +34,7 @@
 
 pub mod arch;
 pub mod command;
+pub mod comparison;
 pub mod cores;
 pub mod diagnostic;
 pub mod diff;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arch::ArchProfile;
 use crate::command::CommandWith;
+use crate::comparison::Comparison;
 use crate::guest::{Address, Hex};
 use crate::internet::InternetWith;
 use crate::job::{MemoryIn, MemoryOut};
@@ -451,6 +452,34 @@ pub static STAGE_TYPES: &[StageType] = &[
         with_schema: |generator| generator.subschema_for::<RulesWith>(),
     },
     StageType {
+        name: "compare/behaviour",
+        about: "Hold two runs of one sample against each other, whatever their engines: what only one of them did",
+        version: 1,
+        inputs: &[
+            input("left", PortType::Events, true, "what a sample did"),
+            input(
+                "right",
+                PortType::Events,
+                true,
+                "what it did another time, or under another engine",
+            ),
+        ],
+        outputs: &[
+            output(
+                "comparison",
+                PortType::Json(Comparison::PORT),
+                "what both did, what only one did, and what one could not see",
+            ),
+            output("findings", PortType::Findings, "one finding where they differ"),
+        ],
+        engine: None,
+        exact: true,
+        seeded: false,
+        limits: HOST_LIMITS,
+        open: false,
+        with_schema: |generator| generator.subschema_for::<CompareWith>(),
+    },
+    StageType {
         name: "command",
         about: "Run a program of your own, confined, over files and JSON",
         version: 1,
@@ -629,6 +658,14 @@ pub enum NetworkMode {
     None,
     /// The simulated internet: every name resolves, every address answers, and nothing leaves the cell.
     Sink,
+}
+
+/// `with` of `compare/behaviour`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct CompareWith {
+    /// Behaviours that are left out of either side: how their lines begin, for instance `signal/SIGCHLD`.
+    pub ignore: Vec<String>,
 }
 
 /// `with` of `detect/rules`.

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
+use hotcell_schema::comparison::Comparison;
 use hotcell_schema::event::{Event, File, NetworkOp, ProcessOp, What, Witness};
 use hotcell_schema::outcome::Status;
 use hotcell_tests::{Guest, Lab, Run, guests};
@@ -43,6 +44,11 @@ fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
             "emulated": stage("unicorn/linux", "samples.guests"),
             "watched": stage("qemu-user/linux", "samples.guests"),
             "native": stage("native/linux", "samples.own"),
+            "both": {
+                "uses": "compare/behaviour",
+                "for-each": {"sample": "samples.guests"},
+                "in": {"left": "stages.emulated.out.events", "right": "stages.watched.out.events"},
+            },
         },
     });
     lab.manifest("engines.yaml", &manifest);
@@ -137,6 +143,13 @@ fn both_engines_tell_the_same_of_files() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+    for instance in run.stage("both") {
+        assert_eq!(instance.status, Status::Ok);
+        let comparison: Comparison = serde_json::from_slice(&run.output(instance, "comparison")).unwrap();
+        assert!(comparison.same > 0);
+        assert_eq!((comparison.left.only, comparison.right.only), (vec![], vec![]));
+        assert!(instance.findings.is_empty());
+    }
     // QEMU's own doing is not the guest's: two calls are all that this one makes. (On x86 QEMU maps tables for segments then.)
     for (guest, events) in watched
         .iter()

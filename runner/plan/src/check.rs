@@ -592,7 +592,6 @@ fn one_of(span: hotcell_schema::manifest::Span, found: &str, wrong: &str, option
 
 /// Stage types that the design names and this version does not have.
 const LATER: &[&str] = &[
-    "qemu-user/",
     "qemu-system/",
     "detect/cluster",
     "inspect/pe",

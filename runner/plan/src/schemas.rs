@@ -52,6 +52,7 @@ pub fn all() -> Vec<PublishedSchema> {
         of::<hotcell_schema::event::Event>("event", "hotcell event"),
         of::<hotcell_schema::event::Header>("event-header", "hotcell event stream header"),
         of::<hotcell_schema::finding::Findings>("findings", "hotcell findings"),
+        of::<hotcell_schema::comparison::Comparison>("comparison", "hotcell comparison of behaviours"),
         of::<hotcell_schema::elf::ElfInfo>("elf-info", "hotcell file inspection"),
         of::<hotcell_schema::job::LinuxResult>("linux-result", "hotcell Linux result"),
         of::<hotcell_schema::job::PayloadResult>("payload-result", "hotcell payload result"),

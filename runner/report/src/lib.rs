@@ -23,6 +23,7 @@
 
 pub mod assemble;
 pub mod behaviour;
+pub mod compare;
 #[cfg(feature = "fixture")]
 pub mod fixture;
 pub mod html;

@@ -2,6 +2,7 @@
 
 pub(crate) mod cell;
 pub(crate) mod command;
+mod compare;
 mod inspect;
 mod linux;
 mod past;
@@ -26,6 +27,7 @@ pub(crate) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         "unicorn/payload" => payload::run(shared, instance, inputs),
         "unicorn/linux" => linux::run(shared, instance, inputs),
         "qemu-user/linux" | "native/linux" => qemu_user::run(shared, instance, inputs),
+        "compare/behaviour" => compare::run(shared, instance, inputs),
         "detect/rules" => rules::run(shared, instance, inputs),
         "command" => command::run(shared, instance, inputs),
         other => Err(Done::without_outputs(

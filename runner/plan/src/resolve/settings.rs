@@ -10,7 +10,7 @@ use hotcell_schema::digest::Digest;
 use hotcell_schema::manifest::{Span, Spanned};
 use hotcell_schema::persona::Persona;
 use hotcell_schema::stage::{
-    InspectWith, LinuxWith, NetworkMode, PayloadWith, PortType, QemuUserWith, RulesWith,
+    CompareWith, InspectWith, LinuxWith, NetworkMode, PayloadWith, PortType, QemuUserWith, RulesWith,
 };
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -196,6 +196,10 @@ fn typed(uses: &str, node: &Node) -> Result<(With, Names), ReadError> {
             names.runs = true;
             names.sysroot = with.sysroot.clone();
             names.persona = Some(with.persona.clone().unwrap_or_else(|| "server".into()));
+            written(&with)?
+        }
+        "compare/behaviour" => {
+            let with: CompareWith = read(node)?;
             written(&with)?
         }
         "detect/rules" => {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock, PoisonError};
 
+use hotcell_schema::comparison::Comparison;
 use hotcell_schema::elf::ElfInfo;
 use hotcell_schema::event::{self, Event, Header};
 use hotcell_schema::finding::Findings;
@@ -34,6 +35,7 @@ pub(super) struct Schemas {
     /// Of the user's own: by their text.
     own: Known<Vec<u8>, Result<Arc<Validator>, String>>,
     findings: OnceLock<Option<Validator>>,
+    comparison: OnceLock<Option<Validator>>,
     elf_info: OnceLock<Option<Validator>>,
     linux_result: OnceLock<Option<Validator>>,
     payload_result: OnceLock<Option<Validator>>,
@@ -91,6 +93,7 @@ impl Schemas {
             PortType::Json(name) => {
                 let document = parse(bytes)?;
                 match name {
+                    Comparison::PORT => typed::<Comparison>(&self.comparison, &document, name),
                     "elf-info" => typed::<ElfInfo>(&self.elf_info, &document, name),
                     "linux-result" => typed::<LinuxResult>(&self.linux_result, &document, name),
                     "payload-result" => typed::<PayloadResult>(&self.payload_result, &document, name),
