@@ -106,12 +106,26 @@ impl Story {
             Record::Began(call) => self.began(head, call),
             Record::Call(call) => self.called(head, call, tell),
             Record::Exit { code, leader } => self.exited(head, *code, *leader, tell),
+            Record::Signal { number, code, .. } if self.is_the_kernels(*number, *code) => {}
             Record::Signal { to, number, .. } => {
                 let to = self.processes.get(to).map_or(0, |process| process.pid);
                 let (signal, to) = (signal_name(*number), to.cast_signed());
                 self.tell(head, What::Signal(Signal { signal, to }), tell);
             }
             Record::Killed { .. } => {}
+        }
+    }
+
+    /// Whether a signal is how the kernel tells what other events tell: that a child has ended; and, where programs run in an
+    /// emulator, faults by which it finds code that it must translate anew.
+    fn is_the_kernels(&self, number: u32, code: i32) -> bool {
+        use nix::sys::signal::Signal;
+        match Signal::try_from(number.cast_signed()) {
+            Ok(Signal::SIGCHLD) => code > 0,
+            Ok(Signal::SIGSEGV | Signal::SIGBUS | Signal::SIGILL | Signal::SIGFPE | Signal::SIGTRAP) => {
+                code > 0 && self.sample.emulator.is_some()
+            }
+            _ => false,
         }
     }
 

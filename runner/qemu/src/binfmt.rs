@@ -89,10 +89,23 @@ fn but_for((magic, mask): Pattern, secret: Secret) -> Vec<Pattern> {
     .collect()
 }
 
-/// The emulator with the secret in it.
-pub(crate) fn marked(mut emulator: Vec<u8>, secret: Secret) -> Vec<u8> {
+/// Where builds of QEMU look for each file of a guest first (`--interp-prefix`): Debian's, and QEMU's own.
+const PREFIXES: [&str; 2] = ["/etc/qemu-binfmt/", "/usr/gnemul/qemu-"];
+
+/// The emulator (`qemu-<target>`) with the secret in it, and with `/` for the folder in which it would look for each file before it
+/// looks where the guest says: the root is the guest's own, and those looks would be told as the guest's.
+pub(crate) fn marked(mut emulator: Vec<u8>, user: &str, secret: Secret) -> Vec<u8> {
     if let Some(place) = emulator.get_mut(SECRET_AT..SECRET_AT + secret.len()) {
         place.copy_from_slice(&secret);
+    }
+    let target = user.strip_prefix("qemu-").unwrap_or(user);
+    for prefix in PREFIXES {
+        let folder = format!("\0{prefix}{target}\0");
+        if let Some(at) = memchr::memmem::find(&emulator, folder.as_bytes())
+            && let Some(end) = emulator.get_mut(at + 2)
+        {
+            *end = 0;
+        }
     }
     emulator
 }
@@ -135,6 +148,17 @@ mod tests {
             mask,
             *b"\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\0\0\0\xff\xfe\xff\xff"
         );
+    }
+
+    #[test]
+    fn the_emulator_looks_where_the_guest_says() {
+        let emulator = b"\x7fELF............ a\0/etc/qemu-binfmt/arm\0/etc/qemu-binfmt/armeb\0".to_vec();
+        let marked = marked(emulator.clone(), "qemu-arm", [7; 8]);
+        let mut wanted = emulator;
+        wanted[8..16].fill(7);
+        let at = wanted.iter().position(|byte| *byte == b'/').unwrap();
+        wanted[at + 1] = 0;
+        assert_eq!(marked, wanted);
     }
 
     #[test]

@@ -127,7 +127,8 @@ fn emulation(job: &LinuxJob, root: &Root, emulator: &Path) -> Result<Emulation, 
         .and_then(|mut chance| chance.read_exact(&mut secret))
         .map_err(failed)?;
     let emulator = std::fs::read(emulator).map_err(failed)?;
-    root.add(EMULATOR, &binfmt::marked(emulator, secret))
+    let user = job.arch.qemu.as_ref().map_or("", |qemu| &qemu.user);
+    root.add(EMULATOR, &binfmt::marked(emulator, user, secret))
         .map_err(CellError::Job)?;
     let elf = job.arch.elf.clone();
     Ok(Emulation { secret, elf })

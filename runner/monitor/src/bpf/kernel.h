@@ -24,6 +24,10 @@ typedef u32 __wsum;
 
 // include/linux/fs.h: the file was made when it was opened.
 enum { FMODE_CREATED = 0x100000 };
+// include/uapi/asm-generic/siginfo.h, include/linux/sched/signal.h, include/uapi/asm-generic/signal.h
+enum { SI_TIMER = -2, SEND_SIG_PRIV = 1, SIGALRM = 14 };
+// include/linux/sched/signal.h: a process ends as a whole.
+enum { SIGNAL_GROUP_EXIT = 4 };
 // include/uapi/linux/bpf.h
 enum { BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27, BPF_MAP_TYPE_TASK_STORAGE = 29 };
 enum { BPF_F_NO_PREALLOC = 1, BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
@@ -75,7 +79,18 @@ struct files_struct {
   struct fdtable *fdt;
 };
 
+struct live_counter {
+  int counter;
+};
+
+struct signal_struct {
+  struct live_counter live;
+  int group_exit_code;
+  unsigned int flags;
+};
+
 struct task_struct {
+  struct signal_struct *signal;
   int pid;
   int tgid;
   int exit_code;

@@ -354,7 +354,11 @@ int BPF_PROG(executed, struct task_struct *task, int old, struct linux_binprm *p
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(exited, struct task_struct *task) {
   struct kept *kept = kept_of(task);
-  if (!kept || kept->helper) return 0;
+  if (!kept) return 0;
+  // A process ends with its last thread, which may be the emulator's; of two that end at once both may be told as the last.
+  struct signal_struct *process = task->signal;
+  bool last = BPF_CORE_READ(process, live.counter) == 0;
+  if (kept->helper && !last) return 0;
   u32 cell = kept->cell - 1, index = kept->number;
   if (kept->within) {
     kept->within = 0;
@@ -371,7 +375,9 @@ int BPF_PROG(exited, struct task_struct *task) {
       tell_call(room, cell, 0, false);
     }
   }
-  struct exit record = {.code = task->exit_code, .last = task->pid == task->tgid};
+  bool whole = BPF_CORE_READ(process, flags) & SIGNAL_GROUP_EXIT;
+  u32 code = whole ? BPF_CORE_READ(process, group_exit_code) : BPF_CORE_READ(task, group_leader, exit_code);
+  struct exit record = {.code = code, .last = last};
   begin(&record.head, EXIT, cell);
   tell(cell, &record, sizeof record, record.last);
   return 0;
@@ -385,6 +391,12 @@ int BPF_PROG(signalled, int number, struct kernel_siginfo *info, struct task_str
   // The first two values stand for no information, from a user or from the kernel.
   if ((u64)info > 2) record.code = BPF_CORE_READ(info, si_code);
   begin(&record.head, SIGNAL, kept->cell - 1);
+  // A timer goes off in whatever runs just then: such a signal is its receiver's own.
+  bool timer = record.code == SI_TIMER || ((u64)info == SEND_SIG_PRIV && number == SIGALRM);
+  if (timer) {
+    record.head.pid = task->tgid;
+    record.head.tid = task->pid;
+  }
   tell(kept->cell - 1, &record, sizeof record, false);
   return 0;
 }
