@@ -1,7 +1,7 @@
 //! The job from beginning to end.
 
 use std::ffi::CString;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,8 +9,7 @@ use std::process::ExitCode;
 use hotcell_cells::cell_side::{CellError, Connection, Control};
 use hotcell_cells::contract::Operation;
 use hotcell_cells::emulator;
-use hotcell_cells::protocol::{FromCell, ToCell};
-
+use hotcell_cells::protocol::ToCell;
 use hotcell_kernel::{Bytes, EventSink, Kernel};
 use hotcell_schema::job::{Blob, Job, JobResult, LinuxJob, LinuxResult};
 use hotcell_schema::outcome::Outcome;
@@ -27,6 +26,8 @@ use crate::{left, walls};
 
 /// How long the keeper sleeps at most before it listens to the runner, in milliseconds.
 const LISTEN: u8 = 20;
+/// Greatest length of what init tells in bytes.
+const REPORT: u64 = 64 << 10;
 
 /// Greets the runner, does its job, tells the result.
 pub(crate) fn serve(identity: &str) -> ExitCode {
@@ -93,22 +94,23 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
         io::pipe().map_err(failed)?,
         io::pipe().map_err(failed)?,
     );
-    let (mut report, report_theirs) = io::pipe().map_err(failed)?;
+    let (report, report_theirs) = io::pipe().map_err(failed)?;
     let streams = [input, output.1.into(), error.1.into()];
     let init = init_unsafe::start(&root, &guest, streams, report_theirs).map_err(failed)?;
-    let mut streams = [Stream::new(output.0), Stream::new(error.0)];
-    let limit = watch(connection, init, &mut streams, job.limits.file_bytes)?;
+    let mut seen = Seen {
+        output: Stream::new(output.0),
+        error: Stream::new(error.0),
+        report: Stream::new(report),
+    };
+    let limit = watch(connection, init, &mut seen, job.limits.file_bytes)?;
     init_unsafe::ended(init);
-    let mut told = Vec::new();
-    report.read_to_end(&mut told).map_err(failed)?;
-    let outcome = match (limit, outcome(&told)?) {
-        (Some(limit), _) => Outcome::Limit(limit),
-        (None, outcome) => outcome,
+    let outcome = match limit {
+        Some(limit) => limit,
+        None => outcome(&seen.report.bytes)?,
     };
 
-    let [output, error] = streams;
-    connection.send_output("stdout", "", &output.bytes)?;
-    connection.send_output("stderr", "", &error.bytes)?;
+    connection.send_output("stdout", "", &seen.output.bytes)?;
+    connection.send_output("stderr", "", &seen.error.bytes)?;
     let mut result = LinuxResult::new(outcome, &job.arch.name);
     let mut sent = std::collections::BTreeSet::new();
     for left in left::files(&root.upper, job.limits.file_bytes).map_err(failed)? {
@@ -168,37 +170,47 @@ fn guest(job: &LinuxJob, emulation: Option<Emulation>) -> Result<Guest, CellErro
     })
 }
 
-/// Takes what the guest writes and does what the runner asks, until the guest has ended. Which limit it met.
+/// What the keeper hears of a guest.
+struct Seen {
+    output: Stream,
+    error: Stream,
+    /// What init tells of its end. It stays open as long as there is one, whatever the guest does with its own.
+    report: Stream,
+}
+
+/// Takes what the guest writes and does what the runner asks, until the guest has ended. How it ended, if it met a limit.
 fn watch(
     connection: &mut Connection,
     init: Pid,
-    streams: &mut [Stream; 2],
+    seen: &mut Seen,
     room: u64,
-) -> Result<Option<String>, CellError> {
+) -> Result<Option<Outcome>, CellError> {
     let mut room = room;
+    let mut room_of_report = REPORT;
     let mut limit = None;
+    let mut end_by = |why: Outcome| {
+        limit.get_or_insert(why);
+        // All of its namespace end with it.
+        let _ = kill(init, Signal::SIGKILL);
+    };
     loop {
-        let ends: Vec<_> = streams
-            .iter()
-            .filter_map(Stream::end)
-            .map(|end| end.as_fd())
-            .collect();
-        if ends.is_empty() {
-            return Ok(limit);
+        let ready = match seen.wait() {
+            Some(ready) => ready,
+            None => return Ok(limit),
+        };
+        let [output, error, report] = ready;
+        let mut full = false;
+        for (stream, _) in [(&mut seen.output, output), (&mut seen.error, error)]
+            .into_iter()
+            .filter(|(_, ready)| *ready)
+        {
+            full |= !stream.take(&mut room).map_err(failed)?;
         }
-        let mut waiting: Vec<PollFd<'_>> = ends
-            .iter()
-            .map(|end| PollFd::new(*end, PollFlags::POLLIN))
-            .collect();
-        let _ = poll(&mut waiting, PollTimeout::from(LISTEN));
-        let ready: Vec<bool> = waiting.iter().map(|end| end.any().unwrap_or(false)).collect();
-        drop(waiting);
-        let open = streams.iter_mut().filter(|stream| stream.end().is_some());
-        for (stream, _) in open.zip(ready).filter(|(_, ready)| *ready) {
-            if !stream.take(&mut room).map_err(failed)? && limit.is_none() {
-                limit = Some("file-bytes".to_owned());
-                let _ = kill(init, Signal::SIGKILL);
-            }
+        if report {
+            seen.report.take(&mut room_of_report).map_err(failed)?;
+        }
+        if full {
+            end_by(Outcome::Limit("file-bytes".to_owned()));
         }
         match connection.control()? {
             Control::GoOn => {}
@@ -206,15 +218,33 @@ fn watch(
                 let _ = kill(init, Signal::SIGKILL);
                 return Err(CellError::Stopped);
             }
+            Control::Asked(ToCell::Finish) => {
+                end_by(Outcome::wall_time());
+                connection.did(Operation::Finish)?;
+            }
             Control::Asked(asked) => {
-                let operation = asked.operation().unwrap_or(Operation::Start);
-                let _: &ToCell = &asked;
-                connection.answer(&FromCell::Unsupported {
-                    engine: "hotcell-qemu".to_owned(),
-                    operation,
-                })?;
+                connection.unsupported(asked.operation().unwrap_or(Operation::Start))?;
             }
         }
+    }
+}
+
+impl Seen {
+    /// Waits a moment until something is there: of output, error, report. `None`: all have ended.
+    fn wait(&self) -> Option<[bool; 3]> {
+        let streams = [&self.output, &self.error, &self.report];
+        let open = streams.map(|stream| stream.end().map(|end| end.as_fd()));
+        let mut waiting: Vec<PollFd<'_>> = open
+            .iter()
+            .flatten()
+            .map(|end| PollFd::new(*end, PollFlags::POLLIN))
+            .collect();
+        if waiting.is_empty() {
+            return None;
+        }
+        let _ = poll(&mut waiting, PollTimeout::from(LISTEN));
+        let mut told = waiting.iter().map(|end| end.any().unwrap_or(false));
+        Some(open.map(|end| end.is_some() && told.next().unwrap_or(false)))
     }
 }
 
