@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+#[cfg(target_arch = "x86_64")]
+use seccompiler::sock_filter;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -82,6 +84,16 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS;
 
+/// Families of sockets that know namespaces of networks, and that programs use (address_families(7)). Others are the host's
+/// (`AF_VSOCK` reaches the machine that it runs in), or old doors into the kernel.
+const FAMILIES: [libc::c_int; 5] = [
+    libc::AF_UNIX,
+    libc::AF_INET,
+    libc::AF_INET6,
+    libc::AF_NETLINK,
+    libc::AF_PACKET,
+];
+
 /// For the keeper and all that it makes.
 pub(crate) fn nobodys() -> Result<Vec<BpfProgram>, String> {
     let refused = NOBODYS.iter().map(|call| (*call, Vec::new())).collect();
@@ -104,7 +116,51 @@ pub(crate) fn guests() -> Result<Vec<BpfProgram>, String> {
     refused.insert(libc::SYS_clone, rules);
     // Its flags lie in memory: libraries do without it where it is missing, not where it is refused.
     let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    Ok(vec![build(refused, libc::EPERM)?, build(absent, libc::ENOSYS)?])
+    let of_others: Result<Vec<_>, _> = FAMILIES
+        .iter()
+        .map(|family| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, *family as u64))
+        .collect();
+    let of_others = of_others
+        .and_then(SeccompRule::new)
+        .map_err(|error| error.to_string())?;
+    let sockets = [libc::SYS_socket, libc::SYS_socketpair];
+    let sockets = sockets
+        .iter()
+        .map(|call| (*call, vec![of_others.clone()]))
+        .collect();
+    // It stays on the cores that its cell was given, and is told that it moved.
+    let pretended = BTreeMap::from([(libc::SYS_sched_setaffinity, Vec::new())]);
+    Ok(vec![
+        #[cfg(target_arch = "x86_64")]
+        no_x32(),
+        build(refused, libc::EPERM)?,
+        build(absent, libc::ENOSYS)?,
+        build(sockets, libc::EAFNOSUPPORT)?,
+        build(pretended, 0)?,
+    ])
+}
+
+/// The same calls have other numbers for programs of x32, with bit 30 (`__X32_SYSCALL_BIT`, arch/x86/include/uapi/asm/unistd.h),
+/// in what the kernel takes for the same architecture: there are none.
+#[cfg(target_arch = "x86_64")]
+fn no_x32() -> BpfProgram {
+    let statement = |code: u32, jt: u8, k: u32| sock_filter {
+        code: code as u16,
+        jt,
+        jf: 0,
+        k,
+    };
+    vec![
+        // The number, the first field of `struct seccomp_data`.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, 0x4000_0000),
+        statement(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+        statement(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned(),
+        ),
+    ]
 }
 
 fn build(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: libc::c_int) -> Result<BpfProgram, String> {

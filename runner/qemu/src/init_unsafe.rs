@@ -24,6 +24,7 @@ use hotcell_schema::arch::ElfIdentity;
 
 use crate::binfmt::{self, Secret};
 use crate::filter;
+use crate::rights;
 use crate::root::Root;
 
 /// What the guest is to be.
@@ -101,6 +102,8 @@ fn run(root: &Root, guest: &Guest, streams: Streams, report: &mut io::PipeWriter
     pivot_root(".", ".").map_err(told("pivot_root"))?;
     umount2(".", MntFlags::MNT_DETACH).map_err(told("leaving the host's root"))?;
     chdir("/").map_err(told("going into the root"))?;
+    // What `/proc` shows of this process is the guest's to see, and no more (proc(5), PR_SET_DUMPABLE).
+    prctl::set_dumpable(false).map_err(told("hiding from the guest"))?;
     // SAFETY: one thread, see above.
     let first = match unsafe { fork() }.map_err(told("making the guest's process"))? {
         ForkResult::Parent { child } => child,
@@ -177,6 +180,7 @@ fn become_guest(guest: &Guest, [input, output, error]: Streams) -> String {
         setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(told("limits"))?;
         chdir(guest.cwd.as_c_str()).map_err(told("the working directory"))?;
         drop_capabilities().map_err(told("capabilities"))?;
+        rights::restrict()?;
         filter::guests().and_then(|filters| filter::apply(&filters))?;
         execve(&guest.program, &guest.arguments, &guest.environment).map_err(told("running the program"))?;
         Ok(())

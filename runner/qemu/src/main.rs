@@ -6,7 +6,7 @@
 //! ```text
 //! keeper ── makes the namespaces, the root; speaks with the runner, collects
 //!   └── init (pid 1) ── mounts, goes there, reaps
-//!         └── qemu-<arch> sample ── no privileges, seccomp
+//!         └── qemu-<arch> sample ── no privileges, Landlock, seccomp
 //! ```
 //!
 //! | module | what is there |
@@ -15,6 +15,7 @@
 //! | `walls` | namespaces and what else holds the guest |
 //! | `binfmt` | how the guest's programs run others |
 //! | `filter` | system calls that are refused |
+//! | `rights` | what Landlock takes from the guest |
 //! | `root` | the guest's root as files |
 //! | `init_unsafe` | the first process of the guest's namespace |
 //! | `loopback_unsafe` | the network of a guest without one |
@@ -31,6 +32,7 @@ mod init_unsafe;
 mod keeper;
 mod left;
 mod loopback_unsafe;
+mod rights;
 mod root;
 mod streams;
 mod walls;

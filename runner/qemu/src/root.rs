@@ -159,15 +159,8 @@ impl Root {
         .map_err(told("laying what the guest writes over", &self.whole))?;
         for name in &self.devices {
             let place = self.whole.join("dev").join(name);
-            mount(
-                Some(&Path::new("/dev").join(name)),
-                &place,
-                none,
-                MsFlags::MS_BIND,
-                none,
-            )
-            .map_err(of_nix)
-            .map_err(told("binding", &place))?;
+            // The nodes are the host's: whoever may write to one need not change its times.
+            show(&Path::new("/dev").join(name), &place, MsFlags::empty())?;
         }
         let proc = self.whole.join("proc");
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -178,13 +171,30 @@ impl Root {
             // What this kernel's own `/proc` lacks cannot be covered.
             let place = proc.join(below);
             if place.is_file() {
-                mount(Some(&self.proc.join(below)), &place, none, MsFlags::MS_BIND, none)
-                    .map_err(of_nix)
-                    .map_err(told("covering", &place))?;
+                show(&self.proc.join(below), &place, MsFlags::MS_NODEV)?;
             }
         }
         Ok(())
     }
+}
+
+/// Binds a file to a place, where it can be used and not be changed.
+fn show(file: &Path, place: &Path, more: MsFlags) -> Result<(), String> {
+    let none = None::<&str>;
+    let kept = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | more;
+    mount(Some(file), place, none, MsFlags::MS_BIND, none)
+        // A bind takes its flags in a second step (mount(2)).
+        .and_then(|()| {
+            mount(
+                none,
+                place,
+                none,
+                MsFlags::MS_REMOUNT | MsFlags::MS_BIND | kept,
+                none,
+            )
+        })
+        .map_err(of_nix)
+        .map_err(told("binding", place))
 }
 
 fn settle(path: &Path, place: &Place) -> io::Result<()> {

@@ -7,7 +7,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::unistd::{getegid, geteuid};
 
-use crate::{filter, loopback_unsafe};
+use crate::{filter, loopback_unsafe, rights};
 
 /// What is made, and what it is called.
 const NAMESPACES: [(CloneFlags, &str); 6] = [
@@ -51,6 +51,8 @@ pub(crate) fn raise() -> Result<Vec<String>, CellError> {
         "no-new-privs".to_owned(),
         "user-namespace".to_owned(),
     ];
+    // Of the guest alone: its keeper mounts.
+    layers.extend(rights::layer().map(str::to_owned));
     layers.extend(NAMESPACES.iter().map(|(_, name)| (*name).to_owned()));
     Ok(layers)
 }
