@@ -144,6 +144,7 @@ impl Channel {
             Operation::Pause => _ = self.paused.get_or_insert_with(Instant::now),
             Operation::Resume => {
                 let Some(since) = self.paused.take() else { return };
+                let _ = self.child.freeze(false);
                 match &self.place {
                     // What it waited for its turn meanwhile is counted by who gives turns.
                     Some(place) => place.hold(false),
@@ -160,8 +161,11 @@ impl Channel {
 
     /// Before a paused cell is asked something, and after it has answered: it has turns only between them.
     pub(crate) fn attend(&self, asked: bool) {
-        if let (Some(_), Some(place)) = (self.paused, &self.place) {
-            place.hold(!asked);
+        match (self.paused, &self.place) {
+            (Some(_), Some(place)) => place.hold(!asked),
+            // Its processes do not stand still because it does.
+            (Some(_), None) => _ = self.child.freeze(!asked),
+            (None, _) => {}
         }
     }
 
@@ -175,6 +179,10 @@ impl Channel {
                 continue;
             };
             let operation = request.operation();
+            if operation == Operation::Pause && self.child.runs_on() {
+                let _ = reply.send(Err(runs_on()));
+                continue;
+            }
             self.attend(true);
             let mut frame = Vec::new();
             let whole = write_message(&mut frame, &message).is_ok()
@@ -398,6 +406,15 @@ impl Channel {
         if self.stop.urgency() == Urgency::Now {
             self.child.kill();
         }
+    }
+}
+
+/// Why a cell cannot be paused whose processes would run on.
+pub(crate) fn runs_on() -> CellFault {
+    CellFault::Refused {
+        operation: Operation::Pause,
+        reason: "this host has no control group that would make the processes of the cell stand still"
+            .to_owned(),
     }
 }
 

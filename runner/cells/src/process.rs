@@ -7,7 +7,7 @@ use std::time::Duration;
 use hotcell_schema::fault::FaultKind;
 use hotcell_schema::job::{Blob, Job, JobResult};
 
-use crate::channel::{Asked, Channel};
+use crate::channel::{self, Asked, Channel};
 use crate::context::{self, Facts, Owner, SavedContext};
 use crate::contract::{Cell, CellFault, Limit, Operation, Usage};
 use crate::cores::Seat;
@@ -503,6 +503,9 @@ impl ProcessCell {
         let operation = message.operation().unwrap_or(Operation::Start);
         if self.last.is_some() {
             return Err(CellFault::Ended);
+        }
+        if operation == Operation::Pause && self.intake.get_ref().child.runs_on() {
+            return Err(channel::runs_on());
         }
         self.intake.get_ref().attend(true);
         self.send(message)?;

@@ -150,6 +150,10 @@ impl Arbiter {
             source,
         };
         self.shared.lock().schedule.judge(&request)?;
+        let process = match request.processes {
+            true => process.with_all().map_err(host)?,
+            false => process,
+        };
         if process.stop().map_err(host)? == Still::Ended {
             return Err(host(io::Error::other("it has ended")));
         }

@@ -2,7 +2,7 @@
 //!
 //! `SIGSTOP` cannot be caught, blocked or ignored, and reaches the first process of a pid namespace when it comes from outside
 //! (`pid_namespaces(7)`): it holds what is hung or hostile too, costs nothing while the process runs, and the guest sees
-//! nothing of it. A pidfd names the process, so that a number that another process was given meanwhile is never hit.
+//! nothing of it. Where the process makes others, its control group stands still with it. A pidfd names the process, so that a number that another process was given meanwhile is never hit.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -19,6 +19,7 @@ use rustix::process::{
 
 use super::locks::Holder;
 use super::stat::{STAT_BYTES, Stat};
+use crate::supervise::Freezer;
 
 /// How long a process may take to stand still after it was told. It takes microseconds, but where it is deep in the kernel, or where
 /// others have its core: it must run to stop. On a host with six times the load it could have, a second was not always enough.
@@ -46,6 +47,8 @@ pub struct Process {
     stat: File,
     /// The processors that it was bound to last.
     cpus: Option<CoreSet>,
+    /// By what the processes that it made stand still with it, where it may make some.
+    whole: Option<Freezer>,
 }
 
 /// What became of a process that was told to stand still.
@@ -101,12 +104,32 @@ impl Process {
             pidfd,
             stat,
             cpus: None,
+            whole: None,
         };
         // The number was the process's when its file was opened, if it is its still.
         match process.has_ended()? {
             false => Ok(process),
             true => Err(none()),
         }
+    }
+
+    /// The same with all processes that came or will come of it: they stand still and go on with it. It must be in a control
+    /// group of its own by now.
+    ///
+    /// # Errors
+    ///
+    /// If it is in none that can stand still as a whole.
+    pub fn with_all(self) -> io::Result<Self> {
+        let whole = Freezer::of(self.holder.pid())?.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the cell makes processes, and is in no control group that could make them stand still with it",
+            )
+        })?;
+        Ok(Self {
+            whole: Some(whole),
+            ..self
+        })
     }
 
     /// Its process id and start time.
@@ -193,6 +216,23 @@ impl Process {
     ///
     /// If `/proc` does not show it.
     pub fn is_still(&self, told: Duration) -> io::Result<Option<Still>> {
+        let Some(whole) = &self.whole else {
+            return self.first_is_still(told);
+        };
+        // The others are told when the first one stands still: who is frozen would not hear a signal.
+        if self.has_ended()? {
+            return Ok(Some(Still::Ended));
+        }
+        if whole.is_frozen()? {
+            return Ok(Some(Still::Stopped));
+        }
+        if self.first_is_still(told)? == Some(Still::Stopped) {
+            whole.freeze(true)?;
+        }
+        Ok(None)
+    }
+
+    fn first_is_still(&self, told: Duration) -> io::Result<Option<Still>> {
         // A parent is told by a tenth of the work that `/proc` costs, and of all threads at once (`waitid(2)`). What a parent is
         // not told (whoever waits for stops and takes them, a debugger that holds the process) stands in `/proc` all the same.
         if self.child {
@@ -236,6 +276,9 @@ impl Process {
     ///
     /// If the kernel refuses it.
     pub fn go_on(&self) -> io::Result<bool> {
+        if let Some(whole) = &self.whole {
+            whole.freeze(false)?;
+        }
         self.signal(Signal::CONT)
     }
 
@@ -245,7 +288,12 @@ impl Process {
     ///
     /// If the kernel refuses it.
     pub fn kill(&self) -> io::Result<bool> {
-        self.signal(Signal::KILL)
+        let killed = self.signal(Signal::KILL);
+        // Who stands still by v1 does not end.
+        if let Some(whole) = &self.whole {
+            let _ = whole.freeze(false);
+        }
+        killed
     }
 
     /// Binds every thread of it to these processors.
@@ -259,17 +307,28 @@ impl Process {
         }
         let set = processors(cpus)?;
         // It stands still, so that no thread is added meanwhile.
-        for task in fs::read_dir(format!("/proc/{}/task", self.holder.pid()))? {
-            let task = task?.file_name();
-            let id = task.to_str().and_then(|name| name.parse().ok());
-            match id.map(|id| sched_setaffinity(nix::unistd::Pid::from_raw(id), &set)) {
+        for thread in self.threads()? {
+            match sched_setaffinity(thread, &set) {
                 // A thread that has ended needs no core.
-                None | Some(Ok(()) | Err(nix::errno::Errno::ESRCH)) => {}
-                Some(Err(error)) => return Err(error.into()),
+                Ok(()) | Err(nix::errno::Errno::ESRCH) => {}
+                Err(error) => return Err(error.into()),
             }
         }
         self.cpus = Some(cpus.clone());
         Ok(())
+    }
+
+    fn threads(&self) -> io::Result<Vec<nix::unistd::Pid>> {
+        if let Some(whole) = &self.whole {
+            return whole.threads();
+        }
+        let mut threads = Vec::new();
+        for task in fs::read_dir(format!("/proc/{}/task", self.holder.pid()))? {
+            let task = task?.file_name();
+            let id = task.to_str().and_then(|name| name.parse().ok());
+            threads.extend(id.map(nix::unistd::Pid::from_raw));
+        }
+        Ok(threads)
     }
 
     /// `false`: it has ended.

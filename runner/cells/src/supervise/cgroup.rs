@@ -11,10 +11,12 @@ use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::freezer::{Freezer, Freezers};
 use super::owner::{self, HOUSE, Owners};
 
 /// Where groups for cells can be made.
@@ -28,6 +30,8 @@ pub(crate) enum Groups {
         memory: PathBuf,
         /// In the hierarchy of the `pids` controller; it may not be there.
         pids: Option<PathBuf>,
+        /// Where they stand still as a whole; it may not be there either.
+        freezers: Option<Freezers>,
     },
 }
 
@@ -36,11 +40,16 @@ pub(crate) enum Groups {
 pub(crate) struct Group {
     memory: PathBuf,
     pids: Option<PathBuf>,
+    /// By which it stands still: on v2 the same, on v1 one more, for a cell of several processes.
+    freezer: Option<Freezer>,
     unified: bool,
 }
 
 /// How often a group is looked at for processes that live on.
 const MOST_LOOKS: u32 = 10_000;
+/// How often, and how long each time, is waited for those that were told to end: two seconds in all.
+const MOST_WAITS: u32 = 10_000;
+const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 impl Groups {
     /// Finds where this process may make groups. The error says why it may not.
@@ -82,6 +91,7 @@ impl Groups {
         Some(Self::Split {
             memory,
             pids: pids.map(|(pids, _)| pids),
+            freezers: Freezers::from_texts(mounts, own),
         })
     }
 
@@ -95,11 +105,27 @@ impl Groups {
 
     /// The folders that hold the groups.
     pub(super) fn parents(&self) -> impl Iterator<Item = &Path> {
-        let (first, second) = match self {
-            Self::Unified(path) => (path, None),
-            Self::Split { memory, pids } => (memory, pids.as_ref()),
+        let (first, second, third) = match self {
+            Self::Unified(path) => (path, None, None),
+            Self::Split {
+                memory,
+                pids,
+                freezers,
+            } => (memory, pids.as_ref(), freezers.as_ref()),
         };
-        std::iter::once(first).chain(second).map(PathBuf::as_path)
+        let third = third.map(|freezers| &freezers.parent);
+        [Some(first), second, third]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+    }
+
+    /// Whether groups of several processes, made here, stand still as a whole.
+    pub(crate) fn stand_still(&self) -> bool {
+        match self {
+            Self::Unified(_) => true,
+            Self::Split { freezers, .. } => freezers.is_some(),
+        }
     }
 
     /// Names of the layers that groups made here give.
@@ -129,6 +155,7 @@ impl Groups {
                 let group = Group {
                     memory: path.clone(),
                     pids: None,
+                    freezer: Some(Freezer::unified(&path)),
                     unified: true,
                 };
                 fs::write(path.join("memory.max"), memory_bytes)?;
@@ -137,12 +164,17 @@ impl Groups {
                 fs::write(path.join("pids.max"), tasks.to_string())?;
                 Ok(group)
             }
-            Self::Split { memory, pids } => {
+            Self::Split {
+                memory,
+                pids,
+                freezers,
+            } => {
                 let path = memory.join(name);
                 make_folder(&path)?;
                 let mut group = Group {
                     memory: path.clone(),
                     pids: None,
+                    freezer: None,
                     unified: false,
                 };
                 fs::write(path.join("memory.limit_in_bytes"), &memory_bytes)?;
@@ -152,6 +184,11 @@ impl Groups {
                     make_folder(&path)?;
                     group.pids = Some(path.clone());
                     fs::write(path.join("pids.max"), tasks.to_string())?;
+                }
+                if let Some(freezers) = freezers.as_ref().filter(|_| tasks > 1) {
+                    let freezer = freezers.of_name(name);
+                    make_folder(freezer.folder())?;
+                    group.freezer = Some(freezer);
                 }
                 Ok(group)
             }
@@ -167,7 +204,13 @@ pub(crate) fn clear_abandoned() -> usize {
         return 0;
     };
     let mut parents = BTreeSet::new();
-    for controller in [None, Some("memory"), Some("pids"), Some("cpuset")] {
+    for controller in [
+        None,
+        Some("memory"),
+        Some("pids"),
+        Some("cpuset"),
+        Some("freezer"),
+    ] {
         if let Some((path, top)) = own_folder(&mounts, &own, controller) {
             parents.insert(path);
             // A partition stands right below the top.
@@ -297,9 +340,7 @@ fn enable_controllers(parent: &Path) -> Result<(), String> {
 impl Group {
     /// Open files into which a process writes `0` to move itself into the group.
     pub(crate) fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
-        [Some(&self.memory), self.pids.as_ref()]
-            .into_iter()
-            .flatten()
+        self.folders()
             .map(|path| {
                 Ok(File::options()
                     .write(true)
@@ -311,8 +352,36 @@ impl Group {
 
     /// Moves a process into the group.
     pub(super) fn take_in(&self, process: &str) -> io::Result<()> {
-        let mut folders = [Some(&self.memory), self.pids.as_ref()].into_iter().flatten();
-        folders.try_for_each(|path| fs::write(path.join("cgroup.procs"), process))
+        self.folders()
+            .try_for_each(|path| fs::write(path.join("cgroup.procs"), process))
+    }
+
+    /// Its folders, each once.
+    fn folders(&self) -> impl Iterator<Item = &Path> {
+        let freezer = self.freezer.as_ref().filter(|_| !self.unified);
+        [
+            Some(self.memory.as_path()),
+            self.pids.as_deref(),
+            freezer.map(Freezer::folder),
+        ]
+        .into_iter()
+        .flatten()
+    }
+
+    /// By what all of it stands still at once.
+    pub(crate) fn freezer(&self) -> Option<&Freezer> {
+        self.freezer.as_ref()
+    }
+
+    /// Waits, for a moment at the most, until all that was told to end has ended.
+    pub(crate) fn wait_until_empty(&self) {
+        for _ in 0..MOST_WAITS {
+            let text = fs::read_to_string(self.memory.join("cgroup.procs")).unwrap_or_default();
+            if text.is_empty() {
+                return;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// Whether it is a group of cgroup v2.
@@ -339,6 +408,7 @@ impl Group {
             let _ = fs::remove_dir(&next);
             return Err(error);
         }
+        self.freezer = Some(Freezer::unified(&next));
         let _ = fs::remove_dir(std::mem::replace(&mut self.memory, next));
         Ok(())
     }
@@ -368,9 +438,15 @@ impl Group {
 
     /// Ends everything that is in the group, as far as it can.
     pub(crate) fn end_all(&self) {
-        if fs::write(self.memory.join("cgroup.kill"), "1").is_ok() {
+        // Of v2, which may be there for its freezer alone. (Linux 5.14.)
+        if self
+            .folders()
+            .any(|path| fs::write(path.join("cgroup.kill"), "1").is_ok())
+        {
             return;
         }
+        // What stands still in v1 does not end.
+        let _ = self.freezer.as_ref().map(|freezer| freezer.freeze(false));
         // Whoever forks meanwhile is found by the next look.
         for _ in 0..MOST_LOOKS {
             let text = fs::read_to_string(self.memory.join("cgroup.procs")).unwrap_or_default();
@@ -425,7 +501,7 @@ fn count(file: &Path, name: &str) -> u64 {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for path in [Some(&self.memory), self.pids.as_ref()].into_iter().flatten() {
+        for path in self.folders() {
             let _ = fs::remove_dir(path);
         }
     }
@@ -449,6 +525,7 @@ mod tests {
         let expected = Groups::Split {
             memory: "/sys/fs/cgroup/memory/a/b".into(),
             pids: Some("/sys/fs/cgroup/pids".into()),
+            freezers: Freezers::from_texts(V1, own),
         };
         assert_eq!(found, Some(expected));
     }
@@ -472,6 +549,7 @@ mod tests {
         let expected = Groups::Split {
             memory: "/sys/fs/cgroup/memory/x".into(),
             pids: None,
+            freezers: None,
         };
         assert_eq!(found, Some(expected));
     }

@@ -10,9 +10,12 @@ use super::cgroup::{Group, Groups};
 use super::owner::{self, HOUSE, POOL};
 use crate::cores::locks::Holder;
 use crate::cores::process::{Process, Still};
+use crate::cores::schedule::Request;
 
 /// Most tasks of one cell: what forks without end does so within. A cell's own walls allow fewer.
 const TASKS: u64 = 64;
+/// Most tasks of one that makes processes: of the usual limit of a guest's tasks each has a helper, and it has more of them.
+const MANY_TASKS: u64 = 512;
 
 /// Where a host's arbiter puts cells.
 #[derive(Debug)]
@@ -72,12 +75,12 @@ impl Enclosures {
     }
 
     /// Puts a process into groups of its own, and makes it stand still for that: it must not run in the pool before its first
-    /// turn. `memory` are bytes; 0: without a bound.
+    /// turn. Memory of no bytes is memory without a bound.
     ///
     /// # Errors
     ///
     /// If the host refuses it, or the process has ended.
-    pub fn enter(&self, process: &Process, memory: u64) -> io::Result<Enclosure> {
+    pub fn enter(&self, process: &Process, request: &Request) -> io::Result<Enclosure> {
         if process.stop()? == Still::Ended {
             return Err(io::Error::other("it has ended"));
         }
@@ -92,11 +95,15 @@ impl Enclosures {
         };
         if let Some(groups) = &self.groups {
             lock(&self.owned).insert(enclosure.name.clone());
-            let memory = match memory {
+            let memory = match request.memory {
                 0 => 1 << 50,
                 bytes => bytes,
             };
-            let group = groups.make_named(&enclosure.name, memory, TASKS)?;
+            let tasks = match request.processes {
+                true => MANY_TASKS,
+                false => TASKS,
+            };
+            let group = groups.make_named(&enclosure.name, memory, tasks)?;
             group.take_in(&id)?;
             enclosure.group = Some(group);
         }

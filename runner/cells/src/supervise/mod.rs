@@ -7,6 +7,7 @@
 mod blob;
 mod cgroup;
 mod enclosure;
+mod freezer;
 mod owner;
 mod spawn_unsafe;
 
@@ -27,6 +28,7 @@ pub use blob::{Area, SealedBlob};
 use cgroup::Groups;
 pub(crate) use cgroup::{Group, clear_abandoned as clear_groups, own_folder as cgroup_folder};
 pub use enclosure::{Enclosure, Enclosures};
+pub(crate) use freezer::Freezer;
 pub(crate) use owner::{HOUSE, POOL, name as group_name, of_host};
 use spawn_unsafe::{Birth, Reaped};
 
@@ -162,6 +164,8 @@ pub struct Sandbox {
     own_users: bool,
     /// Where control groups can be made.
     groups: Option<Groups>,
+    /// Whether the host's arbiter makes some.
+    of_arbiter: bool,
     /// The control group that keeps processes on the pool's cores, where there is one.
     pool: Option<Pool>,
     /// Names of the layers, for instance `pid-namespace`.
@@ -201,6 +205,11 @@ impl Sandbox {
         self.own_users
     }
 
+    /// Whether a cell that makes processes can stand still with all of them.
+    pub fn stand_still(&self) -> bool {
+        self.of_arbiter || self.groups.as_ref().is_some_and(Groups::stand_still)
+    }
+
     /// Where control groups can be made.
     pub(crate) fn groups(&self) -> Option<&Groups> {
         self.groups.as_ref()
@@ -232,6 +241,7 @@ impl Sandbox {
 
     /// The same walls where the host's arbiter takes each cell into a control group of its own, whatever this user may make.
     pub fn in_groups_of_arbiter(mut self) -> Self {
+        self.of_arbiter = true;
         self.fallbacks.retain(|fallback| !fallback.starts_with(NO_GROUPS));
         self.layers
             .push("cgroup (the host's arbiter: memory, processes, cores)".into());
@@ -275,6 +285,7 @@ impl Sandbox {
             leave_root,
             own_users: false,
             groups: None,
+            of_arbiter: false,
             pool: None,
             layers: Vec::new(),
             fallbacks: Vec::new(),
@@ -355,6 +366,8 @@ pub struct Child {
     pub(crate) errors: File,
     /// Its control group: dropped, and so removed, after the process has ended.
     group: Option<Group>,
+    /// Whether it may make processes.
+    many: bool,
     /// The group of its cores: it is not in it before [`Child::enter_pool`].
     pool: Option<Pool>,
 }
@@ -455,6 +468,7 @@ pub fn spawn(
         socket: ours,
         errors: File::from(errors),
         group,
+        many: limits.tasks > 1,
         pool: sandbox.pool.clone(),
     })
 }
@@ -572,6 +586,19 @@ impl Child {
         spawn_unsafe::limit_process(self.pid.as_raw(), resource, most)
     }
 
+    /// Makes it stand still with all that it made, or go on.
+    pub(crate) fn freeze(&self, still: bool) -> io::Result<()> {
+        match self.group.as_ref().and_then(Group::freezer) {
+            Some(freezer) => freezer.freeze(still),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether it may make processes that nothing could make stand still.
+    pub(crate) fn runs_on(&self) -> bool {
+        self.many && self.group.as_ref().and_then(Group::freezer).is_none()
+    }
+
     /// Tells the process that something was said to it. Its own handler makes it listen; one without a handler ignores it.
     pub(crate) fn nudge(&self) {
         if self.reaped.is_none() {
@@ -584,16 +611,23 @@ impl Child {
         if self.reaped.is_none() {
             let _ = kill(Pid::from_raw(-self.pid.as_raw()), Signal::SIGKILL);
             let _ = kill(self.pid, Signal::SIGKILL);
+            if let Some(group) = self.group.as_ref().filter(|_| self.many) {
+                group.end_all();
+            }
         }
     }
 
-    /// Waits for the end of the process.
+    /// Waits for the end of the process, and of all that it made.
     pub fn wait(&mut self) -> io::Result<Exit> {
         let reaped = match self.reaped {
             Some(reaped) => reaped,
             None => {
                 let reaped = spawn_unsafe::wait(self.pid.as_raw())?;
                 self.reaped = Some(reaped);
+                // They end by themselves when their first process has.
+                if let Some(group) = self.group.as_ref().filter(|_| self.many) {
+                    group.wait_until_empty();
+                }
                 reaped
             }
         };

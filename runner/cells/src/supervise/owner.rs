@@ -40,6 +40,14 @@ fn namespace() -> Option<u64> {
         .ok()
 }
 
+/// Whether a group of this name is one cell's: of a runner, or of the arbiter of a host.
+pub(super) fn is_of_a_cell(name: &str) -> bool {
+    let own = name.strip_prefix(PREFIX).and_then(|rest| rest.rsplit('-').next());
+    let of_runner = own.is_some_and(|own| own.parse::<u64>().is_ok());
+    let of_host = format!("-{CELL}-");
+    of_runner || (name.starts_with(PREFIX) && name.contains(&of_host))
+}
+
 /// The name of this process's group with this own part: a number, [`POOL`] or [`HOUSE`].
 pub(crate) fn name(own: impl Display) -> String {
     let owned = Owners::of_this_host().and_then(|owners| owners.name(&own));

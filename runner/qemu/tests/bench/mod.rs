@@ -5,7 +5,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use hotcell_cells::cores::Seat;
+use hotcell_cells::cores::arbiter::GiveCores;
+use hotcell_cells::cores::schedule::Request;
 use hotcell_cells::intake::{Bounds, Sink};
 use hotcell_cells::process::{Ending, ProcessCell, Spec};
 use hotcell_cells::stop::StopSignal;
@@ -91,8 +95,11 @@ pub(crate) fn guests() -> Option<Vec<Guest>> {
 
 /// The guest of that name for these targets, with other arguments.
 pub(crate) fn of(name: &str, targets: &[&str], args: &[&str]) -> Vec<Guest> {
-    let mut chosen = guests().unwrap_or_default();
+    let Some(mut chosen) = guests() else {
+        return Vec::new();
+    };
     chosen.retain(|guest| guest.name == name && targets.contains(&guest.target.as_str()));
+    assert_eq!(chosen.len(), targets.len(), "{name} is not built for {targets:?}");
     for guest in &mut chosen {
         guest.argv.truncate(1);
         guest.argv.extend(args.iter().map(|arg| (*arg).to_owned()));
@@ -176,10 +183,46 @@ impl Ran {
     }
 }
 
+/// A process and all that came of it, as `/proc` shows them.
+pub(crate) fn family(first: u32) -> Vec<u32> {
+    let mut parents = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
+            continue;
+        };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        // proc(5): after the name in brackets, state and parent.
+        let parent = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+        parents.insert(pid, parent.unwrap_or(0));
+    }
+    let mut family = vec![first];
+    let mut at = 0;
+    while let Some(one) = family.get(at).copied() {
+        family.extend(
+            parents
+                .iter()
+                .filter(|(_, parent)| **parent == one)
+                .map(|(pid, _)| *pid),
+        );
+        at += 1;
+    }
+    family
+}
+
 /// A job that is yet to be changed, and what holds it.
 pub(crate) struct Bench {
     pub(crate) job: LinuxJob,
     pub(crate) limits: HostLimits,
+    /// Who gives it turns; absent: it runs when the kernel lets it.
+    pub(crate) turns: Option<Arc<dyn GiveCores>>,
     program: Vec<u8>,
 }
 
@@ -209,6 +252,7 @@ impl Bench {
         Self {
             job,
             program,
+            turns: None,
             limits: HostLimits {
                 tasks: 256,
                 file_bytes: 64 << 20,
@@ -238,7 +282,14 @@ impl Bench {
             bounds: Bounds::default(),
             sandbox: &sandbox,
             stop: &StopSignal::new().unwrap(),
-            cores: None,
+            cores: self.turns.as_ref().map(|cores| Seat::Turns {
+                cores,
+                request: Request {
+                    processes: true,
+                    ..Request::of(0)
+                },
+                name: "guest",
+            }),
         };
         let mut kept = Kept::default();
         let is_this_host = |why: &str| NO_WALLS.iter().any(|no| why.contains(no));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hotcell_cells::context::SavedContext;
 use hotcell_cells::contract::{CellFault, Usage};
 use hotcell_cells::cores::Seat;
-use hotcell_cells::cores::schedule::Request;
+use hotcell_cells::cores::schedule::{Hold, Request};
 use hotcell_cells::intake::Bounds;
 use hotcell_cells::process::{Ending, PostMortem, ProcessCell, Spec};
 use hotcell_cells::supervise::{Exit, HostLimits, Sandbox, SealedBlob};
@@ -20,6 +20,7 @@ use hotcell_schema::outcome::Status;
 
 use super::past::Past;
 use crate::engines::Engine;
+use crate::execute::Cores;
 use crate::faults::Broke;
 use crate::given;
 use crate::keep::{Keeper, Kept};
@@ -122,6 +123,21 @@ pub(super) fn run(
         true => Cow::Owned(sandbox.for_keepers()),
         false => Cow::Borrowed(sandbox),
     };
+    let seat = |cores: &Cores| {
+        let mut request = Request {
+            memory: limits.memory,
+            processes: keeps,
+            ..cores.request(&instance.stage, weight(shared, instance))
+        };
+        if keeps && !cores.sandbox.stand_still() {
+            shared.note_confinement(&[], &[RUNS_ON.to_owned()]);
+            request.processes = false;
+            if request.hold == Hold::Turns {
+                request.hold = Hold::Exclusive { core: None };
+            }
+        }
+        request
+    };
     let spec = Spec {
         executable: &engine.executable,
         blobs: &sealed,
@@ -135,10 +151,7 @@ pub(super) fn run(
             .map(|cores| match shared.plan.runs_code(instance) {
                 true => Seat::Turns {
                     cores: &cores.arbiter,
-                    request: Request {
-                        memory: limits.memory,
-                        ..cores.request(&instance.stage, weight(shared, instance))
-                    },
+                    request: seat(cores),
                     name: &instance.name,
                 },
                 false => Seat::Bound(&cores.chores),
@@ -286,6 +299,9 @@ fn weight(shared: &Shared<'_>, instance: &Instance) -> Weight {
     let engine = profile.and_then(|profile| profile.unicorn.as_ref());
     engine.map(|engine| engine.weight).unwrap_or_default()
 }
+
+/// What holds where the processes of a guest cannot be made to stand still.
+const RUNS_ON: &str = "no control group makes the processes of a guest stand still: such cells take no turns, each has a core of its own";
 
 /// The reason of every fault of a cell: the same on every machine. What happened is the host's to tell.
 const FAILED: &str = "the cell failed";

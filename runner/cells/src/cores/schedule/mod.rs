@@ -71,6 +71,9 @@ pub struct Request {
     pub weight: NonZeroU32,
     /// Bytes of memory that it may use at most.
     pub memory: u64,
+    /// Whether it makes processes, which have its turns with it.
+    #[serde(default)]
+    pub processes: bool,
 }
 
 impl Request {
@@ -83,6 +86,7 @@ impl Request {
             priority: Priority::Normal,
             weight: WHOLE,
             memory: 0,
+            processes: false,
         }
     }
 }

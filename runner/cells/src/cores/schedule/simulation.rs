@@ -206,6 +206,7 @@ fn workload(chance: &mut Chance) -> (Rules, Vec<Planned>) {
                 weight: NonZeroU32::new([50, 100, 100, 200][usize::try_from(chance.below(4)).unwrap()])
                     .unwrap(),
                 memory: chance.below(4),
+                processes: false,
             },
         }
     });

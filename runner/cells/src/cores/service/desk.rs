@@ -250,7 +250,7 @@ impl Desk<'_> {
         state.found_again(holder);
         drop(state);
         let name: String = name.chars().filter(|letter| !letter.is_control()).collect();
-        let enclosure = self.service.enclosures.enter(&process, request.memory);
+        let enclosure = self.service.enclosures.enter(&process, &request);
         let enclosure = enclosure.map_err(|error| format!("its control groups: {error}"))?;
         let place = self
             .service

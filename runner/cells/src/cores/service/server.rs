@@ -327,7 +327,9 @@ impl Service {
                 .any(|pid| u32::try_from(*pid) == Ok(cell.process.pid()));
             let why = match strays {
                 true => "it ran without its turn, or beside its core",
-                false if self.enclosures.has_others(cell.process) => "it made processes, which have no turns",
+                false if !cell.request.processes && self.enclosures.has_others(cell.process) => {
+                    "it made processes, which have no turns"
+                }
                 false => continue,
             };
             let deed = Deed::Killed(Which::Process(cell.process.pid()), 1);
