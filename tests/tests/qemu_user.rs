@@ -5,16 +5,18 @@ use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use hotcell_schema::comparison::Comparison;
 use hotcell_schema::event::{Event, File, NetworkOp, ProcessOp, What, Witness};
-use hotcell_schema::outcome::Status;
+use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_tests::{Guest, Lab, Run, guests};
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Runs guests under both engines; `None` with a word where this host lets nobody watch.
-fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
+/// A laboratory with these guests on a list, and the guests.
+fn lab_with(names: &[&str], targets: Option<&[&str]>) -> Option<(Lab, Vec<Guest>)> {
     let all: Vec<Guest> = guests()?
         .into_iter()
         .filter(|guest| guest.profile.is_some() && names.contains(&guest.name.as_str()))
+        .filter(|guest| targets.is_none_or(|targets| targets.contains(&guest.target.as_str())))
         .collect();
+    assert!(all.len() >= names.len());
     let lab = Lab::new();
     let mut list = "path,family,variant\n".to_owned();
     for guest in &all {
@@ -28,28 +30,16 @@ fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
         |line: &&str| line.ends_with(&format!(",{}", std::env::consts::ARCH)) || line.starts_with("path");
     lab.write("own.csv", list.lines().filter(own).collect::<Vec<_>>().join("\n"));
     lab.write("guests.csv", &list);
-    let stage = |uses: &str, samples: &str| {
-        json!({
-            "uses": uses,
-            "for-each": {"sample": samples},
-            "in": {"file": "${sample.file}"},
-            "with": {"cwd": "/tmp"},
-        })
-    };
+    Some((lab, all))
+}
+
+/// Runs stages; `None` with a word where this host lets nobody watch.
+fn run(lab: &Lab, stages: &Value) -> Option<Run> {
     let manifest = json!({
         "hotcell": 1,
         "name": "engines",
         "samples": {"guests": {"list": "guests.csv"}, "own": {"list": "own.csv"}},
-        "stages": {
-            "emulated": stage("unicorn/linux", "samples.guests"),
-            "watched": stage("qemu-user/linux", "samples.guests"),
-            "native": stage("native/linux", "samples.own"),
-            "both": {
-                "uses": "compare/behaviour",
-                "for-each": {"sample": "samples.guests"},
-                "in": {"left": "stages.emulated.out.events", "right": "stages.watched.out.events"},
-            },
-        },
+        "stages": stages,
     });
     lab.manifest("engines.yaml", &manifest);
     let output = lab.hotcell(["run", "engines.yaml", "--progress", "none"]);
@@ -86,7 +76,107 @@ fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
             String::from_utf8_lossy(&output.stdout)
         );
     }
+    Some(run)
+}
+
+/// Runs guests under both engines; `None` with a word where this host lets nobody watch.
+fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
+    let (lab, all) = lab_with(names, None)?;
+    let stage = |uses: &str, samples: &str| {
+        json!({
+            "uses": uses,
+            "for-each": {"sample": samples},
+            "in": {"file": "${sample.file}"},
+            "with": {"cwd": "/tmp"},
+        })
+    };
+    let stages = json!({
+        "emulated": stage("unicorn/linux", "samples.guests"),
+        "watched": stage("qemu-user/linux", "samples.guests"),
+        "native": stage("native/linux", "samples.own"),
+        "both": {
+            "uses": "compare/behaviour",
+            "for-each": {"sample": "samples.guests"},
+            "in": {"left": "stages.emulated.out.events", "right": "stages.watched.out.events"},
+        },
+    });
+    let run = run(&lab, &stages)?;
     Some((lab, run, all))
+}
+
+/// Guests that meet a limit, with what makes them.
+fn limited(name: &str, word: &str, limits: &Value) -> Option<Vec<(String, Outcome, Vec<Event>, Vec<u8>)>> {
+    let (lab, all) = lab_with(&[name], Some(&["x86_64", "aarch64", "armhf", "mipsel"]))?;
+    let stage = json!({
+        "uses": "qemu-user/linux",
+        "for-each": {"sample": "samples.guests"},
+        "in": {"file": "${sample.file}"},
+        "with": {"cwd": "/tmp", "args": [word]},
+        "limits": limits,
+    });
+    let run = run(&lab, &json!({"watched": stage}))?;
+    let mut events = events(&run, "watched");
+    let told = run.stage("watched").map(|instance| {
+        let sample = run
+            .report
+            .samples
+            .values()
+            .find(|sample| instance.name.contains(&sample.digest.to_string()));
+        let target = sample.unwrap().variant.clone().unwrap();
+        let told = events.remove(&(name.to_owned(), target.clone())).unwrap();
+        let stdout = run.output(instance, "stdout");
+        (target, instance.outcome.clone().unwrap(), told, stdout)
+    });
+    let told: Vec<_> = told.collect();
+    assert_eq!(told.len(), all.len());
+    Some(told)
+}
+
+/// The limits that events say were met.
+fn met(events: &[Event]) -> Vec<(&str, u64)> {
+    let told = events.iter().filter_map(|event| match &event.what {
+        What::Resource(met) => Some((met.limit.as_str(), met.value)),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn a_guest_that_never_ends_is_told_of_until_its_wall_time_is_up() {
+    let Some(told) = limited("endless", "spins", &json!({"wall": "3s"})) else {
+        return;
+    };
+    for (target, outcome, events, stdout) in told {
+        assert_eq!(outcome, Outcome::wall_time(), "{target}");
+        assert_eq!(stdout, b"begun\n", "{target}");
+        let made = files(&events).iter().any(|file| file.path.ends_with("/tmp/made"));
+        assert!(made, "{target}: {events:?}");
+        // When that was differs from run to run: no event tells of it.
+        assert_eq!(met(&events), [], "{target}");
+    }
+}
+
+#[test]
+fn a_fork_bomb_meets_the_limit_of_tasks_and_it_is_told() {
+    let Some(told) = limited("forkbomb", "bomb", &json!({"wall": "3s", "tasks": 8})) else {
+        return;
+    };
+    for (target, outcome, events, _) in told {
+        assert_eq!(outcome, Outcome::wall_time(), "{target}");
+        assert_eq!(met(&events), [("processes", 8)], "{target}");
+    }
+}
+
+#[test]
+fn a_guest_that_takes_all_memory_is_ended_by_its_limit() {
+    let Some(told) = limited("hog", "all", &json!({"wall": "1m", "memory": "64MiB"})) else {
+        return;
+    };
+    for (target, outcome, events, stdout) in told {
+        assert_eq!(outcome, Outcome::Limit("memory".into()), "{target}");
+        assert_eq!(stdout, b"begun\n", "{target}");
+        assert_eq!(met(&events), [("memory", 64 << 20)], "{target}");
+    }
 }
 
 /// The events of each guest under an engine, by guest and target.

@@ -19,7 +19,7 @@ use crate::intake::{Bounds, Held, Intake, IntakeError, Said, Sink};
 use crate::protocol::{PROTOCOL, ProtocolError, ToCell, write_message};
 use crate::remote::{self, Answer, Remote};
 use crate::stop::StopSignal;
-use crate::supervise::{Area, Executable, Exit, HostLimits, Sandbox, SealedBlob, spawn};
+use crate::supervise::{Area, Executable, Exit, HostLimits, Met, Sandbox, SealedBlob, spawn};
 
 mod area;
 mod post_mortem;
@@ -393,6 +393,11 @@ impl ProcessCell {
             Said::Unsupported(engine, operation) => Err(CellFault::Unsupported { engine, operation }),
             _ => Err(ProtocolError::Order("an answer to another question").into()),
         }
+    }
+
+    /// Which limits of the host its processes met until now, as the kernel says.
+    pub fn met(&self) -> Met {
+        self.intake.get_ref().child.met()
     }
 
     /// Ends the process, if it has not ended, and tells what it used.

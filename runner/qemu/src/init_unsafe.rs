@@ -178,6 +178,9 @@ fn become_guest(guest: &Guest, [input, output, error]: Streams) -> String {
         };
         setrlimit(Resource::RLIMIT_FSIZE, guest.file_bytes, guest.file_bytes).map_err(told("limits"))?;
         setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(told("limits"))?;
+        // Where memory is short it ends before those who tell of it (proc(5)). Without `/proc` the host decides.
+        prctl::set_dumpable(true).map_err(told("a score"))?;
+        let _ = fs::write("/proc/self/oom_score_adj", "1000");
         chdir(guest.cwd.as_c_str()).map_err(told("the working directory"))?;
         drop_capabilities().map_err(told("capabilities"))?;
         rights::restrict()?;

@@ -4,16 +4,18 @@
 mod bench;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use bench::Bench;
 use hotcell_cells::cores::arbiter::{Arbiter, GiveCores, Turn};
 use hotcell_cells::cores::schedule::{CellId, Rules};
 use hotcell_cells::cores::topology::{SYSTEM, Topology};
+use hotcell_cells::process::{Ending, Interruption};
+use hotcell_cells::remote::Request;
 use hotcell_cells::supervise::Sandbox;
 use hotcell_schema::cores::CoreSet;
 use hotcell_schema::outcome::Outcome;
@@ -45,21 +47,6 @@ fn one_core() -> Arc<Arbiter> {
     Arc::new(Arbiter::start(rules, topology, None).unwrap())
 }
 
-/// CPU time of a process and of all that came of it.
-fn used(first: u32) -> u64 {
-    let threads = bench::family(first).into_iter().flat_map(|pid| {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task"));
-        tasks.into_iter().flatten().flatten().map(|task| task.path())
-    });
-    threads
-        .filter_map(|thread| {
-            // Its first number: nanoseconds on a processor (Documentation/scheduler/sched-stats.rst).
-            let text = fs::read_to_string(thread.join("schedstat")).ok()?;
-            text.split(' ').next()?.parse::<u64>().ok()
-        })
-        .sum()
-}
-
 #[test]
 fn while_one_guest_runs_the_other_stands_still() {
     if !Sandbox::of_this_host().stand_still() {
@@ -83,7 +70,7 @@ fn while_one_guest_runs_the_other_stands_still() {
         while running.iter().any(|thread| !thread.is_finished()) {
             for cell in arbiter.cells() {
                 let before = arbiter.now();
-                let nanoseconds = used(cell.process.pid());
+                let nanoseconds = bench::used(cell.process.pid());
                 samples.entry(cell.cell).or_default().push(Used {
                     between: (before, arbiter.now()),
                     nanoseconds,
@@ -121,4 +108,58 @@ fn while_one_guest_runs_the_other_stands_still() {
         assert!(most.unwrap() >= 1_000 * MS, "{cell:?} hardly ran: {most:?}");
     }
     assert_eq!(samples.len(), guests.len());
+}
+
+#[test]
+fn a_paused_guest_stands_still() {
+    if !Sandbox::of_this_host().stand_still() {
+        eprintln!("SKIPPED pauses: no control group on this host stands still");
+        return;
+    }
+    for guest in bench::of("endless", &["x86_64"], &["twice"]) {
+        let (tell, told) = channel();
+        std::thread::scope(|scope| {
+            let running = scope.spawn(move || {
+                Bench::of(&guest).run_beside(|cell| {
+                    tell.send((cell.id().unsigned_abs(), cell.remote())).unwrap();
+                })
+            });
+            // Nothing comes where this host holds no guests.
+            let Ok((cell, remote)) = told.recv() else { return };
+            let runs = |more: u64| {
+                let before = bench::used(cell);
+                let began = Instant::now();
+                while bench::used(cell) < before + more {
+                    assert!(began.elapsed() < Duration::from_secs(30) && !running.is_finished());
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            };
+            // Two that spin, and not only the keeper that begins.
+            while bench::family(cell).len() < 4 {
+                assert!(!running.is_finished());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            runs(200 * MS);
+            remote.ask(Request::Pause).unwrap();
+            // Its answer comes before it is frozen, by as much as that takes.
+            let mut before = bench::used(cell);
+            let mut still = 0;
+            while still < 20 {
+                std::thread::sleep(Duration::from_millis(10));
+                let now = bench::used(cell);
+                still = if now == before { still + 1 } else { 0 };
+                before = now;
+                assert!(!running.is_finished(), "it was never still for long");
+            }
+            remote.ask(Request::Resume).unwrap();
+            runs(100 * MS);
+            remote.ask(Request::Stop).unwrap();
+            let ran = running.join().unwrap().unwrap();
+            assert!(
+                matches!(ran.ending, Ending::Interrupted(Interruption::Stopped)),
+                "{ran:?}"
+            );
+            assert_eq!(bench::family(cell), [cell], "it left processes");
+        });
+    }
 }

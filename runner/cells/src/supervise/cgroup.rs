@@ -45,6 +45,15 @@ pub(crate) struct Group {
     unified: bool,
 }
 
+/// The limits that a cell's processes met, told by the kernel. Nothing where there is no group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Met {
+    /// How many processes the kernel has ended because the memory was up.
+    pub ended_for_memory: u64,
+    /// How many tasks it has refused because there were too many.
+    pub refused_tasks: u64,
+}
+
 /// How often a group is looked at for processes that live on.
 const MOST_LOOKS: u32 = 10_000;
 /// How often, and how long each time, is waited for those that were told to end: two seconds in all.
@@ -411,6 +420,14 @@ impl Group {
         self.freezer = Some(Freezer::unified(&next));
         let _ = fs::remove_dir(std::mem::replace(&mut self.memory, next));
         Ok(())
+    }
+
+    /// Which limits it met until now.
+    pub(crate) fn met(&self) -> Met {
+        Met {
+            ended_for_memory: self.ended_processes(),
+            refused_tasks: self.refused_tasks(),
+        }
     }
 
     /// Whether the kernel ended a process of the group because its memory was up.

@@ -26,6 +26,7 @@ use nix::unistd::{Pid, geteuid, pipe2};
 
 pub use blob::{Area, SealedBlob};
 use cgroup::Groups;
+pub use cgroup::Met;
 pub(crate) use cgroup::{Group, clear_abandoned as clear_groups, own_folder as cgroup_folder};
 pub use enclosure::{Enclosure, Enclosures};
 pub(crate) use freezer::Freezer;
@@ -446,6 +447,11 @@ pub fn spawn(
         namespaces: sandbox.namespaces,
         user: sandbox.leave_root.then_some(NOBODY),
         own_users: sandbox.own_users,
+        // Of a cell with several it is not the one that speaks with the runner; its guests raise theirs.
+        first_to_end: match limits.tasks {
+            0 | 1 => c"1000",
+            _ => c"900",
+        },
         limits: &[
             (libc::RLIMIT_AS, limits.address_space),
             (libc::RLIMIT_CPU, limits.cpu_s),
@@ -563,6 +569,11 @@ impl Child {
             .read_to_string(&mut text)
             .ok()?;
         Some(text)
+    }
+
+    /// Which limits its group met.
+    pub(crate) fn met(&self) -> Met {
+        self.group.as_ref().map(Group::met).unwrap_or_default()
     }
 
     /// Whether the kernel ended it because the memory of its group was up.

@@ -4,7 +4,7 @@
 //! the child is a copy of one thread of a program with many: it makes raw system calls only, allocates nothing, takes no lock.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -30,6 +30,8 @@ pub(super) struct Birth<'a> {
     pub(super) user: Option<u32>,
     /// Whether to move into an own user namespace after becoming that user.
     pub(super) own_users: bool,
+    /// How much sooner than others it ends where memory is short: a score of at most 1000 (proc(5), `oom_score_adj`).
+    pub(super) first_to_end: &'a CStr,
     /// Resource limits, soft and hard alike.
     pub(super) limits: &'a [(libc::__rlimit_resource_t, u64)],
 }
@@ -182,7 +184,8 @@ unsafe fn child(
         // the first takes no right; without `/proc` the host decides.
         let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
         if score >= 0 {
-            libc::write(score, c"1000".as_ptr().cast(), 4);
+            let first = birth.first_to_end.to_bytes();
+            libc::write(score, first.as_ptr().cast(), first.len());
             libc::close(score);
         }
         for entrance in birth.entrances {

@@ -13,7 +13,7 @@ use hotcell_cells::cores::schedule::Request;
 use hotcell_cells::intake::{Bounds, Sink};
 use hotcell_cells::process::{Ending, ProcessCell, Spec};
 use hotcell_cells::stop::StopSignal;
-use hotcell_cells::supervise::{Executable, HostLimits, Sandbox, SealedBlob};
+use hotcell_cells::supervise::{Executable, HostLimits, Met, Sandbox, SealedBlob};
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::event::Event;
@@ -139,6 +139,7 @@ pub(crate) struct Ran {
     pub(crate) ending: Ending,
     kept: Kept,
     pub(crate) layers: Vec<String>,
+    pub(crate) met: Met,
 }
 
 impl Ran {
@@ -181,6 +182,21 @@ impl Ran {
             .map(|file| (file.path.clone(), of(&file.digest)))
             .collect()
     }
+}
+
+/// Nanoseconds that a process and all that came of it were on a processor.
+pub(crate) fn used(first: u32) -> u64 {
+    let threads = family(first).into_iter().flat_map(|pid| {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task"));
+        tasks.into_iter().flatten().flatten().map(|task| task.path())
+    });
+    threads
+        .filter_map(|thread| {
+            // The first number (Documentation/scheduler/sched-stats.rst).
+            let text = std::fs::read_to_string(thread.join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        })
+        .sum()
 }
 
 /// A process and all that came of it, as `/proc` shows them.
@@ -271,8 +287,8 @@ impl Bench {
         self.run_beside(|_| ())
     }
 
-    /// The same; `beside` is told the keeper's number before the job begins.
-    pub(crate) fn run_beside(self, beside: impl FnOnce(i32)) -> Option<Ran> {
+    /// The same; `beside` sees the cell before its job begins.
+    pub(crate) fn run_beside(self, beside: impl FnOnce(&ProcessCell)) -> Option<Ran> {
         let blob = SealedBlob::of(&self.program).unwrap();
         let sandbox = Sandbox::of_this_host().for_keepers();
         let spec = Spec {
@@ -293,20 +309,25 @@ impl Bench {
         };
         let mut kept = Kept::default();
         let is_this_host = |why: &str| NO_WALLS.iter().any(|no| why.contains(no));
-        let (ending, layers) = match ProcessCell::spawn(&spec) {
+        let (ending, layers, met) = match ProcessCell::spawn(&spec) {
             Ok(mut cell) => {
-                beside(cell.id());
+                beside(&cell);
                 let ending = cell.run(&Job::Linux(Box::new(self.job)), &mut kept);
-                (ending, cell.layers().to_vec())
+                (ending, cell.layers().to_vec(), cell.met())
             }
-            Err(error) => (Ending::Failed(error.to_string()), Vec::new()),
+            Err(error) => (Ending::Failed(error.to_string()), Vec::new(), Met::default()),
         };
         match &ending {
             Ending::Failed(why) if is_this_host(why) => {
                 eprintln!("SKIPPED guests on the host's Linux: {why}");
                 None
             }
-            _ => Some(Ran { ending, kept, layers }),
+            _ => Some(Ran {
+                ending,
+                kept,
+                layers,
+                met,
+            }),
         }
     }
 }

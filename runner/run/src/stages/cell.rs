@@ -10,7 +10,7 @@ use hotcell_cells::cores::Seat;
 use hotcell_cells::cores::schedule::{Hold, Request};
 use hotcell_cells::intake::Bounds;
 use hotcell_cells::process::{Ending, PostMortem, ProcessCell, Spec};
-use hotcell_cells::supervise::{Exit, HostLimits, Sandbox, SealedBlob};
+use hotcell_cells::supervise::{Exit, HostLimits, Met, Sandbox, SealedBlob};
 use hotcell_plan::{Instance, PlannedLimits};
 use hotcell_schema::arch::Weight;
 use hotcell_schema::event::Header;
@@ -82,8 +82,8 @@ pub(super) enum Watch<'a> {
 pub(super) trait Watcher {
     /// The cell's process is there, and has no job yet.
     fn begins(&mut self, pid: i32) -> Result<(), Done>;
-    /// The cell has ended, with all its processes: what was seen is handed over.
-    fn ended(&mut self, keeper: &mut Keeper<'_>) -> Result<(), Done>;
+    /// The cell has ended, with all its processes: what was seen is handed over. `met`: the limits that they met.
+    fn ended(&mut self, keeper: &mut Keeper<'_>, met: Met) -> Result<(), Done>;
 }
 
 /// Runs a job in a cell of its own.
@@ -112,6 +112,10 @@ pub(super) fn run(
         // Each task of a guest has a helper of QEMU's; the keeper and its init are two more.
         limits.tasks = u64::from(asked.guest.tasks).saturating_mul(2).saturating_add(8);
         limits.file_bytes = asked.guest.file_bytes;
+        // No emulated kernel bounds the guest's memory. Its files are memory too, and what it was given stands there.
+        let given = blobs.0.iter().map(|blob| blob.length()).sum::<u64>();
+        let files = asked.guest.file_bytes.saturating_add(given).saturating_mul(2);
+        limits.memory = asked.guest.memory.saturating_add(files).saturating_add(EMULATORS);
     }
     let sealed: Vec<&SealedBlob> = blobs.0.iter().map(Arc::as_ref).collect();
     let takes_turns = shared.options.cores.filter(|_| shared.plan.runs_code(instance));
@@ -277,9 +281,10 @@ fn to_the_end(
             _ => None,
         };
         let walls = (cell.layers().to_vec(), cell.fallbacks().to_vec());
+        let met = cell.met();
         let usage = cell.finish();
         if let Watch::Outside(watcher) = watch {
-            watcher.ended(keeper)?;
+            watcher.ended(keeper, met)?;
         }
         used.cpu_s += usage.cpu_s;
         used.peak_kib = used.peak_kib.max(usage.peak_kib);
@@ -299,6 +304,9 @@ fn weight(shared: &Shared<'_>, instance: &Instance) -> Weight {
     let engine = profile.and_then(|profile| profile.unicorn.as_ref());
     engine.map(|engine| engine.weight).unwrap_or_default()
 }
+
+/// Memory of the emulators themselves, in bytes, and of the keeper: QEMU keeps up to 32 MiB of translated code for each process.
+const EMULATORS: u64 = 512 << 20;
 
 /// What holds where the processes of a guest cannot be made to stand still.
 const RUNS_ON: &str = "no control group makes the processes of a guest stand still: such cells take no turns, each has a core of its own";

@@ -5,12 +5,14 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 
 use hotcell_cells::intake::{Bounds, Sink as _};
+use hotcell_cells::supervise::Met;
 use hotcell_monitor::protocol::Ended;
 use hotcell_monitor::story::Sample;
 use hotcell_plan::Instance;
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::event::{Event, Header, Resource, Task, What, Witness};
-use hotcell_schema::job::Job;
+use hotcell_schema::job::{GuestLimits, Job, JobResult};
+use hotcell_schema::outcome::Outcome;
 use hotcell_schema::stage::QemuUserWith;
 
 use super::cell::{self, Allowed, Watch, Watcher};
@@ -42,9 +44,9 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
             ..Bounds::default()
         },
     };
-    let mut monitor = Kernel::new(shared, &prepared.job, guest.events)?;
+    let mut monitor = Kernel::new(shared, &prepared.job, guest)?;
     let mut watch = Watch::Outside(&mut monitor);
-    let finished = cell::run(
+    let mut finished = cell::run(
         shared,
         instance,
         &prepared.job,
@@ -52,6 +54,14 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         &allowed,
         &mut watch,
     )?;
+    // The kernel had no more memory, and it does not say to whom: this signal is how it ends a process then.
+    if monitor.met.ended_for_memory > 0
+        && let JobResult::Linux(result) = &mut finished.result
+        && result.outcome == Outcome::Signalled("SIGKILL".to_owned())
+    {
+        result.outcome = Outcome::Limit("memory".to_owned());
+        finished.done.outcome = Some(result.outcome.clone());
+    }
     linux::outputs(shared, finished, &["stdout", "stderr"])
 }
 
@@ -60,13 +70,14 @@ struct Kernel<'a> {
     shared: &'a Shared<'a>,
     host: &'a ArchProfile,
     sample: Sample,
-    most: u64,
+    limits: GuestLimits,
+    met: Met,
     folder: tempfile::TempDir,
     watched: Option<Watched<'a>>,
 }
 
 impl<'a> Kernel<'a> {
-    fn new(shared: &'a Shared<'a>, job: &Job, most: u64) -> Result<Self, Done> {
+    fn new(shared: &'a Shared<'a>, job: &Job, limits: GuestLimits) -> Result<Self, Done> {
         let host = std::env::consts::ARCH;
         let host = shared
             .options
@@ -91,7 +102,8 @@ impl<'a> Kernel<'a> {
                 cwd: job.cwd.clone().unwrap_or_else(|| job.persona.cwd.clone()),
                 emulator: (!job.native).then(|| EMULATOR.to_owned()),
             },
-            most,
+            limits,
+            met: Met::default(),
             folder: shared
                 .options
                 .engines
@@ -116,8 +128,17 @@ impl<'a> Kernel<'a> {
                 keeper.events(std::mem::take(&mut batch))?;
             }
         }
-        // What is missing stands at the end, in so many words.
-        for (limit, value) in [("events", ended.dropped), ("monitor-ring", ended.lost)] {
+        // What is missing stands at the end, in so many words, and what the guest met without a word.
+        let at = |happened: u64, limit: u64| if happened > 0 { limit } else { 0 };
+        for (limit, value) in [
+            ("events", ended.dropped),
+            ("monitor-ring", ended.lost),
+            ("memory", at(self.met.ended_for_memory, self.limits.memory)),
+            (
+                "processes",
+                at(self.met.refused_tasks, u64::from(self.limits.tasks)),
+            ),
+        ] {
             if value == 0 {
                 continue;
             }
@@ -144,12 +165,13 @@ impl Watcher for Kernel<'_> {
     fn begins(&mut self, pid: i32) -> Result<(), Done> {
         let monitor = &self.shared.options.engines.monitor;
         let file = self.file();
-        let watched = monitor.watch(self.host, pid, self.sample.clone(), &file, self.most);
+        let watched = monitor.watch(self.host, pid, self.sample.clone(), &file, self.limits.events);
         self.watched = Some(watched.map_err(cannot)?);
         Ok(())
     }
 
-    fn ended(&mut self, keeper: &mut Keeper<'_>) -> Result<(), Done> {
+    fn ended(&mut self, keeper: &mut Keeper<'_>, met: Met) -> Result<(), Done> {
+        self.met = met;
         let Some(watched) = self.watched.take() else {
             return Ok(());
         };
