@@ -104,8 +104,16 @@ fn both(names: &[&str]) -> Option<(Lab, Run, Vec<Guest>)> {
     Some((lab, run, all))
 }
 
-/// Guests that meet a limit, with what makes them.
-fn limited(name: &str, word: &str, limits: &Value) -> Option<Vec<(String, Outcome, Vec<Event>, Vec<u8>)>> {
+/// What is told of a guest that met a limit.
+struct Limited {
+    target: String,
+    outcome: Outcome,
+    events: Vec<Event>,
+    stdout: Vec<u8>,
+}
+
+/// Guests that meet a limit, with the word that makes them.
+fn limited(name: &str, word: &str, limits: &Value) -> Option<Vec<Limited>> {
     let (lab, all) = lab_with(&[name], Some(&["x86_64", "aarch64", "armhf", "mipsel"]))?;
     let stage = json!({
         "uses": "qemu-user/linux",
@@ -123,9 +131,12 @@ fn limited(name: &str, word: &str, limits: &Value) -> Option<Vec<(String, Outcom
             .values()
             .find(|sample| instance.name.contains(&sample.digest.to_string()));
         let target = sample.unwrap().variant.clone().unwrap();
-        let told = events.remove(&(name.to_owned(), target.clone())).unwrap();
-        let stdout = run.output(instance, "stdout");
-        (target, instance.outcome.clone().unwrap(), told, stdout)
+        Limited {
+            outcome: instance.outcome.clone().unwrap(),
+            events: events.remove(&(name.to_owned(), target.clone())).unwrap(),
+            stdout: run.output(instance, "stdout"),
+            target,
+        }
     });
     let told: Vec<_> = told.collect();
     assert_eq!(told.len(), all.len());
@@ -146,7 +157,13 @@ fn a_guest_that_never_ends_is_told_of_until_its_wall_time_is_up() {
     let Some(told) = limited("endless", "spins", &json!({"wall": "3s"})) else {
         return;
     };
-    for (target, outcome, events, stdout) in told {
+    for Limited {
+        target,
+        outcome,
+        events,
+        stdout,
+    } in told
+    {
         assert_eq!(outcome, Outcome::wall_time(), "{target}");
         assert_eq!(stdout, b"begun\n", "{target}");
         let made = files(&events).iter().any(|file| file.path.ends_with("/tmp/made"));
@@ -161,7 +178,13 @@ fn a_fork_bomb_meets_the_limit_of_tasks_and_it_is_told() {
     let Some(told) = limited("forkbomb", "bomb", &json!({"wall": "3s", "tasks": 8})) else {
         return;
     };
-    for (target, outcome, events, _) in told {
+    for Limited {
+        target,
+        outcome,
+        events,
+        ..
+    } in told
+    {
         assert_eq!(outcome, Outcome::wall_time(), "{target}");
         assert_eq!(met(&events), [("processes", 8)], "{target}");
     }
@@ -172,7 +195,13 @@ fn a_guest_that_takes_all_memory_is_ended_by_its_limit() {
     let Some(told) = limited("hog", "all", &json!({"wall": "1m", "memory": "64MiB"})) else {
         return;
     };
-    for (target, outcome, events, stdout) in told {
+    for Limited {
+        target,
+        outcome,
+        events,
+        stdout,
+    } in told
+    {
         assert_eq!(outcome, Outcome::Limit("memory".into()), "{target}");
         assert_eq!(stdout, b"begun\n", "{target}");
         assert_eq!(met(&events), [("memory", 64 << 20)], "{target}");
