@@ -88,14 +88,14 @@ fn while_one_guest_runs_the_other_stands_still() {
     let (turns, forgotten) = arbiter.turns();
     assert_eq!(forgotten, 0);
     for (cell, samples) in &samples {
-        let is_anothers = |turn: &&Turn, from: u64, until: u64| {
+        let is_anothers = |turn: &Turn, from: u64, until: u64| {
             turn.cell != *cell && turn.from <= from && until <= turn.until
         };
         let mut quiet = 0;
         for pair in samples.windows(2) {
             let (first, second) = (pair[0], pair[1]);
             let (from, until) = (first.between.0, second.between.1);
-            if turns.iter().any(|turn| is_anothers(&&*turn, from, until)) {
+            if turns.iter().any(|turn| is_anothers(turn, from, until)) {
                 assert!(
                     second.nanoseconds <= first.nanoseconds,
                     "{cell:?} ran in another's turn: {pair:?}"
