@@ -15,6 +15,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value as Json;
 
+use crate::deny::Denied;
 use crate::digest::Digest;
 use crate::guest::Address;
 use crate::outcome::Fault;
@@ -231,6 +232,9 @@ pub struct Process {
     /// The other process (`traced`, `steered`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u32>,
+    /// What it may not do (`denied`), as `with.deny` names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Denied>,
 }
 
 impl Process {
@@ -244,6 +248,7 @@ impl Process {
             code: None,
             signal: None,
             to: None,
+            denied: None,
         }
     }
 }
@@ -262,6 +267,8 @@ pub enum ProcessOp {
     Exit,
     /// A signal ended it.
     Killed,
+    /// It did what `with.deny` ends a process for: the kernel ends it there.
+    Denied,
     /// It began to trace another process that did not ask for it.
     Traced,
     /// It changed the registers of another process.

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::arch::ArchProfile;
+use crate::deny::Deny;
 use crate::digest::Digest;
 use crate::elf::ElfInfo;
 use crate::event::Support;
@@ -17,6 +18,7 @@ use crate::guest::{Address, Hex};
 use crate::internet::Internet;
 use crate::outcome::Outcome;
 use crate::persona::Persona;
+use crate::respond::Response;
 use crate::sysroot::Sysroot;
 use crate::unpack::{UnpackJob, UnpackResult};
 
@@ -77,6 +79,9 @@ pub struct LinuxJob {
     pub seed: Digest,
     /// What is written down of it beside what it does.
     pub watch: Watch,
+    /// What it may not do.
+    #[serde(default, skip_serializing_if = "Deny::is_empty")]
+    pub deny: Deny,
     /// Deterministic limits.
     pub limits: GuestLimits,
 }
@@ -262,6 +267,9 @@ pub struct LinuxResult {
     /// Which code ran: `PID-N.drcov`, the n-th program of a process.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub coverage: Vec<LeftFile>,
+    /// What was done about it while it ran, in the order of the events that decided.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub responses: Vec<Response>,
 }
 
 impl LinuxResult {
@@ -279,6 +287,7 @@ impl LinuxResult {
             layers: Vec::new(),
             dumps: Vec::new(),
             coverage: Vec::new(),
+            responses: Vec::new(),
         }
     }
 

@@ -10,6 +10,8 @@
 //! | [`persona`] | the machine that a guest believes to run on |
 //! | [`cores`] | processor cores as people and the kernel list them |
 //! | [`job`] | what the runner asks of a cell, and what the cell answers |
+//! | [`deny`] | what a guest may not do |
+//! | [`respond`] | what is done about a guest while it runs |
 //! | [`internet`] | the simulated internet |
 //! | [`sysroot`] | the files that a guest finds |
 //! | [`unpack`] | what the runner asks of the process that reads archives, and its answer |
@@ -36,6 +38,7 @@ pub mod arch;
 pub mod command;
 pub mod comparison;
 pub mod cores;
+pub mod deny;
 pub mod diagnostic;
 pub mod diff;
 pub mod digest;
@@ -55,6 +58,7 @@ pub mod names;
 pub mod outcome;
 pub mod persona;
 pub mod report;
+pub mod respond;
 pub mod stage;
 pub mod sysroot;
 pub mod turns;

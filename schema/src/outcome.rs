@@ -63,17 +63,20 @@ pub enum Outcome {
     Unsupported(String),
     /// Raw code came to its end address.
     Completed,
+    /// A rule ended it (`with.respond`); holds the rule's id.
+    Ended(String),
 }
 
 impl Outcome {
     /// Every kind, as [`Outcome::kind`] says it.
-    pub const KINDS: [&'static str; 6] = [
+    pub const KINDS: [&'static str; 7] = [
         "exited",
         "signalled",
         "faulted",
         "limit",
         "unsupported",
         "completed",
+        "ended",
     ];
 
     /// The host's time for the run was over: the limit `wall` of the manifest.
@@ -86,7 +89,7 @@ impl Outcome {
         matches!(self, Self::Limit(limit) if limit == "wall")
     }
 
-    /// The kind in one word: `exited`, `signalled`, `faulted`, `limit`, `unsupported`, `completed`.
+    /// The kind in one word: `exited`, `signalled`, `faulted`, `limit`, `unsupported`, `completed`, `ended`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Exited(_) => "exited",
@@ -95,6 +98,7 @@ impl Outcome {
             Self::Limit(_) => "limit",
             Self::Unsupported(_) => "unsupported",
             Self::Completed => "completed",
+            Self::Ended(_) => "ended",
         }
     }
 }
@@ -108,6 +112,7 @@ impl std::fmt::Display for Outcome {
             Self::Limit(limit) => write!(f, "limit {limit}"),
             Self::Unsupported(reason) => write!(f, "unsupported: {reason}"),
             Self::Completed => f.write_str("completed"),
+            Self::Ended(rule) => write!(f, "ended by rule {rule}"),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::finding::{Finding, Severity};
 use crate::job::UnsupportedCall;
 use crate::outcome::{Outcome, Status};
+use crate::respond::Response;
 
 /// Name of the report format.
 pub const FORMAT: &str = "hotcell-report";
@@ -202,6 +203,9 @@ pub struct InstanceReport {
     /// Calls the engine does not fully support.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<UnsupportedCall>,
+    /// What was done about the sample while it ran, and how soon.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub responses: Vec<Response>,
     /// What the sample did, in behaviours: `file/written /etc/cron.d/x`. Sorted, each once: for matrices and goldens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub behaviour: Vec<String>,

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::arch::ArchProfile;
 use crate::command::CommandWith;
 use crate::comparison::Comparison;
+use crate::deny::Deny;
 use crate::guest::{Address, Hex};
 use crate::internet::InternetWith;
 use crate::job::{MemoryIn, MemoryOut};
+use crate::respond::RespondWith;
 
 /// What flows through a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -625,6 +627,12 @@ pub struct QemuUserWith {
     pub sysroot: Vec<String>,
     /// Further guest files: guest path to text.
     pub files: BTreeMap<String, String>,
+    /// What the guest may not do.
+    #[serde(skip_serializing_if = "Deny::is_empty")]
+    pub deny: Deny,
+    /// Rules that are judged while the guest runs, and act.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub respond: Option<RespondWith>,
 }
 
 impl From<QemuUserWith> for LinuxWith {

@@ -155,6 +155,11 @@ impl Channel {
                     }
                 }
             }
+            // Somebody asked for it before its time was up: it is given the same for handing over.
+            Operation::Finish => {
+                self.told_to_finish = true;
+                self.finishes();
+            }
             _ => {}
         }
     }

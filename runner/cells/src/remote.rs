@@ -26,6 +26,8 @@ pub enum Request {
     Pause,
     /// Go on.
     Resume,
+    /// End the guest's run, and hand over what it gave until then.
+    Finish,
     /// End soon.
     Stop,
     /// End now.
@@ -54,6 +56,7 @@ impl Request {
         match self {
             Self::Pause => Operation::Pause,
             Self::Resume => Operation::Resume,
+            Self::Finish => Operation::Finish,
             Self::Stop => Operation::Stop,
             Self::ForceStop => Operation::ForceStop,
             Self::SaveContext(_) => Operation::SaveContext,
@@ -71,6 +74,7 @@ impl Request {
         Some(match self {
             Self::Pause => ToCell::Pause,
             Self::Resume => ToCell::Resume,
+            Self::Finish => ToCell::Finish,
             Self::SaveContext(_) => ToCell::SaveContext,
             Self::LoadContext => ToCell::LoadContext,
             Self::Dump(_) => ToCell::Dump,

@@ -1,5 +1,6 @@
 //! An event in words, as evidence.
 
+use hotcell_schema::deny::Denied;
 use hotcell_schema::event::{
     Access, Arg, ArgValue, Event, File, FileOp, Memory, MemoryBy, MemoryOp, Network, NetworkOp, Process,
     ProcessOp, What,
@@ -89,12 +90,17 @@ fn process(process: &Process) -> String {
         },
         ProcessOp::Exec => format!("executed {path}{arguments}"),
         ProcessOp::Exit => format!("exited {}", process.code.unwrap_or(0)),
+        ProcessOp::Denied => format!("was ended, because it may not {}", denied(process)),
         ProcessOp::Killed => format!("was ended by {}", process.signal.as_deref().unwrap_or("a signal")),
         ProcessOp::Traced => format!("began to trace {}", other(process.to)),
         ProcessOp::Probed => "asked the processor for a hypervisor".to_owned(),
         ProcessOp::Timed => "measured how long the processor takes".to_owned(),
         ProcessOp::Steered => format!("changed the registers of {}", other(process.to)),
     }
+}
+
+fn denied(process: &Process) -> &'static str {
+    process.denied.map_or("do this", Denied::as_str)
 }
 
 fn other(pid: Option<u32>) -> String {

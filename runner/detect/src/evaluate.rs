@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use hotcell_schema::event::{Event, Header, ProcessOp, What};
 use hotcell_schema::finding::{Evidence, Finding};
+use hotcell_schema::respond::Action;
 use serde_json::Value as Json;
 
 use crate::condition::{By, Condition, Leaf};
 use crate::counting::Counter;
 use crate::describe::{self, MAX_EVIDENCE};
 use crate::facts;
-use crate::ruleset::RuleSet;
+use crate::ruleset::{Rule, RuleSet};
 use crate::sequence::Waiting;
 
 /// Most pieces of evidence in one finding.
@@ -31,6 +32,8 @@ pub struct Evaluation<'r> {
     states: Vec<State>,
     family: Family,
     moment: Moment,
+    /// Whether the last event made a condition's part hold.
+    moved: bool,
 }
 
 /// What is known while one event is looked at.
@@ -108,12 +111,13 @@ pub(crate) fn group(by: By, event: &Event) -> u64 {
 }
 
 impl<'r> Evaluation<'r> {
-    pub(crate) fn new(set: &'r RuleSet, header: &Header, only: Option<usize>) -> Self {
+    /// Of the rules that are wanted, by their place and what they say of themselves.
+    pub(crate) fn new(set: &'r RuleSet, header: &Header, wants: impl Fn(usize, &Rule) -> bool) -> Self {
         let rules = set.compiled();
         let wanted: Vec<bool> = rules
             .iter()
             .enumerate()
-            .map(|(place, rule)| only.is_none_or(|only| only == place) && rule.scope.covers(header))
+            .map(|(place, rule)| wants(place, &rule.about) && rule.scope.covers(header))
             .collect();
         let mut states = Vec::with_capacity(set.index.leaves);
         for (rule, wanted) in rules.iter().zip(&wanted) {
@@ -137,11 +141,13 @@ impl<'r> Evaluation<'r> {
             states,
             family: Family::default(),
             moment: Moment::default(),
+            moved: false,
         }
     }
 
     /// Take the next event.
     pub fn event(&mut self, event: &Event) {
+        self.moved = false;
         self.moment.number += 1;
         self.moment.time = self.moment.time.max(event.time);
         if self.set.index.lineage {
@@ -164,6 +170,7 @@ impl<'r> Evaluation<'r> {
                     if state.last != self.moment.number && pattern.fits(event) {
                         state.last = self.moment.number;
                         state.hit = true;
+                        self.moved = true;
                         *tries += 1;
                         add(&mut state.proof, event.seq, describe::event(event));
                         state.open = *tries < MAX_TRIES && state.proof.len() < MAX_EVIDENCE;
@@ -178,6 +185,7 @@ impl<'r> Evaluation<'r> {
                         if let Some(proof) = counter.take(count, entry.place, event, self.moment) {
                             state.proof = proof;
                             state.hit = true;
+                            self.moved = true;
                             state.open = false;
                             *counter = Counter::default();
                         }
@@ -193,6 +201,7 @@ impl<'r> Evaluation<'r> {
                     );
                     for proof in complete {
                         state.hit = true;
+                        self.moved = true;
                         for (seq, text) in proof {
                             add(&mut state.proof, seq, text);
                         }
@@ -205,6 +214,26 @@ impl<'r> Evaluation<'r> {
                 _ => {}
             }
         }
+    }
+
+    /// The first rule, by id, that acts and holds after the last event: of what has happened so far, without facts of inspection.
+    pub fn acting(&self) -> Option<(&'r Rule, Action)> {
+        if !self.moved {
+            return None;
+        }
+        let mut first = 0;
+        let rules = self.set.compiled().iter().zip(&self.wanted);
+        rules.into_iter().find_map(|(rule, wanted)| {
+            let states = self.states.get(first..).unwrap_or_default();
+            first += rule.leaves.len();
+            let action = rule.about.respond.filter(|_| *wanted)?;
+            judge(&rule.condition, states, None).map(|_| (&rule.about, action))
+        })
+    }
+
+    /// How many rules it judges.
+    pub fn rules(&self) -> usize {
+        self.wanted.iter().filter(|wanted| **wanted).count()
     }
 
     /// Conclude, with the facts of inspection where there are any. Findings are ordered by rule id.

@@ -37,12 +37,12 @@ macro_rules! plain {
 }
 
 plain!(NewPath Op Path Name Directory To Access Mode Bytes Digest Errno Failed Pid Tid Parent Image Witness Time Raw
-    Number Result Support Child Argv CommandLine Code Signal By Protocol Local Peer Host Request LocalPort LocalAddress
+    Number Result Support Child Argv CommandLine Code Signal Denied By Protocol Local Peer Host Request LocalPort LocalAddress
     PeerPort PeerAddress Start Length Protection File Limit Value Fault Pc Address);
 
 /// Names of operations, in the order of the enums of the schema.
 pub(crate) const PROCESS_OPS: &[&str] = &[
-    "start", "fork", "exec", "exit", "killed", "traced", "steered", "probed", "timed",
+    "start", "fork", "exec", "exit", "killed", "denied", "traced", "steered", "probed", "timed",
 ];
 pub(crate) const FILE_OPS: &[&str] = &[
     "open", "create", "written", "delete", "rename", "link", "symlink", "mkdir", "chmod", "chown",
@@ -165,6 +165,7 @@ pub(crate) const FIELDS: [KindInfo; 9] = [
                 Sort::Number,
                 "the other process (traced, steered)",
             ),
+            ("denied", Plain::Denied, Sort::Text, "what it may not do (denied)"),
         ],
     },
     KindInfo {
@@ -524,6 +525,9 @@ fn any_plain(event: &Event, field: Plain, test: &mut dyn FnMut(Value<'_>) -> boo
             Plain::CommandLine => test(Value::Text(&process.argv.join(" "))),
             Plain::Code => number(process.code.map(Into::into), test),
             Plain::Signal => text(&process.signal, test),
+            Plain::Denied => process
+                .denied
+                .is_some_and(|denied| test(Value::Text(denied.as_str()))),
             Plain::To => number(process.to.map(Into::into), test),
             _ => false,
         },

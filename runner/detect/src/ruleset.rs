@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::event::{Event, Header};
 use hotcell_schema::finding::{Finding, Severity};
+use hotcell_schema::respond::Action;
 use serde_json::Value as Json;
 
 use crate::RuleError;
@@ -32,6 +33,8 @@ pub struct Rule {
     pub description: String,
     /// How serious a hit is.
     pub severity: Severity,
+    /// What is done about a guest that it holds of, while the guest runs.
+    pub respond: Option<Action>,
     /// ATT&CK technique ids.
     pub attack: Vec<String>,
     /// Where to read more.
@@ -190,7 +193,7 @@ impl RuleSet {
     /// What is wrong with the outcome of a test, if anything.
     fn run_test(&self, place: usize, test: &InlineTest) -> Option<String> {
         let header = Header::new("test", test.engine.as_str(), test.arch.as_str());
-        let mut evaluation = Evaluation::new(self, &header, Some(place));
+        let mut evaluation = Evaluation::new(self, &header, |other, _| other == place);
         for event in &test.events {
             evaluation.event(event);
         }
@@ -218,7 +221,14 @@ impl RuleSet {
 
     /// Begin an evaluation.
     pub fn start(&self, header: &Header) -> Evaluation<'_> {
-        Evaluation::new(self, header, None)
+        Evaluation::new(self, header, |_, _| true)
+    }
+
+    /// Begin an evaluation of those rules alone that act while a guest runs, and are at least so serious.
+    pub fn start_acting(&self, header: &Header, at: Severity) -> Evaluation<'_> {
+        Evaluation::new(self, header, |_, rule| {
+            rule.respond.is_some() && rule.severity >= at
+        })
     }
 
     /// Evaluate all rules over a whole stream and the facts of inspection.

@@ -1,6 +1,7 @@
 //! JSON schema of rule files, built from the same tables that the reader uses.
 
 use hotcell_schema::finding::Severity;
+use hotcell_schema::respond::Action;
 use schemars::Schema;
 use serde_json::{Map, Value as Json, json};
 
@@ -100,6 +101,7 @@ fn rule_properties() -> Map<String, Json> {
         "title": described(text(), "a sentence for people"),
         "description": described(text(), "what it sees, and why that matters"),
         "severity": {"enum": Severity::ALL.map(Severity::as_str)},
+        "respond": {"enum": Action::ALL.map(Action::as_str), "description": "what is done about a guest that it holds of, while the guest runs (`with.respond` of a stage)"},
         "attack": {"type": "array", "maxItems": MAX_ATTACK, "uniqueItems": true, "items": {"enum": techniques}},
         "references": texts,
         "false-positives": texts,

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use hotcell_report::behaviour::{notable, steady_path};
 use hotcell_report::words;
+use hotcell_schema::deny::Denied;
 use hotcell_schema::event::{
     Access, ArgValue, Event, File, FileOp, Memory, Network, NetworkOp, Process, ProcessOp, Syscall, Task,
     What,
@@ -221,6 +222,10 @@ impl Normaliser {
             ProcessOp::Probed | ProcessOp::Timed => {
                 let verb = words::process_op(process.op);
                 (format!("process/{verb}"), String::new(), ok())
+            }
+            ProcessOp::Denied => {
+                let what = process.denied.map_or("?", Denied::as_str);
+                ("process/denied".into(), what.into(), ok())
             }
             ProcessOp::Exit => {
                 let code = process.code.map_or_else(ok, |code| format!("exit {code}"));

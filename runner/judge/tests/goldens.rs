@@ -30,6 +30,7 @@ fn instance(stage: &str, uses: &str) -> InstanceReport {
         outcome: None,
         outputs: IndexMap::new(),
         findings: Vec::new(),
+        responses: Vec::new(),
         unsupported: Vec::new(),
         behaviour: Vec::new(),
     }

@@ -298,6 +298,7 @@ fn recorded(stream: &Stream, outcome: i32) -> Recorded {
         outcome: Some(Outcome::Exited(outcome)),
         outputs: [("events".to_owned(), output)].into_iter().collect(),
         findings: Vec::new(),
+        responses: Vec::new(),
         unsupported: Vec::new(),
         behaviour: Vec::new(),
     };

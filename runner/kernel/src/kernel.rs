@@ -435,6 +435,7 @@ impl Kernel {
             layers: made.layers,
             dumps: made.dumps,
             coverage: made.coverage,
+            responses: Vec::new(),
         };
         Finished {
             result,

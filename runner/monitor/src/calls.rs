@@ -89,6 +89,7 @@ pub const ROWS: &[Row] = &[
     row(Sysno::linkat, EARLY, &[N, P, N, P]),
     row(Sysno::symlinkat, EARLY, &[P, N, P]),
     row(Sysno::mkdirat, EARLY, &[N, P]),
+    row(Sysno::mknodat, EARLY, &[N, P]),
     row(Sysno::fchmodat, EARLY, &[N, P]),
     row(Sysno::fchmod, 0, &[]),
     row(Sysno::fchownat, EARLY, &[N, P]),
@@ -155,6 +156,8 @@ pub const ROWS: &[Row] = &[
     row(Sysno::symlink, EARLY, &[P, P]),
     #[cfg(target_arch = "x86_64")]
     row(Sysno::mkdir, EARLY, &[P]),
+    #[cfg(target_arch = "x86_64")]
+    row(Sysno::mknod, EARLY, &[P]),
     #[cfg(target_arch = "x86_64")]
     row(Sysno::chmod, EARLY, &[P]),
     #[cfg(target_arch = "x86_64")]

@@ -1,9 +1,14 @@
 //! Loads the kernel part, and talks with it.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use hotcell_schema::deny::{Denial, Denied, Deny, When};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, RingBufferBuilder};
+use syscalls::Sysno;
 
 use crate::calls::ROWS;
 
@@ -43,32 +48,68 @@ pub struct Counts {
     pub freed: u64,
 }
 
-/// A system call at whose beginning the kernel part ends the task.
-#[derive(Debug, Clone, Copy)]
-pub struct Deny {
-    /// Which call.
-    pub call: syscalls::Sysno,
-    /// Which of its arguments is looked at, 0 to 5.
-    pub argument: u32,
-    /// Bits of it that matter; 0: none, every such call is denied.
-    pub mask: u64,
-    /// What they are where it is denied.
-    pub value: u64,
+/// Most calls for which a cell's processes are ended (`DENIES` of `record.h`).
+const MOST_ENDING: usize = 24;
+
+/// `struct deny` of `record.h`: a call, the argument and its bits that decide, the rule.
+fn ending(deny: &Deny) -> Vec<(Sysno, u32, u64, u32)> {
+    let mut calls = Vec::new();
+    for (denied, _) in deny.each().filter(|(_, denial)| *denial == Denial::Kill) {
+        for call in denied.calls() {
+            let (argument, bits) = match call.when {
+                When::Always => (0, 0),
+                When::Bits(argument, bits) => (argument, bits),
+                // Where memory decides, the call is absent altogether, or hooks of the control group see it.
+                When::BitsAt(..) | When::Address(_) | When::Message(_) => continue,
+            };
+            // The host's architecture may not have it.
+            if let Ok(number) = call.name.parse() {
+                calls.push((number, argument.into(), bits, denied as u32));
+            }
+        }
+    }
+    calls
 }
 
-/// Most of them for one cell (`DENIES` of `record.h`).
-pub const MOST_DENIED: usize = 8;
+/// Whether a program is a hook of control groups.
+fn is_hook(section: &OsStr) -> bool {
+    section.as_encoded_bytes().starts_with(b"cgroup/")
+}
+
+/// Where control groups of version 2 are mounted (proc_pid_mountinfo(5)).
+fn control_groups() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(|line| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let mut mount = mount.split(' ').skip(3);
+        let (root, place) = (mount.next()?, mount.next()?);
+        (file_system.starts_with("cgroup2 ") && root == "/").then(|| place.into())
+    })
+}
 
 /// The kernel part, loaded.
 #[derive(Debug)]
 pub struct Kernel {
     object: Object,
     links: Vec<Link>,
+    /// Why there are no hooks of control groups, where there are none.
+    no_hooks: Option<String>,
 }
 
 impl Kernel {
     /// Loads it, with a ring of so many bytes (a power of two, at least a page).
     pub fn load(ring: u32) -> Result<Self, KernelError> {
+        // A kernel that does not take the hooks may take the rest.
+        Self::load_with(ring, true).or_else(|error| {
+            let kernel = Self::load_with(ring, false)?;
+            Ok(Self {
+                no_hooks: Some(error.to_string()),
+                ..kernel
+            })
+        })
+    }
+
+    fn load_with(ring: u32, hooks: bool) -> Result<Self, KernelError> {
         let mut builder = ObjectBuilder::default();
         let mut open = builder
             .open_memory(OBJECT)
@@ -76,10 +117,16 @@ impl Kernel {
         if let Some(mut map) = open.maps_mut().find(|map| map.name() == "ring") {
             map.set_max_entries(ring).map_err(at("sizing the ring"))?;
         }
+        for mut program in open.progs_mut().filter(|_| !hooks) {
+            if is_hook(program.section()) {
+                program.set_autoload(false);
+            }
+        }
         let object = open.load().map_err(at("loading the monitor's program"))?;
         let kernel = Self {
             object,
             links: Vec::new(),
+            no_hooks: None,
         };
         let rows = kernel.map("rows")?;
         for row in ROWS {
@@ -100,9 +147,31 @@ impl Kernel {
 
     /// Attaches all programs.
     pub fn attach(&mut self) -> Result<(), KernelError> {
-        for program in self.object.progs_mut() {
+        for program in self
+            .object
+            .progs_mut()
+            .filter(|program| !is_hook(program.section()))
+        {
             self.links
                 .push(program.attach().map_err(at("attaching the monitor's programs"))?);
+        }
+        if self.no_hooks.is_none() {
+            self.no_hooks = self.attach_hooks().err();
+        }
+        Ok(())
+    }
+
+    /// To all control groups: the hooks themselves tell whose task it is.
+    fn attach_hooks(&mut self) -> Result<(), String> {
+        let all = control_groups().ok_or("no control groups of version 2 are mounted here")?;
+        let folder = File::open(&all).map_err(|error| format!("{}: {error}", all.display()))?;
+        for program in self
+            .object
+            .progs_mut()
+            .filter(|program| is_hook(program.section()))
+        {
+            let link = program.attach_cgroup(folder.as_raw_fd());
+            self.links.push(link.map_err(|error| error.to_string())?);
         }
         Ok(())
     }
@@ -123,18 +192,45 @@ impl Kernel {
     }
 
     /// How a cell's tasks are watched from now on: whether their programs run in QEMU, which is heard only once it has begun with
-    /// them; and what they are ended for, of which the first eight count.
-    pub fn prepare(&self, cell: u32, emulated: bool, denied: &[Deny]) -> Result<(), KernelError> {
+    /// them; and what they may not do.
+    pub fn prepare(&self, cell: u32, emulated: bool, deny: &Deny) -> Result<(), KernelError> {
+        self.rule(cell, emulated, deny, false)
+    }
+
+    /// Makes all of a cell's tasks stand still, each at its next call or turn; the rest is what it was prepared with.
+    pub fn freeze(&self, cell: u32, emulated: bool, deny: &Deny) -> Result<(), KernelError> {
+        self.rule(cell, emulated, deny, true)
+    }
+
+    fn rule(&self, cell: u32, emulated: bool, deny: &Deny, frozen: bool) -> Result<(), KernelError> {
+        if let (Some(_), Some(why)) = (deny.connect, &self.no_hooks) {
+            return Err(KernelError {
+                doing: "denying `connect` takes the hooks of control groups",
+                source: std::io::Error::other(why.clone()).into(),
+            });
+        }
         let policies = self.map("policies")?;
-        let denied = denied.get(..MOST_DENIED).unwrap_or(denied);
+        let ending = ending(deny);
+        let ending = ending.get(..MOST_ENDING).unwrap_or(&ending);
         let mut bytes = Vec::new();
-        bytes.extend((denied.len() as u32).to_ne_bytes());
+        bytes.extend((ending.len() as u32).to_ne_bytes());
         bytes.extend(u32::from(emulated).to_ne_bytes());
-        for deny in denied {
-            bytes.extend(deny.call.id().to_ne_bytes());
-            bytes.extend(deny.argument.to_ne_bytes());
-            bytes.extend(deny.mask.to_ne_bytes());
-            bytes.extend(deny.value.to_ne_bytes());
+        // `enum connecting` of `record.h`.
+        let connecting: u32 = match deny.connect {
+            None => 0,
+            Some(Denial::Refuse) => 1,
+            Some(Denial::Kill) => 2,
+        };
+        bytes.extend(connecting.to_ne_bytes());
+        bytes.extend((Denied::Connect as u32).to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(u32::from(frozen).to_ne_bytes());
+        for (call, argument, bits, rule) in ending {
+            bytes.extend(call.id().to_ne_bytes());
+            bytes.extend(argument.to_ne_bytes());
+            bytes.extend(bits.to_ne_bytes());
+            bytes.extend(rule.to_ne_bytes());
+            bytes.extend([0; 4]);
         }
         bytes.resize(policies.value_size() as usize, 0);
         policies
@@ -147,6 +243,8 @@ impl Kernel {
         let mut kept = vec![0; tasks.value_size() as usize];
         kept[..4].copy_from_slice(&(cell + 1).to_ne_bytes());
         kept[4..8].copy_from_slice(&u32::from(silent).to_ne_bytes());
+        // `within` of `struct kept`: a call that it may be in has not begun before our eyes.
+        kept[12..16].copy_from_slice(&2_u32.to_ne_bytes());
         // `begun` of `struct kept`.
         kept[20..24].copy_from_slice(&1_u32.to_ne_bytes());
         tasks
@@ -188,12 +286,13 @@ impl Kernel {
     }
 
     /// Gives records to `take` until it is told to stop: at most so many at a time, so that a producer that keeps up
-    /// cannot hold the reader. `drained` hears each time that there was nothing left.
+    /// cannot hold the reader. `drained` hears each time that there was nothing left, and says
+    /// how long to wait then for a ring that is not full enough to be read at once.
     pub fn read(
         &self,
         mut take: impl FnMut(&[u8]),
         mut goes_on: impl FnMut() -> bool,
-        mut drained: impl FnMut(),
+        mut drained: impl FnMut() -> Duration,
     ) -> Result<(), KernelError> {
         let ring = self.map("ring")?;
         let mut builder = RingBufferBuilder::new();
@@ -211,11 +310,11 @@ impl Kernel {
                     break;
                 }
             }
-            drained();
+            let pause = drained();
             if !more {
                 return Ok(());
             }
-            ring.poll_raw(Duration::from_millis(10));
+            ring.poll_raw(pause);
         }
     }
 }

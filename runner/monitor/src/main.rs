@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,12 +14,20 @@ use std::time::Duration;
 
 use hotcell_kernel::observed::Calls;
 use hotcell_monitor::kernel::Kernel;
-use hotcell_monitor::protocol::{Answer, Ask, CELLS, Ended, hear, say};
+use hotcell_monitor::protocol::{Answer, Ask, CELLS, Ended, Watch, hear, say};
 use hotcell_monitor::record;
-use hotcell_monitor::story::{Sample, Story};
+use hotcell_monitor::story::Story;
+use hotcell_schema::deny::Deny;
+
+/// How long records wait for their reader at most, where they are few; and where somebody acts upon them.
+const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE_LIVE: Duration = Duration::from_millis(1);
 
 /// A cell that is watched.
 struct Watched {
+    emulated: bool,
+    deny: Deny,
+    live: bool,
     story: Story,
     out: BufWriter<File>,
     most: u64,
@@ -29,6 +36,13 @@ struct Watched {
 }
 
 impl Watched {
+    /// Writes what is known, for whoever reads along.
+    fn flush(&mut self) {
+        if self.failed.is_none() {
+            self.failed = self.out.flush().err();
+        }
+    }
+
     fn take(&mut self, head: &record::Head, record: &record::Record<'_>) {
         let Self {
             story,
@@ -36,6 +50,7 @@ impl Watched {
             most,
             dropped,
             failed,
+            ..
         } = self;
         story.take(head, record, &mut |event| {
             if event.seq >= *most {
@@ -88,6 +103,12 @@ impl Monitor {
             let goes_on = || !keeps.over.load(Ordering::Acquire);
             let drained = || {
                 keeps.passes.fetch_add(1, Ordering::AcqRel);
+                let mut patience = PATIENCE;
+                for watched in keeps.cells().values_mut().filter(|watched| watched.live) {
+                    watched.flush();
+                    patience = PATIENCE_LIVE;
+                }
+                patience
             };
             let _ = reads.read(take, goes_on, drained);
         });
@@ -98,23 +119,34 @@ impl Monitor {
         })
     }
 
-    fn watch(&self, cell: u32, pid: i32, sample: Sample, events: &Path, most: u64) -> Result<(), String> {
+    fn watch(&self, watch: Watch) -> Result<(), String> {
+        let Watch {
+            cell,
+            pid,
+            deny,
+            sample,
+            events,
+            most,
+            live,
+        } = watch;
+        let emulated = sample.emulator.is_some();
         if cell >= CELLS || self.shared.cells().contains_key(&cell) {
             return Err(format!("there is no free place {cell} for a cell"));
         }
         let at = |error: io::Error| format!("{}: {error}", events.display());
-        let out = File::create_new(events).map_err(at)?;
+        let out = File::create_new(&events).map_err(at)?;
         let pid = rustix::process::Pid::from_raw(pid).ok_or("no such process")?;
         let task = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
             .map_err(|error| format!("opening process {pid:?}: {error}"))?;
         let told = |error: hotcell_monitor::kernel::KernelError| error.to_string();
         self.kernel.forget(cell).map_err(told)?;
-        self.kernel
-            .prepare(cell, sample.emulator.is_some(), &[])
-            .map_err(told)?;
+        self.kernel.prepare(cell, emulated, &deny).map_err(told)?;
         self.shared.cells().insert(
             cell,
             Watched {
+                emulated,
+                deny,
+                live,
                 story: Story::new(self.calls.clone(), sample),
                 out: BufWriter::with_capacity(1 << 18, out),
                 most,
@@ -123,6 +155,16 @@ impl Monitor {
             },
         );
         self.kernel.watch_children(task.as_fd(), cell).map_err(told)
+    }
+
+    fn freeze(&self, cell: u32) -> Result<(), String> {
+        let cells = self.shared.cells();
+        let watched = cells
+            .get(&cell)
+            .ok_or_else(|| format!("cell {cell} is not watched"))?;
+        self.kernel
+            .freeze(cell, watched.emulated, &watched.deny)
+            .map_err(|error| error.to_string())
     }
 
     fn end(&self, cell: u32) -> Result<Ended, String> {
@@ -161,18 +203,8 @@ fn answer(monitor: &mut Option<Monitor>, ask: Ask) -> Result<Answer, String> {
         }
         (Ask::Begin { .. }, Some(_)) => Err("it has begun already".to_owned()),
         (_, None) => Err("it has not begun".to_owned()),
-        (
-            Ask::Watch {
-                cell,
-                pid,
-                sample,
-                events,
-                most,
-            },
-            Some(monitor),
-        ) => monitor
-            .watch(cell, pid, sample, &events, most)
-            .map(|()| Answer::Done),
+        (Ask::Watch(watch), Some(monitor)) => monitor.watch(*watch).map(|()| Answer::Done),
+        (Ask::Freeze { cell }, Some(monitor)) => monitor.freeze(cell).map(|()| Answer::Done),
         (Ask::End { cell }, Some(monitor)) => monitor.end(cell).map(Answer::Ended),
     }
 }

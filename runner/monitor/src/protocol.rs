@@ -4,6 +4,7 @@ use std::io::{self, BufRead, Write};
 use std::path::PathBuf;
 
 use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::deny::Deny;
 use serde::{Deserialize, Serialize};
 
 use crate::story::Sample;
@@ -23,23 +24,37 @@ pub enum Ask {
         ring: u32,
     },
     /// Watch what a process of the host will make.
-    Watch {
-        /// The cell's number, below [`CELLS`].
+    Watch(Box<Watch>),
+    /// Make all of a cell stand still, until it is ended.
+    Freeze {
+        /// Its number.
         cell: u32,
-        /// The process: its children are watched, not it.
-        pid: i32,
-        /// What the guest begins with.
-        sample: Sample,
-        /// File that events are written to, one in a line. It must not be there yet.
-        events: PathBuf,
-        /// Most events that are written.
-        most: u64,
     },
     /// The cell has ended: finish its file.
     End {
         /// Its number.
         cell: u32,
     },
+}
+
+/// What is watched, and how.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Watch {
+    /// The cell's number, below [`CELLS`].
+    pub cell: u32,
+    /// The process: its children are watched, not it.
+    pub pid: i32,
+    /// What its guest may not do.
+    pub deny: Deny,
+    /// What the guest begins with.
+    pub sample: Sample,
+    /// File that events are written to, one in a line. It must not be there yet.
+    pub events: PathBuf,
+    /// Most events that are written.
+    pub most: u64,
+    /// Somebody reads the events while they are written: each stands in the file soon.
+    pub live: bool,
 }
 
 /// What the monitor answers.

@@ -8,9 +8,11 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use hotcell_monitor::kernel::{Counts, Deny, Kernel};
+use hotcell_monitor::kernel::{Counts, Kernel};
 use hotcell_monitor::record::{self, Record};
+use hotcell_schema::deny::{Denial, Deny};
 use syscalls::Sysno;
 
 /// One kernel part at a time: what one test attaches costs the others.
@@ -33,7 +35,7 @@ struct Told {
 }
 
 /// Runs a shell command whose tasks are watched. `None`: this host does not let us.
-fn watched(script: &str, ring: u32, deny: &[Deny]) -> Option<Told> {
+fn watched(script: &str, ring: u32, deny: Deny) -> Option<Told> {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let mut kernel = match Kernel::load(ring).and_then(|mut kernel| kernel.attach().map(|()| kernel)) {
         Ok(kernel) => kernel,
@@ -55,7 +57,7 @@ fn watched(script: &str, ring: u32, deny: &[Deny]) -> Option<Told> {
     output.read_line(&mut String::new()).unwrap();
     let process = rustix::process::Pid::from_raw(child.id() as i32).unwrap();
     let task = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty()).unwrap();
-    kernel.prepare(3, false, deny).unwrap();
+    kernel.prepare(3, false, &deny).unwrap();
     kernel.watch(task.as_fd(), 3).unwrap();
     let done = AtomicBool::new(false);
     let mut told = Told::default();
@@ -68,7 +70,11 @@ fn watched(script: &str, ring: u32, deny: &[Deny]) -> Option<Told> {
                 told.take(&record);
             };
             kernel
-                .read(take, || !done.load(Ordering::Relaxed), || {})
+                .read(
+                    take,
+                    || !done.load(Ordering::Relaxed),
+                    || Duration::from_millis(10),
+                )
                 .unwrap();
             told
         });
@@ -123,7 +129,7 @@ impl Told {
 #[test]
 fn texts_children_and_ends_are_told() {
     let script = "echo some words > /tmp/hotcell-monitor-test; cat /tmp/hotcell-monitor-test; rm /tmp/hotcell-monitor-test; exit 3";
-    let Some(told) = watched(script, 1 << 20, &[]) else {
+    let Some(told) = watched(script, 1 << 20, Deny::default()) else {
         return;
     };
     assert!(
@@ -153,10 +159,10 @@ fn texts_children_and_ends_are_told() {
 #[test]
 fn a_ring_that_is_too_small_loses_an_exact_number() {
     let script = "dd if=/dev/zero of=/dev/null bs=1 count=200000 2>/dev/null";
-    let Some(small) = watched(script, 4096, &[]) else {
+    let Some(small) = watched(script, 4096, Deny::default()) else {
         return;
     };
-    let Some(large) = watched(script, 1 << 24, &[]) else {
+    let Some(large) = watched(script, 1 << 24, Deny::default()) else {
         return;
     };
     assert_eq!(large.counts.lost, 0);
@@ -176,13 +182,11 @@ fn a_ring_that_is_too_small_loses_an_exact_number() {
 #[test]
 fn what_is_denied_is_the_last_call() {
     let deny = Deny {
-        call: Sysno::unlinkat,
-        argument: 0,
-        mask: 0,
-        value: 0,
+        delete: Some(Denial::Kill),
+        ..Deny::default()
     };
     let script = ": > /tmp/hotcell-monitor-none; exec rm -f /tmp/hotcell-monitor-none";
-    let Some(told) = watched(script, 1 << 20, &[deny]) else {
+    let Some(told) = watched(script, 1 << 20, deny) else {
         return;
     };
     let _ = std::fs::remove_file("/tmp/hotcell-monitor-none");

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use hotcell_schema::deny::{Denied, Deny, When};
 #[cfg(target_arch = "x86_64")]
 use seccompiler::sock_filter;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
+use syscalls::Sysno;
 
 /// Nobody's, from the keeper on: the kernel's own matters, and what is not bound to a namespace.
 const NOBODYS: &[libc::c_long] = &[
@@ -84,6 +86,9 @@ const NAMESPACES: libc::c_int = libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS;
 
+/// Calls, each with the rules of which one must hold; none: always.
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
 /// Families of sockets that know namespaces of networks, and that programs use (address_families(7)). Others are the host's
 /// (`AF_VSOCK` reaches the machine that it runs in), or old doors into the kernel.
 const FAMILIES: [libc::c_int; 5] = [
@@ -100,22 +105,23 @@ pub(crate) fn nobodys() -> Result<Vec<BpfProgram>, String> {
     Ok(vec![build(refused, libc::EPERM)?])
 }
 
-/// For the guest, on top of that.
-pub(crate) fn guests() -> Result<Vec<BpfProgram>, String> {
-    let mut refused: BTreeMap<i64, Vec<SeccompRule>> =
-        NOT_THE_GUESTS.iter().map(|call| (*call, Vec::new())).collect();
-    let mut rules = Vec::new();
-    for bit in (0..32)
-        .map(|bit| 1_u64 << bit)
-        .filter(|bit| *bit & NAMESPACES as u64 != 0)
-    {
-        let asks = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bit), bit);
-        let rule = asks.and_then(|asks| SeccompRule::new(vec![asks]));
-        rules.push(rule.map_err(|error| error.to_string())?);
-    }
-    refused.insert(libc::SYS_clone, rules);
+/// By which the kernel knows the one `execve` that makes the guest, where the guest may make none: numbers in the two registers
+/// behind its arguments, which nobody but the filter reads. Whoever knew them is gone when it has been made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key(pub(crate) [u64; 2]);
+
+/// For the guest, on top of that. `deny`: what the manifest refuses it.
+pub(crate) fn guests(deny: &Deny, key: Key) -> Result<Vec<BpfProgram>, String> {
+    let mut refused: Rules = NOT_THE_GUESTS.iter().map(|call| (*call, Vec::new())).collect();
+    let namespaces = single_bits(u64::from(NAMESPACES.cast_unsigned()))
+        .map(|bit| rule(0, SeccompCmpOp::MaskedEq(bit), bit))
+        .collect::<Result<_, _>>()?;
+    refused.insert(libc::SYS_clone, namespaces);
     // Its flags lie in memory: libraries do without it where it is missing, not where it is refused.
-    let absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    let mut absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    for (denied, _) in deny.each() {
+        deny_one(denied, key, &mut refused, &mut absent)?;
+    }
     let of_others: Result<Vec<_>, _> = FAMILIES
         .iter()
         .map(|family| SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, *family as u64))
@@ -163,7 +169,48 @@ fn no_x32() -> BpfProgram {
     ]
 }
 
-fn build(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: libc::c_int) -> Result<BpfProgram, String> {
+/// Refuses one thing, as far as numbers say whether a call is it. Where addresses do, the monitor's part in the kernel refuses.
+fn deny_one(denied: Denied, key: Key, refused: &mut Rules, absent: &mut Rules) -> Result<(), String> {
+    for call in denied.calls() {
+        // The host's architecture does not have it.
+        let Ok(number) = call.name.parse::<Sysno>() else {
+            continue;
+        };
+        let rules = match call.when {
+            When::Always if number == Sysno::execve => {
+                let keys = (3..).zip(key.0);
+                keys.map(|(argument, key)| rule(argument, SeccompCmpOp::Ne, key))
+                    .collect::<Result<_, _>>()?
+            }
+            When::Always => Vec::new(),
+            When::Bits(argument, bits) => single_bits(bits)
+                .map(|bit| rule(argument, SeccompCmpOp::MaskedEq(bit), bit))
+                .collect::<Result<_, _>>()?,
+            When::BitsAt(..) => {
+                absent.insert(i64::from(number.id()), Vec::new());
+                continue;
+            }
+            When::Address(_) | When::Message(_) => continue,
+        };
+        refused.insert(i64::from(number.id()), rules);
+    }
+    Ok(())
+}
+
+/// The bits of a number, each alone.
+fn single_bits(bits: u64) -> impl Iterator<Item = u64> {
+    (0..u64::BITS)
+        .map(|bit| 1 << bit)
+        .filter(move |bit| bits & bit != 0)
+}
+
+fn rule(argument: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule, String> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, op, value)
+        .and_then(|condition| SeccompRule::new(vec![condition]))
+        .map_err(|error| error.to_string())
+}
+
+fn build(rules: Rules, errno: libc::c_int) -> Result<BpfProgram, String> {
     let arch = std::env::consts::ARCH
         .try_into()
         .map_err(|error: seccompiler::BackendError| error.to_string())?;

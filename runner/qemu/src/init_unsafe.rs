@@ -3,7 +3,7 @@
 //! It is a copy of the keeper, which has one thread only: it may do what any program may.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -16,14 +16,14 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{
-    ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, fork, pivot_root, sethostname,
-    setsid,
+    ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pivot_root, sethostname, setsid,
 };
 
 use hotcell_schema::arch::ElfIdentity;
+use hotcell_schema::deny::Deny;
 
 use crate::binfmt::{self, Secret};
-use crate::filter;
+use crate::filter::{self, Key};
 use crate::rights;
 use crate::root::Root;
 
@@ -44,6 +44,10 @@ pub(crate) struct Guest {
     pub(crate) hostname: String,
     /// Greatest length of a file in bytes.
     pub(crate) file_bytes: u64,
+    /// What it may not do.
+    pub(crate) deny: Deny,
+    /// What tells its first `execve` from all others.
+    pub(crate) key: Key,
 }
 
 /// What the kernel must know to run the guest's programs in the emulator.
@@ -184,11 +188,33 @@ fn become_guest(guest: &Guest, [input, output, error]: Streams) -> String {
         chdir(guest.cwd.as_c_str()).map_err(told("the working directory"))?;
         drop_capabilities().map_err(told("capabilities"))?;
         rights::restrict()?;
-        filter::guests().and_then(|filters| filter::apply(&filters))?;
-        execve(&guest.program, &guest.arguments, &guest.environment).map_err(told("running the program"))?;
-        Ok(())
+        let filters = filter::guests(&guest.deny, guest.key)?;
+        filter::apply(&filters)?;
+        execute(&guest.program, &guest.arguments, &guest.environment, guest.key)
+            .map_err(told("running the program"))
     };
     steps().err().unwrap_or_default()
+}
+
+/// execve(2), with the key in the registers behind its arguments, which the kernel leaves alone and a filter can ask for.
+fn execute(path: &CStr, arguments: &[CString], environment: &[CString], Key(key): Key) -> nix::Result<()> {
+    let list = |texts: &[CString]| -> Vec<*const libc::c_char> {
+        let ends = std::iter::once(std::ptr::null());
+        texts.iter().map(|text| text.as_ptr()).chain(ends).collect()
+    };
+    let (arguments, environment) = (list(arguments), list(environment));
+    // SAFETY: a text and two lists of texts that end with zero, which outlive the call.
+    Errno::result(unsafe {
+        libc::syscall(
+            libc::SYS_execve,
+            path.as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            key[0],
+            key[1],
+        )
+    })
+    .map(drop)
 }
 
 /// Lets go of what the user namespace gave, for good: root of this namespace would get it back at its `execve`.

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io::{self, Read as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,6 +19,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 
 use crate::binfmt;
+use crate::filter::Key;
 use crate::init_unsafe::{self, EMULATOR, Emulation, Guest};
 use crate::root::Root;
 use crate::streams::Stream;
@@ -122,12 +123,18 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
     Ok(result)
 }
 
+/// Numbers that nobody can guess.
+fn chance<const N: usize>() -> Result<[u8; N], CellError> {
+    let mut bytes = [0; N];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut chance| chance.read_exact(&mut bytes))
+        .map_err(failed)?;
+    Ok(bytes)
+}
+
 /// Puts the emulator into the root, marked so that the kernel tells it from the guest's programs.
 fn emulation(job: &LinuxJob, root: &Root, emulator: &Path) -> Result<Emulation, CellError> {
-    let mut secret = [0; 8];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut chance| chance.read_exact(&mut secret))
-        .map_err(failed)?;
+    let secret = chance()?;
     let emulator = std::fs::read(emulator).map_err(failed)?;
     let user = job.arch.qemu.as_ref().map_or("", |qemu| &qemu.user);
     root.add(EMULATOR, &binfmt::marked(emulator, user, secret))
@@ -167,6 +174,8 @@ fn guest(job: &LinuxJob, emulation: Option<Emulation>) -> Result<Guest, CellErro
         cwd: text(job.cwd.as_deref().unwrap_or(&job.persona.cwd))?,
         hostname: job.persona.hostname.clone(),
         file_bytes: job.limits.file_bytes,
+        deny: job.deny,
+        key: Key([u64::from_ne_bytes(chance()?), u64::from_ne_bytes(chance()?)]),
     })
 }
 
@@ -193,8 +202,9 @@ fn watch(
         // All of its namespace end with it.
         let _ = kill(init, Signal::SIGKILL);
     };
+    let runner = connection.handle()?;
     loop {
-        let ready = match seen.wait() {
+        let ready = match seen.wait(runner.as_fd()) {
             Some(ready) => ready,
             None => return Ok(limit),
         };
@@ -230,8 +240,8 @@ fn watch(
 }
 
 impl Seen {
-    /// Waits a moment until something is there: of output, error, report. `None`: all have ended.
-    fn wait(&self) -> Option<[bool; 3]> {
+    /// Waits a moment until something is there: of output, error, report, or of the runner. `None`: all of the guest have ended.
+    fn wait(&self, runner: BorrowedFd<'_>) -> Option<[bool; 3]> {
         let streams = [&self.output, &self.error, &self.report];
         let open = streams.map(|stream| stream.end().map(|end| end.as_fd()));
         let mut waiting: Vec<PollFd<'_>> = open
@@ -242,6 +252,7 @@ impl Seen {
         if waiting.is_empty() {
             return None;
         }
+        waiting.push(PollFd::new(runner, PollFlags::POLLIN));
         let _ = poll(&mut waiting, PollTimeout::from(LISTEN));
         let mut told = waiting.iter().map(|end| end.any().unwrap_or(false));
         Some(open.map(|end| end.is_some() && told.next().unwrap_or(false)))

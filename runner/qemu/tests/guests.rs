@@ -48,8 +48,7 @@ fn all(native: bool, except: &[&str]) {
         let Some(ran) = bench.run() else { return };
         tried += 1;
         let (outcome, stdout) = (ran.outcome(), ran.stdout());
-        if outcome.as_ref() != Ok(&guest.outcome)
-            || guest.stdout.as_ref().is_some_and(|text| *text != stdout)
+        if outcome.as_ref() != Ok(&guest.outcome) || guest.stdout.as_ref().is_some_and(|text| *text != stdout)
         {
             wrong.push(format!(
                 "{}/{}: {outcome:?}, not {:?}; {stdout}",

@@ -157,6 +157,9 @@ pub fn complete(instance: &mut InstanceReport, outputs: &dyn Outputs) -> Result<
                     if instance.unsupported.is_empty() {
                         instance.unsupported = result.unsupported;
                     }
+                    if instance.responses.is_empty() {
+                        instance.responses = result.responses;
+                    }
                 }
             }
             PortType::Json("payload-result") => {

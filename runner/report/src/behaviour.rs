@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use hotcell_schema::deny::Denied;
 use hotcell_schema::event::{
     Access, ArgValue, Event, File, FileOp, Memory, Network, NetworkOp, Process, ProcessOp, Signal, Syscall,
     Task, What,
@@ -248,6 +249,7 @@ fn process_line(process: &Process, task: &Task) -> String {
         ProcessOp::Steered => "process/steered".to_owned(),
         ProcessOp::Probed => "process/probed".to_owned(),
         ProcessOp::Timed => "process/timed".to_owned(),
+        ProcessOp::Denied => format!("process/denied {}", process.denied.map_or("?", Denied::as_str)),
         ProcessOp::Killed => format!("process/killed {}", process.signal.as_deref().unwrap_or("?")),
     }
 }

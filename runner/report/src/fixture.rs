@@ -145,6 +145,7 @@ impl Builder {
             outcome: None,
             outputs: ports,
             findings: Vec::new(),
+            responses: Vec::new(),
             unsupported: Vec::new(),
             behaviour: Vec::new(),
         });
@@ -300,6 +301,7 @@ pub fn dropper() -> Fixture {
             syscalls: stream.syscalls(),
             events: stream.len(),
             tasks: 3,
+            responses: Vec::new(),
             unsupported: vec![UnsupportedCall {
                 name: "prctl".into(),
                 support: Support::Partial,
@@ -417,6 +419,7 @@ pub fn hostile() -> Fixture {
         syscalls: u64::MAX,
         events: stream.len(),
         tasks: u32::MAX,
+        responses: Vec::new(),
         unsupported: vec![UnsupportedCall {
             name: HOSTILE.into(),
             support: Support::Missing,

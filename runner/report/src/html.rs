@@ -165,6 +165,7 @@ fn is_quiet(instance: &InstanceReport) -> bool {
         && instance.outcome.is_none()
         && instance.findings.is_empty()
         && instance.unsupported.is_empty()
+        && instance.responses.is_empty()
         && instance.behaviour.is_empty()
 }
 
@@ -226,7 +227,7 @@ fn outcome_badge(outcome: &Outcome) -> Badge {
     let tone = match outcome {
         Outcome::Exited(0) | Outcome::Completed => "good",
         Outcome::Exited(_) | Outcome::Limit(_) => "warn",
-        Outcome::Signalled(_) | Outcome::Faulted(_) | Outcome::Unsupported(_) => "bad",
+        Outcome::Signalled(_) | Outcome::Ended(_) | Outcome::Faulted(_) | Outcome::Unsupported(_) => "bad",
     };
     Badge {
         text: words::cut(&outcome.to_string(), 200),

@@ -127,6 +127,7 @@ mod tests {
                 outcome: None,
                 outputs,
                 findings: Vec::new(),
+                responses: Vec::new(),
                 unsupported: Vec::new(),
                 behaviour: Vec::new(),
             }],

@@ -143,6 +143,7 @@ pub fn process_op(op: ProcessOp) -> &'static str {
         ProcessOp::Exec => "exec",
         ProcessOp::Exit => "exit",
         ProcessOp::Killed => "killed",
+        ProcessOp::Denied => "denied",
         ProcessOp::Traced => "traced",
         ProcessOp::Steered => "steered",
         ProcessOp::Probed => "probed",

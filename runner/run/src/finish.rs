@@ -213,6 +213,7 @@ fn instance_report(plan: &Plan, instance: &Instance, done: &Done) -> InstanceRep
         outcome: None,
         outputs: outputs.collect(),
         findings: Vec::new(),
+        responses: Vec::new(),
         unsupported: Vec::new(),
         behaviour: Vec::new(),
     }

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hotcell_monitor::protocol::{Answer, Ask, CELLS, Ended, hear, say};
+use hotcell_monitor::protocol::{Answer, Ask, CELLS, Ended, Watch, hear, say};
 use hotcell_monitor::story::Sample;
 use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::deny::Deny;
 
 /// Bytes of the ring between kernel and monitor: what a guest does meanwhile that does nothing but calls for a tenth of a second.
 const RING: u32 = 1 << 24;
@@ -34,6 +35,19 @@ struct Talk {
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
     used: Vec<bool>,
+}
+
+/// What the monitor is told of a guest.
+#[derive(Debug, Clone)]
+pub(crate) struct Guest {
+    /// What it begins with.
+    pub(crate) sample: Sample,
+    /// What it may not do.
+    pub(crate) deny: Deny,
+    /// Most events that are written.
+    pub(crate) most: u64,
+    /// Whether the file is read while it is written.
+    pub(crate) live: bool,
 }
 
 /// A cell that is watched.
@@ -67,9 +81,8 @@ impl Monitor {
         &self,
         host: &ArchProfile,
         pid: i32,
-        sample: Sample,
+        guest: Guest,
         events: &Path,
-        most: u64,
     ) -> Result<Watched<'_>, String> {
         let mut state = self.state();
         if let State::NotAsked = *state {
@@ -86,14 +99,16 @@ impl Monitor {
         let free = talk.used.iter().position(|used| !used);
         let cell = free.ok_or_else(|| format!("more than {CELLS} cells are watched at once"))?;
         let number = u32::try_from(cell).map_err(|error| error.to_string())?;
-        let ask = Ask::Watch {
+        let watch = Watch {
             cell: number,
             pid,
-            sample,
+            deny: guest.deny,
+            sample: guest.sample,
             events: events.to_owned(),
-            most,
+            most: guest.most,
+            live: guest.live,
         };
-        talk.ask(&ask)?;
+        talk.ask(&Ask::Watch(Box::new(watch)))?;
         if let Some(used) = talk.used.get_mut(cell) {
             *used = true;
         }
@@ -102,9 +117,22 @@ impl Monitor {
             cell: Some(number),
         })
     }
+
+    /// Makes all of a watched cell stand still, until it is ended.
+    pub(crate) fn freeze(&self, cell: u32) -> Result<(), String> {
+        match &mut *self.state() {
+            State::Here(talk) => talk.ask(&Ask::Freeze { cell }).map(drop),
+            State::Gone(_) | State::NotAsked => Err("the monitor has gone".to_owned()),
+        }
+    }
 }
 
 impl Watched<'_> {
+    /// Its number.
+    pub(crate) fn cell(&self) -> Option<u32> {
+        self.cell
+    }
+
     /// The cell has ended: all that it did is in its file.
     pub(crate) fn end(mut self) -> Result<Ended, String> {
         self.finish()

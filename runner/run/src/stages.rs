@@ -8,6 +8,7 @@ mod linux;
 mod past;
 mod payload;
 mod qemu_user;
+mod respond;
 pub(crate) mod rules;
 
 use hotcell_plan::Instance;

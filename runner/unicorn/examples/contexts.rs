@@ -104,6 +104,7 @@ fn main() {
         stdin: None,
         seed: Digest::of(b"seed"),
         watch: Default::default(),
+        deny: Default::default(),
         limits: GuestLimits::default(),
     }));
 

@@ -69,6 +69,12 @@ impl Connection {
         })))
     }
 
+    /// What becomes readable when the runner says something: to wait at, not to read from.
+    pub fn handle(&self) -> Result<UnixStream, CellError> {
+        let socket = self.inner().reader.get_ref().try_clone();
+        Ok(socket.map_err(ProtocolError::Io)?)
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // A job that panicked while it spoke is told as a failure over the same socket.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

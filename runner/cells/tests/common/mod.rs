@@ -91,6 +91,7 @@ pub(crate) fn job_about(what: &str, target: i32) -> Job {
         stdin: None,
         seed: hotcell_schema::digest::Digest::of(b"seed"),
         watch: Default::default(),
+        deny: Default::default(),
         limits: GuestLimits::default(),
     }))
 }

@@ -15,6 +15,7 @@ pub(crate) mod table;
 
 use hotcell_schema::event::{Event, Task, What, Witness};
 use hotcell_schema::finding::Severity;
+use hotcell_schema::respond::Action;
 use serde_json::Value as Json;
 
 use crate::attack;
@@ -64,6 +65,7 @@ pub(crate) fn rule(root: &Node, problems: &mut Problems<'_>, file: &str) -> Opti
     let title = text_of(&mut table, "title", true, problems);
     let description = text_of(&mut table, "description", true, problems);
     let severity = severity(&mut table, problems);
+    let respond = respond(&mut table, problems);
     let attack = techniques(&mut table, problems);
     let references = texts_of(&mut table, "references", problems);
     let false_positives = texts_of(&mut table, "false-positives", problems);
@@ -82,6 +84,7 @@ pub(crate) fn rule(root: &Node, problems: &mut Problems<'_>, file: &str) -> Opti
         title,
         description,
         severity,
+        respond,
         attack,
         references,
         false_positives,
@@ -149,6 +152,20 @@ fn severity(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Severity {
         .into_iter()
         .find(|severity| Some(severity.as_str()) == name)
         .unwrap_or(Severity::Info)
+}
+
+fn respond(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Option<Action> {
+    let node = table.take("respond")?;
+    if matches!(&node.value, Value::Text(text) if text == "dump") {
+        let message = "the memory of a guest on the host's kernel cannot be written down yet";
+        let help = "write `freeze`, and it stands still until its wall time is up";
+        problems.add("rules/not-yet", node.at, message, Some(help.into()));
+        return None;
+    }
+    let name = table::name_of(node, "respond", &Action::ALL.map(Action::as_str), problems);
+    Action::ALL
+        .into_iter()
+        .find(|action| Some(action.as_str()) == name)
 }
 
 fn techniques(table: &mut Table<'_>, problems: &mut Problems<'_>) -> Vec<String> {

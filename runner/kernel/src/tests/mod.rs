@@ -120,6 +120,7 @@ pub(crate) fn job(profile: &ArchProfile, program: &[u8], limits: GuestLimits) ->
         stdin: None,
         seed: Digest::of(b"seed"),
         watch: Default::default(),
+        deny: Default::default(),
         limits,
     }
 }

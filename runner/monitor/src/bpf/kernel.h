@@ -40,15 +40,18 @@ enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2, BPF_RB_AVAIL_DATA = 0 };
 struct pt_regs {
   unsigned long r10, r9, r8, ax, dx, si, di, orig_ax, ip, sp;
 };
-enum { RT_SIGACTION = 13, CLONE = 56 }; // arch/x86/entry/syscalls/syscall_64.tbl
+enum { RT_SIGACTION = 13, CLONE = 56, CLONE3 = 435 }; // arch/x86/entry/syscalls/syscall_64.tbl
 #define ARGUMENTS(regs) {(regs)->di, (regs)->si, (regs)->dx, (regs)->r10, (regs)->r8, (regs)->r9}
+#define NUMBER(regs) ((regs)->orig_ax)
 #elif defined(__TARGET_ARCH_arm64)
 struct pt_regs {
   unsigned long regs[31];
   unsigned long orig_x0;
+  s32 syscallno;
 };
-enum { RT_SIGACTION = 134, CLONE = 220 }; // include/uapi/asm-generic/unistd.h
+enum { RT_SIGACTION = 134, CLONE = 220, CLONE3 = 435 }; // include/uapi/asm-generic/unistd.h
 #define ARGUMENTS(r) {(r)->orig_x0, (r)->regs[1], (r)->regs[2], (r)->regs[3], (r)->regs[4], (r)->regs[5]}
+#define NUMBER(regs) ((regs)->syscallno)
 #else
 #error "which registers hold the arguments of a system call here?"
 #endif
@@ -104,6 +107,8 @@ struct task_struct {
 struct linux_binprm {
   const char *filename;
 };
+
+struct bpf_sock_addr;
 
 struct kernel_siginfo {
   int si_signo;

@@ -201,36 +201,52 @@ static __always_inline bool is_heard(struct kept *kept, long number, u64 first) 
   return false;
 }
 
+// Ends the process that runs.
+static __always_inline void end(u32 cell, u32 number, u32 rule) {
+  bpf_send_signal(9);
+  struct signal record = {.number = number, .code = rule};
+  begin(&record.head, KILLED, cell);
+  record.to_pid = record.head.pid;
+  tell(cell, &record, sizeof record, true);
+}
+
+// Ends the process that makes a call for which the cell's are ended.
+static __always_inline void judge(struct kept *kept, u32 cell, u32 number, u64 *arguments) {
+  struct policy *policy = bpf_map_lookup_elem(&policies, &cell);
+  if (!policy || !policy->count) return;
+  for (u32 i = 0; i < DENIES && i < policy->count; i++) {
+    struct deny *deny = &policy->deny[i];
+    if (deny->number != number) continue;
+    if (deny->bits && !(argument_of(arguments, deny->argument) & deny->bits)) continue;
+    end(cell, number, deny->rule);
+    return;
+  }
+}
+
+// Makes the process that runs stand still, if its cell does. QEMU is stopped only once its program runs.
+static __always_inline void freeze(struct kept *kept) {
+  u32 cell = kept->cell - 1;
+  struct policy *policy = bpf_map_lookup_elem(&policies, &cell);
+  if (policy && policy->frozen && kept->begun) bpf_send_signal(19); // SIGSTOP
+}
+
 SEC("tp_btf/sys_enter")
 int BPF_PROG(enter, struct pt_regs *regs, long number) {
   struct kept *kept = kept_of(bpf_get_current_task_btf());
   if (!kept) return 0;
   u64 first[6] = ARGUMENTS(regs);
+  kept->within = UNHEARD;
   if (!is_heard(kept, number, first[0])) return 0;
   u32 cell = kept->cell - 1, index = number;
   kept->number = number;
-  kept->within = 1;
+  kept->within = HEARD;
   kept->told = 0;
-
-  struct policy *policy = bpf_map_lookup_elem(&policies, &cell);
-  if (policy && policy->count) {
-    u64 arguments[6] = ARGUMENTS(regs);
-    for (u32 i = 0; i < DENIES && i < policy->count; i++) {
-      struct deny *deny = &policy->deny[i];
-      if (deny->number == number && (argument_of(arguments, deny->argument) & deny->mask) == deny->value) {
-        bpf_send_signal(9);
-        struct signal record = {.number = number, .code = i};
-        begin(&record.head, KILLED, cell);
-        record.to_pid = record.head.pid;
-        tell(cell, &record, sizeof record, true);
-        break;
-      }
-    }
-  }
+  judge(kept, cell, number, first);
+  freeze(kept);
 
   // The others are told when they come back: their registers are still there.
   struct row *row = bpf_map_lookup_elem(&rows, &index);
-  if (!row) return 0;
+  if (!row || !(row->flags & TELL)) return 0;
   if (index != CLONE) kept->fresh = 0;
   if (!(row->flags & EARLY)) return 0;
   struct room *room = room_of();
@@ -257,16 +273,12 @@ static __always_inline bool was_created(u32 descriptor) {
   return file && BPF_CORE_READ(file, f_mode) & FMODE_CREATED;
 }
 
-SEC("tp_btf/sys_exit")
-int BPF_PROG(leave, struct pt_regs *regs, long result) {
-  struct kept *kept = kept_of(bpf_get_current_task_btf());
-  if (!kept || !kept->within) return 0;
-  kept->within = 0;
-  u32 cell = kept->cell - 1, index = kept->number;
+// Tells of a call that has come back.
+static __always_inline void tell_left(struct kept *kept, struct pt_regs *regs, u32 cell, u32 index, s64 result) {
   struct counts *counts = counts_of(cell);
   if (counts) counts->calls++;
   struct row *row = bpf_map_lookup_elem(&rows, &index);
-  if (!row || !(row->flags & TELL)) return 0;
+  if (!row || !(row->flags & TELL)) return;
   u64 arguments[6] = ARGUMENTS(regs);
   if (row->flags & LENGTH && result >= 0 && counts) {
     u64 length = arguments[1];
@@ -274,7 +286,7 @@ int BPF_PROG(leave, struct pt_regs *regs, long result) {
     if (length > counts->largest) counts->largest = length;
   }
   struct room *room = room_of();
-  if (!room) return 0;
+  if (!room) return;
   struct call *call = &room->call;
   begin(&call->head, CALL, cell);
   __builtin_memcpy(call->arguments, arguments, sizeof arguments);
@@ -301,7 +313,62 @@ int BPF_PROG(leave, struct pt_regs *regs, long result) {
     }
   }
   tell_call(room, cell, at, false);
+}
+
+SEC("tp_btf/sys_exit")
+int BPF_PROG(leave, struct pt_regs *regs, long result) {
+  struct kept *kept = kept_of(bpf_get_current_task_btf());
+  if (!kept) return 0;
+  u32 within = kept->within, ends = kept->ends, cell = kept->cell - 1;
+  kept->within = NO_CALL;
+  kept->ends = 0;
+  if (within == UNHEARD || kept->helper || (within == NO_CALL && !kept->begun)) return 0;
+  if (within == NO_CALL) {
+    // What the emulator's library asks for first when it makes a thread.
+    if (NUMBER(regs) == CLONE3) return 0;
+    kept->number = NUMBER(regs);
+    kept->told = 0;
+  }
+  tell_left(kept, regs, cell, kept->number, result);
+  // Who is ended here has done nothing: the call was refused, and no instruction of its program follows.
+  if (within == NO_CALL) {
+    u64 arguments[6] = ARGUMENTS(regs);
+    judge(kept, cell, kept->number, arguments);
+  } else if (ends) {
+    end(cell, kept->number, ends - 1);
+  }
   return 0;
+}
+
+// Whether the task that runs may reach for an IP address. Others than watched cells' may.
+static __always_inline int may_connect(void) {
+  struct kept *kept = bpf_task_storage_get(&tasks, bpf_get_current_task_btf(), 0, 0);
+  if (!kept || !kept->cell) return 1;
+  u32 cell = kept->cell - 1;
+  struct policy *policy = bpf_map_lookup_elem(&policies, &cell);
+  if (!policy || policy->connecting == ALLOWED) return 1;
+  if (policy->connecting == ENDED) kept->ends = policy->connecting_rule + 1;
+  return 0;
+}
+
+SEC("cgroup/connect4")
+int connects4(struct bpf_sock_addr *address) {
+  return may_connect();
+}
+
+SEC("cgroup/connect6")
+int connects6(struct bpf_sock_addr *address) {
+  return may_connect();
+}
+
+SEC("cgroup/sendmsg4")
+int sends4(struct bpf_sock_addr *address) {
+  return may_connect();
+}
+
+SEC("cgroup/sendmsg6")
+int sends6(struct bpf_sock_addr *address) {
+  return may_connect();
 }
 
 SEC("tp_btf/sched_process_fork")
@@ -314,10 +381,12 @@ int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child) {
   own->cell = kept->cell;
   // What is done until the first program runs is its keeper's doing.
   own->begun = kept->begun && !kept->silent;
+  own->within = UNHEARD; // It comes back from the call that made it.
   if (is_emulated(kept->cell - 1)) {
     own->fresh = !thread;
     // QEMU makes a thread for itself when it begins, and when it has forked.
     own->helper = thread && (!kept->begun || kept->fresh);
+    if (own->helper) kept->within = UNHEARD; // It is the emulator's call.
     if (thread) kept->fresh = 0;
   }
   if (own->helper) return 0;
@@ -360,8 +429,8 @@ int BPF_PROG(exited, struct task_struct *task) {
   bool last = BPF_CORE_READ(process, live.counter) == 0;
   if (kept->helper && !last) return 0;
   u32 cell = kept->cell - 1, index = kept->number;
-  if (kept->within) {
-    kept->within = 0;
+  if (kept->within == HEARD) {
+    kept->within = NO_CALL;
     struct row *row = bpf_map_lookup_elem(&rows, &index);
     struct room *room = room_of();
     if (row && row->flags & TELL && !(row->flags & NEVER) && room) {
@@ -403,7 +472,10 @@ int BPF_PROG(signalled, int number, struct kernel_siginfo *info, struct task_str
 
 SEC("tp_btf/sched_switch")
 int BPF_PROG(switched, bool preempt, struct task_struct *old, struct task_struct *new) {
-  struct kept *kept = kept_of(new);
+  // It is the old one that still runs.
+  struct kept *kept = kept_of(old);
+  if (kept) freeze(kept);
+  kept = kept_of(new);
   if (!kept) return 0;
   struct counts *counts = counts_of(kept->cell - 1);
   if (counts) counts->switches++;

@@ -101,19 +101,31 @@ struct row {
   u8 zero;
 };
 
-// Ends a task that makes the call, if (argument & mask) == value.
+// Ends a process that makes the call, if one of the bits is set in the argument; without bits, always.
 struct deny {
   u32 number;
   u32 argument;
-  u64 mask;
-  u64 value;
+  u64 bits;
+  u32 rule; // which of the cell's rules says so
+  u32 zero;
 };
 
-enum { DENIES = 8 };
+enum { DENIES = 24 };
+
+// What happens to who reaches for an IP address.
+enum connecting {
+  ALLOWED = 0,
+  REFUSED = 1,
+  ENDED = 2, // refused, and the process is ended
+};
 
 struct policy {
   u32 count;
-  u32 emulated; // programs run in an emulator, which is heard only once it has begun with them
+  u32 emulated;   // programs run in an emulator, which is heard only once it has begun with them
+  u32 connecting;
+  u32 connecting_rule;
+  u32 zero;
+  u32 frozen; // whoever makes a call or gets a turn stands still
   struct deny deny[DENIES];
 };
 
@@ -133,10 +145,18 @@ struct kept {
   u32 cell; // and one more; 0: not watched
   u32 silent; // only its children are watched
   u32 number;
-  u32 within; // a call has begun and not ended
+  u32 within; // `enum within`
   u32 told;   // BEGAN was told with texts
   u32 begun;  // the emulator has begun with its program; without an emulator: a program runs
   u32 helper; // a thread of the emulator's own
   u32 fresh;  // a copy of a process that has done nothing yet
-  u32 zero;
+  u32 ends;   // the cell's rule, and one more, for which its process ends when the call comes back
+};
+
+// What is known of the call that a task is in. One that comes back without having begun was refused by a filter of the cell
+// (seccomp(2)), which is asked first.
+enum within {
+  NO_CALL = 0,
+  HEARD = 1,
+  UNHEARD = 2, // begun by the emulator for itself, or before the task was there
 };

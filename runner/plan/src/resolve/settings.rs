@@ -196,6 +196,7 @@ fn typed(uses: &str, node: &Node) -> Result<(With, Names), ReadError> {
             names.runs = true;
             names.sysroot = with.sysroot.clone();
             names.persona = Some(with.persona.clone().unwrap_or_else(|| "server".into()));
+            names.rules = with.respond.as_ref().map(|respond| respond.rules.clone());
             written(&with)?
         }
         "compare/behaviour" => {
@@ -436,7 +437,8 @@ impl<'a> Settings<'a> {
             read.persona = self.persona(&name, at("persona"), sources, problems);
         }
         if let Some(globs) = names.rules {
-            read.rules = self.rules(&globs, node.get("rules"), sources, problems);
+            let list = node.get("respond").unwrap_or(node).get("rules");
+            read.rules = self.rules(&globs, list, sources, problems);
         }
         if let Some(with) = &names.command {
             command(wired, with, node, late, problems);
@@ -555,8 +557,8 @@ struct Late<'a> {
 }
 
 /// Keys that decide what is planned: what they say must be known before anything runs.
-const BEFORE: [&str; 8] = [
-    "arch", "persona", "rules", "sysroot", "internet", "files", "outputs", "stdin",
+const BEFORE: [&str; 9] = [
+    "arch", "persona", "rules", "respond", "sysroot", "internet", "files", "outputs", "stdin",
 ];
 
 impl Late<'_> {

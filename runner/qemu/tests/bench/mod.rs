@@ -263,6 +263,7 @@ impl Bench {
             stdin: None,
             seed: Digest::of(b"seed"),
             watch: Default::default(),
+            deny: Default::default(),
             limits: GuestLimits::default(),
         };
         Self {

@@ -86,7 +86,11 @@ impl Tree {
                     self.forked.entry(child).or_insert(task.pid);
                 }
             }
-            ProcessOp::Traced | ProcessOp::Steered | ProcessOp::Probed | ProcessOp::Timed => {}
+            ProcessOp::Traced
+            | ProcessOp::Steered
+            | ProcessOp::Probed
+            | ProcessOp::Timed
+            | ProcessOp::Denied => {}
             ProcessOp::Exit => {
                 let code = what.code.unwrap_or(0);
                 process.end = Some((format!("exit {code}"), if code == 0 { "good" } else { "warn" }));

@@ -81,7 +81,7 @@ pub(super) enum Watch<'a> {
 /// Sees what a cell does from outside of it.
 pub(super) trait Watcher {
     /// The cell's process is there, and has no job yet.
-    fn begins(&mut self, pid: i32) -> Result<(), Done>;
+    fn begins(&mut self, cell: &ProcessCell) -> Result<(), Done>;
     /// The cell has ended, with all its processes: what was seen is handed over. `met`: the limits that they met.
     fn ended(&mut self, keeper: &mut Keeper<'_>, met: Met) -> Result<(), Done>;
 }
@@ -267,7 +267,7 @@ fn to_the_end(
             cell.remote(),
         );
         if let Watch::Outside(watcher) = watch {
-            watcher.begins(cell.id())?;
+            watcher.begins(&cell)?;
         }
         let begins = context.map_or(0, |context| context.facts().events);
         let mut sink = Past::new(keeper, begins, told);

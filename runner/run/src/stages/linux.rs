@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use hotcell_cells::intake::Bounds;
 use hotcell_plan::Instance;
+use hotcell_schema::deny::Deny;
 use hotcell_schema::event::Header;
 use hotcell_schema::internet::Internet;
 use hotcell_schema::job::{GuestFile, Job, JobResult, LinuxJob, Watch};
@@ -95,6 +96,7 @@ pub(super) fn prepare(
             library_calls: with.library_calls,
             dump: with.dump,
         },
+        deny: Deny::default(),
         limits: guest,
     }));
     Ok(Prepared {

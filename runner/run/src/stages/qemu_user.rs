@@ -3,22 +3,28 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::thread::Scope;
 
 use hotcell_cells::intake::{Bounds, Sink as _};
+use hotcell_cells::process::ProcessCell;
 use hotcell_cells::supervise::Met;
 use hotcell_monitor::protocol::Ended;
 use hotcell_monitor::story::Sample;
 use hotcell_plan::Instance;
 use hotcell_schema::arch::ArchProfile;
+use hotcell_schema::deny::{Denial, Denied, Deny};
 use hotcell_schema::event::{Event, Header, Resource, Task, What, Witness};
+use hotcell_schema::finding::Severity;
 use hotcell_schema::job::{GuestLimits, Job, JobResult};
-use hotcell_schema::outcome::Outcome;
+use hotcell_schema::outcome::{Outcome, Status};
+use hotcell_schema::respond::{Action, Response};
 use hotcell_schema::stage::QemuUserWith;
 
 use super::cell::{self, Allowed, Watch, Watcher};
+use super::respond::{Decision, Judge, Live, Reach, Told};
 use super::{linux, settings};
 use crate::keep::Keeper;
-use crate::monitor::Watched;
+use crate::monitor::{Guest, Watched};
 use crate::work::{Done, Inputs, Shared};
 
 /// Where the emulator stands in a guest's root: the first thing that is executed there.
@@ -28,7 +34,12 @@ const BATCH: usize = 1024;
 
 pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>) -> Result<Done, Done> {
     let with: QemuUserWith = settings(instance)?;
-    let prepared = linux::prepare(shared, instance, inputs, with.into())?;
+    let deny = with.deny;
+    let respond = with.respond.clone();
+    let mut prepared = linux::prepare(shared, instance, inputs, with.into())?;
+    if let Job::Linux(job) = &mut prepared.job {
+        job.deny = deny;
+    }
     let guest = shared.limits(instance).guest;
     let header = Header::new(
         instance.name.as_str(),
@@ -44,40 +55,91 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
             ..Bounds::default()
         },
     };
-    let mut monitor = Kernel::new(shared, &prepared.job, guest)?;
-    let mut watch = Watch::Outside(&mut monitor);
-    let mut finished = cell::run(
-        shared,
-        instance,
-        &prepared.job,
-        &prepared.blobs,
-        &allowed,
-        &mut watch,
-    )?;
-    // The kernel had no more memory, and it does not say to whom: this signal is how it ends a process then.
-    if monitor.met.ended_for_memory > 0
-        && let JobResult::Linux(result) = &mut finished.result
-        && result.outcome == Outcome::Signalled("SIGKILL".to_owned())
-    {
-        result.outcome = Outcome::Limit("memory".to_owned());
+    let judge = respond
+        .map(|respond| judge(shared, instance, &header, respond.at))
+        .transpose()?;
+    let (mut finished, seen) = std::thread::scope(|scope| {
+        let mut monitor = Kernel::new(shared, scope, &prepared.job, guest, judge)?;
+        let finished = cell::run(
+            shared,
+            instance,
+            &prepared.job,
+            &prepared.blobs,
+            &allowed,
+            &mut Watch::Outside(&mut monitor),
+        )?;
+        Ok((finished, monitor.seen))
+    })?;
+    if let JobResult::Linux(result) = &mut finished.result {
+        result.responses = seen.responses;
+        let acted = seen.decision.filter(|decision| decision.action == Action::Kill);
+        // The keeper knows only that it was to end. The kernel had no more memory, and it does not say to whom: this signal is
+        // how it ends a process then.
+        if let Some(decision) = acted {
+            result.outcome = Outcome::Ended(decision.rule);
+        } else if seen.met.ended_for_memory > 0 && result.outcome == Outcome::Signalled("SIGKILL".to_owned())
+        {
+            result.outcome = Outcome::Limit("memory".to_owned());
+        }
         finished.done.outcome = Some(result.outcome.clone());
     }
     linux::outputs(shared, finished, &["stdout", "stderr"])
 }
 
-/// The host's kernel, as a witness.
-struct Kernel<'a> {
-    shared: &'a Shared<'a>,
-    host: &'a ArchProfile,
-    sample: Sample,
-    limits: GuestLimits,
+/// What rules are judged while the guest runs.
+fn judge(shared: &Shared<'_>, instance: &Instance, header: &Header, at: Severity) -> Result<Judge, Done> {
+    let name = instance
+        .rules
+        .as_deref()
+        .ok_or_else(|| Done::failed("the plan names no rules", instance.name.clone()))?;
+    let rules = shared.rules.get(shared, name)?;
+    if rules.start_acting(header, at).rules() == 0 {
+        let why = format!(
+            "no rule of `with.respond` acts: none that is of severity `{}` at least and for this guest has a `respond`",
+            at.as_str()
+        );
+        return Err(Done::without_outputs(Status::Refused, &why));
+    }
+    Ok(Judge {
+        rules,
+        at,
+        header: header.clone(),
+    })
+}
+
+/// What is known of a guest beside its events, when it has ended.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Limits that it met.
     met: Met,
+    /// What a rule decided.
+    decision: Option<Decision>,
+    /// What was done about it.
+    responses: Vec<Response>,
+}
+
+/// The host's kernel, as a witness.
+struct Kernel<'scope, 'a> {
+    shared: &'a Shared<'a>,
+    scope: &'scope Scope<'scope, 'a>,
+    judge: Option<Judge>,
+    live: Option<Live<'scope>>,
+    seen: Seen,
+    host: &'a ArchProfile,
+    guest: Guest,
+    limits: GuestLimits,
     folder: tempfile::TempDir,
     watched: Option<Watched<'a>>,
 }
 
-impl<'a> Kernel<'a> {
-    fn new(shared: &'a Shared<'a>, job: &Job, limits: GuestLimits) -> Result<Self, Done> {
+impl<'scope, 'a> Kernel<'scope, 'a> {
+    fn new(
+        shared: &'a Shared<'a>,
+        scope: &'scope Scope<'scope, 'a>,
+        job: &Job,
+        limits: GuestLimits,
+        judge: Option<Judge>,
+    ) -> Result<Self, Done> {
         let host = std::env::consts::ARCH;
         let host = shared
             .options
@@ -95,15 +157,23 @@ impl<'a> Kernel<'a> {
         };
         Ok(Self {
             shared,
+            scope,
+            live: None,
+            seen: Seen::default(),
             host,
-            sample: Sample {
-                path: job.path.clone(),
-                argv: job.argv.clone(),
-                cwd: job.cwd.clone().unwrap_or_else(|| job.persona.cwd.clone()),
-                emulator: (!job.native).then(|| EMULATOR.to_owned()),
+            guest: Guest {
+                sample: Sample {
+                    path: job.path.clone(),
+                    argv: job.argv.clone(),
+                    cwd: job.cwd.clone().unwrap_or_else(|| job.persona.cwd.clone()),
+                    emulator: (!job.native).then(|| EMULATOR.to_owned()),
+                },
+                deny: job.deny,
+                most: limits.events,
+                live: judge.is_some(),
             },
             limits,
-            met: Met::default(),
+            judge,
             folder: shared
                 .options
                 .engines
@@ -117,12 +187,14 @@ impl<'a> Kernel<'a> {
         self.folder.path().join("events")
     }
 
-    fn hand_over(&self, keeper: &mut Keeper<'_>, ended: Ended) -> std::io::Result<()> {
+    fn hand_over(&mut self, keeper: &mut Keeper<'_>, ended: Ended) -> std::io::Result<()> {
+        let mut told = Told::new(self.seen.decision.clone());
         let mut batch: Vec<Event> = Vec::with_capacity(BATCH);
         let mut last = None;
         for line in BufReader::with_capacity(1 << 18, File::open(self.file())?).lines() {
             let event: Event = serde_json::from_str(&line?)?;
             last = Some((event.seq, event.time, event.task.clone()));
+            told.event(&event);
             batch.push(event);
             if batch.len() == BATCH {
                 keeper.events(std::mem::take(&mut batch))?;
@@ -133,10 +205,10 @@ impl<'a> Kernel<'a> {
         for (limit, value) in [
             ("events", ended.dropped),
             ("monitor-ring", ended.lost),
-            ("memory", at(self.met.ended_for_memory, self.limits.memory)),
+            ("memory", at(self.seen.met.ended_for_memory, self.limits.memory)),
             (
                 "processes",
-                at(self.met.refused_tasks, u64::from(self.limits.tasks)),
+                at(self.seen.met.refused_tasks, u64::from(self.limits.tasks)),
             ),
         ] {
             if value == 0 {
@@ -157,21 +229,37 @@ impl<'a> Kernel<'a> {
                 raw: None,
             });
         }
+        self.seen.responses = told.finish();
         keeper.events(batch)
     }
 }
 
-impl Watcher for Kernel<'_> {
-    fn begins(&mut self, pid: i32) -> Result<(), Done> {
+impl Watcher for Kernel<'_, '_> {
+    fn begins(&mut self, cell: &ProcessCell) -> Result<(), Done> {
         let monitor = &self.shared.options.engines.monitor;
         let file = self.file();
-        let watched = monitor.watch(self.host, pid, self.sample.clone(), &file, self.limits.events);
-        self.watched = Some(watched.map_err(cannot)?);
+        let watched = monitor.watch(self.host, cell.id(), self.guest.clone(), &file);
+        let watched = watched.map_err(cannot)?;
+        if let (Some(judge), Some(number)) = (&self.judge, watched.cell()) {
+            let reach = Reach {
+                monitor,
+                cell: number,
+                keeper: cell.remote(),
+            };
+            self.live = Some(Live::begin(self.scope, judge.clone(), reach, file));
+        }
+        self.watched = Some(watched);
+        self.shared.note_confinement(&holds(&self.guest.deny), &[]);
         Ok(())
     }
 
     fn ended(&mut self, keeper: &mut Keeper<'_>, met: Met) -> Result<(), Done> {
-        self.met = met;
+        self.seen.met = met;
+        if let Some(live) = self.live.take() {
+            self.seen.decision = live
+                .end()
+                .map_err(|error| cannot(format!("judging what was seen: {error}")))?;
+        }
         let Some(watched) = self.watched.take() else {
             return Ok(());
         };
@@ -179,6 +267,22 @@ impl Watcher for Kernel<'_> {
         self.hand_over(keeper, ended)
             .map_err(|error| cannot(format!("reading what was seen: {error}")))
     }
+}
+
+/// What is denied, and by what it holds: the layers of the run that are the manifest's.
+fn holds(deny: &Deny) -> Vec<String> {
+    let by = |denied| match denied {
+        Denied::Connect => "cgroup-bpf",
+        Denied::Listen | Denied::Exec | Denied::Create | Denied::Delete => "seccomp",
+    };
+    let layer = |(denied, denial): (Denied, Denial)| {
+        let ends = match denial {
+            Denial::Refuse => "",
+            Denial::Kill => ", kill by bpf-send-signal",
+        };
+        format!("deny {} by {}{ends}", denied.as_str(), by(denied))
+    };
+    deny.each().map(layer).collect()
 }
 
 /// Nobody in particular: nothing was seen of the guest.

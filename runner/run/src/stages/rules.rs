@@ -18,7 +18,8 @@ use crate::work::{Done, Input, Inputs, Shared};
 pub(crate) struct Compiled(Mutex<HashMap<String, Arc<RuleSet>>>);
 
 impl Compiled {
-    fn get(&self, shared: &Shared<'_>, name: &str) -> Result<Arc<RuleSet>, Done> {
+    /// The set of that name.
+    pub(super) fn get(&self, shared: &Shared<'_>, name: &str) -> Result<Arc<RuleSet>, Done> {
         // Held while compiling: everyone else would need the same set.
         let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = sets.get(name) {

@@ -117,6 +117,7 @@ fn linux_among(
         stdin: Some(blob(1)),
         seed: Digest::of(b"test"),
         watch: Default::default(),
+        deny: Default::default(),
         limits,
     };
     let record = Record::default();

@@ -104,6 +104,7 @@ impl Work {
             stdin: Some(blob(1)),
             seed: Digest::of(b"seed"),
             watch: Default::default(),
+            deny: Default::default(),
             limits,
         }));
         Self {

@@ -63,6 +63,7 @@ pub fn of(profile: &ArchProfile, length: u64) -> LinuxJob {
         stdin: None,
         seed: Digest::of(b"seed"),
         watch: Default::default(),
+        deny: Default::default(),
         limits: GuestLimits::default(),
     }
 }
