@@ -129,6 +129,7 @@ pub fn findings(comparison: &Comparison) -> Vec<Finding> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use hotcell_schema::event::{File, FileOp, Header, Memory, MemoryOp, Process, ProcessOp, Task, What};
 
