@@ -69,6 +69,8 @@ struct Shared {
     cells: Mutex<BTreeMap<u32, Watched>>,
     /// How often the ring was found empty.
     passes: AtomicU64,
+    /// Bytes of records that were taken out of it.
+    taken: AtomicU64,
     over: AtomicBool,
 }
 
@@ -80,6 +82,8 @@ impl Shared {
 
 struct Monitor {
     kernel: Arc<Kernel>,
+    /// Bytes of its ring.
+    ring: u64,
     calls: Calls,
     shared: Arc<Shared>,
 }
@@ -94,6 +98,7 @@ impl Monitor {
         let (reads, keeps) = (Arc::clone(&kernel), Arc::clone(&shared));
         std::thread::spawn(move || {
             let take = |bytes: &[u8]| {
+                keeps.taken.fetch_add(bytes.len() as u64, Ordering::AcqRel);
                 if let Some((head, record)) = record::parse(bytes)
                     && let Some(watched) = keeps.cells().get_mut(&head.cell)
                 {
@@ -114,6 +119,7 @@ impl Monitor {
         });
         Ok(Self {
             kernel,
+            ring: ring.into(),
             calls: Calls::new(host),
             shared,
         })
@@ -168,9 +174,13 @@ impl Monitor {
     }
 
     fn end(&self, cell: u32) -> Result<Ended, String> {
-        // All tasks of the cell have ended: what they did is in the ring. Once it was found empty after now, all was read.
+        // All tasks of the cell have ended: what they did is in the ring. Once it was found empty after now, or as much was taken out
+        // as it holds (others may fill it faster than it is emptied), all was read.
         let now = self.shared.passes.load(Ordering::Acquire);
-        while self.shared.passes.load(Ordering::Acquire) < now + 2 {
+        let taken = self.shared.taken.load(Ordering::Acquire);
+        while self.shared.passes.load(Ordering::Acquire) < now + 2
+            && self.shared.taken.load(Ordering::Acquire) < taken + self.ring
+        {
             std::thread::sleep(Duration::from_millis(1));
         }
         let watched = self.shared.cells().remove(&cell);

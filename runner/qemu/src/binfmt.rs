@@ -13,11 +13,12 @@ pub(crate) type Secret = [u8; 8];
 /// Where the secret stands.
 const SECRET_AT: usize = 8;
 
-/// Programs that this host's kernel would run by itself, on its own processor: class, machine (elf.h).
+/// Machines whose programs this host's kernel would run by itself, on its own processor; the emulator's is the first (elf.h,
+/// `elf_check_arch` and `compat_elf_check_arch` of arch/x86 and arch/arm64).
 #[cfg(target_arch = "x86_64")]
-const HOSTS: &[(u8, u16)] = &[(64, 62), (32, 3), (32, 62)];
+const HOSTS: &[u16] = &[62, 3, 6];
 #[cfg(target_arch = "aarch64")]
-const HOSTS: &[(u8, u16)] = &[(64, 183), (32, 40)];
+const HOSTS: &[u16] = &[183, 40];
 
 /// The beginning of a file, and which of its bits count.
 type Pattern = ([u8; 20], [u8; 20]);
@@ -25,31 +26,17 @@ type Pattern = ([u8; 20], [u8; 20]);
 /// The lines to be registered for an architecture. F: the emulator is opened now, by its path here. P: it is told the
 /// program's own argument 0. What the host could run itself goes to the emulator too, which refuses what is not its own.
 pub(crate) fn lines(elf: &ElfIdentity, emulator: &Path, secret: Secret) -> Vec<String> {
-    let own = elf
-        .machine
-        .iter()
-        .map(|machine| (elf.class, elf.byte_order, *machine));
-    let hosts = HOSTS
-        .iter()
-        .map(|(class, machine)| (*class, ByteOrder::Little, *machine));
-    let mut wanted: Vec<_> = own.collect();
-    for host in hosts {
-        if !wanted.contains(&host) {
-            wanted.push(host);
+    let by_itself = |machine: u16| elf.byte_order == ByteOrder::Little && HOSTS.contains(&machine);
+    let own = elf.machine.iter().filter(|machine| !by_itself(**machine));
+    let own = own.map(|machine| pattern((elf.class, elf.byte_order, *machine)));
+    let hosts = HOSTS.iter().enumerate().flat_map(|(place, machine)| {
+        let pattern = of_any_class(pattern((64, ByteOrder::Little, *machine)));
+        match place {
+            0 => but_for(pattern, secret),
+            _ => vec![pattern],
         }
-    }
-    let is_the_emulators = |(class, order, machine): (u8, ByteOrder, u16)| {
-        order == ByteOrder::Little && HOSTS.first() == Some(&(class, machine))
-    };
-    wanted
-        .into_iter()
-        .flat_map(|kind| {
-            let pattern = pattern(kind);
-            match is_the_emulators(kind) {
-                true => but_for(pattern, secret),
-                false => vec![pattern],
-            }
-        })
+    });
+    own.chain(hosts)
         .enumerate()
         .map(|(index, (magic, mask))| {
             let (magic, mask) = (escaped(&magic), escaped(&mask));
@@ -74,6 +61,12 @@ fn pattern((class, order, machine): (u8, ByteOrder, u16)) -> Pattern {
         magic[at..at + 2].copy_from_slice(&bytes(value));
         mask[at..at + 2].copy_from_slice(&bytes(bits));
     }
+    (magic, mask)
+}
+
+/// The same of any class and byte order: the kernel does not ask for them (`load_elf_binary`).
+fn of_any_class((magic, mut mask): Pattern) -> Pattern {
+    mask[4..6].fill(0);
     (magic, mask)
 }
 
@@ -148,6 +141,17 @@ mod tests {
             mask,
             *b"\xff\xff\xff\xff\xff\xff\0\0\0\0\0\0\0\0\0\0\xff\xfe\xff\xff"
         );
+    }
+
+    #[test]
+    fn what_the_kernel_would_run_itself_is_taken_whatever_its_class() {
+        let (magic, mask) = of_any_class(pattern((64, ByteOrder::Little, HOSTS[0])));
+        for class in 0..4 {
+            let mut file = magic;
+            file[4] = class;
+            file[5] = 3 - class;
+            assert!(is_taken(&[(magic, mask)], &file));
+        }
     }
 
     #[test]

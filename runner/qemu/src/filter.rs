@@ -143,6 +143,9 @@ pub(crate) fn guests(deny: &Deny, key: Key) -> Result<Vec<BpfProgram>, String> {
         build(absent, libc::ENOSYS)?,
         build(sockets, libc::EAFNOSUPPORT)?,
         build(pretended, 0)?,
+        // The last one: after it there are no others. QEMU knows no such calls either, and a filter of the guest's own could have calls
+        // come back with what it likes.
+        build(own_filters()?, libc::EINVAL)?,
     ])
 }
 
@@ -170,6 +173,23 @@ fn no_x32() -> BpfProgram {
 }
 
 /// Refuses one thing, as far as numbers say whether a call is it. Where addresses do, the monitor's part in the kernel refuses.
+/// How a program filters its own calls (seccomp(2), `PR_SET_SECCOMP` of prctl(2)).
+fn own_filters() -> Result<Rules, String> {
+    // The kernel looks at the lower half of the argument only.
+    let by_prctl = SeccompCondition::new(
+        0,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::Eq,
+        u64::from(libc::PR_SET_SECCOMP.cast_unsigned()),
+    )
+    .and_then(|condition| SeccompRule::new(vec![condition]))
+    .map_err(|error| error.to_string())?;
+    Ok(BTreeMap::from([
+        (libc::SYS_seccomp, Vec::new()),
+        (libc::SYS_prctl, vec![by_prctl]),
+    ]))
+}
+
 fn deny_one(denied: Denied, key: Key, refused: &mut Rules, absent: &mut Rules) -> Result<(), String> {
     for call in denied.calls() {
         // The host's architecture does not have it.

@@ -289,6 +289,10 @@ fn end_all_in(path: &Path) {
     if fs::write(path.join("cgroup.kill"), "1").is_ok() {
         return;
     }
+    // What stands still in v1 does not end. Other hierarchies have no such file.
+    if let Ok(mut state) = fs::File::options().write(true).open(path.join("freezer.state")) {
+        let _ = state.write_all(b"THAWED");
+    }
     let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
     for pid in text.lines().filter_map(|line| line.parse().ok()) {
         // 0 stands for a process that is not of this namespace, and would mean the own group to kill(2).

@@ -69,7 +69,10 @@ struct pid {
   struct upid numbers[];
 };
 
+struct inode;
+
 struct file {
+  struct inode *f_inode;
   unsigned int f_mode;
 };
 
@@ -105,6 +108,7 @@ struct task_struct {
 };
 
 struct linux_binprm {
+  struct file *file;
   const char *filename;
 };
 

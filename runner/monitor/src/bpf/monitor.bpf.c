@@ -381,6 +381,7 @@ int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child) {
   own->cell = kept->cell;
   // What is done until the first program runs is its keeper's doing.
   own->begun = kept->begun && !kept->silent;
+  own->emulator = kept->emulator;
   own->within = UNHEARD; // It comes back from the call that made it.
   if (is_emulated(kept->cell - 1)) {
     own->fresh = !thread;
@@ -403,8 +404,11 @@ int BPF_PROG(executed, struct task_struct *task, int old, struct linux_binprm *p
   struct kept *kept = kept_of(task);
   struct room *room = room_of();
   if (!kept || !room) return 0;
-  kept->begun = !is_emulated(kept->cell - 1);
-  kept->fresh = 0;
+  // A program that runs by itself, whatever it is, is heard from its beginning.
+  u64 file = (u64)BPF_CORE_READ(program, file, f_inode);
+  if (!kept->emulator) kept->emulator = file;
+  kept->begun = !is_emulated(kept->cell - 1) || file != kept->emulator;
+  kept->fresh = kept->helper = 0;
   struct call *call = &room->call;
   begin(&call->head, EXEC, kept->cell - 1);
   call->pieces = 1;

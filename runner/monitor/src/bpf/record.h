@@ -151,6 +151,8 @@ struct kept {
   u32 helper; // a thread of the emulator's own
   u32 fresh;  // a copy of a process that has done nothing yet
   u32 ends;   // the cell's rule, and one more, for which its process ends when the call comes back
+  u32 zero;
+  u64 emulator; // what was executed first: the emulator's file
 };
 
 // What is known of the call that a task is in. One that comes back without having begun was refused by a filter of the cell
