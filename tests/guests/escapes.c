@@ -311,6 +311,26 @@ static int by_the_other_door(void) {
 }
 #endif
 
+// A filter of one's own could have calls come back with what did not happen, and who watches would believe it.
+static void filters(void) {
+  static const struct { unsigned short code; unsigned char yes, no; unsigned value; } allow = {6, 0, 0, 0x7fff0000};
+  static struct { unsigned short length; const void *filter; } program = {1, &allow};
+  refused("filter", SYS(seccomp, 1, 0, &program, 0));
+  refused("filter by prctl", SYS5(prctl, 22, 2, &program, 0, 0));
+  // The kernel looks at half of the number.
+  if (sizeof(word) == 8) refused("filter by half a number", SYS5(prctl, (word)22 | (word)1 << 16 << 16, 2, &program, 0, 0));
+}
+
+// Folders that no path reaches to their end: whoever collects files must not stumble.
+static void depths(void) {
+  static char name[251];
+  for (int at = 0; at < 250; at++) name[at] = 'd';
+  for (int depth = 0; depth < 20; depth++) {
+    check("folder", SYS(mkdirat, AT_FDCWD, name, 0755, 0) == 0);
+    check("into it", SYS(chdir, name, 0, 0, 0) == 0);
+  }
+}
+
 static void rights(void) {
   SYS(close, SYS(openat, AT_FDCWD, "own", O_CREAT | O_WRONLY, 0644), 0, 0, 0);
   // Programs that would make their caller somebody else.
@@ -399,9 +419,11 @@ int guest(int argc, char **argv) {
   in_child("32-bit call", by_the_other_door);
 #endif
   put("rights\n"), rights();
+  put("filters\n"), filters();
   put("sockets\n"), sockets(number(argv[at + 2]), argv[at + 3]);
   long file = SYS(openat, AT_FDCWD, "made", O_CREAT | O_WRONLY, 0644);
   SYS(write, file, "inside", 6, 0);
+  depths();
   say("tried", tried);
   return 0;
 }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use hotcell_schema::arch::ArchProfile;
 
+/// Where it stands in a guest's root: the first thing that is executed there.
+pub const PLACE: &str = "/.hotcell/qemu";
+
 /// Where distributions put it.
 const FOLDERS: [&str; 2] = ["/usr/bin", "/usr/local/bin"];
 

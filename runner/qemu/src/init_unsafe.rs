@@ -19,6 +19,7 @@ use nix::unistd::{
     ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pivot_root, sethostname, setsid,
 };
 
+use hotcell_cells::emulator;
 use hotcell_schema::arch::ElfIdentity;
 use hotcell_schema::deny::Deny;
 
@@ -58,9 +59,6 @@ pub(crate) struct Emulation {
     /// How executables of the architecture are recognised.
     pub(crate) elf: ElfIdentity,
 }
-
-/// Where the emulator stands in the guest's root.
-pub(crate) const EMULATOR: &str = "/.hotcell/qemu";
 
 /// Standard input, output, error.
 pub(crate) type Streams = [OwnedFd; 3];
@@ -124,7 +122,7 @@ fn run(root: &Root, guest: &Guest, streams: Streams, report: &mut io::PipeWriter
 
 /// Has the kernel run the guest's programs in the emulator. What is registered lives as long as what is returned.
 fn register(root: &Root, emulation: &Emulation) -> Result<fs::File, String> {
-    let emulator = root.whole.join(EMULATOR.trim_start_matches('/'));
+    let emulator = root.whole.join(emulator::PLACE.trim_start_matches('/'));
     let none = None::<&str>;
     let binfmt = root.whole.join("proc/sys/fs/binfmt_misc");
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;

@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 
 use crate::binfmt;
 use crate::filter::Key;
-use crate::init_unsafe::{self, EMULATOR, Emulation, Guest};
+use crate::init_unsafe::{self, Emulation, Guest};
 use crate::root::Root;
 use crate::streams::Stream;
 use crate::{left, walls};
@@ -114,7 +114,7 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
     connection.send_output("stderr", "", &seen.error.bytes)?;
     let mut result = LinuxResult::new(outcome, &job.arch.name);
     let mut sent = std::collections::BTreeSet::new();
-    for left in left::files(&root.upper, job.limits.file_bytes).map_err(failed)? {
+    for left in left::files(&root.upper, job.limits.file_bytes) {
         if sent.insert(left.file.digest) {
             connection.send_output("files", &left.file.digest.to_string(), &left.bytes)?;
         }
@@ -137,7 +137,7 @@ fn emulation(job: &LinuxJob, root: &Root, emulator: &Path) -> Result<Emulation, 
     let secret = chance()?;
     let emulator = std::fs::read(emulator).map_err(failed)?;
     let user = job.arch.qemu.as_ref().map_or("", |qemu| &qemu.user);
-    root.add(EMULATOR, &binfmt::marked(emulator, user, secret))
+    root.add(emulator::PLACE, &binfmt::marked(emulator, user, secret))
         .map_err(CellError::Job)?;
     let elf = job.arch.elf.clone();
     Ok(Emulation { secret, elf })
@@ -153,7 +153,7 @@ fn guest(job: &LinuxJob, emulation: Option<Emulation>) -> Result<Guest, CellErro
     let (program, first) = match &emulation {
         Some(_) => {
             let before = vec![name, "-r", &job.persona.kernel_release, "-0", argv0, &job.path];
-            (EMULATOR, before)
+            (emulator::PLACE, before)
         }
         None => (job.path.as_str(), vec![argv0]),
     };

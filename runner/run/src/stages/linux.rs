@@ -26,7 +26,8 @@ const CLOSING_EVENTS: u64 = 1_000;
 pub(super) struct Prepared {
     pub(super) job: Job,
     pub(super) blobs: Blobs,
-    pub(super) arch: String,
+    /// How its event stream begins.
+    pub(super) header: Header,
 }
 
 /// Puts a job together out of a stage's settings and inputs.
@@ -102,17 +103,12 @@ pub(super) fn prepare(
     Ok(Prepared {
         job,
         blobs,
-        arch: arch.name,
+        header: Header::new(instance.name.as_str(), instance.uses.as_str(), arch.name.as_str()),
     })
 }
 
 pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>) -> Result<Done, Done> {
     let prepared = prepare(shared, instance, inputs, settings(instance)?)?;
-    let header = Header::new(
-        instance.name.as_str(),
-        instance.uses.as_str(),
-        prepared.arch.as_str(),
-    );
     let guest = shared.limits(instance).guest;
     let bounds = Bounds {
         events: guest.events.saturating_add(CLOSING_EVENTS),
@@ -127,7 +123,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         ports: &[
             "stdout", "stderr", "pcap", "strings", "files", "layers", "dumps", "coverage",
         ],
-        header: Some(&header),
+        header: Some(&prepared.header),
         bounds,
     };
     let finished = cell::run(

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::thread::Scope;
 
+use hotcell_cells::emulator;
 use hotcell_cells::intake::{Bounds, Sink as _};
 use hotcell_cells::process::ProcessCell;
 use hotcell_cells::supervise::Met;
@@ -27,8 +28,6 @@ use crate::keep::Keeper;
 use crate::monitor::{Guest, Watched};
 use crate::work::{Done, Inputs, Shared};
 
-/// Where the emulator stands in a guest's root: the first thing that is executed there.
-const EMULATOR: &str = "/.hotcell/qemu";
 /// Events that are handed over at once.
 const BATCH: usize = 1024;
 
@@ -41,14 +40,9 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         job.deny = deny;
     }
     let guest = shared.limits(instance).guest;
-    let header = Header::new(
-        instance.name.as_str(),
-        instance.uses.as_str(),
-        prepared.arch.as_str(),
-    );
     let allowed = Allowed {
         ports: &["stdout", "stderr", "files"],
-        header: Some(&header),
+        header: Some(&prepared.header),
         bounds: Bounds {
             output_bytes: guest.file_bytes.saturating_mul(2).saturating_add(1 << 20),
             outputs: 250_000,
@@ -56,7 +50,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         },
     };
     let judge = respond
-        .map(|respond| judge(shared, instance, &header, respond.at))
+        .map(|respond| judge(shared, instance, &prepared.header, respond.at))
         .transpose()?;
     let (mut finished, seen) = std::thread::scope(|scope| {
         let mut monitor = Kernel::new(shared, scope, &prepared.job, guest, judge)?;
@@ -166,7 +160,7 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
                     path: job.path.clone(),
                     argv: job.argv.clone(),
                     cwd: job.cwd.clone().unwrap_or_else(|| job.persona.cwd.clone()),
-                    emulator: (!job.native).then(|| EMULATOR.to_owned()),
+                    emulator: (!job.native).then(|| emulator::PLACE.to_owned()),
                 },
                 deny: job.deny,
                 most: limits.events,
