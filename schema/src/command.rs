@@ -7,7 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
+use crate::event::What;
+use crate::finding::Severity;
 use crate::manifest::SecretRef;
+use crate::respond::Action;
 
 /// `with` of `command`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +36,54 @@ pub struct CommandWith {
     pub outputs: BTreeMap<String, CommandOutput>,
     /// Its result may differ from run to run: goldens then hold facts instead of bytes.
     pub observed: bool,
+    /// It also runs beside the guest whose events it reads, from the guest's start to its end, and what it finds there acts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveWith>,
+}
+
+/// An analyser that runs beside a guest: `with.live` of `command`. It reads events from standard input, one in a line as they stand
+/// in a file of events, and writes findings to standard output, one in a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LiveWith {
+    /// Kinds of the events that it reads; empty: all.
+    #[serde(default)]
+    pub on: Vec<EventKind>,
+    /// Least severity of a finding that acts.
+    #[serde(default = "least")]
+    pub at: Severity,
+    /// What is done about the guest when it finds such a thing.
+    pub respond: Action,
+}
+
+fn least() -> Severity {
+    Severity::Info
+}
+
+impl LiveWith {
+    /// Whether it reads events of a kind.
+    pub fn reads(&self, what: &What) -> bool {
+        self.on.is_empty() || self.on.iter().any(|kind| kind.0 == what.kind())
+    }
+}
+
+/// Kind of an event: `syscall`, `file` …
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventKind(pub String);
+
+impl JsonSchema for EventKind {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "EventKind".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({"type": "string", "enum": What::KINDS})
+    }
 }
 
 /// `inputs/<port>/index.json` where several things are wired to a port: where each came from.

@@ -1,7 +1,8 @@
 //! What a guest may not do, and what happens when it tries: `with.deny` of `qemu-user/linux`.
 //!
 //! One table for all who act on it: what can be decided on numbers is refused by seccomp when the call begins; where the address
-//! lies in memory, by the control group's hooks (`connect4` and their like, include/uapi/linux/bpf.h); and who shall be ended is
+//! lies in memory, by the control group's hooks (`connect4` and their like, include/uapi/linux/bpf.h), and files of sockets by
+//! Landlock; and who shall be ended is
 //! ended by the monitor's part in the kernel.
 
 use schemars::JsonSchema;
@@ -20,10 +21,11 @@ pub struct Deny {
     /// Running a program after the first: `execve` and `execveat`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exec: Option<Denial>,
-    /// Making a file, folder, link or device, also opening with `O_CREAT` what is there already.
+    /// Making a file, folder, link, device or name, also opening with `O_CREAT` what is there already. Where a socket would make
+    /// its file (`bind`), it fails with `EACCES`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub create: Option<Denial>,
-    /// Removing a file or folder.
+    /// Removing a file or folder, or its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delete: Option<Denial>,
 }
@@ -72,6 +74,8 @@ pub enum When {
     Bits(u8, u64),
     /// One of these bits is set in the eight bytes that an argument points at.
     BitsAt(u8, u64),
+    /// An argument points at the address of a unix socket, which may be a file's name.
+    Unix(u8),
     /// An argument points at an IP address.
     Address(u8),
     /// An argument points at a `struct msghdr` that names an IP address.
@@ -129,11 +133,18 @@ impl Denied {
             call("linkat", When::Always),
             call("symlink", When::Always),
             call("symlinkat", When::Always),
+            call("rename", When::Always),
+            call("renameat", When::Always),
+            call("renameat2", When::Always),
+            call("bind", When::Unix(1)),
         ];
         const DELETE: &[Call] = &[
             call("unlink", When::Always),
             call("unlinkat", When::Always),
             call("rmdir", When::Always),
+            call("rename", When::Always),
+            call("renameat", When::Always),
+            call("renameat2", When::Always),
         ];
         match self {
             Self::Connect => CONNECT,

@@ -258,6 +258,9 @@ pub struct LinuxResult {
     pub unsupported: Vec<UnsupportedCall>,
     /// Files that the sample made or changed and left behind, by path.
     pub files: Vec<LeftFile>,
+    /// Files and folders that it left and that are not among them: no path reaches them, or there was no room.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
     /// Code that it wrote and ran, in order: `layer-PID-N.elf`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LeftFile>,
@@ -272,6 +275,10 @@ pub struct LinuxResult {
     pub responses: Vec<Response>,
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl LinuxResult {
     /// A run with this outcome, and nothing else to tell.
     pub fn new(outcome: Outcome, arch: &str) -> Self {
@@ -284,6 +291,7 @@ impl LinuxResult {
             tasks: 0,
             unsupported: Vec::new(),
             files: Vec::new(),
+            left_out: 0,
             layers: Vec::new(),
             dumps: Vec::new(),
             coverage: Vec::new(),
@@ -314,6 +322,14 @@ pub struct UnsupportedCall {
     pub note: String,
     /// How often it was called.
     pub count: u64,
+}
+
+impl UnsupportedCall {
+    /// Whether it was answered with an error for want of support. Others were answered, and may have been in full: what is missing
+    /// of them need not be what was asked for.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self.support, Support::Missing | Support::Refused)
+    }
 }
 
 /// A file that a sample left behind, or that was made of what it did.

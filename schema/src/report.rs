@@ -153,15 +153,16 @@ impl InstanceReport {
 }
 
 impl Report {
-    /// The sample that an instance is about, if any: the first of its axis values that is a sample's id.
+    /// The sample that an instance is about, if any: what it says itself; else the one of the axis `sample`; else the first of
+    /// its axis values that is a sample's id.
     pub fn sample_of(&self, instance: &InstanceReport) -> Option<(&str, &SampleReport)> {
-        let id = instance
-            .axes
-            .values()
-            .find(|value| self.samples.contains_key(value.as_str()))?;
-        self.samples
-            .get_key_value(id.as_str())
-            .map(|(id, sample)| (id.as_str(), sample))
+        let ids = instance
+            .sample
+            .iter()
+            .chain(instance.axes.get("sample"))
+            .chain(instance.axes.values());
+        let mut known = ids.filter_map(|id| self.samples.get_key_value(id.as_str()));
+        known.next().map(|(id, sample)| (id.as_str(), sample))
     }
 
     /// The instances that are about one sample, in the plan's order.
@@ -183,6 +184,9 @@ pub struct InstanceReport {
     pub uses: String,
     /// Axis values: axis name to value (a sample's id, or a literal).
     pub axes: IndexMap<String, String>,
+    /// Id of the sample that it is about, where its axes alone would say another: the one whose file it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<String>,
     /// Name of the arch profile, where the stage has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub arch: Option<String>,
@@ -333,6 +337,9 @@ pub struct InstanceFacts {
     pub cpu_s: f64,
     /// Peak resident memory of the cell in KiB.
     pub peak_kib: u64,
+    /// Seconds in which its guest was made to stand still, because it did more than could be read or judged meanwhile.
+    #[serde(default, skip_serializing_if = "is_no_time")]
+    pub stood_s: f64,
     /// The cache key; absent when the instance ended before it was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Digest>,
@@ -352,6 +359,10 @@ pub struct InstanceFacts {
     /// instance can have ended well all the same, in a later attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+}
+
+fn is_no_time(seconds: &f64) -> bool {
+    *seconds == 0.0
 }
 
 fn is_few(attempts: &u32) -> bool {

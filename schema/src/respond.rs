@@ -6,12 +6,12 @@ use serde::{Deserialize, Serialize};
 use crate::finding::Severity;
 
 /// What a rule asks for when it holds while a guest runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// All of the guest is ended. What it gave until then is kept.
     Kill,
-    /// All of the guest stands still at its next system call or turn, until its wall time is up.
+    /// All of the guest stands still, until its wall time is up; then it ends without having gone on.
     Freeze,
 }
 

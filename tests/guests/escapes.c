@@ -198,9 +198,10 @@ static void proc(void) {
       refused(written[at], fd);
     }
   }
-  long score = open_at("/proc/self/oom_score_adj", O_WRONLY);
-  refused("oom_score_adj", SYS(write, score, "-1000", 5, 0));
-  SYS(close, score, 0, 0, 0);
+  // Who may not become less likely to end than those who tell of it may not become as likely either.
+  closed("oom_score_adj", open_at("/proc/self/oom_score_adj", O_WRONLY));
+  closed("oom_adj", open_at("/proc/self/oom_adj", O_WRONLY));
+  closed("its own memory", open_at("/proc/self/mem", O_RDWR));
 }
 
 static void names(void) {
@@ -321,6 +322,26 @@ static void filters(void) {
   if (sizeof(word) == 8) refused("filter by half a number", SYS5(prctl, (word)22 | (word)1 << 16 << 16, 2, &program, 0, 0));
 }
 
+// What runs it is not its own: neither to read (a secret in it tells it from the guest's programs) nor to change.
+static void emulator(void) {
+  static const char *const ours[] = {"/.hotcell/qemu", "/.hotcell"};
+  // Natively there is none.
+  long folder = open_at(ours[1], O_RDONLY);
+  if (folder < 0) return;
+  SYS(close, folder, 0, 0, 0);
+  for (word at = 0; at < 2; at++) {
+    refused("mode of ours", SYS(fchmodat, AT_FDCWD, ours[at], 0777, 0));
+    refused("times of ours", SYS(utimensat, AT_FDCWD, ours[at], 0, 0));
+    refused("ours elsewhere", SYS5(renameat2, AT_FDCWD, ours[at], AT_FDCWD, "ours", 0));
+    refused("something else for ours", SYS5(renameat2, AT_FDCWD, "own", AT_FDCWD, ours[at], 0));
+    refused("end of ours", SYS(unlinkat, AT_FDCWD, ours[at], at ? 0x200 : 0, 0));
+    closed("ours for writing", open_at(ours[at], O_WRONLY));
+  }
+  refused("ours by another name", SYS5(linkat, AT_FDCWD, ours[0], AT_FDCWD, "ours", 0));
+  closed("ours", open_at(ours[0], O_RDONLY));
+  closed("beside ours", SYS(openat, AT_FDCWD, "/.hotcell/more", O_CREAT | O_WRONLY, 0755));
+}
+
 // Folders that no path reaches to their end: whoever collects files must not stumble.
 static void depths(void) {
   static char name[251];
@@ -393,6 +414,13 @@ static void sockets(word port, const char *name) {
   static const int families[] = {40, 38, 15, 30, 21, 29, 31, 39, 44, 43, 42};
   for (word at = 0; at < sizeof families / sizeof *families; at++)
     for (int type = 1; type < 6; type++) closed("a family of sockets", SYS(socket, families[at], type, 0, 0));
+  // What is sent by others than TCP and UDP: ICMP, SCTP, DCCP, UDP-Lite, MPTCP.
+  static const int protocols[] = {1, 58, 132, 33, 136, 262};
+  for (word at = 0; at < sizeof protocols / sizeof *protocols; at++)
+    for (int type = 1; type < 7; type++) {
+      closed("a protocol", SYS(socket, AF_INET, type, protocols[at], 0));
+      closed("a protocol of IPv6", SYS(socket, 10, type, protocols[at], 0));
+    }
   // Packets by hand.
   closed("packets", SYS(socket, 17, 3, 0x300, 0));
   closed("raw packets", SYS(socket, AF_INET, 3, 1, 0));
@@ -420,6 +448,7 @@ int guest(int argc, char **argv) {
 #endif
   put("rights\n"), rights();
   put("filters\n"), filters();
+  put("ours\n"), emulator();
   put("sockets\n"), sockets(number(argv[at + 2]), argv[at + 3]);
   long file = SYS(openat, AT_FDCWD, "made", O_CREAT | O_WRONLY, 0644);
   SYS(write, file, "inside", 6, 0);

@@ -126,6 +126,19 @@ static void loopback(void) {
   check("its sender", SYS(getsockname, b, &own, &length, 0) == 0 && peer.port[0] == own.port[0] && peer.port[1] == own.port[1]);
   check("an answer", SYS(connect, a, &peer, sizeof peer, 0) == 0 && SYS(write, a, "pong", 4, 0) == 4);
   say("udp", SYS(read, b, buffer, sizeof buffer, 0));
+
+  // An address that connect chose is given up, one that was asked for stays.
+  struct inet_address nobody = {0, {0, 0}, {0, 0, 0, 0}, {0}};
+  long e = SYS(socket, AF_INET, SOCK_DGRAM, 0, 0);
+  check("connect", SYS(connect, e, &to, sizeof to, 0) == 0);
+  length = sizeof own;
+  check("a source", SYS(getsockname, e, &own, &length, 0) == 0 && own.host[0] == 127 && (own.port[0] || own.port[1]));
+  check("disconnect", SYS(connect, e, &nobody, sizeof nobody, 0) == 0);
+  length = sizeof own;
+  check("no source", SYS(getsockname, e, &own, &length, 0) == 0 && own.host[0] == 0 && !own.port[0] && !own.port[1]);
+  check("disconnect", SYS(connect, a, &nobody, sizeof nobody, 0) == 0);
+  length = sizeof own;
+  check("its own", SYS(getsockname, a, &own, &length, 0) == 0 && own.host[0] == 127);
   for (long fd = 3; fd < 16; fd++) SYS(close, fd, 0, 0, 0);
 }
 

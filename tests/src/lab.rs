@@ -230,6 +230,21 @@ impl Run {
         fs::read(self.folder.join("result").join(&output.path)).unwrap()
     }
 
+    /// Why nobody could watch guests that run on this host's kernel, where nobody could: then a test of them says so, and ends.
+    pub fn unwatched(&self) -> Option<String> {
+        let cannot = ["lets no emulator be registered", "lets us make no namespaces"];
+        let errors = self
+            .facts
+            .instances
+            .values()
+            .filter_map(|facts| facts.error.clone());
+        let is_so = |why: &String| {
+            cannot.iter().any(|cannot| why.contains(cannot))
+                || !nix::unistd::geteuid().is_root() && why.contains("CAP_BPF")
+        };
+        errors.into_iter().find(is_so)
+    }
+
     /// How many instances ended with each status, caching included.
     pub fn statuses(&self) -> BTreeMap<String, usize> {
         let mut count = BTreeMap::new();

@@ -339,3 +339,38 @@ fn limits_are_outcomes_and_that_of_wall_time_keeps_what_was_seen() {
     expect(json!({"stage": "run", "outcome": "limit wall"}), 0);
     expect(json!({"stage": "hits", "hits": {"severity-below": "info"}}), 5);
 }
+
+#[test]
+fn with_several_samples_a_report_tells_of_the_one_whose_file_was_run() {
+    let Some(guests) = hotcell_tests::guests() else {
+        return;
+    };
+    let guest = guests
+        .iter()
+        .find(|guest| guest.name == "hello" && guest.target == "x86_64")
+        .unwrap();
+    let lab = Lab::new();
+    lab.write("program", fs::read(&guest.path).unwrap());
+    lab.write("text", "what it reads\n");
+    // The name of the input's axis comes first in the order of names.
+    lab.write(
+        "two.toml",
+        "hotcell = 1\nname = \"two\"\n[samples.programs]\nglob = \"program\"\n[samples.texts]\nglob = \"text\"\n\
+         [stages.run]\nuses = \"unicorn/linux\"\nfor-each = { a = \"samples.texts\", program = \"samples.programs\" }\n\
+         in = { file = \"${program.file}\", stdin = \"${a.file}\" }\n\
+         [stages.hits]\nuses = \"detect/rules\"\nfor-each = { a = \"samples.texts\", program = \"samples.programs\" }\n\
+         in = { events = \"stages.run.out.events\" }\n",
+    );
+    let (stdout, _) = lab.expect(0, ["run", "two.toml", "--progress", "none"]);
+    let report = lab.latest().report;
+    for instance in &report.instances {
+        assert_eq!(
+            report.sample_of(instance).unwrap().1.name,
+            "program",
+            "{}",
+            instance.name
+        );
+    }
+    assert!(stdout.contains("program"), "{stdout}");
+    assert!(!stdout.contains("not run"), "{stdout}");
+}

@@ -30,6 +30,8 @@ const LAST_BREATH: Duration = Duration::from_secs(2);
 const ERROR_TAIL: usize = 8 << 10;
 /// How long is waited before a cell that should listen is told so again: it may have begun to run just then.
 const NUDGE: Duration = Duration::from_millis(5);
+/// How often the CPU time of a cell with several processes is looked at.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// An operation that the cell was asked for and has not answered.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub(crate) struct Channel {
     pub(crate) has_guest: bool,
     /// Whether its wall time was up, and it was told to finish.
     pub(crate) told_to_finish: bool,
+    /// Whether it was told so because its processes together had used up their CPU time.
+    pub(crate) out_of_cpu_time: bool,
     /// It has said that it does.
     finishing: bool,
     /// What the cell must still be told of the two: never within another message.
@@ -74,6 +78,8 @@ pub(crate) struct Channel {
     waited: Duration,
     /// Since when it has been paused: no wall time passes.
     paused: Option<Instant>,
+    /// Whether it stands still until it is to end.
+    frozen: bool,
     /// What other threads ask; heard only while `serving`.
     pub(crate) remote: Remote,
     pub(crate) serving: bool,
@@ -91,6 +97,7 @@ impl Channel {
             told_to_stop: false,
             has_guest: false,
             told_to_finish: false,
+            out_of_cpu_time: false,
             finishing: false,
             owed: None,
             started: Instant::now(),
@@ -105,6 +112,7 @@ impl Channel {
             granted: Duration::ZERO,
             waited: Duration::ZERO,
             paused: None,
+            frozen: false,
             remote: Remote::new()?,
             serving: false,
             asked: None,
@@ -188,6 +196,11 @@ impl Channel {
                 let _ = reply.send(Err(runs_on()));
                 continue;
             }
+            if self.frozen && operation != Operation::Finish {
+                let reason = "it stands still until it ends".to_owned();
+                let _ = reply.send(Err(CellFault::Refused { operation, reason }));
+                continue;
+            }
             self.attend(true);
             let mut frame = Vec::new();
             let whole = write_message(&mut frame, &message).is_ok()
@@ -203,7 +216,42 @@ impl Channel {
                 operation,
                 by: Some((request, reply)),
             });
+            self.thaw();
             self.child.nudge();
+        }
+    }
+
+    /// Makes all of it stand still, whatever it or others of it do, until it is told to finish or to stop.
+    fn freeze(&mut self) -> Result<Answer, CellFault> {
+        // Who gives turns has groups of his own, by which all of a cell stands still.
+        if self.place.is_none() && self.child.runs_on() {
+            return Err(runs_on());
+        }
+        // What it has waited for is added now: from now on it waits for nothing.
+        self.grant_waited();
+        self.frozen = true;
+        match &self.place {
+            Some(place) => place.hold(true),
+            None => self.child.freeze(true).map_err(|source| CellFault::Host {
+                doing: "making a cell stand still",
+                source,
+            })?,
+        }
+        Ok(Answer::Done)
+    }
+
+    /// Lets a frozen cell go on, which was told before how to end; what it made ends without having gone on.
+    fn thaw(&mut self) {
+        if !std::mem::take(&mut self.frozen) {
+            return;
+        }
+        self.child.end_others();
+        match &self.place {
+            Some(place) => {
+                self.waited = place.waited();
+                place.hold(false);
+            }
+            None => _ = self.child.freeze(false),
         }
     }
 
@@ -221,6 +269,7 @@ impl Channel {
                 Some(Err(source)) => Err(host("finding out what a context belongs to")(source)),
                 None => Err(CellFault::Ended),
             },
+            Request::Freeze => self.freeze(),
             Request::Stop => {
                 self.tell_to_stop();
                 Ok(Answer::Done)
@@ -269,13 +318,31 @@ impl Channel {
                 if self.told_to_finish || !self.has_guest || !self.serving {
                     return Err(self.interrupt(Interruption::WallTime));
                 }
-                self.told_to_finish = true;
-                self.owed = Some(ToCell::Finish);
-                self.deadline = Instant::now().checked_add(FINISH);
-                Ok(())
+                self.tell_to_finish();
             }
-            _ => Ok(()),
+            _ if self.counts_all()
+                && self
+                    .child
+                    .cpu_of_all()
+                    .is_some_and(|used| used >= self.cpu_s as f64) =>
+            {
+                self.out_of_cpu_time = true;
+                self.tell_to_finish();
+            }
+            _ => {}
         }
+        Ok(())
+    }
+
+    fn tell_to_finish(&mut self) {
+        self.told_to_finish = true;
+        self.owed = Some(ToCell::Finish);
+        self.deadline = Instant::now().checked_add(FINISH);
+    }
+
+    /// Whether the CPU time of all its processes together is looked at now: the kernel limits that of each.
+    fn counts_all(&self) -> bool {
+        self.has_guest && self.serving && !self.told_to_finish && !self.told_to_stop && self.child.has_many()
     }
 
     /// The cell ended its guest's run: it has time to hand over what there is.
@@ -288,9 +355,14 @@ impl Channel {
 
     /// Wall time in which the cell stood still because it was not its turn is not its own.
     fn grant_waiting(&mut self) {
-        if let (Some(deadline), Some(place), false) = (self.deadline, &self.place, self.told_to_stop)
-            && Instant::now() >= deadline
-        {
+        let is_up = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if is_up && !self.told_to_stop && !self.frozen {
+            self.grant_waited();
+        }
+    }
+
+    fn grant_waited(&mut self) {
+        if let (Some(deadline), Some(place)) = (self.deadline, &self.place) {
             let waited = place.waited();
             let more = waited.saturating_sub(self.waited);
             self.waited = waited;
@@ -306,6 +378,7 @@ impl Channel {
             && write_message(&mut frame, &owed).is_ok()
         {
             let _ = (&self.child.socket).write(&frame);
+            self.thaw();
             self.child.nudge();
         }
     }
@@ -325,6 +398,8 @@ impl Channel {
         let nudging = self.asked.is_some() || self.told_to_stop || self.told_to_finish;
         if nudging {
             left = Some(left.unwrap_or(NUDGE).min(NUDGE));
+        } else if self.counts_all() {
+            left = Some(left.unwrap_or(LOOK).min(LOOK));
         }
         let left = match left {
             // One more, so that the deadline has passed when the time is up.

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use hotcell_schema::arch::ArchProfile;
 
+/// The folder of a guest's root that is ours: nothing in it is the guest's to change.
+pub const FOLDER: &str = "/.hotcell";
+
 /// Where it stands in a guest's root: the first thing that is executed there.
 pub const PLACE: &str = "/.hotcell/qemu";
 

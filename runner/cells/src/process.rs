@@ -397,7 +397,13 @@ impl ProcessCell {
 
     /// Which limits of the host its processes met until now, as the kernel says.
     pub fn met(&self) -> Met {
-        self.intake.get_ref().child.met()
+        let channel = self.intake.get_ref();
+        // The kernel may have ended those that used it before we looked.
+        let used = channel.child.cpu_of_all().unwrap_or(0.0);
+        Met {
+            cpu_time: channel.out_of_cpu_time || used >= channel.cpu_s as f64,
+            ..channel.child.met()
+        }
     }
 
     /// Ends the process, if it has not ended, and tells what it used.

@@ -28,6 +28,9 @@ pub enum Request {
     Resume,
     /// End the guest's run, and hand over what it gave until then.
     Finish,
+    /// Make the cell stand still with all that it made, by the host, until it is to finish or to stop: then what it made ends without
+    /// having gone on. Its wall time passes.
+    Freeze,
     /// End soon.
     Stop,
     /// End now.
@@ -54,7 +57,7 @@ impl Request {
     /// The operation that it asks for.
     pub fn operation(&self) -> Operation {
         match self {
-            Self::Pause => Operation::Pause,
+            Self::Pause | Self::Freeze => Operation::Pause,
             Self::Resume => Operation::Resume,
             Self::Finish => Operation::Finish,
             Self::Stop => Operation::Stop,
@@ -80,7 +83,12 @@ impl Request {
             Self::Dump(_) => ToCell::Dump,
             Self::RunOneInstruction => ToCell::RunOneInstruction,
             Self::RunOneSlice => ToCell::RunOneSlice,
-            Self::Stop | Self::ForceStop | Self::Usage | Self::SetLimit(_) | Self::GoOnFrom(_) => {
+            Self::Freeze
+            | Self::Stop
+            | Self::ForceStop
+            | Self::Usage
+            | Self::SetLimit(_)
+            | Self::GoOnFrom(_) => {
                 return None;
             }
         })

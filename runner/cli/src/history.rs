@@ -203,6 +203,7 @@ fn facts(status: Status, key: Option<hotcell_schema::digest::Digest>) -> Instanc
         wall_s: 0.0,
         cpu_s: 0.0,
         peak_kib: 0,
+        stood_s: 0.0,
         key,
         reason: None,
         error: None,

@@ -144,15 +144,28 @@ fn cache() -> Result<PathBuf, Failure> {
             .map(PathBuf::from)
             .filter(|path| path.is_absolute())
     };
-    if let Some(cache) = folder("HOTCELL_CACHE") {
-        return Ok(cache);
+    // The others are the host's, and may be meant for programs that read them in another way.
+    if let Some(cache) = env::var_os("HOTCELL_CACHE").filter(|cache| !cache.is_empty()) {
+        let cache = PathBuf::from(cache);
+        return match cache.is_absolute() {
+            true => Ok(cache),
+            false => Err(Failure::usage(format!(
+                "HOTCELL_CACHE is `{}`, which is no absolute path",
+                cache.display()
+            ))
+            .help("write the whole path, from `/` on")),
+        };
     }
+    // Where `HOME` is not set, the list of users tells it (getpwuid(3)): services and containers run without.
+    let home = || folder("HOME").or_else(|| env::home_dir().filter(|home| home.is_absolute()));
     folder("XDG_CACHE_HOME")
-        .or_else(|| folder("HOME").map(|home| home.join(".cache")))
+        .or_else(|| home().map(|home| home.join(".cache")))
         .map(|cache| cache.join("hotcell"))
         .ok_or_else(|| {
-            Failure::host("no folder for the store: neither HOME nor XDG_CACHE_HOME is set")
-                .help("say where with --store DIR or HOTCELL_STORE")
+            Failure::host(
+                "no folder for the store: none of HOTCELL_CACHE, XDG_CACHE_HOME and HOME is an absolute path, and the list of users knows no home",
+            )
+            .help("say where with HOTCELL_CACHE, or with --store DIR or HOTCELL_STORE")
         })
 }
 

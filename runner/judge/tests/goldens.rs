@@ -24,6 +24,7 @@ fn instance(stage: &str, uses: &str) -> InstanceReport {
         stage: stage.into(),
         uses: uses.into(),
         axes: [("scene".to_owned(), "a".to_owned())].into_iter().collect(),
+        sample: None,
         arch: Some("mipsel".into()),
         status: Status::Ok,
         reason: None,

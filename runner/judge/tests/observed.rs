@@ -292,6 +292,7 @@ fn recorded(stream: &Stream, outcome: i32) -> Recorded {
         stage: "run".into(),
         uses: "command".into(),
         axes: IndexMap::new(),
+        sample: None,
         arch: None,
         status: Status::Ok,
         reason: None,

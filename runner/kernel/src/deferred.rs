@@ -170,6 +170,7 @@ impl Kernel {
         }
         let id = crate::machine::SpaceId(self.next_space);
         self.next_space += 1;
+        self.leave_robust(pid);
         // Now, so that its memory does not count twice.
         if let Some(task) = self.tasks.get_mut(&pid) {
             task.space = id;

@@ -101,6 +101,7 @@ impl Kernel {
     /// A task ends. Of a process's first one nobody hears before the process has ended.
     pub(crate) fn end_task(&mut self, tid: u32, ended: Ended) {
         let tracer = self.traced(tid).map(|trace| trace.tracer);
+        self.leave_robust(tid);
         let Some(task) = self.tasks.remove(&tid) else {
             return;
         };

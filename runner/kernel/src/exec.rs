@@ -42,6 +42,14 @@ pub(crate) struct Image {
 
 /// Bytes of the stack.
 pub(crate) const STACK: u64 = 8 << 20;
+/// A line without blanks around it. A carriage return is none, and part of a name (fs/binfmt_script.c).
+fn trim(line: &[u8]) -> &[u8] {
+    let is_ink = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let start = line.iter().position(is_ink).unwrap_or(line.len());
+    let end = line.iter().rposition(is_ink).map_or(start, |last| last + 1);
+    line.get(start..end).unwrap_or_default()
+}
+
 /// Deepest chain of `#!` (fs/exec.c).
 const MAX_INTERPRETERS: u32 = 4;
 
@@ -189,15 +197,11 @@ impl Kernel {
                 });
             };
             let line = line.get(..line.len().min(254)).unwrap_or_default();
-            let line = line
-                .split(|byte| *byte == b'\n')
-                .next()
-                .unwrap_or_default()
-                .trim_ascii();
+            let line = trim(line.split(|byte| *byte == b'\n').next().unwrap_or_default());
             let (interpreter, argument) = match line.iter().position(|byte| matches!(byte, b' ' | b'\t')) {
                 Some(at) => {
                     let (name, rest) = line.split_at(at);
-                    (name, Some(rest.trim_ascii()))
+                    (name, Some(trim(rest)))
                 }
                 None => (line, None),
             };

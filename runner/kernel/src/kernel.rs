@@ -125,6 +125,8 @@ pub struct Kernel {
     pub(crate) deferred: BTreeMap<u32, Deferred>,
     /// Spaces whose last process has gone.
     pub(crate) doomed: BTreeSet<SpaceId>,
+    /// Robust futexes of tasks that have ended.
+    pub(crate) robust_left: Vec<crate::sys::robust::Left>,
     /// What the call that is being made wrote to files that others have in memory: file, offset, length.
     pub(crate) through: Vec<(Ino, u64, u64)>,
     /// Typed events of the call that is being made: told after it.
@@ -236,6 +238,7 @@ impl Kernel {
             wake: 0,
             deferred: BTreeMap::new(),
             doomed: BTreeSet::new(),
+            robust_left: Vec::new(),
             through: Vec::new(),
             later: Vec::new(),
             stdin,
@@ -432,6 +435,7 @@ impl Kernel {
             tasks: self.tasks_ever,
             unsupported: self.unsupported.into_values().collect(),
             files,
+            left_out: 0,
             layers: made.layers,
             dumps: made.dumps,
             coverage: made.coverage,
@@ -468,6 +472,7 @@ impl Kernel {
     }
 
     pub(crate) fn drop_doomed(&mut self, machines: &mut dyn Machines) -> Result<(), MachineError> {
+        self.mark_left(machines);
         for id in std::mem::take(&mut self.doomed) {
             if !self.tasks.values().any(|task| task.space == id) {
                 self.put_back_all(id, machines);

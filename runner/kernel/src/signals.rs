@@ -249,6 +249,7 @@ impl Kernel {
         }
         let room = self.arrive(pid, target, tid.is_none() || signal == Sig::KILL, (signal, info));
         if continued {
+            self.notify_listeners(pid);
             self.tell_parent(pid, Change::Continued);
         }
         room

@@ -103,6 +103,7 @@ state! {
     wake: u64,
     deferred: BTreeMap<u32, Deferred>,
     doomed: BTreeSet<SpaceId>,
+    robust_left: Vec<crate::sys::robust::Left>,
     #[serde(with = "json")]
     later: Vec<(event::Task, What)>,
     stdin: Option<Bytes>,

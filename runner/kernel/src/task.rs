@@ -156,6 +156,7 @@ pub(crate) struct Task {
     /// What the running handlers interrupted.
     pub(crate) interrupted: Vec<Interrupted>,
     pub(crate) alternate_stack: (u64, u64, u64),
+    /// `set_robust_list`: head and length.
     pub(crate) robust_list: (u64, u64),
     /// Who traces it, and how.
     pub(crate) trace: Option<Trace>,

@@ -87,6 +87,8 @@ pub(crate) struct Stop {
     pub(crate) why: Why,
     /// The tracer has waited for it.
     pub(crate) told: bool,
+    /// It stays there for a stop of its process, and what ends that is told (PTRACE_LISTEN).
+    pub(crate) listens: bool,
 }
 
 /// Why it stands still.
@@ -135,11 +137,13 @@ impl Kernel {
         let Some(trace) = self.traced(tid) else {
             return false;
         };
-        trace.stop = Some(Stop { why, told: false });
-        let (tracer, status) = (
-            trace.tracer,
-            Stop { why, told: false }.status(trace, |signal| signal.number(family)),
-        );
+        let stop = Stop {
+            why,
+            told: false,
+            listens: false,
+        };
+        trace.stop = Some(stop);
+        let (tracer, status) = (trace.tracer, stop.status(trace, |signal| signal.number(family)));
         let code = match why {
             Why::Group(_) => code::STOPPED,
             _ => code::TRAPPED,
@@ -180,6 +184,18 @@ impl Kernel {
         }
         if !heard {
             self.tell_parent(pid, Change::Stopped(signal));
+        }
+    }
+
+    /// A stopped process goes on: the tracers that listen for it hear of it (kernel/signal.c, ptrace_trap_notify).
+    pub(crate) fn notify_listeners(&mut self, pid: u32) {
+        let listens = |task: &&Task| {
+            let stop = task.trace.as_ref().and_then(|trace| trace.stop);
+            task.pid == pid && stop.is_some_and(|stop| stop.listens)
+        };
+        let listening: Vec<u32> = self.tasks.values().filter(listens).map(|task| task.tid).collect();
+        for tid in listening {
+            self.hold(tid, Why::Event(event::STOP));
         }
     }
 

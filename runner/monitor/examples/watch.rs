@@ -49,8 +49,8 @@ fn main() {
                         }
                     }
                 },
-                || !done.load(Ordering::Relaxed),
-                || std::time::Duration::from_millis(10),
+                |_| !done.load(Ordering::Relaxed),
+                |_| std::time::Duration::from_millis(10),
             )
         });
         let child = Command::new(&arguments[0]).args(&arguments[1..]).status();

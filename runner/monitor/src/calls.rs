@@ -33,6 +33,8 @@ const LENGTH: u8 = 8;
 
 /// Its result is a descriptor of a file.
 const OPENS: u8 = 16;
+/// It changes nothing, or only its own process: an emulator that begins does it too. One that opens may write all the same.
+const READS: u8 = 32;
 
 /// A system call that is told.
 #[derive(Debug, Clone, Copy)]
@@ -74,15 +76,15 @@ use Reading::{Buffer as B, List as L, Number as N, Path as P, Socket as S, Socke
 
 /// All rows. Calls that one of the host's architectures does not have are left out there.
 pub const ROWS: &[Row] = &[
-    row(Sysno::openat, EARLY | OPENS, &[N, P]),
+    row(Sysno::openat, EARLY | OPENS | READS, &[N, P]),
     row(Sysno::openat2, EARLY | OPENS, &[N, P]),
-    row(Sysno::read, 0, &[N, B]),
-    row(Sysno::pread64, 0, &[N, B]),
-    row(Sysno::readv, 0, &[]),
+    row(Sysno::read, READS, &[N, B]),
+    row(Sysno::pread64, READS, &[N, B]),
+    row(Sysno::readv, READS, &[]),
     row(Sysno::write, 0, &[N, W]),
     row(Sysno::pwrite64, 0, &[N, W]),
     row(Sysno::writev, 0, &[]),
-    row(Sysno::readlinkat, EARLY, &[N, P, B]),
+    row(Sysno::readlinkat, EARLY | READS, &[N, P, B]),
     row(Sysno::unlinkat, EARLY, &[N, P]),
     row(Sysno::renameat, EARLY, &[N, P, N, P]),
     row(Sysno::renameat2, EARLY, &[N, P, N, P]),
@@ -93,12 +95,12 @@ pub const ROWS: &[Row] = &[
     row(Sysno::fchmodat, EARLY, &[N, P]),
     row(Sysno::fchmod, 0, &[]),
     row(Sysno::fchownat, EARLY, &[N, P]),
-    row(Sysno::faccessat, EARLY, &[N, P]),
-    row(Sysno::faccessat2, EARLY, &[N, P]),
-    row(Sysno::newfstatat, EARLY, &[N, P]),
-    row(Sysno::statx, EARLY, &[N, P]),
+    row(Sysno::faccessat, EARLY | READS, &[N, P]),
+    row(Sysno::faccessat2, EARLY | READS, &[N, P]),
+    row(Sysno::newfstatat, EARLY | READS, &[N, P]),
+    row(Sysno::statx, EARLY | READS, &[N, P]),
     row(Sysno::truncate, EARLY, &[P]),
-    row(Sysno::getdents64, 0, &[]),
+    row(Sysno::getdents64, READS, &[]),
     row(Sysno::socket, 0, &[]),
     row(Sysno::connect, EARLY, &[N, S]),
     row(Sysno::bind, EARLY, &[N, S]),
@@ -111,15 +113,15 @@ pub const ROWS: &[Row] = &[
     row(Sysno::recvfrom, 0, &[N, B, N, N, O]),
     row(Sysno::dup, 0, &[]),
     row(Sysno::dup3, 0, &[]),
-    row(Sysno::close, 0, &[]),
+    row(Sysno::close, READS, &[]),
     row(Sysno::chdir, EARLY, &[P]),
     row(Sysno::fchdir, 0, &[]),
     row(Sysno::execve, EARLY, &[P, L]),
     row(Sysno::execveat, EARLY, &[N, P, L]),
-    row(Sysno::clone, 0, &[]),
-    row(Sysno::clone3, 0, &[]),
-    row(Sysno::exit, EARLY | NEVER, &[]),
-    row(Sysno::exit_group, EARLY | NEVER, &[]),
+    row(Sysno::clone, READS, &[]),
+    row(Sysno::clone3, READS, &[]),
+    row(Sysno::exit, EARLY | NEVER | READS, &[]),
+    row(Sysno::exit_group, EARLY | NEVER | READS, &[]),
     row(Sysno::wait4, EARLY, &[]),
     row(Sysno::kill, EARLY, &[]),
     row(Sysno::tgkill, EARLY, &[]),
@@ -130,20 +132,20 @@ pub const ROWS: &[Row] = &[
     row(Sysno::setresuid, 0, &[]),
     row(Sysno::setresgid, 0, &[]),
     row(Sysno::ptrace, EARLY, &[]),
-    row(Sysno::mprotect, 0, &[]),
-    row(Sysno::mmap, LENGTH, &[]),
-    row(Sysno::madvise, 0, &[]),
+    row(Sysno::mprotect, READS, &[]),
+    row(Sysno::mmap, LENGTH | READS, &[]),
+    row(Sysno::madvise, READS, &[]),
     row(Sysno::memfd_create, EARLY, &[P]),
     row(Sysno::mount, EARLY, &[P, P, P]),
     row(Sysno::bpf, EARLY, &[]),
     row(Sysno::init_module, EARLY, &[]),
     row(Sysno::finit_module, EARLY, &[]),
     #[cfg(target_arch = "x86_64")]
-    row(Sysno::open, EARLY | OPENS, &[P]),
+    row(Sysno::open, EARLY | OPENS | READS, &[P]),
     #[cfg(target_arch = "x86_64")]
     row(Sysno::creat, EARLY | OPENS, &[P]),
     #[cfg(target_arch = "x86_64")]
-    row(Sysno::readlink, EARLY, &[P, B]),
+    row(Sysno::readlink, EARLY | READS, &[P, B]),
     #[cfg(target_arch = "x86_64")]
     row(Sysno::unlink, EARLY, &[P]),
     #[cfg(target_arch = "x86_64")]
@@ -165,11 +167,11 @@ pub const ROWS: &[Row] = &[
     #[cfg(target_arch = "x86_64")]
     row(Sysno::lchown, EARLY, &[P]),
     #[cfg(target_arch = "x86_64")]
-    row(Sysno::stat, EARLY, &[P]),
+    row(Sysno::stat, EARLY | READS, &[P]),
     #[cfg(target_arch = "x86_64")]
-    row(Sysno::lstat, EARLY, &[P]),
+    row(Sysno::lstat, EARLY | READS, &[P]),
     #[cfg(target_arch = "x86_64")]
-    row(Sysno::access, EARLY, &[P]),
+    row(Sysno::access, EARLY | READS, &[P]),
     #[cfg(target_arch = "x86_64")]
     row(Sysno::dup2, 0, &[]),
     #[cfg(target_arch = "x86_64")]

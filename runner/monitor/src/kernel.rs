@@ -1,16 +1,20 @@
 //! Loads the kernel part, and talks with it.
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use hotcell_schema::deny::{Denial, Denied, Deny, When};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, RingBufferBuilder};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use syscalls::Sysno;
 
 use crate::calls::ROWS;
+use crate::protocol::CELLS;
+use crate::record;
 
 /// The kernel part, compiled.
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/monitor.bpf.o"));
@@ -46,25 +50,34 @@ pub struct Counts {
     pub allocated: u64,
     /// Calls of `free`.
     pub freed: u64,
+    /// Tasks that were made and have not ended.
+    pub living: u64,
 }
 
 /// Most calls for which a cell's processes are ended (`DENIES` of `record.h`).
-const MOST_ENDING: usize = 24;
+const MOST_ENDING: usize = 32;
+/// Records that are read in one turn.
+const TURN: usize = 256;
+/// Bytes that the ring keeps before each record (`BPF_RINGBUF_HDR_SZ`, include/uapi/linux/bpf.h).
+const RECORD_HEAD: u64 = 8;
+/// `AF_UNIX` (include/linux/socket.h).
+const AF_UNIX: u32 = 1;
 
-/// `struct deny` of `record.h`: a call, the argument and its bits that decide, the rule.
-fn ending(deny: &Deny) -> Vec<(Sysno, u32, u64, u32)> {
+/// `struct deny` of `record.h`: a call, the argument and its bits that decide, the rule, a family of addresses.
+fn ending(deny: &Deny) -> Vec<(Sysno, u32, u64, u32, u32)> {
     let mut calls = Vec::new();
     for (denied, _) in deny.each().filter(|(_, denial)| *denial == Denial::Kill) {
         for call in denied.calls() {
-            let (argument, bits) = match call.when {
-                When::Always => (0, 0),
-                When::Bits(argument, bits) => (argument, bits),
+            let (argument, bits, family) = match call.when {
+                When::Always => (0, 0, 0),
+                When::Bits(argument, bits) => (argument, bits, 0),
+                When::Unix(argument) => (argument, 0, AF_UNIX),
                 // Where memory decides, the call is absent altogether, or hooks of the control group see it.
                 When::BitsAt(..) | When::Address(_) | When::Message(_) => continue,
             };
             // The host's architecture may not have it.
             if let Ok(number) = call.name.parse() {
-                calls.push((number, argument.into(), bits, denied as u32));
+                calls.push((number, argument.into(), bits, denied as u32, family));
             }
         }
     }
@@ -85,6 +98,72 @@ fn control_groups() -> Option<PathBuf> {
         let (root, place) = (mount.next()?, mount.next()?);
         (file_system.starts_with("cgroup2 ") && root == "/").then(|| place.into())
     })
+}
+
+/// Who has how much unread in the ring. The kernel part counts what it tells, its reader what he takes; a cell that has as much
+/// unread as others have room left for is told no more of, until some of it was read.
+#[derive(Debug)]
+struct Books {
+    told: MapHandle,
+    taken: MapHandle,
+    ring: u64,
+    /// Bytes that were taken of each cell's.
+    bytes: RefCell<Vec<u64>>,
+}
+
+/// How much is unread after a turn of reading.
+#[derive(Debug, Default)]
+pub struct Unread {
+    /// Bytes of each cell.
+    cells: Vec<u64>,
+    /// Bytes of the ring that nobody uses.
+    pub room: u64,
+}
+
+impl Unread {
+    /// Bytes of one cell.
+    pub fn of(&self, cell: u32) -> u64 {
+        self.cells.get(cell as usize).copied().unwrap_or(0)
+    }
+}
+
+/// `struct taken` of `monitor.bpf.c`.
+fn write_taken(taken: &MapHandle, ring: u64, bytes: &[u64]) -> Result<(), KernelError> {
+    let numbers = std::iter::once(&ring).chain(bytes);
+    let value: Vec<u8> = numbers.flat_map(|number| number.to_ne_bytes()).collect();
+    taken
+        .update(&0_u32.to_ne_bytes(), &value, MapFlags::ANY)
+        .map_err(at("writing what was read"))
+}
+
+impl Books {
+    /// A record was taken out.
+    fn take(&self, record: &[u8]) {
+        let mut bytes = self.bytes.borrow_mut();
+        if let Some(bytes) = record::cell(record).and_then(|cell| bytes.get_mut(cell as usize)) {
+            *bytes += (record.len() as u64 + RECORD_HEAD).next_multiple_of(8);
+        }
+    }
+
+    /// Tells the kernel part what was taken, and hears what was told.
+    fn balance(&self) -> Result<Unread, KernelError> {
+        let bytes = self.bytes.borrow();
+        write_taken(&self.taken, self.ring, &bytes)?;
+        let told = self
+            .told
+            .lookup(&0_u32.to_ne_bytes(), MapFlags::ANY)
+            .map_err(at("reading what was told"))?
+            .unwrap_or_default();
+        // `struct told` of `monitor.bpf.c`: the first number of each line.
+        let (told, _) = told.as_chunks::<64>();
+        let told = told.iter().filter_map(|line| line.first_chunk::<8>());
+        let cells: Vec<u64> = told
+            .zip(bytes.iter())
+            .map(|(told, taken)| u64::from_ne_bytes(*told).saturating_sub(*taken))
+            .collect();
+        let room = self.ring.saturating_sub(cells.iter().sum());
+        Ok(Unread { cells, room })
+    }
 }
 
 /// The kernel part, loaded.
@@ -128,6 +207,7 @@ impl Kernel {
             links: Vec::new(),
             no_hooks: None,
         };
+        write_taken(&kernel.map("taken")?, ring.into(), &[0; CELLS as usize])?;
         let rows = kernel.map("rows")?;
         for row in ROWS {
             rows.update(&row.call.id().to_ne_bytes(), &row.to_bytes(), MapFlags::ANY)
@@ -194,15 +274,6 @@ impl Kernel {
     /// How a cell's tasks are watched from now on: whether their programs run in QEMU, which is heard only once it has begun with
     /// them; and what they may not do.
     pub fn prepare(&self, cell: u32, emulated: bool, deny: &Deny) -> Result<(), KernelError> {
-        self.rule(cell, emulated, deny, false)
-    }
-
-    /// Makes all of a cell's tasks stand still, each at its next call or turn; the rest is what it was prepared with.
-    pub fn freeze(&self, cell: u32, emulated: bool, deny: &Deny) -> Result<(), KernelError> {
-        self.rule(cell, emulated, deny, true)
-    }
-
-    fn rule(&self, cell: u32, emulated: bool, deny: &Deny, frozen: bool) -> Result<(), KernelError> {
         if let (Some(_), Some(why)) = (deny.connect, &self.no_hooks) {
             return Err(KernelError {
                 doing: "denying `connect` takes the hooks of control groups",
@@ -223,14 +294,12 @@ impl Kernel {
         };
         bytes.extend(connecting.to_ne_bytes());
         bytes.extend((Denied::Connect as u32).to_ne_bytes());
-        bytes.extend([0; 4]);
-        bytes.extend(u32::from(frozen).to_ne_bytes());
-        for (call, argument, bits, rule) in ending {
+        for (call, argument, bits, rule, family) in ending {
             bytes.extend(call.id().to_ne_bytes());
             bytes.extend(argument.to_ne_bytes());
             bytes.extend(bits.to_ne_bytes());
             bytes.extend(rule.to_ne_bytes());
-            bytes.extend([0; 4]);
+            bytes.extend(family.to_ne_bytes());
         }
         bytes.resize(policies.value_size() as usize, 0);
         policies
@@ -262,6 +331,16 @@ impl Kernel {
             .map_err(at("clearing counts"))
     }
 
+    fn books(&self) -> Result<Books, KernelError> {
+        let ring = self.map("ring")?.max_entries();
+        Ok(Books {
+            told: self.map("told")?,
+            taken: self.map("taken")?,
+            ring: ring.into(),
+            bytes: RefCell::new(vec![0; CELLS as usize]),
+        })
+    }
+
     /// What was counted of a cell.
     pub fn counts(&self, cell: u32) -> Result<Counts, KernelError> {
         let values = self
@@ -281,40 +360,47 @@ impl Kernel {
             counts.largest = counts.largest.max(number(5));
             counts.allocated += number(6);
             counts.freed += number(7);
+            // One that ends elsewhere than where it began is taken off another processor's count.
+            counts.living = counts.living.wrapping_add(number(8));
         }
         Ok(counts)
     }
 
-    /// Gives records to `take` until it is told to stop: at most so many at a time, so that a producer that keeps up
-    /// cannot hold the reader. `drained` hears each time that there was nothing left, and says
-    /// how long to wait then for a ring that is not full enough to be read at once.
+    /// Gives records to `take` until it is told to stop: at most [`TURN`] at a time, before and after which `goes_on` is asked, so that a
+    /// producer that keeps up cannot hold the reader. `drained` hears each time that there was nothing left, and says
+    /// how long to wait then for a ring that is not full enough to be read at once. Both hear what is unread.
     pub fn read(
         &self,
         mut take: impl FnMut(&[u8]),
-        mut goes_on: impl FnMut() -> bool,
-        mut drained: impl FnMut() -> Duration,
+        mut goes_on: impl FnMut(&Unread) -> bool,
+        mut drained: impl FnMut(&Unread) -> Duration,
     ) -> Result<(), KernelError> {
-        let ring = self.map("ring")?;
+        let map = self.map("ring")?;
+        let books = self.books()?;
         let mut builder = RingBufferBuilder::new();
         builder
-            .add(&ring, |bytes| {
+            .add(&map, |bytes| {
+                books.take(bytes);
                 take(bytes);
                 0
             })
             .map_err(at("opening the ring"))?;
         let ring = builder.build().map_err(at("opening the ring"))?;
         loop {
-            let more = goes_on();
-            while ring.consume_raw_n(4096) > 0 {
-                if more && !goes_on() {
+            let more = goes_on(&books.balance()?);
+            while ring.consume_raw_n(TURN) > 0 {
+                if !goes_on(&books.balance()?) && more {
                     break;
                 }
             }
-            let pause = drained();
+            let pause = drained(&books.balance()?);
             if !more {
                 return Ok(());
             }
-            ring.poll_raw(pause);
+            // Nothing is read here: libbpf's own way to wait takes all that comes, and more may come than it takes.
+            let mut ready = [PollFd::new(map.as_fd(), PollFlags::POLLIN)];
+            let pause = PollTimeout::try_from(pause).unwrap_or(PollTimeout::ZERO);
+            let _ = poll(&mut ready, pause);
         }
     }
 }

@@ -8,12 +8,18 @@
 //! | [`record`] | its records, taken apart |
 //! | [`calls`] | which system calls are told, and how their arguments are read |
 //! | [`story`] | what records say, as events |
+//! | [`desk`] | records are read in turns, between which questions are answered |
+//! | [`still`] | who does more than is read stands still |
+//! | [`watched`] | the cells that are watched, and their files |
 //! | [`protocol`] | what a runner and `hotcell-monitor` say to each other |
 //! | [`kernel`] | loads the kernel part, and talks with it |
 
 pub mod calls;
+pub mod desk;
 #[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod protocol;
 pub mod record;
+pub mod still;
 pub mod story;
+pub mod watched;

@@ -25,11 +25,6 @@ pub enum Ask {
     },
     /// Watch what a process of the host will make.
     Watch(Box<Watch>),
-    /// Make all of a cell stand still, until it is ended.
-    Freeze {
-        /// Its number.
-        cell: u32,
-    },
     /// The cell has ended: finish its file.
     End {
         /// Its number.
@@ -41,8 +36,6 @@ pub enum Ask {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Watch {
-    /// The cell's number, below [`CELLS`].
-    pub cell: u32,
     /// The process: its children are watched, not it.
     pub pid: i32,
     /// What its guest may not do.
@@ -51,10 +44,12 @@ pub struct Watch {
     pub sample: Sample,
     /// File that events are written to, one in a line. It must not be there yet.
     pub events: PathBuf,
-    /// Most events that are written.
+    /// Most events that are written there.
     pub most: u64,
     /// Somebody reads the events while they are written: each stands in the file soon.
     pub live: bool,
+    /// Where those are written that are more. Who reads it makes holes where he has read, for it is not to grow.
+    pub more: Option<PathBuf>,
 }
 
 /// What the monitor answers.
@@ -63,6 +58,8 @@ pub struct Watch {
 pub enum Answer {
     /// It is done.
     Done,
+    /// A cell is watched: its number, below [`CELLS`].
+    Watched(u32),
     /// A cell's file is finished.
     Ended(Ended),
     /// It cannot be done: why.
@@ -76,8 +73,14 @@ pub struct Ended {
     pub written: u64,
     /// Events that were more than allowed.
     pub dropped: u64,
+    /// Those of them that came so fast that whoever reads along will never see them.
+    pub unjudged: u64,
     /// Records for which the ring had no room: what they said is not known.
     pub lost: u64,
+    /// How often it was made to stand still, until what it had done was read or judged.
+    pub stood: u64,
+    /// How long in all, in nanoseconds.
+    pub stood_ns: u64,
     /// System calls that came back, also those that no event tells of.
     pub calls: u64,
     /// How often a task of the cell got a processor.

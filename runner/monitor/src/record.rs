@@ -106,6 +106,13 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Which cell a record is of.
+pub fn cell(bytes: &[u8]) -> Option<u32> {
+    let mut reader = Reader(bytes);
+    reader.u64()?;
+    reader.u32()
+}
+
 /// Takes a record apart. `None`: it is none of ours.
 pub fn parse(bytes: &[u8]) -> Option<(Head, Record<'_>)> {
     let mut reader = Reader(bytes);

@@ -124,12 +124,12 @@ impl Story {
         }
     }
 
-    /// Whether a signal is how the kernel tells what other events tell: that a child has ended; and, where programs run in an
-    /// emulator, faults by which it finds code that it must translate anew.
+    /// Whether a signal is how the kernel tells what other events tell: that a child has ended; that a process is ended for a
+    /// limit or a rule; and, where programs run in an emulator, faults by which it finds code that it must translate anew.
     fn is_the_kernels(&self, number: u32, code: i32) -> bool {
         use nix::sys::signal::Signal;
         match Signal::try_from(number.cast_signed()) {
-            Ok(Signal::SIGCHLD) => code > 0,
+            Ok(Signal::SIGCHLD | Signal::SIGKILL) => code > 0,
             Ok(Signal::SIGSEGV | Signal::SIGBUS | Signal::SIGILL | Signal::SIGFPE | Signal::SIGTRAP) => {
                 code > 0 && self.sample.emulator.is_some()
             }

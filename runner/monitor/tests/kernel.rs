@@ -72,8 +72,8 @@ fn watched(script: &str, ring: u32, deny: Deny) -> Option<Told> {
             kernel
                 .read(
                     take,
-                    || !done.load(Ordering::Relaxed),
-                    || Duration::from_millis(10),
+                    |_| !done.load(Ordering::Relaxed),
+                    |_| Duration::from_millis(10),
                 )
                 .unwrap();
             told
@@ -158,7 +158,8 @@ fn texts_children_and_ends_are_told() {
 
 #[test]
 fn a_ring_that_is_too_small_loses_an_exact_number() {
-    let script = "dd if=/dev/zero of=/dev/null bs=1 count=200000 2>/dev/null";
+    // Half of the large one holds all of it, however late it is read.
+    let script = "dd if=/dev/zero of=/dev/null bs=1 count=30000 2>/dev/null";
     let Some(small) = watched(script, 4096, Deny::default()) else {
         return;
     };
@@ -176,7 +177,7 @@ fn a_ring_that_is_too_small_loses_an_exact_number() {
         small.counts,
         large.counts
     );
-    assert!(large.calls["read"] >= 200_000 && large.calls["write"] >= 200_000);
+    assert!(large.calls["read"] >= 30_000 && large.calls["write"] >= 30_000);
 }
 
 #[test]

@@ -528,7 +528,7 @@ fn outcome(span: hotcell_schema::manifest::Span, wrong: &str) -> Diagnostic {
     let known: Vec<&str> = match kind {
         "exited" => return diagnostic.help("a program exits with 0 to 255: `exited 0`"),
         "signalled" => SIGNALS.to_vec(),
-        "limit" => outcome_limits(),
+        "limit" => outcome_limits().to_vec(),
         "faulted" | "unsupported" => {
             return diagnostic.help(format!(
                 "write `{kind}` alone, or `{kind}: …` as a report says it"

@@ -367,6 +367,7 @@ codes! {
     UnknownSecret = "E0320": "A secret is named that is not declared.",
     SecretPlace = "E0321": "A secret says nowhere where it is read, or in several ways.",
     SecretUnread = "E0322": "A secret cannot be read.",
+    NotLive = "E0323": "A live analyser cannot begin with its guest.",
     UnknownProfile = "E0401": "No arch profile has this name.",
     BrokenProfile = "E0402": "An arch profile cannot be read.",
     UnknownPersona = "E0403": "No persona has this name, and no such file exists.",

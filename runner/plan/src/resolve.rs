@@ -19,6 +19,7 @@ mod filters;
 mod graph;
 mod guest;
 mod instances;
+mod live;
 mod named;
 mod names;
 mod order;

@@ -99,6 +99,35 @@ const FAMILIES: [libc::c_int; 5] = [
     libc::AF_PACKET,
 ];
 
+/// Types of sockets, in the lowest four bits of their argument (`SOCK_TYPE_MASK`, include/linux/net.h): streams, datagrams, RDM,
+/// packets in order, DCCP. Raw ones take a capability that no guest has.
+const TYPES: [u64; 5] = [1, 2, 4, 5, 6];
+
+/// What the sockets of IP may speak (include/uapi/linux/in.h): what their type is for, TCP, UDP. What is denied is asked of these
+/// alone; the kernel may have others (UDP-Lite, SCTP, MPTCP, echoes of ICMP), and programs do without.
+const PROTOCOLS: [libc::c_int; 3] = [0, libc::IPPROTO_TCP, libc::IPPROTO_UDP];
+
+/// Sockets of IP with other protocols.
+fn other_protocols() -> Result<Rules, String> {
+    let number = |argument, op, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, op, value);
+    let mut rules = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        for kind in TYPES {
+            let others = PROTOCOLS.map(|protocol| number(2, SeccompCmpOp::Ne, protocol as u64));
+            let all = [
+                number(0, SeccompCmpOp::Eq, family as u64),
+                number(1, SeccompCmpOp::MaskedEq(0xf), kind),
+            ];
+            let all: Result<Vec<_>, _> = all.into_iter().chain(others).collect();
+            rules.push(
+                all.and_then(SeccompRule::new)
+                    .map_err(|error| error.to_string())?,
+            );
+        }
+    }
+    Ok(BTreeMap::from([(libc::SYS_socket, rules)]))
+}
+
 /// For the keeper and all that it makes.
 pub(crate) fn nobodys() -> Result<Vec<BpfProgram>, String> {
     let refused = NOBODYS.iter().map(|call| (*call, Vec::new())).collect();
@@ -142,6 +171,7 @@ pub(crate) fn guests(deny: &Deny, key: Key) -> Result<Vec<BpfProgram>, String> {
         build(refused, libc::EPERM)?,
         build(absent, libc::ENOSYS)?,
         build(sockets, libc::EAFNOSUPPORT)?,
+        build(other_protocols()?, libc::EPROTONOSUPPORT)?,
         build(pretended, 0)?,
         // The last one: after it there are no others. QEMU knows no such calls either, and a filter of the guest's own could have calls
         // come back with what it likes.
@@ -172,7 +202,6 @@ fn no_x32() -> BpfProgram {
     ]
 }
 
-/// Refuses one thing, as far as numbers say whether a call is it. Where addresses do, the monitor's part in the kernel refuses.
 /// How a program filters its own calls (seccomp(2), `PR_SET_SECCOMP` of prctl(2)).
 fn own_filters() -> Result<Rules, String> {
     // The kernel looks at the lower half of the argument only.
@@ -190,6 +219,7 @@ fn own_filters() -> Result<Rules, String> {
     ]))
 }
 
+/// Refuses one thing, as far as numbers say whether a call is it. Where addresses do, the monitor's part in the kernel refuses.
 fn deny_one(denied: Denied, key: Key, refused: &mut Rules, absent: &mut Rules) -> Result<(), String> {
     for call in denied.calls() {
         // The host's architecture does not have it.
@@ -210,7 +240,7 @@ fn deny_one(denied: Denied, key: Key, refused: &mut Rules, absent: &mut Rules) -
                 absent.insert(i64::from(number.id()), Vec::new());
                 continue;
             }
-            When::Address(_) | When::Message(_) => continue,
+            When::Unix(_) | When::Address(_) | When::Message(_) => continue,
         };
         refused.insert(i64::from(number.id()), rules);
     }

@@ -26,7 +26,7 @@ use hotcell_schema::deny::Deny;
 use crate::binfmt::{self, Secret};
 use crate::filter::{self, Key};
 use crate::rights;
-use crate::root::Root;
+use crate::root::{self, Root};
 
 /// What the guest is to be.
 #[derive(Debug)]
@@ -183,9 +183,10 @@ fn become_guest(guest: &Guest, [input, output, error]: Streams) -> String {
         // Where memory is short it ends before those who tell of it (proc(5)). Without `/proc` the host decides.
         prctl::set_dumpable(true).map_err(told("a score"))?;
         let _ = fs::write("/proc/self/oom_score_adj", "1000");
+        root::keep_proc().map_err(told("keeping /proc"))?;
         chdir(guest.cwd.as_c_str()).map_err(told("the working directory"))?;
         drop_capabilities().map_err(told("capabilities"))?;
-        rights::restrict()?;
+        rights::restrict(&guest.deny)?;
         let filters = filter::guests(&guest.deny, guest.key)?;
         filter::apply(&filters)?;
         execute(&guest.program, &guest.arguments, &guest.environment, guest.key)

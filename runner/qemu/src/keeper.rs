@@ -114,7 +114,9 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
     connection.send_output("stderr", "", &seen.error.bytes)?;
     let mut result = LinuxResult::new(outcome, &job.arch.name);
     let mut sent = std::collections::BTreeSet::new();
-    for left in left::files(&root.upper, job.limits.file_bytes) {
+    let (files, left_out) = left::files(&root.upper, job.limits.file_bytes);
+    result.left_out = left_out;
+    for left in files {
         if sent.insert(left.file.digest) {
             connection.send_output("files", &left.file.digest.to_string(), &left.bytes)?;
         }

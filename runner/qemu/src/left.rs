@@ -16,18 +16,27 @@ pub(crate) struct Left {
     pub(crate) bytes: Vec<u8>,
 }
 
-/// Regular files in what the guest wrote, in the order of their paths. `most`: how many bytes all together.
-pub(crate) fn files(upper: &Path, most: u64) -> Vec<Left> {
+/// Regular files in what the guest wrote, in the order of their paths, and how many files and folders could not be taken. `most`: how
+/// many bytes all together.
+pub(crate) fn files(upper: &Path, most: u64) -> (Vec<Left>, u64) {
     let mut left = Vec::new();
+    let mut out = 0;
     let mut room = most;
     for entry in WalkDir::new(upper).follow_links(false).sort_by_file_name() {
         // A guest can make folders so deep that no path reaches what is in them: that is left out, and all else is not lost.
-        let Ok(entry) = entry else { continue };
-        let Ok(facts) = entry.metadata() else { continue };
-        if !facts.is_file() || facts.len() > room {
+        let Some((entry, facts)) = entry.ok().and_then(|entry| {
+            let facts = entry.metadata().ok()?;
+            Some((entry, facts))
+        }) else {
+            out += 1;
+            continue;
+        };
+        if !facts.is_file() {
             continue;
         }
-        let Ok(bytes) = fs::read(entry.path()) else {
+        let bytes = Some(facts.len()).filter(|length| *length <= room);
+        let Some(bytes) = bytes.and_then(|_| fs::read(entry.path()).ok()) else {
+            out += 1;
             continue;
         };
         room = room.saturating_sub(bytes.len() as u64);
@@ -43,5 +52,5 @@ pub(crate) fn files(upper: &Path, most: u64) -> Vec<Left> {
             bytes,
         });
     }
-    left
+    (left, out)
 }

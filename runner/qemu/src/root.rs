@@ -8,6 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use hotcell_cells::emulator;
 use hotcell_kernel::{Place, PlaceKind};
 use nix::mount::{MsFlags, mount};
 
@@ -24,6 +25,8 @@ pub(crate) struct Root {
     /// What it writes.
     pub(crate) upper: PathBuf,
     work: PathBuf,
+    /// What is ours in it and not the guest's: [`emulator::FOLDER`].
+    ours: PathBuf,
     /// Both together.
     pub(crate) whole: PathBuf,
     /// Files that cover those of `/proc`.
@@ -77,6 +80,7 @@ impl Root {
             lower: folder("lower")?,
             upper: scratch.join("upper"),
             work: scratch.join("work"),
+            ours: folder("ours")?,
             whole: folder("root")?,
             proc: folder("proc")?,
             covered: Vec::new(),
@@ -97,11 +101,11 @@ impl Root {
         Ok(root)
     }
 
-    /// Adds an executable that can be run and not read.
+    /// Adds an executable of ours, whose place is below [`emulator::FOLDER`]. It can be run and not be read.
     pub(crate) fn add(&self, place: &str, bytes: &[u8]) -> Result<(), String> {
-        let path = self.lower.join(relative(place.as_bytes()));
-        path.parent()
-            .map_or(Ok(()), fs::create_dir_all)
+        let below = place.strip_prefix(emulator::FOLDER).unwrap_or(place);
+        let path = self.ours.join(relative(below.as_bytes()));
+        fs::create_dir_all(self.lower.join(relative(emulator::FOLDER.as_bytes())))
             .and_then(|()| fs::write(&path, bytes))
             .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o111)))
             .map_err(told("making", &path))
@@ -157,10 +161,15 @@ impl Root {
         )
         .map_err(of_nix)
         .map_err(told("laying what the guest writes over", &self.whole))?;
+        let ours = self.whole.join(relative(emulator::FOLDER.as_bytes()));
+        if ours.is_dir() {
+            // A mount of its own: whoever owns what is in it can change nothing of it, and neither name nor remove it.
+            show(&self.ours, &ours, MsFlags::MS_NODEV)?;
+        }
         for name in &self.devices {
             let place = self.whole.join("dev").join(name);
             // The nodes are the host's: whoever may write to one need not change its times.
-            show(&Path::new("/dev").join(name), &place, MsFlags::empty())?;
+            show(&Path::new("/dev").join(name), &place, MsFlags::MS_NOEXEC)?;
         }
         let proc = self.whole.join("proc");
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
@@ -171,30 +180,44 @@ impl Root {
             // What this kernel's own `/proc` lacks cannot be covered.
             let place = proc.join(below);
             if place.is_file() {
-                show(&self.proc.join(below), &place, MsFlags::MS_NODEV)?;
+                show(
+                    &self.proc.join(below),
+                    &place,
+                    MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
+                )?;
             }
         }
         Ok(())
     }
 }
 
-/// Binds a file to a place, where it can be used and not be changed.
+/// Binds a file or folder to a place, where it can be used and not be changed.
 fn show(file: &Path, place: &Path, more: MsFlags) -> Result<(), String> {
     let none = None::<&str>;
-    let kept = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC | more;
     mount(Some(file), place, none, MsFlags::MS_BIND, none)
         // A bind takes its flags in a second step (mount(2)).
-        .and_then(|()| {
-            mount(
-                none,
-                place,
-                none,
-                MsFlags::MS_REMOUNT | MsFlags::MS_BIND | kept,
-                none,
-            )
-        })
+        .and_then(|()| keep(place, more))
         .map_err(of_nix)
         .map_err(told("binding", place))
+}
+
+/// Has a mount take no changes any longer.
+fn keep(place: &Path, more: MsFlags) -> nix::Result<()> {
+    let none = None::<&str>;
+    let kept = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | more;
+    mount(
+        none,
+        place,
+        none,
+        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | kept,
+        none,
+    )
+}
+
+/// Has the guest's `/proc` take no changes: what a process may set there of itself (when it ends where memory is short, where
+/// it writes into its own memory) is no guest's to set. To be called by who is in the root.
+pub(crate) fn keep_proc() -> nix::Result<()> {
+    keep(Path::new("/proc"), MsFlags::MS_NODEV | MsFlags::MS_NOEXEC)
 }
 
 fn settle(path: &Path, place: &Place) -> io::Result<()> {

@@ -43,8 +43,9 @@ fn who_forks_without_end_has_its_limit_and_the_host_its_processes() {
         bench.limits.tasks = TASKS;
         let (tell, told) = channel();
         let (ran, most) = std::thread::scope(|scope| {
+            // Where no cell comes to be, nobody tells of one: the sender goes with the thread.
             let running =
-                scope.spawn(|| bench.run_beside(|cell| tell.send(cell.id().unsigned_abs()).unwrap()));
+                scope.spawn(move || bench.run_beside(|cell| tell.send(cell.id().unsigned_abs()).unwrap()));
             let cell = told.recv().ok();
             let mut most = 0;
             while let Some(cell) = cell.filter(|_| !running.is_finished()) {

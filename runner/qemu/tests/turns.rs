@@ -163,3 +163,47 @@ fn a_paused_guest_stands_still() {
         });
     }
 }
+
+#[test]
+fn a_frozen_guest_has_no_turns_and_ends_when_its_time_is_up() {
+    if !Sandbox::of_this_host().stand_still() {
+        eprintln!("SKIPPED freezing: no control group on this host stands still");
+        return;
+    }
+    let arbiter: Arc<dyn GiveCores> = one_core();
+    for turns in [None, Some(arbiter)] {
+        for guest in bench::of("endless", &["x86_64"], &["twice"]) {
+            let mut bench = Bench::of(&guest);
+            bench.limits.wall_ms = 5_000;
+            bench.turns.clone_from(&turns);
+            let (tell, told) = channel();
+            std::thread::scope(|scope| {
+                let running = scope.spawn(move || {
+                    bench.run_beside(|cell| {
+                        tell.send((cell.id().unsigned_abs(), cell.remote())).unwrap();
+                    })
+                });
+                let Ok((cell, remote)) = told.recv() else { return };
+                while bench::family(cell).len() < 4 {
+                    assert!(!running.is_finished());
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                remote.ask(Request::Freeze).unwrap();
+                // Nobody else wakes it.
+                assert!(remote.ask(Request::Resume).is_err());
+                let (mut before, mut still) = (bench::used(cell), 0);
+                while still < 50 {
+                    std::thread::sleep(Duration::from_millis(10));
+                    let now = bench::used(cell);
+                    still = if now == before { still + 1 } else { 0 };
+                    before = now;
+                    assert!(!running.is_finished(), "it was never still for long");
+                }
+                let ran = running.join().unwrap().unwrap();
+                assert_eq!(ran.outcome(), Ok(Outcome::wall_time()), "{ran:?}");
+                assert_eq!(ran.stdout(), "begun\n");
+                assert_eq!(ran.files()["/tmp/made"], b"before");
+            });
+        }
+    }
+}

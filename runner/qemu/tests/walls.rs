@@ -132,6 +132,8 @@ fn assert_held(ran: &Ran, who: &str) {
     assert!(tried.unwrap().parse::<u32>().unwrap() > 1_000, "{who}: {said}");
     let files = ran.files();
     assert_eq!(files["/tmp/made"], b"inside");
+    // Its folders that no path reaches are not lost without a word.
+    assert!(ran.result().unwrap().left_out > 0, "{who}");
     // What it left are names of the host's; whoever collects takes none of them for its content.
     assert!(
         files

@@ -139,6 +139,7 @@ impl Builder {
             stage: stage.into(),
             uses: uses.into(),
             axes,
+            sample: None,
             arch: None,
             status: Status::Ok,
             reason: None,
@@ -167,6 +168,7 @@ impl Builder {
                     wall_s: 0.21 + place as f64 / 100.0,
                     cpu_s: 0.18,
                     peak_kib: 48_120,
+                    stood_s: 0.0,
                     key: Some(Digest::of(instance.name.as_bytes())),
                     reason: instance.reason.clone(),
                     error: None,
@@ -301,6 +303,7 @@ pub fn dropper() -> Fixture {
             syscalls: stream.syscalls(),
             events: stream.len(),
             tasks: 3,
+            left_out: 0,
             responses: Vec::new(),
             unsupported: vec![UnsupportedCall {
                 name: "prctl".into(),
@@ -419,6 +422,7 @@ pub fn hostile() -> Fixture {
         syscalls: u64::MAX,
         events: stream.len(),
         tasks: u32::MAX,
+        left_out: 0,
         responses: Vec::new(),
         unsupported: vec![UnsupportedCall {
             name: HOSTILE.into(),

@@ -121,6 +121,7 @@ mod tests {
                 stage: "run".into(),
                 uses: "unicorn/linux".into(),
                 axes: IndexMap::new(),
+                sample: None,
                 arch: None,
                 status: Status::Ok,
                 reason: None,

@@ -231,8 +231,17 @@ fn rows(report: &Report) -> Part<Row> {
             by_sample.entry(id).or_default().push(instance);
         }
     }
+    // What others take beside theirs, as their input for instance, is nothing that was to run.
+    let axes = report
+        .instances
+        .iter()
+        .flat_map(|instance| instance.axes.values());
+    let beside: BTreeSet<&str> = axes.map(String::as_str).collect();
     for (id, sample) in &report.samples {
         let instances = by_sample.get(id.as_str()).map(Vec::as_slice).unwrap_or_default();
+        if instances.is_empty() && beside.contains(id.as_str()) {
+            continue;
+        }
         let before = rows.len();
         for instance in instances.iter().filter(|instance| instance.outcome.is_some()) {
             rows.push(row(
@@ -285,11 +294,18 @@ fn row(instance: &InstanceReport, sample: String, severities: BTreeMap<Severity,
             .outcome
             .as_ref()
             .map(|outcome| shown(&outcome.to_string(), 60))
-            .unwrap_or_default(),
+            .into_iter()
+            .chain(words::responses(&instance.responses))
+            .collect::<Vec<_>>()
+            .join("; "),
         outcome_good: matches!(instance.outcome, Some(Outcome::Exited(0) | Outcome::Completed)),
         ended: String::new(),
         severities,
-        unsupported: instance.unsupported.len(),
+        unsupported: instance
+            .unsupported
+            .iter()
+            .filter(|call| call.is_unanswered())
+            .count(),
     }
 }
 

@@ -1,8 +1,11 @@
 //! One event, one value, one size as a line of text for people.
 
+use std::collections::BTreeMap;
+
 use hotcell_schema::event::{
     Access, Arg, ArgValue, Event, FileOp, MemoryBy, MemoryOp, NetworkOp, ProcessOp, Support, What,
 };
+use hotcell_schema::respond::{Action, Response};
 
 /// Greatest length of an event's text in a page, in characters.
 pub const MAX_EVENT_TEXT: usize = 2_000;
@@ -340,6 +343,36 @@ impl Line {
     }
 }
 
+/// What was done about a sample while it ran: each rule that acted, and how often. Nothing, where none did.
+pub(crate) fn responses(responses: &[Response]) -> Option<String> {
+    let mut counts: BTreeMap<(&str, Action), u64> = BTreeMap::new();
+    for response in responses {
+        *counts.entry((&response.rule, response.action)).or_default() += 1;
+    }
+    let mut told: Vec<String> = counts
+        .iter()
+        .take(MOST_RULES)
+        .map(|((rule, action), times)| {
+            let done = match action {
+                Action::Kill => "ended it",
+                Action::Freeze => "froze it",
+            };
+            let often = match times {
+                1 => String::new(),
+                times => format!(" {} times", count(*times)),
+            };
+            format!("`{}` {done}{often}", cut(rule, 60))
+        })
+        .collect();
+    if counts.len() > MOST_RULES {
+        told.push(format!("{} more", counts.len() - MOST_RULES));
+    }
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// Most rules that are named of those that acted upon one sample.
+const MOST_RULES: usize = 4;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -364,5 +397,29 @@ mod tests {
     fn a_cut_text_says_how_much_is_gone() {
         assert_eq!(cut("größer", 3), "grö…(+3)");
         assert_eq!(cut("größer", 6), "größer");
+    }
+
+    #[test]
+    fn rules_that_acted_are_named_and_counted() {
+        let response = |rule: &str, action| Response {
+            rule: rule.into(),
+            action,
+            event: 0,
+            latency: 0,
+            calls_after: 0,
+        };
+        let mut all = vec![response("deny.create", Action::Kill); 3];
+        assert_eq!(responses(&[]), None);
+        all.push(response("a", Action::Freeze));
+        assert_eq!(
+            responses(&all).unwrap_or_default(),
+            "`a` froze it, `deny.create` ended it 3 times"
+        );
+        all.extend(["b", "c", "d", "e"].map(|rule| response(rule, Action::Kill)));
+        assert!(
+            responses(&all)
+                .unwrap_or_default()
+                .ends_with(", `d` ended it, 2 more")
+        );
     }
 }

@@ -110,10 +110,12 @@ impl Engines {
         let mut key = format!("{} {}", engine.identity, engine.digest);
         if let Some(kind) = kind(uses).filter(|kind| kind.keeps_processes()) {
             let emulated = arch.filter(|_| kind == stage::Engine::QemuUser);
-            let others = [Some(Ok(self.monitor.executable())), emulated.map(emulator::find)];
-            for path in others.into_iter().flatten() {
-                key.push(' ');
-                key.push_str(&self.digest(path?)?.to_string());
+            let monitor = self.digest(self.monitor.executable());
+            let monitor =
+                monitor.map_err(|error| format!("the monitor cannot be used: {error}; {REMEDY}"))?;
+            key.push_str(&format!(" {monitor}"));
+            if let Some(emulator) = emulated.map(emulator::find) {
+                key.push_str(&format!(" {}", self.digest(emulator?)?));
             }
         }
         Ok(key)
@@ -167,11 +169,13 @@ fn kind(uses: &str) -> Option<stage::Engine> {
     StageType::find(uses)?.engine
 }
 
+/// What is to be done about an executable of the project's that is not there.
+const REMEDY: &str =
+    "build it beside `hotcell`, or say where it is with HOTCELL_LIBEXEC; `hotcell doctor` tells more";
+
 fn open(path: &Path) -> Result<Engine, String> {
-    let remedy =
-        "build it beside `hotcell`, or say where it is with HOTCELL_LIBEXEC; `hotcell doctor` tells more";
     let broken = |error: &dyn std::fmt::Display| {
-        format!("the engine {} cannot be used: {error}; {remedy}", path.display())
+        format!("the engine {} cannot be used: {error}; {REMEDY}", path.display())
     };
     let executable = Executable::open(path).map_err(|error| broken(&error))?;
     let bytes = executable.read().map_err(|error| broken(&error))?;

@@ -203,6 +203,7 @@ fn instance_report(plan: &Plan, instance: &Instance, done: &Done) -> InstanceRep
         stage: instance.stage.clone(),
         uses: instance.uses.clone(),
         axes: plan.axis_texts(instance),
+        sample: subject(plan, instance),
         arch: instance.arch.clone(),
         status: if done.status == Status::Cached {
             Status::Ok
@@ -249,6 +250,38 @@ fn samples(shared: &Shared<'_>) -> IndexMap<String, SampleReport> {
         }
     }
     samples
+}
+
+/// The sample whose file an instance takes, or whoever gave it what it reads, where its axes alone would say another.
+fn subject(plan: &Plan, instance: &Instance) -> Option<String> {
+    let sample = |value: &AxisValue| match value {
+        AxisValue::Sample(index) => Some(*index),
+        _ => None,
+    };
+    let said = instance.axes.get("sample").and_then(sample);
+    let said = said.or_else(|| instance.axes.values().find_map(sample));
+    let mut reader = instance;
+    let taken = loop {
+        if let Some([Wire::Sample(index)]) = reader.inputs.get("file").map(Vec::as_slice) {
+            break Some(*index);
+        }
+        // The plan has no cycles.
+        let given = reader.inputs.values().flatten().find_map(|wire| match wire {
+            Wire::Output { instance, .. } => plan.instances.get(*instance),
+            _ => None,
+        });
+        match given {
+            Some(given) => reader = given,
+            None => break None,
+        }
+    }?;
+    // What is of no axis is read, and is nobody's subject.
+    let is_axis = instance
+        .axes
+        .values()
+        .filter_map(sample)
+        .any(|index| index == taken);
+    (is_axis && said != Some(taken)).then(|| plan.axis_text(&AxisValue::Sample(taken)))
 }
 
 /// Samples that an instance is about, or reads.
@@ -318,6 +351,7 @@ fn facts(shared: &Shared<'_>, folder: &RunFolder, wall_s: f64, workers: usize) -
             wall_s: done.wall_s,
             cpu_s: done.cpu_s,
             peak_kib: done.peak_kib,
+            stood_s: done.stood_s,
             key: done.key,
             reason: done.reason.clone(),
             error: done.error.clone(),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hotcell_monitor::protocol::{Answer, Ask, CELLS, Ended, Watch, hear, say};
+use hotcell_monitor::protocol::{Answer, Ask, Ended, Watch, hear, say};
 use hotcell_monitor::story::Sample;
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::deny::Deny;
@@ -34,7 +34,6 @@ struct Talk {
     child: Child,
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
-    used: Vec<bool>,
 }
 
 /// What the monitor is told of a guest.
@@ -46,8 +45,10 @@ pub(crate) struct Guest {
     pub(crate) deny: Deny,
     /// Most events that are written.
     pub(crate) most: u64,
-    /// Whether the file is read while it is written.
+    /// Whether they are read while they are written.
     pub(crate) live: bool,
+    /// Where the others go, if those are read too.
+    pub(crate) more: Option<PathBuf>,
 }
 
 /// A cell that is watched.
@@ -96,43 +97,29 @@ impl Monitor {
             State::Gone(why) => return Err(why.clone()),
             State::NotAsked => return Err("nobody asked for the monitor".to_owned()),
         };
-        let free = talk.used.iter().position(|used| !used);
-        let cell = free.ok_or_else(|| format!("more than {CELLS} cells are watched at once"))?;
-        let number = u32::try_from(cell).map_err(|error| error.to_string())?;
         let watch = Watch {
-            cell: number,
             pid,
             deny: guest.deny,
             sample: guest.sample,
             events: events.to_owned(),
             most: guest.most,
             live: guest.live,
+            more: guest.more,
         };
-        talk.ask(&Ask::Watch(Box::new(watch)))?;
-        if let Some(used) = talk.used.get_mut(cell) {
-            *used = true;
-        }
-        Ok(Watched {
-            monitor: self,
-            cell: Some(number),
-        })
-    }
-
-    /// Makes all of a watched cell stand still, until it is ended.
-    pub(crate) fn freeze(&self, cell: u32) -> Result<(), String> {
-        match &mut *self.state() {
-            State::Here(talk) => talk.ask(&Ask::Freeze { cell }).map(drop),
-            State::Gone(_) | State::NotAsked => Err("the monitor has gone".to_owned()),
+        match talk.ask(&Ask::Watch(Box::new(watch)))? {
+            Answer::Watched(cell) => Ok(Watched {
+                monitor: self,
+                cell: Some(cell),
+            }),
+            _ => Err(ELSE.to_owned()),
         }
     }
 }
 
-impl Watched<'_> {
-    /// Its number.
-    pub(crate) fn cell(&self) -> Option<u32> {
-        self.cell
-    }
+/// What is said of an answer to another question.
+const ELSE: &str = "the monitor answered something else";
 
+impl Watched<'_> {
     /// The cell has ended: all that it did is in its file.
     pub(crate) fn end(mut self) -> Result<Ended, String> {
         self.finish()
@@ -144,13 +131,9 @@ impl Watched<'_> {
         let State::Here(talk) = &mut *state else {
             return Err("the monitor has gone".to_owned());
         };
-        let answer = talk.ask(&Ask::End { cell });
-        if let Some(used) = talk.used.get_mut(cell as usize) {
-            *used = false;
-        }
-        match answer? {
+        match talk.ask(&Ask::End { cell })? {
             Answer::Ended(ended) => Ok(ended),
-            _ => Err("the monitor answered something else".to_owned()),
+            _ => Err(ELSE.to_owned()),
         }
     }
 }
@@ -177,7 +160,6 @@ impl Talk {
             child,
             to,
             from: BufReader::new(from),
-            used: vec![false; CELLS as usize],
         };
         let host = Box::new(host.clone());
         talk.ask(&Ask::Begin { host, ring: RING })?;

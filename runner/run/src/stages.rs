@@ -63,7 +63,7 @@ fn profile<'a>(shared: &Shared<'a>, instance: &Instance) -> Result<&'a ArchProfi
     let name = instance
         .arch
         .as_ref()
-        .ok_or_else(|| refused("no arch profile fits the file's header; say which with `with.arch`, or with `--arch` where there is no manifest".into()))?;
+        .ok_or_else(|| refused("the file does not say its architecture (it is no ELF file); where it is a script, say which with `with.arch`, or with `--arch` where there is no manifest".into()))?;
     let profile = shared
         .profile(name)
         .ok_or_else(|| refused(format!("there is no arch profile `{name}`")))?;

@@ -27,6 +27,7 @@ use crate::given::{self, Given};
 use crate::key;
 use crate::left::Left;
 use crate::schedule::{Dependency, dependencies};
+use crate::stages::command::live;
 use crate::sysroots::Sysroots;
 use crate::table::Table;
 use crate::{condition, late, stages};
@@ -59,6 +60,8 @@ pub struct Done {
     pub cpu_s: f64,
     /// Peak memory of the cell in KiB.
     pub peak_kib: u64,
+    /// Seconds in which its guest was made to stand still, until what it had done was read.
+    pub stood_s: f64,
     /// How often it was tried; 0: it never began.
     pub attempts: u32,
     /// Where it lies what a program left that did not end well: a path from the run's folder.
@@ -86,6 +89,7 @@ impl Done {
             wall_s: 0.0,
             cpu_s: 0.0,
             peak_kib: 0,
+            stood_s: 0.0,
             attempts: 0,
             left: None,
             fault: None,
@@ -475,7 +479,12 @@ pub(crate) fn prepare<'s, 'i>(shared: &'s Shared<'_>, instance: &'i Instance) ->
         }
         uses => {
             let arch = instance.arch.as_deref().and_then(|name| shared.profile(name));
-            (engines.key(uses, arch), "the engine is not on this host")
+            // Who may act upon it is a part of what it gives.
+            let engine = engines.key(uses, arch).and_then(|engine| {
+                let live = live::identity(shared, &instance)?;
+                Ok(live.map_or(engine.clone(), |live| format!("{engine}, beside it {live}")))
+            });
+            (engine, "the engine is not on this host")
         }
     };
     let engine = engine.map_err(|error| Done {

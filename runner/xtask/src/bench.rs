@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`emulators`] | cells beside bare Unicorn, qemu-user and Qiling |
 //! | [`linux`] | the emulated Linux: calls, files, what is written down, a thousand samples |
+//! | [`watched`] | guests of QEMU watched from the kernel, beside bare QEMU, strace, bpftrace and valgrind |
 //! | [`cores`] | turns on cores, locks, saved contexts, starting a cell |
 //! | [`pipelines`] | plan, cold run and cached run beside make, ninja and Snakemake; large manifests; a thousand samples |
 //! | [`measure`] | CPU time, wall time and peak memory of a program |
@@ -21,6 +22,7 @@ mod emulators;
 mod linux;
 mod measure;
 mod pipelines;
+mod watched;
 
 use std::{
     fs,
@@ -29,7 +31,7 @@ use std::{
 
 use crate::common::Failure;
 
-const USAGE: &str = "usage: bench [cores|emulators|linux|pipelines] FOLDER [option ...]
+const USAGE: &str = "usage: bench [cores|emulators|linux|pipelines|watched] FOLDER [option ...]
   FOLDER           release executables
 options of pipelines:
   --only A,B       only these parts: plan, cold, cached, linear, manifest, samples, snakemake
@@ -46,7 +48,12 @@ struct Asked {
 
 pub(crate) fn run(project: &Path, arguments: &[String]) -> Result<(), Failure> {
     let (which, rest) = match arguments.split_first() {
-        Some((word, rest)) if matches!(word.as_str(), "cores" | "emulators" | "linux" | "pipelines") => {
+        Some((word, rest))
+            if matches!(
+                word.as_str(),
+                "cores" | "emulators" | "linux" | "pipelines" | "watched"
+            ) =>
+        {
             (Some(word.as_str()), rest)
         }
         _ => (None, arguments),
@@ -61,6 +68,9 @@ pub(crate) fn run(project: &Path, arguments: &[String]) -> Result<(), Failure> {
     }
     if wants("linux") {
         linux::run(project, &asked.release)?;
+    }
+    if wants("watched") {
+        watched::run(project, &asked.release)?;
     }
     if wants("pipelines") {
         pipelines::run(project, &asked.release, &asked.pipelines)?;

@@ -133,7 +133,8 @@ fn is_false(value: &bool) -> bool {
 }
 
 /// Limits of one instance. Reaching a limit of the guest is an outcome of the sample, the same on every machine; reaching
-/// a limit of the host interrupts the instance (`cpu`), or ends its guest's run there (`wall`).
+/// a limit of the host ends its guest's run there (`wall`; `cpu` where the guest runs on the host's own Linux), or interrupts the
+/// instance (`cpu` elsewhere).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct Limits {
@@ -164,7 +165,7 @@ pub struct Limits {
     /// Time on the host's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall: Option<Time>,
-    /// Processor time of the host.
+    /// Processor time of the host: of all processes together where the kernel counts them, else of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<Time>,
 }

@@ -217,19 +217,48 @@ impl Seat {
 
     /// Runs a command to the end of everything it starts. An error is the host's; a seat with an error is not used again.
     pub fn run(&mut self, spec: &CommandSpec<'_>, stop: &StopSignal) -> Result<CommandEnding, CellFault> {
+        self.run_with(spec, stop, None, |_| {})
+    }
+
+    /// The same with one that is talked with while it runs: `stdin` is its standard input, whatever the description says; `listen`
+    /// is given what it writes to standard output, a file that grows and is to be read by place, and comes back at once.
+    pub fn run_beside(
+        &mut self,
+        spec: &CommandSpec<'_>,
+        stop: &StopSignal,
+        stdin: OwnedFd,
+        listen: impl FnOnce(File),
+    ) -> Result<CommandEnding, CellFault> {
+        self.run_with(spec, stop, Some(stdin), listen)
+    }
+
+    fn run_with(
+        &mut self,
+        spec: &CommandSpec<'_>,
+        stop: &StopSignal,
+        stdin: Option<OwnedFd>,
+        listen: impl FnOnce(File),
+    ) -> Result<CommandEnding, CellFault> {
         if stop.urgency() != Urgency::None {
             return Err(CellFault::Interrupted(Interruption::Stopped));
         }
-        let ran = self.try_run(spec, stop);
+        let ran = self.try_run(spec, stop, stdin, listen);
         self.broken |= ran.is_err();
         ran
     }
 
-    fn try_run(&mut self, spec: &CommandSpec<'_>, stop: &StopSignal) -> Result<CommandEnding, CellFault> {
+    fn try_run(
+        &mut self,
+        spec: &CommandSpec<'_>,
+        stop: &StopSignal,
+        stdin: Option<OwnedFd>,
+        listen: impl FnOnce(File),
+    ) -> Result<CommandEnding, CellFault> {
         let doing = "running a command";
-        let stdin = match spec.stdin {
-            Some(path) => Some(self.folder.open(path).map_err(host(doing))?),
-            None => None,
+        let stdin = match (stdin, spec.stdin) {
+            (Some(stdin), _) => Some(stdin),
+            (None, Some(path)) => Some(self.folder.open(path).map_err(host(doing))?),
+            (None, None) => None,
         };
         let message = message::job(
             spec.program,
@@ -246,10 +275,13 @@ impl Seat {
         };
         let out = self.folder.stream().map_err(host(doing))?;
         let err = self.folder.stream().map_err(host(doing))?;
+        listen(out.try_clone().map_err(host(doing))?);
         let mut descriptors = vec![out.as_raw_fd(), err.as_raw_fd()];
         descriptors.extend(stdin.as_ref().map(AsRawFd::as_raw_fd));
         self.tell(&message, &descriptors).map_err(host(doing))?;
         drop(message);
+        // Who writes to it is to see when nobody reads any more.
+        drop(stdin);
         let watched = self.watch(stop);
         for stream in [&out, &err] {
             // What the command made of its streams is not to be met by who reads them.

@@ -289,9 +289,8 @@ impl Process {
     /// If the kernel refuses it.
     pub fn kill(&self) -> io::Result<bool> {
         let killed = self.signal(Signal::KILL);
-        // Who stands still by v1 does not end.
         if let Some(whole) = &self.whole {
-            let _ = whole.freeze(false);
+            whole.let_end();
         }
         killed
     }

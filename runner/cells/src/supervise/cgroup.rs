@@ -42,6 +42,8 @@ pub(crate) struct Group {
     pids: Option<PathBuf>,
     /// By which it stands still: on v2 the same, on v1 one more, for a cell of several processes.
     freezer: Option<Freezer>,
+    /// The one within that, in which its processes begin, where there may be several.
+    within: Option<Freezer>,
     unified: bool,
 }
 
@@ -52,6 +54,8 @@ pub struct Met {
     pub ended_for_memory: u64,
     /// How many tasks it has refused because there were too many.
     pub refused_tasks: u64,
+    /// Whether all of them together had used up the CPU time; they were told to finish for it, if the kernel was not before us.
+    pub cpu_time: bool,
 }
 
 /// How often a group is looked at for processes that live on.
@@ -161,16 +165,18 @@ impl Groups {
             Self::Unified(parent) => {
                 let path = parent.join(name);
                 make_folder(&path)?;
-                let group = Group {
+                let mut group = Group {
                     memory: path.clone(),
                     pids: None,
                     freezer: Some(Freezer::unified(&path)),
+                    within: None,
                     unified: true,
                 };
                 fs::write(path.join("memory.max"), memory_bytes)?;
                 // Not every kernel accounts swap; without it there is nothing to bound.
                 let _ = fs::write(path.join("memory.swap.max"), "0");
                 fs::write(path.join("pids.max"), tasks.to_string())?;
+                group.divide(tasks)?;
                 Ok(group)
             }
             Self::Split {
@@ -184,6 +190,7 @@ impl Groups {
                     memory: path.clone(),
                     pids: None,
                     freezer: None,
+                    within: None,
                     unified: false,
                 };
                 fs::write(path.join("memory.limit_in_bytes"), &memory_bytes)?;
@@ -199,6 +206,7 @@ impl Groups {
                     make_folder(freezer.folder())?;
                     group.freezer = Some(freezer);
                 }
+                group.divide(tasks)?;
                 Ok(group)
             }
         }
@@ -260,12 +268,14 @@ fn make_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Ends what is in a group, and removes it; `false`: something in it does not end.
-fn end_and_remove(path: &Path) -> bool {
+pub(super) fn end_and_remove(path: &Path) -> bool {
     // A partition takes no processor from others any longer. On v1, and on kernels without, there is no such file.
     let _ = fs::OpenOptions::new()
         .write(true)
         .open(path.join("cpuset.cpus.partition"))
         .and_then(|mut file| file.write_all(b"member"));
+    // What is within ends only then.
+    let_all_end(path);
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             end_and_remove(&entry.path());
@@ -289,16 +299,20 @@ fn end_all_in(path: &Path) {
     if fs::write(path.join("cgroup.kill"), "1").is_ok() {
         return;
     }
-    // What stands still in v1 does not end. Other hierarchies have no such file.
-    if let Ok(mut state) = fs::File::options().write(true).open(path.join("freezer.state")) {
-        let _ = state.write_all(b"THAWED");
-    }
     let text = fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
     for pid in text.lines().filter_map(|line| line.parse().ok()) {
         // 0 stands for a process that is not of this namespace, and would mean the own group to kill(2).
         if pid > 0 {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
+    }
+    let_all_end(path);
+}
+
+/// What stands still in v1 ends when it goes on, before anything else. Other hierarchies have no such file.
+fn let_all_end(path: &Path) {
+    if let Ok(mut state) = fs::File::options().write(true).open(path.join("freezer.state")) {
+        let _ = state.write_all(b"THAWED");
     }
 }
 
@@ -351,9 +365,19 @@ fn enable_controllers(parent: &Path) -> Result<(), String> {
 }
 
 impl Group {
+    /// Makes the group within, for several processes.
+    fn divide(&mut self, tasks: u64) -> io::Result<()> {
+        if let Some(freezer) = self.freezer.as_ref().filter(|_| tasks > 1) {
+            let within = freezer.within();
+            make_folder(within.folder())?;
+            self.within = Some(within);
+        }
+        Ok(())
+    }
+
     /// Open files into which a process writes `0` to move itself into the group.
     pub(crate) fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
-        self.folders()
+        self.entered()
             .map(|path| {
                 Ok(File::options()
                     .write(true)
@@ -365,8 +389,24 @@ impl Group {
 
     /// Moves a process into the group.
     pub(super) fn take_in(&self, process: &str) -> io::Result<()> {
-        self.folders()
+        self.entered()
             .try_for_each(|path| fs::write(path.join("cgroup.procs"), process))
+    }
+
+    /// The folders that its processes begin in.
+    fn entered(&self) -> impl Iterator<Item = &Path> {
+        self.folders().map(|path| match (&self.freezer, &self.within) {
+            (Some(freezer), Some(within)) if freezer.folder() == path => within.folder(),
+            _ => path,
+        })
+    }
+
+    /// The processes in it.
+    fn processes(&self) -> io::Result<Vec<Pid>> {
+        match (&self.freezer, self.unified) {
+            (Some(freezer), true) => freezer.processes(),
+            _ => super::freezer::numbers(&self.memory.join("cgroup.procs")),
+        }
     }
 
     /// Its folders, each once.
@@ -389,8 +429,7 @@ impl Group {
     /// Waits, for a moment at the most, until all that was told to end has ended.
     pub(crate) fn wait_until_empty(&self) {
         for _ in 0..MOST_WAITS {
-            let text = fs::read_to_string(self.memory.join("cgroup.procs")).unwrap_or_default();
-            if text.is_empty() {
+            if self.processes().unwrap_or_default().is_empty() {
                 return;
             }
             std::thread::sleep(LOOK_AGAIN);
@@ -416,13 +455,27 @@ impl Group {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 Err(error) => Err(error),
             })
-            .and_then(|()| fs::write(next.join("cgroup.procs"), process.to_string()));
-        if let Err(error) = moved {
-            let _ = fs::remove_dir(&next);
-            return Err(error);
+            .and_then(|()| {
+                let freezer = Freezer::unified(&next);
+                let mut there = Self {
+                    memory: next.clone(),
+                    pids: None,
+                    freezer: Some(freezer),
+                    within: None,
+                    unified: true,
+                };
+                there.divide(if self.within.is_some() { 2 } else { 1 })?;
+                there.take_in(&process.to_string())?;
+                Ok(there)
+            });
+        match moved {
+            // The one that was is removed.
+            Ok(there) => *self = there,
+            Err(error) => {
+                let _ = fs::remove_dir(&next);
+                return Err(error);
+            }
         }
-        self.freezer = Some(Freezer::unified(&next));
-        let _ = fs::remove_dir(std::mem::replace(&mut self.memory, next));
         Ok(())
     }
 
@@ -431,7 +484,17 @@ impl Group {
         Met {
             ended_for_memory: self.ended_processes(),
             refused_tasks: self.refused_tasks(),
+            cpu_time: false,
         }
+    }
+
+    /// CPU time of all that were in the group, in microseconds; `None`: it is in no hierarchy of cgroup v2, where every group
+    /// counts it, with controllers or without (`cpu.stat`, Documentation/admin-guide/cgroup-v2.rst).
+    pub(crate) fn cpu_us(&self) -> Option<u64> {
+        let folder = self.freezer.as_ref()?.folder();
+        let text = fs::read_to_string(folder.join("cpu.stat")).ok()?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok())
     }
 
     /// Whether the kernel ended a process of the group because its memory was up.
@@ -466,17 +529,17 @@ impl Group {
         {
             return;
         }
-        // What stands still in v1 does not end.
-        let _ = self.freezer.as_ref().map(|freezer| freezer.freeze(false));
         // Whoever forks meanwhile is found by the next look.
         for _ in 0..MOST_LOOKS {
-            let text = fs::read_to_string(self.memory.join("cgroup.procs")).unwrap_or_default();
-            let mut alive = text.lines().filter_map(|line| line.parse().ok()).peekable();
-            if alive.peek().is_none() {
+            let alive = self.processes().unwrap_or_default();
+            if alive.is_empty() {
                 return;
             }
             for pid in alive {
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+            if let Some(freezer) = &self.freezer {
+                freezer.let_end();
             }
             std::thread::yield_now();
         }
@@ -498,7 +561,7 @@ impl Group {
     ///
     /// If nobody is in the group any longer: the arbiter of a host takes cells into groups of its own.
     pub(crate) fn limit_memory(&self, bytes: u64) -> io::Result<()> {
-        if fs::read_to_string(self.memory.join("cgroup.procs"))?.is_empty() {
+        if self.processes()?.is_empty() {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
                 "its memory is bounded by the arbiter of this host, by what was asked for when it began",
@@ -522,7 +585,8 @@ fn count(file: &Path, name: &str) -> u64 {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        for path in self.folders() {
+        let within = self.within.as_ref().map(Freezer::folder);
+        for path in within.into_iter().chain(self.folders()) {
             let _ = fs::remove_dir(path);
         }
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::cgroup::{Group, Groups};
+use super::freezer::Freezer;
 use super::owner::{self, HOUSE, POOL};
 use crate::cores::locks::Holder;
 use crate::cores::process::{Process, Still};
@@ -118,8 +119,9 @@ impl Enclosures {
     pub fn has_others(&self, cell: Holder) -> bool {
         let name = owner::of_cell(&self.prefix, cell);
         let parent = self.groups.as_ref().and_then(|groups| groups.parents().next());
-        let text = parent.and_then(|parent| fs::read_to_string(parent.join(name).join("cgroup.procs")).ok());
-        text.is_some_and(|text| text.lines().count() > 1)
+        let folder = parent.map(|parent| parent.join(name));
+        let all = folder.and_then(|folder| Freezer::unified(&folder).processes().ok());
+        all.is_some_and(|all| all.len() > 1)
     }
 
     /// Removes the groups of cells that have ended.
@@ -131,6 +133,7 @@ impl Enclosures {
                 let own = name.strip_prefix(&self.prefix);
                 if own.is_some_and(|own| ![POOL, HOUSE].contains(&own)) && !owned.contains(&name) {
                     // Refused while something is in it.
+                    let _ = fs::remove_dir(Freezer::unified(&entry.path()).within().folder());
                     let _ = fs::remove_dir(entry.path());
                 }
             }

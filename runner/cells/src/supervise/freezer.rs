@@ -6,7 +6,9 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cgroup::own_folder;
@@ -19,12 +21,20 @@ pub(crate) struct Freezers {
     unified: bool,
 }
 
-/// Such a group.
+/// Such a group. All that its first process made is in one within it ([`super::Guests`]), and so is that one for as long as nobody
+/// takes it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Freezer {
     folder: PathBuf,
     unified: bool,
 }
+
+/// The name of the group within.
+const WITHIN: &str = "guests";
+
+/// How often, and how long each time, is waited until all of a group stands still: 200 milliseconds in all.
+const MOST_LOOKS: u32 = 1000;
+const LOOK_AGAIN: Duration = Duration::from_micros(200);
 
 /// The hierarchies to look for: v2's, v1's.
 const HIERARCHIES: [Option<&str>; 2] = [None, Some("freezer")];
@@ -57,13 +67,16 @@ impl Freezer {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let groups = fs::read_to_string(format!("/proc/{process}/cgroup"))?;
         let all = HIERARCHIES.iter().filter_map(|controller| {
-            let (folder, _) = own_folder(&mounts, &groups, *controller)?;
+            let (mut folder, _) = own_folder(&mounts, &groups, *controller)?;
+            if folder.ends_with(WITHIN) {
+                folder.pop();
+            }
             let unified = controller.is_none();
             Some(Self { folder, unified })
         });
         let mut cells = all.filter(|freezer| {
             let name = freezer.folder.file_name().and_then(|name| name.to_str());
-            name.is_some_and(owner::is_of_a_cell) && freezer.state().is_file()
+            name.is_some_and(owner::is_of_a_cell) && freezer.is_there()
         });
         Ok(cells.next())
     }
@@ -78,6 +91,18 @@ impl Freezer {
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The group within it: it stands still with this one, and by itself.
+    pub(super) fn within(&self) -> Self {
+        Self {
+            folder: self.folder.join(WITHIN),
+            unified: self.unified,
+        }
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.state().is_file()
     }
 
     fn state(&self) -> PathBuf {
@@ -109,21 +134,67 @@ impl Freezer {
         })
     }
 
-    /// The threads in it.
+    /// Lets go on what was told to end: in v2 it ends where it stands, in v1 when it goes on, before anything else.
+    pub(crate) fn let_end(&self) {
+        if !self.unified {
+            let _ = self.within().freeze(false);
+            let _ = self.freeze(false);
+        }
+    }
+
+    /// Ends all of it but one, which it waits a moment for to stand still. In v1 they end when all of it goes on, before anything else.
+    pub(crate) fn end_all_but(&self, one: Pid) {
+        for _ in 0..MOST_LOOKS {
+            if !matches!(self.is_frozen(), Ok(false)) {
+                break;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        for pid in self.processes().unwrap_or_default() {
+            if pid != one {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        }
+        if !self.unified {
+            let _ = self.within().freeze(false);
+        }
+    }
+
+    /// The threads in it, and in the group within.
     pub(crate) fn threads(&self) -> io::Result<Vec<Pid>> {
-        let file = self.folder.join(match self.unified {
+        self.all(match self.unified {
             true => "cgroup.threads",
             false => "tasks",
-        });
-        let text = fs::read_to_string(file)?;
-        let numbers = text.lines().filter_map(|line| line.parse().ok());
-        // 0 stands for one that is not of this namespace.
-        Ok(numbers.filter(|number| *number > 0).map(Pid::from_raw).collect())
+        })
     }
+
+    /// The processes in it, and in the group within.
+    pub(super) fn processes(&self) -> io::Result<Vec<Pid>> {
+        self.all("cgroup.procs")
+    }
+
+    fn all(&self, file: &str) -> io::Result<Vec<Pid>> {
+        let mut all = numbers(&self.folder.join(file))?;
+        match numbers(&self.within().folder.join(file)) {
+            Ok(within) => all.extend(within),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(all)
+    }
+}
+
+/// The numbers in a file of a group.
+pub(super) fn numbers(file: &Path) -> io::Result<Vec<Pid>> {
+    let text = fs::read_to_string(file)?;
+    let numbers = text.lines().filter_map(|line| line.parse().ok());
+    // 0 stands for one that is not of this namespace.
+    Ok(numbers.filter(|number| *number > 0).map(Pid::from_raw).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::cgroup::end_and_remove;
     use super::*;
 
     const MOUNTS: &str = "\
@@ -186,9 +257,32 @@ mod tests {
             assert_eq!(ticks(), before, "{controller:?}");
             freezer.freeze(false).unwrap();
             until(&|| ticks() > before);
-            spinner.kill().unwrap();
+            // So does who is in the group within, by either, and goes on when both let it.
+            let within = freezer.within();
+            fs::create_dir(within.folder()).unwrap();
+            fs::write(within.folder().join("cgroup.procs"), spinner.id().to_string()).unwrap();
+            assert_eq!(Freezer::of(spinner.id()).unwrap().as_ref(), Some(&freezer));
+            assert_eq!(
+                freezer.processes().unwrap(),
+                [Pid::from_raw(spinner.id().cast_signed())]
+            );
+            within.freeze(true).unwrap();
+            until(&|| within.is_frozen().unwrap());
+            freezer.freeze(true).unwrap();
+            until(&|| freezer.is_frozen().unwrap());
+            freezer.freeze(false).unwrap();
+            let before = ticks();
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert_eq!(ticks(), before, "{controller:?}");
+            within.freeze(false).unwrap();
+            until(&|| ticks() > before);
+            // What a runner left that is no more ends although it stands still.
+            within.freeze(true).unwrap();
+            freezer.freeze(true).unwrap();
+            until(&|| freezer.is_frozen().unwrap());
+            assert!(end_and_remove(freezer.folder()), "{controller:?}");
+            assert!(!freezer.folder().exists(), "{controller:?}");
             spinner.wait().unwrap();
-            until(&|| fs::remove_dir(freezer.folder()).is_ok());
         }
     }
 }

@@ -8,6 +8,7 @@ mod blob;
 mod cgroup;
 mod enclosure;
 mod freezer;
+mod guests;
 mod owner;
 mod spawn_unsafe;
 
@@ -30,6 +31,7 @@ pub use cgroup::Met;
 pub(crate) use cgroup::{Group, clear_abandoned as clear_groups, own_folder as cgroup_folder};
 pub use enclosure::{Enclosure, Enclosures};
 pub(crate) use freezer::Freezer;
+pub use guests::Guests;
 pub(crate) use owner::{HOUSE, POOL, name as group_name, of_host};
 use spawn_unsafe::{Birth, Reaped};
 
@@ -437,6 +439,13 @@ pub fn spawn(
             entrances.push(lift(entrance.as_fd())?);
         }
     }
+    // The kernel's limit is of each process, and counts whole ticks: on a busy host it is met long before the time was used.
+    // Where that of all together is known it is the last resort.
+    let counted = limits.tasks > 1 && group.as_ref().is_some_and(|group| group.cpu_us().is_some());
+    let cpu_s = match counted {
+        true => limits.cpu_s.saturating_mul(4),
+        false => limits.cpu_s,
+    };
     let executable_file = lift(executable.0.file.as_fd())?;
     let name = executable.0.path.file_name().unwrap_or_default();
     let birth = Birth {
@@ -447,14 +456,11 @@ pub fn spawn(
         namespaces: sandbox.namespaces,
         user: sandbox.leave_root.then_some(NOBODY),
         own_users: sandbox.own_users,
-        // Of a cell with several it is not the one that speaks with the runner; its guests raise theirs.
-        first_to_end: match limits.tasks {
-            0 | 1 => c"1000",
-            _ => c"900",
-        },
+        // Of a cell with several it is not the one that speaks with the runner, which stays as it is: its guests raise theirs.
+        first_to_end: limits.tasks <= 1,
         limits: &[
             (libc::RLIMIT_AS, limits.address_space),
-            (libc::RLIMIT_CPU, limits.cpu_s),
+            (libc::RLIMIT_CPU, cpu_s),
             (
                 libc::RLIMIT_NOFILE,
                 limits.descriptors.saturating_add(blobs.len() as u64 + 1),
@@ -571,6 +577,17 @@ impl Child {
         Some(text)
     }
 
+    /// Whether it may have several processes.
+    pub(crate) fn has_many(&self) -> bool {
+        self.many
+    }
+
+    /// CPU time in seconds of all of its processes together, those that have ended too; `None`: this host's control groups do
+    /// not count it.
+    pub(crate) fn cpu_of_all(&self) -> Option<f64> {
+        Some(self.group.as_ref()?.cpu_us()? as f64 / 1e6)
+    }
+
     /// Which limits its group met.
     pub(crate) fn met(&self) -> Met {
         self.group.as_ref().map(Group::met).unwrap_or_default()
@@ -602,6 +619,16 @@ impl Child {
         match self.group.as_ref().and_then(Group::freezer) {
             Some(freezer) => freezer.freeze(still),
             None => Ok(()),
+        }
+    }
+
+    /// Ends what it made, and not itself; best while all of it stands still, so that nothing is made meanwhile.
+    pub(crate) fn end_others(&self) {
+        let own = self.group.as_ref().and_then(Group::freezer).cloned();
+        // Its group may be the host's arbiter's.
+        let of_arbiter = || Freezer::of(self.pid.as_raw().unsigned_abs()).ok().flatten();
+        if let Some(freezer) = own.or_else(of_arbiter) {
+            freezer.end_all_but(self.pid);
         }
     }
 

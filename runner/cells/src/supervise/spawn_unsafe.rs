@@ -4,7 +4,7 @@
 //! the child is a copy of one thread of a program with many: it makes raw system calls only, allocates nothing, takes no lock.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -30,8 +30,8 @@ pub(super) struct Birth<'a> {
     pub(super) user: Option<u32>,
     /// Whether to move into an own user namespace after becoming that user.
     pub(super) own_users: bool,
-    /// How much sooner than others it ends where memory is short: a score of at most 1000 (proc(5), `oom_score_adj`).
-    pub(super) first_to_end: &'a CStr,
+    /// Whether it ends before all others where memory is short.
+    pub(super) first_to_end: bool,
     /// Resource limits, soft and hard alike.
     pub(super) limits: &'a [(libc::__rlimit_resource_t, u64)],
 }
@@ -182,10 +182,12 @@ unsafe fn child(
         }
         // Where nothing else bounds memory, a cell that takes the host's last is the one that ends for it (proc(5)). To be
         // the first takes no right; without `/proc` the host decides.
-        let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
+        let score = match birth.first_to_end {
+            true => libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY),
+            false => -1,
+        };
         if score >= 0 {
-            let first = birth.first_to_end.to_bytes();
-            libc::write(score, first.as_ptr().cast(), first.len());
+            libc::write(score, c"1000".as_ptr().cast(), 4);
             libc::close(score);
         }
         for entrance in birth.entrances {

@@ -242,6 +242,21 @@ pub(crate) struct AnalyzeArgs {
     /// Dump memory before the first such system call of each process, or at the `end` of each program; several times
     #[arg(long, value_name = "CALL")]
     pub dump: Vec<String>,
+    /// What each file reads from its standard input
+    #[arg(long, value_name = "FILE")]
+    pub stdin: Option<PathBuf>,
+    /// What is beyond the guest: nothing, or a simulated internet that answers everything
+    #[arg(long, value_name = "NETWORK", value_parser = ["none", "sink"])]
+    pub network: Option<String>,
+    /// Whose machine the guest believes to be on: `server`, `desktop`, `router`
+    #[arg(long, value_name = "NAME")]
+    pub persona: Option<String>,
+    /// What runs the files
+    #[arg(long, value_name = "ENGINE", value_parser = ["unicorn", "qemu-user", "native"], default_value = "unicorn")]
+    pub engine: String,
+    /// Another limit than these: wall=5m, and with `unicorn` virtual-time=5m, instructions=500000000; several times
+    #[arg(long, value_name = "LIMIT=VALUE")]
+    pub limit: Vec<String>,
     /// Only look, do not run
     #[arg(long)]
     pub no_run: bool,

@@ -16,6 +16,8 @@ use crate::ui;
 const MANIFEST: &str = include_str!("analyze.toml");
 /// The set the files are put into.
 const SET: &str = "files";
+/// The set of what they read.
+const STDIN: &str = "stdin";
 
 /// A value as `--set` reads it: TOML reads all of JSON's texts but one character.
 fn toml(value: &impl serde::Serialize) -> String {
@@ -73,7 +75,7 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
     for (number, place) in args.sysroot.iter().enumerate() {
         let path = place
             .canonicalize()
-            .map_err(|error| Failure::usage(format!("{}: {error}", place.display())))?;
+            .map_err(|error| Failure::usage(format!("--sysroot {}: {error}", place.display())))?;
         let kind = if path.is_dir() { "folder" } else { "archive" };
         let path = session::utf8_buf(&path)?;
         // The path of an archive is a pattern.
@@ -101,6 +103,50 @@ pub(crate) fn run(args: &AnalyzeArgs, global: &Global) -> Result<Exit, Failure> 
             &format!("--arch {arch}"),
             format!("stages.run.with.arch={}", toml(&arch)),
         );
+    }
+    give(
+        &format!("--engine {}", args.engine),
+        format!("stages.run.uses={}", toml(&format!("{}/linux", args.engine))),
+    );
+    // A program that only computes ends by its instructions, the same on every machine, and keeps what it did until then.
+    let own: &[(&str, &str)] = match args.engine.as_str() {
+        "unicorn" => &[("virtual-time", "\"5m\""), ("instructions", "500000000")],
+        _ => &[],
+    };
+    for (limit, value) in own {
+        give("--limit", format!("stages.run.limits.{limit}={value}"));
+    }
+    for limit in &args.limit {
+        let Some((name, value)) = limit.split_once('=') else {
+            return Err(Failure::usage(format!("`--limit {limit}` has no value"))
+                .help("write for instance `--limit wall=10m`"));
+        };
+        let number = !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit());
+        let value = if number { value.to_owned() } else { toml(&value) };
+        give(
+            &format!("--limit {limit}"),
+            format!("stages.run.limits.{name}={value}"),
+        );
+    }
+    for (option, value) in [("network", &args.network), ("persona", &args.persona)] {
+        if let Some(value) = value {
+            give(
+                &format!("--{option} {value}"),
+                format!("stages.run.with.{option}={}", toml(value)),
+            );
+        }
+    }
+    if let Some(stdin) = &args.stdin {
+        let path = stdin
+            .canonicalize()
+            .map_err(|error| Failure::usage(format!("--stdin {}: {error}", stdin.display())))?;
+        samples.push((STDIN.to_owned(), session::utf8_buf(&path)?));
+        let option = format!("--stdin {}", stdin.display());
+        for stage in ["run", "hits"] {
+            let each = "{ sample = \"samples.files\", input = \"samples.stdin\" }";
+            give(&option, format!("stages.{stage}.for-each={each}"));
+        }
+        give(&option, "stages.run.in.stdin=\"${input.file}\"".to_owned());
     }
     let wanted = [("coverage", args.coverage), ("library-calls", args.library_calls)];
     for (key, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {

@@ -170,6 +170,15 @@ pub(crate) fn map_anonymous(abi: &Abi) -> u64 {
     if abi.is_mips() { 0x800 } else { 0x20 }
 }
 
+/// The guest's MAP_NORESERVE.
+pub(crate) fn map_no_reserve(abi: &Abi) -> u64 {
+    match () {
+        () if abi.is_mips() => 0x400,
+        () if abi.is_ppc() => 0x40,
+        () => 0x4000,
+    }
+}
+
 /// `clone` flags.
 pub(crate) const CLONE: &[(u64, &str)] = &[
     (0x100, "CLONE_VM"),

@@ -14,6 +14,7 @@ pub(crate) mod spoken;
 pub(crate) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +116,8 @@ pub(crate) struct Socket {
     pub(crate) state: State,
     /// The name that it is bound to.
     pub(crate) local: Option<Address>,
+    /// The address of IP among that which its program asked for; the rest is given up with the connection.
+    asked: Option<IpAddr>,
     /// The name of the other side.
     pub(crate) peer: Option<Address>,
     inbox: VecDeque<Packet>,
@@ -237,6 +240,7 @@ impl Sockets {
             kind,
             state: State::Idle,
             local: None,
+            asked: None,
             peer: None,
             inbox: VecDeque::new(),
             held: 0,
@@ -327,6 +331,7 @@ impl Sockets {
             ),
             false => (VecDeque::new(), 0),
         };
+        self.give_up_name(id);
         self.stir(id);
         let mut files = self.forget(packets, held);
         match state {

@@ -60,8 +60,22 @@ impl Name {
 }
 
 impl Sockets {
-    /// Binds a socket to a name.
-    pub(crate) fn bind(&mut self, id: SocketId, mut address: Address) -> Result<(), Errno> {
+    /// Binds a socket to the name that its program asks for.
+    pub(crate) fn bind(&mut self, id: SocketId, address: Address) -> Result<(), Errno> {
+        // Any port of any address is no wish (net/ipv4/af_inet.c, __inet_bind: SOCK_BINDADDR_LOCK, SOCK_BINDPORT_LOCK).
+        let asked = match &address {
+            Address::Inet(wanted) if !wanted.ip().is_unspecified() || wanted.port() != 0 => Some(wanted.ip()),
+            _ => None,
+        };
+        self.name(id, address)?;
+        if let Some(socket) = self.all.get_mut(&id) {
+            socket.asked = asked;
+        }
+        Ok(())
+    }
+
+    /// Gives a socket a name.
+    fn name(&mut self, id: SocketId, mut address: Address) -> Result<(), Errno> {
         let socket = self.all.get(&id).ok_or(Errno::EBADF)?;
         if socket.local.is_some() {
             return Err(Errno::EINVAL);
@@ -103,13 +117,20 @@ impl Sockets {
         Ok(())
     }
 
-    /// Takes a socket's name away again.
-    pub(crate) fn unbind(&mut self, id: SocketId) {
-        if let Some(socket) = self.all.get_mut(&id)
-            && let Some(local) = socket.local.take()
-        {
-            let kind = socket.kind;
-            self.free(id, kind, &local);
+    /// Takes from a socket of IP what its program did not ask for of its name.
+    pub(crate) fn give_up_name(&mut self, id: SocketId) {
+        let Some(socket) = self.all.get_mut(&id) else {
+            return;
+        };
+        match (&mut socket.local, socket.asked) {
+            (Some(Address::Inet(local)), Some(asked)) => local.set_ip(asked),
+            (Some(Address::Inet(_)), None) => {
+                let kind = socket.kind;
+                if let Some(local) = socket.local.take() {
+                    self.free(id, kind, &local);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -141,10 +162,24 @@ impl Sockets {
         match (self.get(id), to) {
             (Some(socket), Address::Inet(peer)) if socket.local.is_none() => {
                 let own = address::own_for(peer.ip(), !self.is_here(peer.ip()));
-                self.bind(id, Address::Inet(own))
+                self.name(id, Address::Inet(own))
             }
             _ => Ok(()),
         }
+    }
+
+    /// Chooses the address from which a socket is connected, unless it has one (net/ipv4/datagram.c).
+    pub(crate) fn name_for(&mut self, id: SocketId, peer: &Address) -> Result<(), Errno> {
+        self.bind_any(id, peer)?;
+        if let Address::Inet(peer) = peer {
+            let own = address::own_for(peer.ip(), !self.is_here(peer.ip()));
+            if let Some(Address::Inet(local)) = self.get_mut(id).and_then(|socket| socket.local.as_mut())
+                && local.ip().is_unspecified()
+            {
+                local.set_ip(own.ip());
+            }
+        }
+        Ok(())
     }
 
     /// Whether an address is the machine's own.

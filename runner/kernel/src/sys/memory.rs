@@ -10,7 +10,7 @@ use crate::deferred::Deferred;
 use crate::fs::open::Target;
 use crate::fs::tree::Ino;
 use crate::machine::Protection;
-use crate::mapping::{Backing, MapError, Part, Wanted};
+use crate::mapping::{Backing, MapError, Mapping, Part, Wanted};
 use crate::reach::Reach;
 use crate::space::LOWEST;
 use crate::sys::shared::Which;
@@ -27,6 +27,14 @@ fn protection(word: u64) -> Protection {
 }
 
 impl Call<'_> {
+    /// Refuses more memory at once than the machine has (mm/util.c, __vm_enough_memory: OVERCOMMIT_GUESS).
+    fn may_have(&self, length: u64) -> Result<(), Errno> {
+        match length > self.k.persona.memory_mib.saturating_mul(1 << 20) {
+            true => Err(Errno::ENOMEM),
+            false => Ok(()),
+        }
+    }
+
     /// Tells of memory that can be executed.
     fn tell_executable(
         &mut self,
@@ -67,6 +75,9 @@ pub(crate) fn brk(c: &mut Call<'_>) -> Answer {
     let (Some(old_end), Some(new_end)) = (up(current), up(wanted)) else {
         return Ok(current);
     };
+    if c.may_have(new_end.saturating_sub(old_end)).is_err() {
+        return Ok(current);
+    }
     let result = c.with_space(|space, machine, room| {
         if new_end > old_end {
             if new_end > space.search_from || space.overlaps(old_end, new_end - old_end) {
@@ -131,6 +142,15 @@ pub(crate) fn map(c: &mut Call<'_>, offset: u64, lent: Option<Vec<Part>>) -> Ans
             Target::Device(_, crate::fs::tree::Device::Zero) => {}
             _ => return Err(Errno::ENODEV.into()),
         }
+    }
+    // What is only read, and what a file has room for, is nobody's memory (mm/mmap.c, accountable_mapping).
+    let counts = if shared {
+        anonymous
+    } else {
+        prot.has(Protection::WRITE)
+    };
+    if counts && flag_word & flags::map_no_reserve(c.abi()) == 0 {
+        c.may_have(length)?;
     }
     let fixed = flag_word & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0;
     let keep = flag_word & MAP_FIXED_NOREPLACE != 0;
@@ -314,6 +334,15 @@ pub(crate) fn mremap(c: &mut Call<'_>) -> Answer {
         && !c.k.in_memory(ino, offset, length - old_length).is_empty()
     {
         return Err(Errno::ENOMEM.into());
+    }
+    let counts = |mapping: &Mapping| !mapping.shared && mapping.protection.has(Protection::WRITE);
+    if c.k
+        .spaces
+        .get(&id)
+        .and_then(|space| space.find(old))
+        .is_some_and(|(_, mapping)| counts(mapping))
+    {
+        c.may_have(length.saturating_sub(old_length))?;
     }
     let (start, file) = c.with_space(|space, machine, room| {
         let (first, mapping) = space.find(old).ok_or(Errno::EFAULT)?;

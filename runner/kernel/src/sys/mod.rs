@@ -25,6 +25,7 @@ pub(crate) mod posix_timer;
 pub(crate) mod process;
 mod raw;
 pub(crate) mod ready;
+pub(crate) mod robust;
 pub(crate) mod shared;
 pub(crate) mod signal;
 pub(crate) mod signalfd;

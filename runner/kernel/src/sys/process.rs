@@ -297,12 +297,6 @@ pub(crate) fn set_tid_address(c: &mut Call<'_>) -> Answer {
     Ok(u64::from(c.tid))
 }
 
-pub(crate) fn set_robust_list(c: &mut Call<'_>) -> Answer {
-    let list = (c.word(0), c.word(1));
-    c.task().robust_list = list;
-    Ok(0)
-}
-
 pub(crate) fn sched_yield(c: &mut Call<'_>) -> Answer {
     // The turn is over, and the call comes back at once: the next in order runs.
     if c.k.tasks.len() > 1 && c.pending.progress == 0 {

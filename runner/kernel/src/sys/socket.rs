@@ -351,13 +351,13 @@ pub(crate) fn connect(c: &mut Call<'_>) -> Answer {
                 .and_then(|_| beyond(&address))
                 .ok_or(Errno::ENETUNREACH)?;
         if kind.connects() {
-            c.k.sockets.bind_any(id, &address)?;
+            c.k.sockets.name_for(id, &address)?;
             c.k.call_outside(id, &address, to)?;
             return Ok(0);
         }
     }
     if !kind.connects() {
-        c.k.sockets.bind_any(id, &address)?;
+        c.k.sockets.name_for(id, &address)?;
         if family == Family::Unix && c.k.sockets.find(kind, &address, None).is_none() {
             return Err(Errno::ECONNREFUSED.into());
         }
@@ -366,11 +366,10 @@ pub(crate) fn connect(c: &mut Call<'_>) -> Answer {
         }
         return Ok(0);
     }
-    let unnamed = c.socket_ref(id)?.local.is_none();
-    c.k.sockets.bind_any(id, &address)?;
+    c.k.sockets.name_for(id, &address)?;
     let result = connect_to(c, id, &address, nonblocking);
-    if unnamed && result.is_err() {
-        c.k.sockets.unbind(id);
+    if result.is_err() {
+        c.k.sockets.give_up_name(id);
     }
     result
 }

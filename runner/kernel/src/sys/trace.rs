@@ -36,6 +36,7 @@ mod request {
     pub(super) const SET_REGISTER_SET: u64 = 0x4205;
     pub(super) const SEIZE: u64 = 0x4206;
     pub(super) const INTERRUPT: u64 = 0x4207;
+    pub(super) const LISTEN: u64 = 0x4208;
 }
 
 /// The register set of the general registers (uapi/linux/elf.h).
@@ -69,14 +70,33 @@ pub(crate) fn ptrace(c: &mut Call<'_>) -> Answer {
         }
         request::INTERRUPT if !seized => return Err(Errno::EIO.into()),
         request::INTERRUPT => {
-            if stop.is_none() {
-                c.k.hold(tid, Why::Event(event::STOP));
+            match stop {
+                None => {
+                    c.k.hold(tid, Why::Event(event::STOP));
+                }
+                // It says once more why it is there.
+                Some(stop) if stop.listens => {
+                    c.k.hold(tid, stop.why);
+                }
+                Some(_) => {}
             }
             return Ok(0);
         }
         _ => {}
     }
-    held(c, asked, tid, stop.ok_or(Errno::ESRCH)?)
+    let stop = stop.filter(|stop| !stop.listens).ok_or(Errno::ESRCH)?;
+    if asked == request::LISTEN {
+        // Where it was stopped with its process, or by PTRACE_INTERRUPT (kernel/ptrace.c).
+        let at_stop = matches!(stop.why, Why::Group(_) | Why::Event(event::STOP));
+        let trace = c.k.traced(tid).filter(|_| seized && at_stop).ok_or(Errno::EIO)?;
+        trace.stop = Some(Stop {
+            told: true,
+            listens: true,
+            ..stop
+        });
+        return Ok(0);
+    }
+    held(c, asked, tid, stop)
 }
 
 /// What can be asked of a task that stands still.

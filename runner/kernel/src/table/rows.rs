@@ -13,7 +13,7 @@ use super::Level::{self, Full, Missing, Partial, Refused};
 use super::{Effect, Row, shape};
 use crate::abi::errno::Errno;
 use crate::call::Handler;
-use crate::sys::{attributes, await_signal, children, dir, epoll, extended, file, identity, inotify, io, limit, lock, memory, message, misc, option, path, pidfd, posix_timer, process, signal, signalfd, socket, time, timer, trace, wait};
+use crate::sys::{attributes, await_signal, children, dir, epoll, extended, file, identity, inotify, io, limit, lock, memory, message, misc, option, path, pidfd, posix_timer, process, robust, signal, signalfd, socket, time, timer, trace, wait};
 
 /// No number in this family.
 pub(super) const X: u32 = u32::MAX;
@@ -137,16 +137,16 @@ pub(super) fn rows() -> Vec<Row> {
         row("ftime", [X, 35, X, X, 4035, X, 35, 35, X], "", Missing, N, None),
         row("ftruncate", [77, 93, 93, 46, 4093, 5075, 93, 93, 93], "fd:fd length:int", Full, N, Some(file::ftruncate)),
         row("ftruncate64", [X, 194, 194, X, 4212, X, 194, X, X], "fd:fd length:off", Full, N, Some(file::ftruncate)),
-        row("futex", [202, 240, 240, 98, 4238, 5194, 221, 221, 238], "uaddr:addr op:bits val:size timeout:addr uaddr2:addr val3:size", Partial("within one process; no priority inheritance; requeueing wakes all"), N, Some(wait::futex)),
+        row("futex", [202, 240, 240, 98, 4238, 5194, 221, 221, 238], "uaddr:addr op:bits val:size timeout:addr uaddr2:addr val3:size", Partial("between processes at one address only; no priority inheritance; requeueing wakes all"), N, Some(wait::futex)),
         row("futex_requeue", [456, 456, 456, 456, 4456, 5456, 456, 456, 456], "", Missing, N, None),
-        row("futex_time64", [X, 422, 422, 422, 4422, X, 422, X, X], "uaddr:addr op:bits val:size timeout:addr uaddr2:addr val3:size", Partial("within one process; no priority inheritance; requeueing wakes all"), N, Some(wait::futex64)),
+        row("futex_time64", [X, 422, 422, 422, 4422, X, 422, X, X], "uaddr:addr op:bits val:size timeout:addr uaddr2:addr val3:size", Partial("between processes at one address only; no priority inheritance; requeueing wakes all"), N, Some(wait::futex64)),
         row("futex_wait", [455, 455, 455, 455, 4455, 5455, 455, 455, 455], "", Missing, N, None),
         row("futex_waitv", [449, 449, 449, 449, 4449, 5449, 449, 449, 449], "", Missing, N, None),
         row("futex_wake", [454, 454, 454, 454, 4454, 5454, 454, 454, 454], "", Missing, N, None),
         row("futimesat", [261, 299, 326, X, 4292, 5251, 290, 290, 292], "dirfd:at pathname:path times:addr", Full, N, Some(attributes::futimesat)),
         row("get_kernel_syms", [177, 130, X, X, 4130, 5170, 130, 130, 130], "", Missing, N, None),
         row("get_mempolicy", [239, 275, 320, 236, 4269, 5228, 260, 260, 269], "", Missing, N, None),
-        row("get_robust_list", [274, 312, 339, 100, 4310, 5269, 299, 299, 305], "", Missing, N, None),
+        row("get_robust_list", [274, 312, 339, 100, 4310, 5269, 299, 299, 305], "pid:int head:addr len:addr", Full, N, Some(robust::get_robust_list)),
         row("get_thread_area", [211, 244, X, X, X, X, X, X, X], "", Missing, N, None),
         row("get_tls", [X, X, 0xf0006, X, X, X, X, X, X], "", Missing, N, None),
         row("getcpu", [309, 318, 345, 168, 4312, 5271, 302, 302, 311], "cpu:addr node:addr", Full, N, Some(misc::getcpu)),
@@ -402,7 +402,7 @@ pub(super) fn rows() -> Vec<Row> {
         row("sendto", [44, 369, 290, 206, 4180, 5043, 335, 335, 369], "sockfd:fd buf:in len:size flags:bits dest_addr:sockaddr addrlen:size", Partial("no out-of-band data"), W(NetworkOp::Send), Some(message::sendto)),
         row("set_mempolicy", [238, 276, 321, 237, 4270, 5229, 261, 261, 270], "", Missing, N, None),
         row("set_mempolicy_home_node", [450, 450, 450, 450, 4450, X, 450, 450, 450], "", Missing, N, None),
-        row("set_robust_list", [273, 311, 338, 99, 4309, 5268, 300, 300, 304], "head:addr len:size", Full, N, Some(process::set_robust_list)),
+        row("set_robust_list", [273, 311, 338, 99, 4309, 5268, 300, 300, 304], "head:addr len:size", Full, N, Some(robust::set_robust_list)),
         row("set_thread_area", [205, 243, X, X, 4283, 5242, X, X, X], "u_info:addr", Full, N, Some(misc::set_thread_area)),
         row("set_tid_address", [218, 258, 256, 96, 4252, 5212, 232, 232, 252], "tidptr:addr", Full, N, Some(process::set_tid_address)),
         row("set_tls", [X, X, 0xf0005, X, X, X, X, X, X], "tls:addr", Full, N, Some(misc::set_tls)),

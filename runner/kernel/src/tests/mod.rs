@@ -8,6 +8,7 @@ mod links;
 mod personas;
 mod proc;
 mod programs;
+mod robust;
 mod signals;
 mod sockets;
 mod sysroot;

@@ -430,3 +430,67 @@ fn an_interpreter_is_known_by_where_it_stands() {
     assert_eq!(bench.call("write", &[1, DATA + 128, 11]), Some(11));
     assert_eq!(bench.finish().stdout, b"/bin/sample");
 }
+
+/// The name of an interpreter ends at a blank or at the end of its line, and a carriage return is neither.
+#[test]
+fn a_line_from_elsewhere_names_an_interpreter_that_is_not_there() {
+    let profile = profile("x86_64");
+    for (script, expected) in [
+        (&b"#! \t/bin/sample \t one \t\n"[..], None),
+        (b"#!/bin/sample\r\n", Some(-2)),
+        (b"#!/bin/sample\x0b\n", Some(-2)),
+        (b"#! \t\n", Some(-8)),
+    ] {
+        let mut data = [0; 192];
+        data[..11].copy_from_slice(b"/tmp/script");
+        data[32..32 + script.len()].copy_from_slice(script);
+        data[96..110].copy_from_slice(b"/proc/self/exe");
+        let mut bench = bench(&profile, &data, GuestLimits::default());
+        assert_eq!(bench.call("open", &[DATA, 0x41, 0o755]), Some(3));
+        let length = script.len() as u64;
+        assert_eq!(bench.call("write", &[3, DATA + 32, length]), Some(length as i64));
+        assert_eq!(bench.call("close", &[3]), Some(0));
+        let answer = bench.call("execve", &[DATA, 0, 0]);
+        match expected {
+            Some(errno) => assert_eq!(answer, Some(errno), "{script:?}"),
+            None => assert_eq!(bench.call("readlink", &[DATA + 96, DATA + 128, 64]), Some(11)),
+        }
+    }
+}
+
+/// More memory at once than the machine has is refused, and the sample goes on.
+#[test]
+fn nobody_gets_more_memory_than_the_machine_has() {
+    const ENOMEM: Option<i64> = Some(-12);
+    for (name, no_reserve, anonymous) in [
+        ("x86_64", 0x4000u64, 0x20u64),
+        ("mips64", 0x400, 0x800),
+        ("ppc64", 0x40, 0x20),
+    ] {
+        let profile = profile(name);
+        let mut bench = bench(&profile, b"", GuestLimits::default());
+        let memory = bench.kernel.persona.memory_mib << 20;
+        let map = |bench: &mut Bench, length, prot, kind| {
+            bench.call("mmap", &[0, length, prot, kind | anonymous, u64::MAX, 0])
+        };
+        let (private, shared) = (2, 1);
+        assert_eq!(map(&mut bench, memory + 1, 3, private), ENOMEM, "{name}");
+        assert_eq!(map(&mut bench, memory + 1, 3, shared), ENOMEM, "{name}");
+        assert_eq!(map(&mut bench, memory + 1, 0, shared), ENOMEM, "{name}");
+        // What nobody can store to is only a place.
+        let place = map(&mut bench, memory + 1, 0, private);
+        assert!(place > Some(0), "{name}: {place:?}");
+        let place = map(&mut bench, memory + 1, 0, private | no_reserve);
+        assert!(place > Some(0), "{name}: {place:?}");
+        let start = bench.call("brk", &[0]).unwrap();
+        let end = start.cast_unsigned() + memory + 0x10_0000;
+        assert_eq!(bench.call("brk", &[end]), Some(start), "{name}");
+        let small = map(&mut bench, 0x1_0000, 3, private).unwrap().cast_unsigned();
+        assert_eq!(
+            bench.call("mremap", &[small, 0x1_0000, memory + 0x10_0000, 1]),
+            ENOMEM,
+            "{name}"
+        );
+        assert!(matches!(bench.next(), Step::Run { .. }), "{name}: it goes on");
+    }
+}

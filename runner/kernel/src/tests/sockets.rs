@@ -138,6 +138,63 @@ fn a_port_is_ones_own_and_is_found_by_the_address_that_is_called() {
 }
 
 #[test]
+fn what_connect_chose_of_a_name_is_given_up_and_what_was_asked_for_stays() {
+    let v6 = |ip: &str, port| Address::Inet(SocketAddr::new(ip.parse().unwrap(), port));
+    let name = |sockets: &Sockets, id| match &sockets.get(id).unwrap().local {
+        Some(Address::Inet(local)) => local.ip().to_string(),
+        other => format!("{other:?}"),
+    };
+    let mut sockets = Sockets::new(true);
+    let make = |sockets: &mut Sockets, family| {
+        sockets
+            .make(family, Kind::Datagram, Credentials::default())
+            .unwrap()
+    };
+    let a = make(&mut sockets, Family::Inet6);
+    for (peer, own) in [
+        ("::", "::1"),
+        ("::ffff:127.0.0.1", "::ffff:127.0.0.1"),
+        ("::1", "::1"),
+    ] {
+        sockets.name_for(a, &v6(peer, 80)).unwrap();
+        assert_eq!(name(&sockets, a), own);
+        sockets.disconnect(a);
+        assert_eq!(name(&sockets, a), "None");
+    }
+    let b = make(&mut sockets, Family::Inet);
+    sockets.name_for(b, &inet([127, 0, 0, 1], 80)).unwrap();
+    sockets.name_for(b, &inet([8, 8, 8, 8], 53)).unwrap();
+    assert_eq!(name(&sockets, b), "127.0.0.1", "it has one");
+    sockets.disconnect(b);
+    sockets.name_for(b, &inet([8, 8, 8, 8], 53)).unwrap();
+    let outside = hotcell_internet::GUEST.to_string();
+    assert_eq!(name(&sockets, b), outside);
+    // A port that was asked for stays, an address that was not is chosen each time.
+    let c = make(&mut sockets, Family::Inet);
+    sockets.bind(c, inet([0, 0, 0, 0], 5000)).unwrap();
+    sockets.name_for(c, &inet([127, 0, 0, 1], 80)).unwrap();
+    assert_eq!(sockets.get(c).unwrap().local, Some(inet([127, 0, 0, 1], 5000)));
+    sockets.disconnect(c);
+    assert_eq!(sockets.get(c).unwrap().local, Some(inet([0, 0, 0, 0], 5000)));
+    assert_eq!(
+        sockets.find(Kind::Datagram, &inet([127, 0, 0, 1], 5000), None),
+        Some(c)
+    );
+    let d = make(&mut sockets, Family::Inet);
+    sockets.bind(d, inet([127, 0, 0, 5], 5001)).unwrap();
+    sockets.name_for(d, &inet([127, 0, 0, 1], 80)).unwrap();
+    sockets.disconnect(d);
+    assert_eq!(sockets.get(d).unwrap().local, Some(inet([127, 0, 0, 5], 5001)));
+    // Nobody's name in between.
+    for id in [a, b, c, d] {
+        sockets.close(id);
+    }
+    let e = make(&mut sockets, Family::Inet);
+    sockets.bind(e, inet([0, 0, 0, 0], 5000)).unwrap();
+    assert!(sockets.is_sound());
+}
+
+#[test]
 fn a_saved_run_goes_on_with_what_was_under_way() {
     for profile in profiles() {
         let mut bench = Bench::start(&profile, &tiny_elf(&profile), GuestLimits::default()).unwrap();

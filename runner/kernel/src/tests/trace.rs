@@ -274,6 +274,54 @@ fn a_thread_that_executes_takes_the_first_ones_number() {
 }
 
 #[test]
+fn a_tracer_that_listens_leaves_a_stopped_process_stopped_and_hears_when_it_goes_on() {
+    const LISTEN: u64 = 0x4208;
+    const INTERRUPT: u64 = 0x4207;
+    let mut bench = start();
+    let child = call(&mut bench, 1000, "fork", &[]).unwrap().cast_unsigned();
+    let ask = |bench: &mut Bench, what, data| call(bench, 1000, "ptrace", &[what, child, 0, data]);
+    let run = |bench: &mut Bench| {
+        (bench.kernel.current, bench.kernel.slice) = (child as u32, 1000);
+        bench.next();
+    };
+    assert_eq!(ask(&mut bench, SEIZE, 0), Some(0));
+    assert_eq!(ask(&mut bench, LISTEN, 0), Some(-3), "it runs");
+    assert_eq!(call(&mut bench, 1000, "kill", &[child, 19]), Some(0));
+    run(&mut bench);
+    let signal = 19 << 8 | 0x7f;
+    assert_eq!(heard(&mut bench, 1000, u64::MAX, ALL), Some((child, signal)));
+    assert_eq!(ask(&mut bench, LISTEN, 0), Some(-5), "no stop of the process yet");
+    assert_eq!(ask(&mut bench, CONT, 19), Some(0));
+    run(&mut bench);
+    let group = signal | 128 << 16;
+    assert_eq!(heard(&mut bench, 1000, u64::MAX, ALL), Some((child, group)));
+    assert_eq!(ask(&mut bench, LISTEN, 0), Some(0));
+    assert_eq!(heard(&mut bench, 1000, u64::MAX, ALL), None, "it is stopped");
+    assert_eq!(ask(&mut bench, CONT, 0), Some(-3), "not the tracer's");
+    assert_eq!(ask(&mut bench, INTERRUPT, 0), Some(0));
+    assert_eq!(
+        heard(&mut bench, 1000, u64::MAX, ALL),
+        Some((child, group)),
+        "still"
+    );
+    assert_eq!(ask(&mut bench, LISTEN, 0), Some(0));
+    assert_eq!(call(&mut bench, 1000, "kill", &[child, 18]), Some(0));
+    // PTRACE_EVENT_STOP with SIGTRAP, then the signal itself, then it runs.
+    assert_eq!(
+        heard(&mut bench, 1000, u64::MAX, ALL),
+        Some((child, 5 << 8 | 0x7f | 128 << 16))
+    );
+    assert_eq!(ask(&mut bench, CONT, 0), Some(0));
+    run(&mut bench);
+    assert_eq!(
+        heard(&mut bench, 1000, u64::MAX, ALL),
+        Some((child, 18 << 8 | 0x7f))
+    );
+    assert_eq!(ask(&mut bench, CONT, 18), Some(0));
+    assert_eq!(call(&mut bench, child, "getpid", &[]), Some(child.cast_signed()));
+}
+
+#[test]
 fn a_stop_is_told_to_the_tracer_of_each_thread_and_to_the_parent() {
     let mut bench = start();
     // The tracer is a brother of the traced one.

@@ -25,13 +25,15 @@ typedef u32 __wsum;
 // include/linux/fs.h: the file was made when it was opened.
 enum { FMODE_CREATED = 0x100000 };
 // include/uapi/asm-generic/siginfo.h, include/linux/sched/signal.h, include/uapi/asm-generic/signal.h
-enum { SI_TIMER = -2, SEND_SIG_PRIV = 1, SIGALRM = 14 };
+enum { SI_TIMER = -2, SI_KERNEL = 0x80, SEND_SIG_PRIV = 1, SIGALRM = 14 };
 // include/linux/sched/signal.h: a process ends as a whole.
 enum { SIGNAL_GROUP_EXIT = 4 };
 // include/uapi/linux/bpf.h
 enum { BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27, BPF_MAP_TYPE_TASK_STORAGE = 29 };
 enum { BPF_F_NO_PREALLOC = 1, BPF_LOCAL_STORAGE_GET_F_CREATE = 1 };
 enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2, BPF_RB_AVAIL_DATA = 0 };
+// include/linux/errno.h: how a call comes back that is to begin again. The first and the last of them, and one between that is none.
+enum { ERESTARTSYS = 512, ENOIOCTLCMD = 515, ERESTART_RESTARTBLOCK = 516 };
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -40,7 +42,7 @@ enum { BPF_RB_NO_WAKEUP = 1, BPF_RB_FORCE_WAKEUP = 2, BPF_RB_AVAIL_DATA = 0 };
 struct pt_regs {
   unsigned long r10, r9, r8, ax, dx, si, di, orig_ax, ip, sp;
 };
-enum { RT_SIGACTION = 13, CLONE = 56, CLONE3 = 435 }; // arch/x86/entry/syscalls/syscall_64.tbl
+enum { RT_SIGACTION = 13, CLONE = 56, RESTART_SYSCALL = 219, CLONE3 = 435 }; // arch/x86/entry/syscalls/syscall_64.tbl
 #define ARGUMENTS(regs) {(regs)->di, (regs)->si, (regs)->dx, (regs)->r10, (regs)->r8, (regs)->r9}
 #define NUMBER(regs) ((regs)->orig_ax)
 #elif defined(__TARGET_ARCH_arm64)
@@ -49,7 +51,7 @@ struct pt_regs {
   unsigned long orig_x0;
   s32 syscallno;
 };
-enum { RT_SIGACTION = 134, CLONE = 220, CLONE3 = 435 }; // include/uapi/asm-generic/unistd.h
+enum { RT_SIGACTION = 134, CLONE = 220, RESTART_SYSCALL = 128, CLONE3 = 435 }; // include/uapi/asm-generic/unistd.h
 #define ARGUMENTS(r) {(r)->orig_x0, (r)->regs[1], (r)->regs[2], (r)->regs[3], (r)->regs[4], (r)->regs[5]}
 #define NUMBER(regs) ((regs)->syscallno)
 #else

@@ -43,6 +43,34 @@ struct {
   __type(value, struct counts);
 } cells SEC(".maps");
 
+// Bytes of records that a cell was told of in all.
+struct told {
+  struct {
+    u64 bytes;
+    u64 zero[7]; // cells that run on several processors are not to slow each other down: a line of memory each
+  } of[CELLS];
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, u32);
+  __type(value, struct told);
+} told SEC(".maps");
+
+// How many of them were taken out of the ring: written by the reader, after each of its turns.
+struct taken {
+  u64 ring; // bytes of the ring itself
+  u64 of[CELLS];
+};
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __type(key, u32);
+  __type(value, struct taken);
+} taken SEC(".maps");
+
 // Room for a call's record and its texts.
 struct room {
   struct call call;
@@ -58,21 +86,38 @@ struct {
 
 // Bytes in the ring at which its reader is woken. Set before loading.
 const volatile u32 wake_at = 256 << 10;
+// While so many more come: of several that tell at once none may see it reached.
+enum { WAKING = 16 << 10 };
 
 static __always_inline struct counts *counts_of(u32 cell) {
   return bpf_map_lookup_elem(&cells, &cell);
 }
 
-static __always_inline u64 waking(bool now) {
-  if (now) return BPF_RB_FORCE_WAKEUP;
-  return bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) >= wake_at ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
-}
-
+// Puts a record into the ring. A cell may have as much unread there as others have room left for: whoever does more than is read
+// loses its own records, and not theirs.
 static __always_inline void tell(u32 cell, void *record, u64 length, bool now) {
+  u32 zero = 0;
   struct counts *counts = counts_of(cell);
-  if (!counts) return;
-  if (bpf_ringbuf_output(&ring, record, length, waking(now))) counts->lost++;
-  else counts->told++;
+  struct told *all = bpf_map_lookup_elem(&told, &zero);
+  struct taken *read = bpf_map_lookup_elem(&taken, &zero);
+  if (!counts || !all || !read) return;
+  u32 at = cell & (CELLS - 1); // It has counts, and so it is one of them.
+  u64 *bytes = &all->of[at].bytes;
+  u64 size = (length + RECORD_HEAD + 7) & ~7ULL, used = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+  if (*bytes - read->of[at] + size + used > read->ring) {
+    counts->lost++;
+    return;
+  }
+  // Who has fallen behind is awake, and to be woken for each record would cost more than all the rest.
+  bool wakes = now || (used >= wake_at && used < wake_at + WAKING);
+  // First: its reader may be faster than this.
+  __sync_fetch_and_add(bytes, size);
+  if (bpf_ringbuf_output(&ring, record, length, wakes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP)) {
+    __sync_fetch_and_add(bytes, -size);
+    counts->lost++;
+  } else {
+    __sync_fetch_and_add(&counts->told, 1); // Its reader waits for exactly so many.
+  }
 }
 
 static __always_inline struct kept *kept_of(struct task_struct *task) {
@@ -192,12 +237,27 @@ static __always_inline bool is_emulated(u32 cell) {
   return policy && policy->emulated;
 }
 
+// Whether an emulator that begins, or a thread of its own, does this because somebody told it to (`-D`, `-g`, what its environment
+// says): by itself it only reads.
+static __always_inline bool is_told_to(u32 number, u64 *arguments) {
+  struct row *row = bpf_map_lookup_elem(&rows, &number);
+  if (!row || !(row->flags & TELL)) return false;
+  if (!(row->flags & READS)) return true;
+  return row->flags & OPENS && argument_of(arguments, row->reading[0] == PATH ? 1 : 2) & OPEN_WRITES;
+}
+
 // Whether what a task does is its program's doing, and not its emulator's.
-static __always_inline bool is_heard(struct kept *kept, long number, u64 first) {
-  if (kept->helper) return false;
-  if (kept->begun || !is_emulated(kept->cell - 1)) return kept->begun;
+static __always_inline bool is_heard(struct kept *kept, long number, u64 *arguments) {
+  if (kept->begun && !kept->helper) return true;
+  // What comes before the first program is its keeper's doing.
+  if (!is_emulated(kept->cell - 1) || !kept->emulator) return false;
+  if (is_told_to(number, arguments)) {
+    kept->begun = 1;
+    kept->helper = 0;
+    return true;
+  }
   // The last thing that QEMU does before its program begins is to take all signals (linux-user/signal.c).
-  if (number == RT_SIGACTION && first == 64) kept->begun = 1;
+  if (!kept->helper && number == RT_SIGACTION && arguments[0] == 64) kept->begun = 1;
   return false;
 }
 
@@ -218,16 +278,49 @@ static __always_inline void judge(struct kept *kept, u32 cell, u32 number, u64 *
     struct deny *deny = &policy->deny[i];
     if (deny->number != number) continue;
     if (deny->bits && !(argument_of(arguments, deny->argument) & deny->bits)) continue;
+    if (deny->family) {
+      u16 family = 0;
+      bpf_probe_read_user(&family, sizeof family, (void *)argument_of(arguments, deny->argument));
+      if (family != deny->family) continue;
+      kept->ends = deny->rule + 1;
+      kept->fails = 1;
+      return;
+    }
     end(cell, number, deny->rule);
     return;
   }
 }
 
-// Makes the process that runs stand still, if its cell does. QEMU is stopped only once its program runs.
-static __always_inline void freeze(struct kept *kept) {
-  u32 cell = kept->cell - 1;
-  struct policy *policy = bpf_map_lookup_elem(&policies, &cell);
-  if (policy && policy->frozen && kept->begun) bpf_send_signal(19); // SIGSTOP
+// Whether a call that was broken off has not come back for its program: the kernel begins it again, unless a handler of a signal
+// runs first.
+static __always_inline bool is_broken_off(long result) {
+  return result <= -ERESTARTSYS && result >= -ERESTART_RESTARTBLOCK && result != -ENOIOCTLCMD;
+}
+
+// Whether the call that begins is the one that was broken off, for which nothing is told: who was made to stand still sees
+// nothing of it, and neither does who reads of him. Else a handler ran, and the program has seen that it was broken off.
+static __always_inline bool goes_on(struct kept *kept, u32 cell, long number, u64 *arguments) {
+  kept->again = 0;
+  if (number == RESTART_SYSCALL) return true;
+  bool same = number == kept->number;
+#pragma unroll
+  for (int i = 0; i < 6; i++) same = same && arguments[i] == kept->arguments[i];
+  if (same) return true;
+  u32 index = kept->number;
+  struct counts *counts = counts_of(cell);
+  if (counts) counts->calls++;
+  struct row *row = bpf_map_lookup_elem(&rows, &index);
+  struct room *room = room_of();
+  if (!row || !(row->flags & TELL) || !room) return false;
+  struct call *call = &room->call;
+  begin(&call->head, CALL, cell);
+  __builtin_memcpy(call->arguments, kept->arguments, sizeof call->arguments);
+  call->result = -EINTR;
+  call->number = index;
+  call->pieces = 0;
+  call->outcome = 0;
+  tell_call(room, cell, 0, false);
+  return false;
 }
 
 SEC("tp_btf/sys_enter")
@@ -235,14 +328,14 @@ int BPF_PROG(enter, struct pt_regs *regs, long number) {
   struct kept *kept = kept_of(bpf_get_current_task_btf());
   if (!kept) return 0;
   u64 first[6] = ARGUMENTS(regs);
+  if (kept->again && goes_on(kept, kept->cell - 1, number, first)) return 0;
   kept->within = UNHEARD;
-  if (!is_heard(kept, number, first[0])) return 0;
+  if (!is_heard(kept, number, first)) return 0;
   u32 cell = kept->cell - 1, index = number;
   kept->number = number;
   kept->within = HEARD;
   kept->told = 0;
   judge(kept, cell, number, first);
-  freeze(kept);
 
   // The others are told when they come back: their registers are still there.
   struct row *row = bpf_map_lookup_elem(&rows, &index);
@@ -319,13 +412,19 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(leave, struct pt_regs *regs, long result) {
   struct kept *kept = kept_of(bpf_get_current_task_btf());
   if (!kept) return 0;
-  u32 within = kept->within, ends = kept->ends, cell = kept->cell - 1;
+  if (kept->within == HEARD && is_broken_off(result)) {
+    u64 arguments[6] = ARGUMENTS(regs);
+    __builtin_memcpy(kept->arguments, arguments, sizeof arguments);
+    kept->again = 1;
+    return 0;
+  }
+  u32 within = kept->within, ends = kept->fails && result != -EACCES ? 0 : kept->ends, cell = kept->cell - 1;
   kept->within = NO_CALL;
-  kept->ends = 0;
+  kept->ends = kept->fails = 0;
   if (within == UNHEARD || kept->helper || (within == NO_CALL && !kept->begun)) return 0;
   if (within == NO_CALL) {
     // What the emulator's library asks for first when it makes a thread.
-    if (NUMBER(regs) == CLONE3) return 0;
+    if (NUMBER(regs) == CLONE3 && is_emulated(cell)) return 0;
     kept->number = NUMBER(regs);
     kept->told = 0;
   }
@@ -379,6 +478,8 @@ int BPF_PROG(forked, struct task_struct *parent, struct task_struct *child) {
   if (!own) return 0;
   bool thread = child->tgid != child->pid;
   own->cell = kept->cell;
+  struct counts *counts = counts_of(kept->cell - 1);
+  if (counts) __sync_fetch_and_add(&counts->living, 1);
   // What is done until the first program runs is its keeper's doing.
   own->begun = kept->begun && !kept->silent;
   own->emulator = kept->emulator;
@@ -429,6 +530,8 @@ int BPF_PROG(exited, struct task_struct *task) {
   struct kept *kept = kept_of(task);
   if (!kept) return 0;
   // A process ends with its last thread, which may be the emulator's; of two that end at once both may be told as the last.
+  struct counts *counts = counts_of(kept->cell - 1);
+  if (counts) __sync_fetch_and_add(&counts->living, -1);
   struct signal_struct *process = task->signal;
   bool last = BPF_CORE_READ(process, live.counter) == 0;
   if (kept->helper && !last) return 0;
@@ -463,9 +566,10 @@ int BPF_PROG(signalled, int number, struct kernel_siginfo *info, struct task_str
   struct signal record = {.to_pid = task->tgid, .number = number};
   // The first two values stand for no information, from a user or from the kernel.
   if ((u64)info > 2) record.code = BPF_CORE_READ(info, si_code);
+  else if ((u64)info == SEND_SIG_PRIV) record.code = SI_KERNEL;
   begin(&record.head, SIGNAL, kept->cell - 1);
   // A timer goes off in whatever runs just then: such a signal is its receiver's own.
-  bool timer = record.code == SI_TIMER || ((u64)info == SEND_SIG_PRIV && number == SIGALRM);
+  bool timer = record.code == SI_TIMER || (record.code == SI_KERNEL && number == SIGALRM);
   if (timer) {
     record.head.pid = task->tgid;
     record.head.tid = task->pid;
@@ -476,10 +580,7 @@ int BPF_PROG(signalled, int number, struct kernel_siginfo *info, struct task_str
 
 SEC("tp_btf/sched_switch")
 int BPF_PROG(switched, bool preempt, struct task_struct *old, struct task_struct *new) {
-  // It is the old one that still runs.
-  struct kept *kept = kept_of(old);
-  if (kept) freeze(kept);
-  kept = kept_of(new);
+  struct kept *kept = kept_of(new);
   if (!kept) return 0;
   struct counts *counts = counts_of(kept->cell - 1);
   if (counts) counts->switches++;

@@ -11,6 +11,9 @@ enum {
   LISTED = 24,       // texts of a list (argv) at most
 };
 
+// Bytes that the ring keeps before each record (BPF_RINGBUF_HDR_SZ, include/uapi/linux/bpf.h); it begins at a multiple of 8.
+enum { RECORD_HEAD = 8 };
+
 // Kinds of records.
 enum kind {
   CALL = 1,   // a system call came back
@@ -93,7 +96,11 @@ enum flag {
   NEVER = 4,  // it does not come back
   LENGTH = 8, // its second argument is the length of a mapping
   OPENS = 16, // its result is a descriptor of a file
+  READS = 32, // it changes nothing, or only the process itself; one that opens may write all the same
 };
+
+// O_WRONLY, O_RDWR, O_CREAT, O_TRUNC (include/uapi/asm-generic/fcntl.h); x86 and arm64 have them alike.
+enum { OPEN_WRITES = 01 | 02 | 0100 | 01000 };
 
 struct row {
   u8 reading[6];
@@ -101,16 +108,17 @@ struct row {
   u8 zero;
 };
 
-// Ends a process that makes the call, if one of the bits is set in the argument; without bits, always.
+// Ends a process that makes the call, if one of the bits is set in the argument; without bits, always. With a family, if the
+// argument points at an address of it, and the call has failed with EACCES.
 struct deny {
   u32 number;
   u32 argument;
   u64 bits;
   u32 rule; // which of the cell's rules says so
-  u32 zero;
+  u32 family;
 };
 
-enum { DENIES = 24 };
+enum { DENIES = 32, EINTR = 4, EACCES = 13 };
 
 // What happens to who reaches for an IP address.
 enum connecting {
@@ -124,8 +132,6 @@ struct policy {
   u32 emulated;   // programs run in an emulator, which is heard only once it has begun with them
   u32 connecting;
   u32 connecting_rule;
-  u32 zero;
-  u32 frozen; // whoever makes a call or gets a turn stands still
   struct deny deny[DENIES];
 };
 
@@ -138,6 +144,7 @@ struct counts {
   u64 largest;     // the largest of them, bytes
   u64 allocated;   // calls of malloc, calloc, realloc
   u64 freed;       // calls of free
+  u64 living;      // tasks made here, less those that ended here: all processors together have those that live
 };
 
 // What is kept of a task.
@@ -151,8 +158,11 @@ struct kept {
   u32 helper; // a thread of the emulator's own
   u32 fresh;  // a copy of a process that has done nothing yet
   u32 ends;   // the cell's rule, and one more, for which its process ends when the call comes back
-  u32 zero;
+  u32 fails;  // only if the call comes back with EACCES
   u64 emulator; // what was executed first: the emulator's file
+  u64 arguments[6]; // of a call that was broken off
+  u32 again; // it was, and the kernel may begin it again
+  u32 zero;
 };
 
 // What is known of the call that a task is in. One that comes back without having begun was refused by a filter of the cell

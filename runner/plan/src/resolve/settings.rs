@@ -18,6 +18,7 @@ use serde_json::Value as Json;
 use super::Shared;
 use super::graph::Wired;
 use super::guest;
+use super::live;
 use super::named::{self, OwnKey};
 use super::sysroots::{self, Wanted};
 use crate::check;
@@ -442,6 +443,9 @@ impl<'a> Settings<'a> {
         }
         if let Some(with) = &names.command {
             command(wired, with, node, late, problems);
+            if let Some(live) = &with.live {
+                live::check(self.shared, wired, (with, live), node, late, problems);
+            }
             read.files = self.own_files(with, node, sources, problems);
         }
         (problems.len() == before).then_some(read)

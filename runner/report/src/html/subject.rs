@@ -367,6 +367,7 @@ fn run(
         numbers.push(("Events", words::count(result.events)));
         numbers.push(("Tasks", words::count(u64::from(result.tasks))));
     }
+    numbers.extend(words::responses(&instance.responses).map(|text| ("Responses", text)));
     let left = match source.json::<FilesDocument>(PortType::Files)? {
         Some(document) => document.files,
         None => result.map(|result| result.files).unwrap_or_default(),

@@ -175,7 +175,7 @@ pub(super) fn page(
     let skipped = || report.instances.iter().filter(is_skipped);
     let page = Page {
         title: &report.name,
-        tiles: tiles(report, subjects, left_out, unsupported.len()),
+        tiles: tiles(report, subjects, left_out),
         subjects: subjects.iter().map(row).collect(),
         left_out,
         tactics: tactics(report, &findings),
@@ -215,7 +215,7 @@ fn told<'a>(
         .collect()
 }
 
-fn tiles(report: &Report, subjects: &[Subject<'_>], left_out: usize, unsupported: usize) -> Vec<Tile> {
+fn tiles(report: &Report, subjects: &[Subject<'_>], left_out: usize) -> Vec<Tile> {
     let all = subjects.len() + left_out;
     let archs: BTreeSet<&str> = subjects
         .iter()
@@ -295,15 +295,24 @@ fn tiles(report: &Report, subjects: &[Subject<'_>], left_out: usize, unsupported
             },
             tone: "plain",
         });
+        let names = |unanswered: bool| {
+            let instances = subjects.iter().flat_map(|subject| &subject.instances);
+            let calls = instances.flat_map(|instance| &instance.unsupported);
+            let names: BTreeSet<&str> = calls
+                .filter(|call| call.is_unanswered() == unanswered)
+                .map(|call| call.name.as_str())
+                .collect();
+            names.len()
+        };
+        let (unsupported, in_part) = (names(true), names(false));
         tiles.push(Tile {
             value: words::count(unsupported as u64),
             label: "Unsupported calls".into(),
-            note: if unsupported == 0 {
-                "every call was answered in full"
-            } else {
-                "different calls, see below"
-            }
-            .into(),
+            note: match (unsupported, in_part) {
+                (0, 0) => "every call is supported in full".into(),
+                (_, 0) => "different calls, see below".into(),
+                (_, in_part) => format!("{in_part} more in part, see below"),
+            },
             tone: if unsupported == 0 { "good" } else { "medium" },
         });
     }
@@ -355,7 +364,8 @@ fn row(subject: &Subject<'_>) -> SubjectRow {
     let severity = subject.severity();
     let mut calls: BTreeSet<&str> = BTreeSet::new();
     for instance in &subject.instances {
-        calls.extend(instance.unsupported.iter().map(|call| call.name.as_str()));
+        let unanswered = instance.unsupported.iter().filter(|call| call.is_unanswered());
+        calls.extend(unanswered.map(|call| call.name.as_str()));
     }
     let worst = subject
         .instances

@@ -5,6 +5,7 @@
 
 mod check;
 pub(crate) mod index;
+pub(crate) mod live;
 mod program;
 mod secret;
 
@@ -46,6 +47,8 @@ const ENVIRONMENT: [(&str, &str); 6] = [
     ("PYTHONHASHSEED", "0"),
     ("PYTHONDONTWRITEBYTECODE", "1"),
 ];
+/// Names and values; a value may be a secret.
+type Environment = Zeroizing<Vec<(String, String)>>;
 /// How much of a command's error output is told when it failed: the last bytes.
 const ERROR_TAIL: usize = 4 << 10;
 /// Name of the list in the folder of a `files` input, and of several inputs.
@@ -89,7 +92,13 @@ fn wrong(text: impl Into<String>) -> Done {
 }
 
 impl Command<'_, '_> {
-    fn run(&self, seat: &mut Seat, inputs: &Inputs<'_>) -> Result<Done, Done> {
+    /// Puts all that it needs into its folder; gives its program's path and its environment.
+    fn place(
+        &self,
+        seat: &mut Seat,
+        inputs: &Inputs<'_>,
+        secrets: &mut Values,
+    ) -> Result<(String, Environment), Done> {
         let programs = self.shared.options.engines.programs();
         let own = programs.own(self.shared.plan, self.instance)?;
         for file in own.iter() {
@@ -105,8 +114,12 @@ impl Command<'_, '_> {
             Place::System(path) => path.clone(),
             Place::Own(name) => format!("{}/{name}", seat.work()),
         };
+        Ok((path, self.environment(seat, secrets)?))
+    }
+
+    fn run(&self, seat: &mut Seat, inputs: &Inputs<'_>) -> Result<Done, Done> {
         let mut secrets = Values::default();
-        let environment = self.environment(seat, &mut secrets)?;
+        let (path, environment) = self.place(seat, inputs, &mut secrets)?;
         let stdin = match &self.with.stdin {
             Some(port) => Some(self.stdin(port)?),
             None => None,
@@ -247,8 +260,16 @@ impl Command<'_, '_> {
         struct List {
             files: Vec<LeftFile>,
         }
-        let bytes = self.shared.read(input)?;
+        let mut bytes = self.shared.read(input)?;
         if kind != Some(&PortType::Files) {
+            if let Some(live) = self
+                .with
+                .live
+                .as_ref()
+                .filter(|_| kind == Some(&PortType::Events))
+            {
+                live::keep_those(live, &mut bytes);
+            }
             return put(seat, &place, false, &bytes);
         }
         let list: List = serde_json::from_slice(&bytes)
@@ -311,12 +332,8 @@ impl Command<'_, '_> {
         }
     }
 
-    fn environment(
-        &self,
-        seat: &Seat,
-        secrets: &mut Values,
-    ) -> Result<Zeroizing<Vec<(String, String)>>, Done> {
-        let mut all: Zeroizing<Vec<(String, String)>> = ENVIRONMENT
+    fn environment(&self, seat: &Seat, secrets: &mut Values) -> Result<Environment, Done> {
+        let mut all: Environment = ENVIRONMENT
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect::<Vec<_>>()
@@ -485,6 +502,9 @@ impl Collector<'_, '_> {
                 self.seat
                     .copy_stream(Stream::Out, &mut bytes)
                     .map_err(not_taken)?;
+                if self.command.with.live.is_some() && output.port.0 == PortType::Findings {
+                    bytes = live::document(&bytes).map_err(wrong)?;
+                }
                 (bytes, "standard output".to_owned())
             }
             OutputPlace::File => {

@@ -8,6 +8,7 @@ use hotcell_schema::deny::Deny;
 use hotcell_schema::event::Header;
 use hotcell_schema::internet::Internet;
 use hotcell_schema::job::{GuestFile, Job, JobResult, LinuxJob, Watch};
+use hotcell_schema::outcome::Status;
 use hotcell_schema::stage::{Engine, LinuxWith, NetworkMode};
 use hotcell_schema::sysroot::Sysroot;
 use hotcell_store::Stored;
@@ -38,6 +39,10 @@ pub(super) fn prepare(
     with: LinuxWith,
 ) -> Result<Prepared, Done> {
     let guest = shared.limits(instance).guest;
+    let file = shared.read(required(inputs, "file")?)?;
+    if let (None, Some(why)) = (&instance.arch, runs_nowhere(&file)) {
+        return Err(Done::without_outputs(Status::Refused, why));
+    }
     let arch = profile(shared, instance)?.clone();
     let persona = instance
         .persona
@@ -46,7 +51,7 @@ pub(super) fn prepare(
         .cloned()
         .unwrap_or_default();
     let mut blobs = Blobs::default();
-    let program = blobs.add(&shared.read(required(inputs, "file")?)?)?;
+    let program = blobs.add(&file)?;
     let stdin = match only(inputs, "stdin") {
         Some(input) => Some(blobs.add(&shared.read(input)?)?),
         None => None,
@@ -183,4 +188,65 @@ pub(super) fn outputs(shared: &Shared<'_>, finished: cell::Finished, texts: &[&s
         objects,
         ..finished.done
     })
+}
+
+/// Why no architecture that anybody could name would make a file run, told from its first bytes (elf(5); the PE format's
+/// specification, "MS-DOS Stub"; mach-o/loader.h and mach-o/fat.h).
+fn runs_nowhere(file: &[u8]) -> Option<String> {
+    let of = |what: &str| {
+        Some(format!(
+            "{what}: the Linux engines do not run it, `inspect/elf` looks at it"
+        ))
+    };
+    match file {
+        [] => Some("the file is empty".to_owned()),
+        [b'M', b'Z', ..] => of("a program of DOS or Windows (it begins with `MZ`)"),
+        [0xfe, 0xed, 0xfa, 0xce | 0xcf, ..] | [0xce | 0xcf, 0xfa, 0xed, 0xfe, ..] => {
+            of("a program of macOS (Mach-O)")
+        }
+        [0xca, 0xfe, 0xba, 0xbe, ..] => of("a program of macOS for several machines, or a Java class"),
+        [0x7f, b'E', b'L', b'F', class, order, rest @ ..] => {
+            // `e_machine` stands at 18.
+            let machine = match (order, rest.get(12..14)) {
+                (1, Some(&[low, high])) => u16::from_le_bytes([low, high]),
+                (2, Some(&[high, low])) => u16::from_be_bytes([high, low]),
+                _ => return Some("an ELF file that is cut off, or lies about its byte order".to_owned()),
+            };
+            let (bits, header) = if *class == 2 { (64, 64) } else { (32, 52) };
+            if file.len() < header {
+                return Some("an ELF file that is cut off within its header".to_owned());
+            }
+            let end = if *order == 1 { "little" } else { "big" };
+            Some(format!(
+                "an ELF file of machine {machine} ({bits} bits, {end}-endian; elf.h names machines, `EM_…`): there is no arch profile of it among those of `arch-profiles`, and `--profiles DIR` adds to them"
+            ))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::runs_nowhere;
+
+    #[test]
+    fn what_no_architecture_would_run_is_told_by_what_it_is() {
+        let why = |bytes: &[u8]| runs_nowhere(bytes).unwrap_or_default();
+        assert_eq!(why(b""), "the file is empty");
+        assert!(why(b"MZ\x90").contains("Windows"));
+        assert!(why(b"\xcf\xfa\xed\xfe").contains("Mach-O"));
+        let start = *b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x02\x01";
+        let mut elf = [0; 64];
+        elf[..20].copy_from_slice(&start);
+        assert!(
+            why(&elf).contains("machine 258 (64 bits, little-endian"),
+            "{}",
+            why(&elf)
+        );
+        elf[5] = 2;
+        assert!(why(&elf).contains("machine 513 (64 bits, big-endian"));
+        assert!(why(&elf[..19]).contains("cut off"));
+        assert_eq!(runs_nowhere(b"#!/bin/sh\n"), None);
+        assert_eq!(runs_nowhere(b"echo hi\n"), None);
+    }
 }

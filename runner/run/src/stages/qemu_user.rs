@@ -2,13 +2,14 @@
 //! `hotcell-qemu`, watched by the host's kernel.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::thread::Scope;
 
 use hotcell_cells::emulator;
 use hotcell_cells::intake::{Bounds, Sink as _};
 use hotcell_cells::process::ProcessCell;
-use hotcell_cells::supervise::Met;
+use hotcell_cells::supervise::{Met, Sandbox};
+use hotcell_detect::Rule;
 use hotcell_monitor::protocol::Ended;
 use hotcell_monitor::story::Sample;
 use hotcell_plan::Instance;
@@ -22,7 +23,8 @@ use hotcell_schema::respond::{Action, Response};
 use hotcell_schema::stage::QemuUserWith;
 
 use super::cell::{self, Allowed, Watch, Watcher};
-use super::respond::{Decision, Judge, Live, Reach, Told};
+use super::command::live::{self, Beside};
+use super::respond::{Decision, Files, Judge, Live, Told};
 use super::{linux, settings};
 use crate::keep::Keeper;
 use crate::monitor::{Guest, Watched};
@@ -53,7 +55,8 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         .map(|respond| judge(shared, instance, &prepared.header, respond.at))
         .transpose()?;
     let (mut finished, seen) = std::thread::scope(|scope| {
-        let mut monitor = Kernel::new(shared, scope, &prepared.job, guest, judge)?;
+        let about = (instance, &prepared.header);
+        let mut monitor = Kernel::new(shared, scope, about, &prepared.job, guest, judge)?;
         let finished = cell::run(
             shared,
             instance,
@@ -64,16 +67,22 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         )?;
         Ok((finished, monitor.seen))
     })?;
+    finished.done.stood_s = seen.stood_ns as f64 / 1e9;
     if let JobResult::Linux(result) = &mut finished.result {
         result.responses = seen.responses;
         let acted = seen.decision.filter(|decision| decision.action == Action::Kill);
-        // The keeper knows only that it was to end. The kernel had no more memory, and it does not say to whom: this signal is
-        // how it ends a process then.
+        // The keeper knows only that it was to end. The kernel had no more memory, or no more time for a process, and it does
+        // not say to whom: this signal is how it ends a process then.
+        let killed = result.outcome == Outcome::Signalled("SIGKILL".to_owned());
+        let cpu = cell::host_limits(&shared.limits(instance)).cpu_s as f64;
         if let Some(decision) = acted {
             result.outcome = Outcome::Ended(decision.rule);
-        } else if seen.met.ended_for_memory > 0 && result.outcome == Outcome::Signalled("SIGKILL".to_owned())
-        {
+        } else if seen.met.ended_for_memory > 0 && killed {
             result.outcome = Outcome::Limit("memory".to_owned());
+        } else if seen.met.cpu_time && (killed || result.outcome.is_of_wall_time())
+            || killed && finished.done.cpu_s >= cpu
+        {
+            result.outcome = Outcome::Limit("cpu".to_owned());
         }
         finished.done.outcome = Some(result.outcome.clone());
     }
@@ -94,6 +103,15 @@ fn judge(shared: &Shared<'_>, instance: &Instance, header: &Header, at: Severity
         );
         return Err(Done::without_outputs(Status::Refused, &why));
     }
+    let freezes = |rule: &Rule| rule.respond == Some(Action::Freeze) && rule.severity >= at;
+    let sandbox = match shared.options.cores {
+        Some(cores) => &cores.sandbox,
+        None => Sandbox::of_this_host(),
+    };
+    if rules.rules().any(freezes) && !sandbox.stand_still() {
+        let why = "a rule of `with.respond` freezes, and this host has no control group that would make a guest stand still";
+        return Err(Done::without_outputs(Status::Refused, why));
+    }
     Ok(Judge {
         rules,
         at,
@@ -110,6 +128,10 @@ struct Seen {
     decision: Option<Decision>,
     /// What was done about it.
     responses: Vec<Response>,
+    /// Events that analysers beside it did not take.
+    unheard: u64,
+    /// How long it was made to stand still, in nanoseconds.
+    stood_ns: u64,
 }
 
 /// The host's kernel, as a witness.
@@ -118,6 +140,10 @@ struct Kernel<'scope, 'a> {
     scope: &'scope Scope<'scope, 'a>,
     judge: Option<Judge>,
     live: Option<Live<'scope>>,
+    /// The events' header, and the commands that run beside it.
+    header: Header,
+    analysers: Vec<&'a Instance>,
+    beside: Vec<Beside<'scope>>,
     seen: Seen,
     host: &'a ArchProfile,
     guest: Guest,
@@ -130,6 +156,7 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
     fn new(
         shared: &'a Shared<'a>,
         scope: &'scope Scope<'scope, 'a>,
+        (instance, header): (&Instance, &Header),
         job: &Job,
         limits: GuestLimits,
         judge: Option<Judge>,
@@ -149,10 +176,19 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
         let Job::Linux(job) = job else {
             return Err(cannot("the job is no Linux program's".to_owned()));
         };
+        let folder = shared
+            .options
+            .engines
+            .folder()
+            .map_err(|error| cannot(error.to_string()))?;
+        let analysers = live::beside(shared, instance);
         Ok(Self {
             shared,
             scope,
             live: None,
+            header: header.clone(),
+            analysers: analysers.clone(),
+            beside: Vec::new(),
             seen: Seen::default(),
             host,
             guest: Guest {
@@ -164,15 +200,12 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
                 },
                 deny: job.deny,
                 most: limits.events,
-                live: judge.is_some(),
+                live: judge.is_some() || !analysers.is_empty(),
+                more: judge.is_some().then(|| folder.path().join("more")),
             },
             limits,
             judge,
-            folder: shared
-                .options
-                .engines
-                .folder()
-                .map_err(|error| cannot(error.to_string()))?,
+            folder,
             watched: None,
         })
     }
@@ -194,10 +227,30 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
                 keeper.events(std::mem::take(&mut batch))?;
             }
         }
+        // What decided is kept, however late it was; what came after is counted.
+        let mut dropped = ended.dropped;
+        if let (Some(decision), Some(more)) = (&self.seen.decision, &self.guest.more) {
+            if decision.event.seq >= self.guest.most {
+                let event = decision.event.clone();
+                last = Some((event.seq, event.time, event.task.clone()));
+                told.event(&event);
+                batch.push(event);
+                dropped = dropped.saturating_sub(1);
+            }
+            if let Some(after) = decision.more {
+                let mut more = File::open(more)?;
+                more.seek(SeekFrom::Start(after))?;
+                for line in BufReader::with_capacity(1 << 18, more).lines() {
+                    told.event(&serde_json::from_str(&line?)?);
+                }
+            }
+        }
         // What is missing stands at the end, in so many words, and what the guest met without a word.
         let at = |happened: u64, limit: u64| if happened > 0 { limit } else { 0 };
         for (limit, value) in [
-            ("events", ended.dropped),
+            ("events", dropped),
+            ("respond", ended.unjudged),
+            ("live", self.seen.unheard),
             ("monitor-ring", ended.lost),
             ("memory", at(self.seen.met.ended_for_memory, self.limits.memory)),
             (
@@ -233,16 +286,24 @@ impl Watcher for Kernel<'_, '_> {
         let monitor = &self.shared.options.engines.monitor;
         let file = self.file();
         let watched = monitor.watch(self.host, cell.id(), self.guest.clone(), &file);
-        let watched = watched.map_err(cannot)?;
-        if let (Some(judge), Some(number)) = (&self.judge, watched.cell()) {
-            let reach = Reach {
-                monitor,
-                cell: number,
+        self.watched = Some(watched.map_err(cannot)?);
+        if let (Some(judge), Some(more)) = (&self.judge, self.guest.more.clone()) {
+            let files = Files {
+                events: file.clone(),
+                most: self.guest.most,
+                more,
+            };
+            self.live = Some(Live::begin(self.scope, judge.clone(), cell.remote(), files));
+        }
+        for analyser in &self.analysers {
+            let watched = live::Watched {
+                header: self.header.clone(),
+                events: file.clone(),
                 keeper: cell.remote(),
             };
-            self.live = Some(Live::begin(self.scope, judge.clone(), reach, file));
+            self.beside
+                .push(Beside::begin(self.scope, self.shared, analyser, watched));
         }
-        self.watched = Some(watched);
         self.shared.note_confinement(&holds(&self.guest.deny), &[]);
         Ok(())
     }
@@ -258,6 +319,14 @@ impl Watcher for Kernel<'_, '_> {
             return Ok(());
         };
         let ended = watched.end().map_err(cannot)?;
+        for beside in self.beside.drain(..) {
+            let heard = beside.end();
+            self.seen.unheard = self.seen.unheard.saturating_add(heard.dropped);
+            // What was decided first held.
+            let both = self.seen.decision.take().into_iter().chain(heard.decision);
+            self.seen.decision = both.min_by_key(|decision| decision.event.seq);
+        }
+        self.seen.stood_ns = ended.stood_ns;
         self.hand_over(keeper, ended)
             .map_err(|error| cannot(format!("reading what was seen: {error}")))
     }
@@ -267,7 +336,8 @@ impl Watcher for Kernel<'_, '_> {
 fn holds(deny: &Deny) -> Vec<String> {
     let by = |denied| match denied {
         Denied::Connect => "cgroup-bpf",
-        Denied::Listen | Denied::Exec | Denied::Create | Denied::Delete => "seccomp",
+        Denied::Create => "seccomp and landlock",
+        Denied::Listen | Denied::Exec | Denied::Delete => "seccomp",
     };
     let layer = |(denied, denial): (Denied, Denial)| {
         let ends = match denial {
