@@ -251,23 +251,25 @@ fn calls(file: &Path, name: &str) -> Vec<serde_json::Value> {
 #[test]
 fn who_waits_while_another_floods_has_one_call_that_came_back_once() {
     let _alone = alone();
-    let (Some(mut monitor), Some(group)) = (Monitor::begin(1 << 20), Group::make()) else {
+    let (Some(mut monitor), Some(group)) = (Monitor::begin(RING / 2), Group::make()) else {
         return;
     };
     // A shell within waits for its child, which floods, and stands still with it again and again.
-    let script = "sh -c 'dd if=/dev/zero of=/dev/null bs=1 count=50000; :'";
+    let script = "sh -c 'dd if=/dev/zero of=/dev/null bs=1 count=150000; :'";
     let mut keeper = Keeper::new(script, Some(&group));
     let cell = monitor.watch("waits", &keeper, u64::MAX, false);
     keeper.run();
     let ended = monitor.end(cell);
-    assert!(ended.stood > 0, "{ended:?}");
+    assert!(ended.stood > 0 && ended.lost == 0, "{ended:?}");
     let waits = calls(&monitor.events("waits"), "wait4");
-    // It waits once, and once more asks whether there is another child.
-    let errors: Vec<&str> = waits
-        .iter()
-        .map(|call| call["errno"].as_str().unwrap_or(""))
-        .collect();
-    assert_eq!(errors, ["", "ECHILD"], "{waits:?}");
+    let came_back = waits.iter().filter(|call| call["errno"].is_null()).count();
+    assert_eq!(came_back, 1, "{waits:?}");
+    // Where its child ends while it is made to stand still, it hears of that by a signal first, whose handler breaks its call off.
+    // At last it asks whether there is another child.
+    let errors = waits.iter().filter_map(|call| call["errno"].as_str());
+    let errors: Vec<&str> = errors.skip_while(|errno| *errno == "EINTR").collect();
+    assert_eq!(errors, ["ECHILD"], "{waits:?}");
+    assert!(waits.len() <= 3, "{waits:?}");
 }
 
 #[test]
