@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::event::Network;
 use crate::guest::Hex;
 use crate::sysroot::Sysroot;
 
@@ -66,4 +67,18 @@ pub struct Internet {
     pub with: InternetWith,
     /// Files of web servers, each below a folder with the host's name.
     pub web: Option<Sysroot>,
+}
+
+/// What the simulated internet has to tell of a guest that runs on the host's own Linux: one line of what a keeper hands over for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heard {
+    /// When it was, by the clock of the host's kernel (`CLOCK_MONOTONIC`), in nanoseconds.
+    pub time: u64,
+    /// What it was.
+    pub what: Network,
+}
+
+impl Heard {
+    /// The name under which a keeper hands it over. No output of a stage: the runner takes it into the events.
+    pub const PORT: &str = "heard";
 }

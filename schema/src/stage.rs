@@ -305,6 +305,11 @@ const OBSERVED_OUTPUTS: &[Output] = &[
     output("stdout", PortType::File, "what it wrote to standard output"),
     output("stderr", PortType::File, "what it wrote to standard error"),
     output(
+        "pcap",
+        PortType::File,
+        "what went to the simulated internet and came from it",
+    ),
+    output(
         "files",
         PortType::Files,
         "the files it made or changed and left behind",
@@ -626,6 +631,12 @@ pub struct QemuUserWith {
     pub sysroot: Vec<String>,
     /// Further guest files: guest path to text.
     pub files: BTreeMap<String, String>,
+    /// `none`: the guest has its loopback, and nothing beyond is reached. `sink`: the simulated internet.
+    #[serde(skip_serializing_if = "NetworkMode::is_none")]
+    pub network: NetworkMode,
+    /// Who is on the simulated internet, with `network = "sink"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub internet: Option<InternetWith>,
     /// What the guest may not do.
     #[serde(skip_serializing_if = "Deny::is_empty")]
     pub deny: Deny,
@@ -646,6 +657,8 @@ impl From<QemuUserWith> for LinuxWith {
             persona: with.persona,
             sysroot: with.sysroot,
             files: with.files,
+            network: with.network,
+            internet: with.internet,
             ..Self::default()
         }
     }
@@ -665,6 +678,13 @@ pub enum NetworkMode {
     None,
     /// The simulated internet: every name resolves, every address answers, and nothing leaves the cell.
     Sink,
+}
+
+impl NetworkMode {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// `with` of `compare/behaviour`.

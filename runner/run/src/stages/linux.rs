@@ -31,6 +31,13 @@ pub(super) struct Prepared {
     pub(super) header: Header,
 }
 
+impl Prepared {
+    /// Whether its guest meets the simulated internet.
+    pub(super) fn online(&self) -> bool {
+        matches!(&self.job, Job::Linux(job) if job.internet.is_some())
+    }
+}
+
 /// Puts a job together out of a stage's settings and inputs.
 pub(super) fn prepare(
     shared: &Shared<'_>,

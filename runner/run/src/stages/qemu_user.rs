@@ -1,8 +1,10 @@
 //! `qemu-user/linux` and `native/linux`: a Linux program under QEMU's user mode, or on the host's own processor, in
 //! `hotcell-qemu`, watched by the host's kernel.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::net::Ipv4Addr;
 use std::thread::Scope;
 
 use hotcell_cells::emulator;
@@ -17,6 +19,7 @@ use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::deny::{Denial, Denied, Deny};
 use hotcell_schema::event::{Event, Header, Resource, Task, What, Witness};
 use hotcell_schema::finding::Severity;
+use hotcell_schema::internet::Heard;
 use hotcell_schema::job::{GuestLimits, Job, JobResult};
 use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_schema::respond::{Action, Response};
@@ -24,6 +27,7 @@ use hotcell_schema::stage::QemuUserWith;
 
 use super::cell::{self, Allowed, Watch, Watcher};
 use super::command::live::{self, Beside};
+use super::heard::Merge;
 use super::respond::{Decision, Files, Judge, Live, Told};
 use super::{linux, settings};
 use crate::keep::Keeper;
@@ -43,10 +47,17 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     }
     let guest = shared.limits(instance).guest;
     let allowed = Allowed {
-        ports: &["stdout", "stderr", "files"],
+        ports: &["stdout", "stderr", "pcap", Heard::PORT, "files"],
         header: Some(&prepared.header),
         bounds: Bounds {
-            output_bytes: guest.file_bytes.saturating_mul(2).saturating_add(1 << 20),
+            output_bytes: guest
+                .file_bytes
+                .saturating_mul(2)
+                .saturating_add(match prepared.online() {
+                    // What went over the wire, and what is told of it.
+                    true => 128 << 20,
+                    false => 1 << 20,
+                }),
             outputs: 250_000,
             ..Bounds::default()
         },
@@ -86,7 +97,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         }
         finished.done.outcome = Some(result.outcome.clone());
     }
-    linux::outputs(shared, finished, &["stdout", "stderr"])
+    linux::outputs(shared, finished, &["stdout", "stderr", "pcap"])
 }
 
 /// What rules are judged while the guest runs.
@@ -147,6 +158,8 @@ struct Kernel<'scope, 'a> {
     seen: Seen,
     host: &'a ArchProfile,
     guest: Guest,
+    /// Addresses that names were declared to have.
+    hosts: BTreeMap<String, Ipv4Addr>,
     limits: GuestLimits,
     folder: tempfile::TempDir,
     watched: Option<Watched<'a>>,
@@ -203,6 +216,11 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
                 live: judge.is_some() || !analysers.is_empty(),
                 more: judge.is_some().then(|| folder.path().join("more")),
             },
+            hosts: job
+                .internet
+                .as_ref()
+                .map(|internet| internet.with.hosts.clone())
+                .unwrap_or_default(),
             limits,
             judge,
             folder,
@@ -216,25 +234,28 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
 
     fn hand_over(&mut self, keeper: &mut Keeper<'_>, ended: Ended) -> std::io::Result<()> {
         let mut told = Told::new(self.seen.decision.clone());
+        let mut merge = Merge::new(self.heard(keeper)?, ended.began.unwrap_or(0), &self.hosts);
         let mut batch: Vec<Event> = Vec::with_capacity(BATCH);
         let mut last = None;
         for line in BufReader::with_capacity(1 << 18, File::open(self.file())?).lines() {
             let event: Event = serde_json::from_str(&line?)?;
-            last = Some((event.seq, event.time, event.task.clone()));
             told.event(&event);
-            batch.push(event);
-            if batch.len() == BATCH {
+            merge.take(event, &mut batch);
+            if batch.len() >= BATCH {
+                last = batch.last().map(place);
                 keeper.events(std::mem::take(&mut batch))?;
             }
         }
+        merge.finish(&mut batch);
+        last = batch.last().map(place).or(last);
         // What decided is kept, however late it was; what came after is counted.
         let mut dropped = ended.dropped;
         if let (Some(decision), Some(more)) = (&self.seen.decision, &self.guest.more) {
             if decision.event.seq >= self.guest.most {
                 let event = decision.event.clone();
-                last = Some((event.seq, event.time, event.task.clone()));
                 told.event(&event);
-                batch.push(event);
+                batch.push(merge.renumbered(event));
+                last = batch.last().map(place);
                 dropped = dropped.saturating_sub(1);
             }
             if let Some(after) = decision.more {
@@ -277,7 +298,21 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
             });
         }
         self.seen.responses = told.finish();
+        for response in &mut self.seen.responses {
+            response.event = merge.number(response.event);
+        }
         keeper.events(batch)
+    }
+
+    /// What the simulated internet has to tell of the guest.
+    fn heard(&self, keeper: &Keeper<'_>) -> std::io::Result<Vec<Heard>> {
+        let Some(stored) = keeper.output(Heard::PORT) else {
+            return Ok(Vec::new());
+        };
+        let bytes = self.shared.options.store.get(&stored);
+        let bytes = bytes.map_err(std::io::Error::other)?.unwrap_or_default();
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| Ok(serde_json::from_slice(line)?)).collect()
     }
 }
 
@@ -330,6 +365,11 @@ impl Watcher for Kernel<'_, '_> {
         self.hand_over(keeper, ended)
             .map_err(|error| cannot(format!("reading what was seen: {error}")))
     }
+}
+
+/// Number, time and task of an event.
+fn place(event: &Event) -> (u64, u64, Task) {
+    (event.seq, event.time, event.task.clone())
 }
 
 /// What is denied, and by what it holds: the layers of the run that are the manifest's.
