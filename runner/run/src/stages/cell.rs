@@ -112,6 +112,8 @@ pub(super) fn run(
         // Each task of a guest has a helper of QEMU's; the keeper and its init are two more.
         limits.tasks = u64::from(asked.guest.tasks).saturating_mul(2).saturating_add(8);
         limits.file_bytes = asked.guest.file_bytes;
+        // As many as a program of the emulated Linux may have (and `INR_OPEN_MAX` of include/uapi/linux/fs.h).
+        limits.descriptors = 4096;
         // No emulated kernel bounds the guest's memory. Its files are memory too, and what it was given stands there.
         let given = blobs.0.iter().map(|blob| blob.length()).sum::<u64>();
         let files = asked.guest.file_bytes.saturating_add(given).saturating_mul(2);
