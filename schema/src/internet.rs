@@ -10,6 +10,24 @@ use crate::event::Network;
 use crate::guest::Hex;
 use crate::sysroot::Sysroot;
 
+/// What network a guest sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkMode {
+    /// The guest's own loopback; every other address is unreachable.
+    #[default]
+    None,
+    /// The simulated internet: every name resolves, every address answers, and nothing leaves the cell.
+    Sink,
+}
+
+impl NetworkMode {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
+
 /// What a guest with `network = "sink"` meets beyond its own machine. Every name resolves, every address answers: what is not
 /// declared is a web server with one page on port 80, and elsewhere someone who listens and says nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

@@ -14,7 +14,7 @@ use crate::command::CommandWith;
 use crate::comparison::Comparison;
 use crate::deny::Deny;
 use crate::guest::{Address, Hex};
-use crate::internet::InternetWith;
+use crate::internet::{InternetWith, NetworkMode};
 use crate::job::{MemoryIn, MemoryOut};
 use crate::respond::RespondWith;
 
@@ -367,7 +367,7 @@ pub static STAGE_TYPES: &[StageType] = &[
     StageType {
         name: "unicorn/linux",
         about: "Run a Linux program over the emulated Linux, on any architecture",
-        version: 7,
+        version: 8,
         inputs: &[
             input("file", PortType::File, true, "the program"),
             input("stdin", PortType::File, false, "what its standard input holds"),
@@ -668,24 +668,6 @@ impl From<QemuUserWith> for LinuxWith {
 pub const DUMP_AT: &str = "^[a-z_][a-z0-9_]{0,63}$";
 /// Greatest number of them.
 pub const MAX_DUMPS_AT: usize = 64;
-
-/// What network a guest sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum NetworkMode {
-    /// The guest's own loopback; every other address is unreachable.
-    #[default]
-    None,
-    /// The simulated internet: every name resolves, every address answers, and nothing leaves the cell.
-    Sink,
-}
-
-impl NetworkMode {
-    /// Whether there is none.
-    pub fn is_none(&self) -> bool {
-        *self == Self::None
-    }
-}
 
 /// `with` of `compare/behaviour`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

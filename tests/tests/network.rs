@@ -35,7 +35,7 @@ fn run(lab: &Lab, script: &str, emulated: bool) -> Option<Run> {
     assert_eq!(all.len(), 4);
     let mut list = "path,variant\n".to_owned();
     for one in &all {
-        lab.write(&one.debian, fs::read(&one.path).unwrap());
+        lab.write(one.debian, fs::read(&one.path).unwrap());
         list.push_str(&format!("{0},{0}\n", one.debian));
     }
     lab.write("programs.csv", list);

@@ -7,11 +7,11 @@ use camino::Utf8PathBuf;
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::command::{CommandWith, OutputPlace};
 use hotcell_schema::digest::Digest;
-use hotcell_schema::internet::InternetWith;
+use hotcell_schema::internet::{InternetWith, NetworkMode};
 use hotcell_schema::manifest::{Span, Spanned};
 use hotcell_schema::persona::Persona;
 use hotcell_schema::stage::{
-    CompareWith, InspectWith, LinuxWith, NetworkMode, PayloadWith, PortType, QemuUserWith, RulesWith,
+    CompareWith, InspectWith, LinuxWith, PayloadWith, PortType, QemuUserWith, RulesWith,
 };
 use serde::Serialize;
 use serde_json::Value as Json;
