@@ -176,12 +176,13 @@ impl Monitor {
         }
         let watched = self.shared.cells.ask(|cells| cells.held.remove(&cell));
         let watched = watched.ok_or_else(|| format!("cell {cell} is not watched"))?;
-        let (dropped, began) = (watched.dropped, watched.began());
+        let (dropped, began, denied) = (watched.dropped, watched.began(), watched.denied());
         let (written, unjudged, stood) = watched
             .finish()
             .map_err(|error| format!("writing events: {error}"))?;
         Ok(Ended {
             began,
+            denied,
             written,
             dropped,
             unjudged,

@@ -71,6 +71,8 @@ pub enum Answer {
 pub struct Ended {
     /// When the first event was, by the kernel's clock (`CLOCK_MONOTONIC`) in nanoseconds: events count from there.
     pub began: Option<u64>,
+    /// Processes that the kernel ended for what they did.
+    pub denied: u64,
     /// Events in the file.
     pub written: u64,
     /// Events that were more than allowed.

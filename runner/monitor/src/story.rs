@@ -78,6 +78,7 @@ pub struct Story {
     /// Calls under way, by the host's number of the thread.
     early: BTreeMap<u32, Early>,
     started: bool,
+    denied: u64,
 }
 
 impl Story {
@@ -92,12 +93,18 @@ impl Story {
             threads: BTreeMap::new(),
             early: BTreeMap::new(),
             started: false,
+            denied: 0,
         }
     }
 
     /// When the first event was, by the kernel's clock (`CLOCK_MONOTONIC`), in nanoseconds.
     pub fn began(&self) -> Option<u64> {
         self.began
+    }
+
+    /// How many processes the kernel part ended for what they did.
+    pub fn denied(&self) -> u64 {
+        self.denied
     }
 
     /// How many events were made.
@@ -120,6 +127,7 @@ impl Story {
                 self.tell(head, What::Signal(Signal { signal, to }), tell);
             }
             Record::Killed { rule, .. } => {
+                self.denied += 1;
                 let what = ProcessEvent {
                     // The kernel part was given them by their place.
                     denied: Denied::ALL.get(*rule as usize).copied(),

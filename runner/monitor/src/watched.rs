@@ -176,6 +176,11 @@ impl Watched {
         self.story.began()
     }
 
+    /// How many of its processes the kernel part ended for what they did.
+    pub fn denied(&self) -> u64 {
+        self.story.denied()
+    }
+
     /// Whether somebody reads along.
     pub fn is_live(&self) -> bool {
         self.live

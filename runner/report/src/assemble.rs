@@ -1,5 +1,6 @@
 //! From instances and their outputs to a [`Report`].
 
+use std::borrow::Cow;
 use std::io;
 
 use hotcell_schema::digest::Digest;
@@ -10,10 +11,12 @@ use hotcell_schema::job::{LinuxResult, PayloadResult};
 use hotcell_schema::report::{FORMAT, InstanceReport, Report, SampleReport, Selection, Technique, VERSION};
 use hotcell_schema::stage::{PortType, StageType};
 use indexmap::IndexMap;
+use memchr::{memchr, memmem};
+use serde::Deserialize;
 
 use crate::behaviour::Behaviours;
 use crate::outputs::Outputs;
-use crate::{ReportError, outputs};
+use crate::{ReportError, behaviour, outputs};
 
 /// What is known of a run before its outputs are read.
 #[derive(Debug, Clone)]
@@ -141,7 +144,14 @@ pub fn complete(instance: &mut InstanceReport, outputs: &dyn Outputs) -> Result<
                 }
                 if instance.behaviour.is_empty() {
                     let mut behaviours = Behaviours::default();
-                    stream.for_each(|event| behaviours.add(&event));
+                    for line in stream
+                        .lines()
+                        .filter(|line| line.call().is_none_or(behaviour::tells))
+                    {
+                        if let Some(event) = line.event() {
+                            behaviours.add(&event);
+                        }
+                    }
                     instance.behaviour = behaviours.finish();
                 }
             }
@@ -240,15 +250,107 @@ impl<'a> EventStream<'a> {
     /// Calls `each` with every event in order. Answers how many lines were no events.
     pub fn for_each(&self, mut each: impl FnMut(Event)) -> u64 {
         let mut bad = 0;
-        for line in self.lines.split(|byte| *byte == b'\n') {
-            if line.is_empty() {
-                continue;
-            }
-            match serde_json::from_slice(line) {
-                Ok(event) => each(event),
-                Err(_) => bad += 1,
+        for line in self.lines() {
+            match line.event() {
+                Some(event) => each(event),
+                None => bad += 1,
             }
         }
         bad
+    }
+
+    /// Its lines, not taken apart yet.
+    pub fn lines(&self) -> impl Iterator<Item = Line<'a>> {
+        let lines = self.lines.split(|byte| *byte == b'\n');
+        lines.filter(|line| !line.is_empty()).map(Line)
+    }
+}
+
+/// A line of an event stream. To take one apart costs more than to look at it, and most of a million are not worth it.
+#[derive(Debug, Clone, Copy)]
+pub struct Line<'a>(&'a [u8]);
+
+/// What every event has.
+#[derive(Debug, Deserialize)]
+pub struct Glance<'a> {
+    /// Its number.
+    pub seq: u64,
+    /// Whose it is.
+    #[serde(borrow)]
+    pub task: GlanceTask<'a>,
+}
+
+/// Whose an event is.
+#[derive(Debug, Deserialize)]
+pub struct GlanceTask<'a> {
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// The parent's process.
+    pub parent: u32,
+    /// What the process runs.
+    #[serde(borrow)]
+    pub image: Cow<'a, str>,
+}
+
+impl<'a> Line<'a> {
+    /// The event; `None`: it is none.
+    pub fn event(self) -> Option<Event> {
+        serde_json::from_slice(self.0).ok()
+    }
+
+    /// As much of it as every event has.
+    pub fn glance(self) -> Option<Glance<'a>> {
+        serde_json::from_slice(self.0).ok()
+    }
+
+    /// The name of the system call that it tells of. `None`: of another thing, or written in another way than our own writers do;
+    /// only the event says what it is then.
+    ///
+    /// No text before `what` can look like it: what has quotes in a text has backslashes before them.
+    pub fn call(self) -> Option<&'a str> {
+        const WHAT: &[u8] = b"},\"what\":{";
+        const CALL: &[u8] = b"\"syscall\":{\"name\":\"";
+        let place = memmem::find(self.0, WHAT)?;
+        let name = self.0.get(place + WHAT.len()..)?.strip_prefix(CALL)?;
+        let end = memchr(b'"', name)?;
+        let name = std::str::from_utf8(name.get(..end)?).ok()?;
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        name.chars().all(is_plain).then_some(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_known_by_a_glance_only_where_it_is_what_it_seems() {
+        let line = |image: &str, what: &str| {
+            format!(
+                r#"{{"seq":7,"time":1,"witness":"kernel","task":{{"pid":2,"tid":3,"parent":1,"image":{}}},"what":{what}}}"#,
+                serde_json::to_string(image).unwrap_or_default()
+            )
+        };
+        let read = r#"{"syscall":{"name":"read","number":0}}"#;
+        let plain = line("/s", read);
+        assert_eq!(Line(plain.as_bytes()).call(), Some("read"));
+        let glance = Line(plain.as_bytes()).glance().expect("an event");
+        assert_eq!((glance.seq, glance.task.pid, glance.task.tid), (7, 2, 3));
+        // A program whose name is meant to look like a harmless call.
+        let false_one = line(
+            r#"},"what":{"syscall":{"name":"read"#,
+            r#"{"signal":{"signal":"SIGHUP","to":1}}"#,
+        );
+        assert_eq!(Line(false_one.as_bytes()).call(), None);
+        let named = Line(false_one.as_bytes()).glance().expect("an event");
+        assert_eq!(named.task.image, r#"},"what":{"syscall":{"name":"read"#);
+        for other in [
+            r#"{"later":{"what":{"syscall":{"name":"read"}}}}"#,
+            r#"{"syscall":{"number":0,"name":"read"}}"#,
+        ] {
+            assert_eq!(Line(line("/s", other).as_bytes()).call(), None, "{other}");
+        }
     }
 }

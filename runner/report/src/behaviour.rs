@@ -205,6 +205,11 @@ pub fn notable(name: &str) -> Option<&str> {
     NOTABLE.binary_search(&name).is_ok().then_some(name)
 }
 
+/// Whether a system call of this name is told as such.
+pub(crate) fn tells(name: &str) -> bool {
+    notable(name).is_some()
+}
+
 fn syscall(call: &Syscall) -> Option<String> {
     let name = notable(&call.name)?;
     let mut text = format!("syscall/{name}");

@@ -69,6 +69,14 @@ impl<'a> Keeper<'a> {
         Ok(keeper)
     }
 
+    /// Takes events as lines that are known to be some: our own monitor's.
+    pub(crate) fn lines(&mut self, lines: &[u8]) -> io::Result<()> {
+        match &mut self.events {
+            Some(writer) => writer.write_all(lines),
+            None => Ok(()),
+        }
+    }
+
     /// The first output of a port, of those that came so far.
     pub(crate) fn output(&self, port: &str) -> Option<Stored> {
         let found = self.kept.iter().find(|(name, _)| name == port);

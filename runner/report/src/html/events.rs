@@ -43,13 +43,24 @@ pub(super) struct Table {
 struct TaskKey(u32, u32, String);
 
 impl Table {
+    /// Whether no more events are shown.
+    pub(super) fn is_full(&self) -> bool {
+        self.kind.len() >= MAX_EVENTS || self.bytes >= MAX_BYTES
+    }
+
+    /// Counts one that is not shown.
+    pub(super) fn leave_out(&mut self) {
+        self.total += 1;
+    }
+
     /// Takes one more event, unless the page is full.
     pub(super) fn add(&mut self, event: &Event) {
-        self.total += 1;
         let place = self.kind.len();
-        if place >= MAX_EVENTS || self.bytes >= MAX_BYTES {
+        if self.is_full() {
+            self.leave_out();
             return;
         }
+        self.total += 1;
         let Task { pid, tid, image, .. } = &event.task;
         let mut text = words::details(event);
         match event.witness {

@@ -12,7 +12,7 @@ use super::events::Table;
 use super::inspection::Inspection;
 use super::tree::{Row, Tree};
 use super::{AttackMark, Badge, SeverityCount, Subject, attack_marks, outcome_badge, severity_counts};
-use crate::assemble::EventStream;
+use crate::assemble::{EventStream, Glance};
 use crate::outputs::{self, Outputs};
 use crate::summary::stage_label;
 use crate::{ReportError, words};
@@ -353,10 +353,20 @@ fn run(
     let mut arch = instance.arch.clone();
     if let Some(bytes) = &events {
         let stream = EventStream::new(bytes);
-        bad = stream.for_each(|event| {
-            tree.add(&event);
-            table.add(&event);
-        });
+        for line in stream.lines() {
+            if table.is_full()
+                && line.call().is_some()
+                && let Some(Glance { seq, task }) = line.glance()
+            {
+                tree.met(seq, (task.pid, task.tid, task.parent), &task.image, "syscall");
+                table.leave_out();
+            } else if let Some(event) = line.event() {
+                tree.add(&event);
+                table.add(&event);
+            } else {
+                bad += 1;
+            }
+        }
         arch = arch.or_else(|| stream.header.map(|header| header.arch));
     }
     let (tree, tree_cut) = tree.rows();

@@ -47,26 +47,50 @@ pub(super) struct Row {
 }
 
 impl Tree {
-    pub(super) fn add(&mut self, event: &Event) {
-        let task = &event.task;
-        if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&task.pid) {
+    /// Takes what every event has: its number, process, thread and parent, program and kind. `false`: there is no room for its
+    /// process.
+    pub(super) fn met(
+        &mut self,
+        seq: u64,
+        (pid, tid, parent): (u32, u32, u32),
+        image: &str,
+        kind: &str,
+    ) -> bool {
+        if self.processes.len() >= MAX_PROCESSES && !self.processes.contains_key(&pid) {
             self.left_out = true;
-            return;
+            return false;
         }
-        let process = self.processes.entry(task.pid).or_insert_with(|| Process {
-            parent: task.parent,
-            first: event.seq,
+        let process = self.processes.entry(pid).or_insert_with(|| Process {
+            parent,
+            first: seq,
             ..Process::default()
         });
-        if process.image != task.image {
-            process.image.clone_from(&task.image);
+        if process.image != image {
+            image.clone_into(&mut process.image);
         }
         if process.threads.len() < MAX_PROCESSES {
-            process.threads.insert(task.tid);
+            process.threads.insert(tid);
         }
-        if process.kinds.len() < 32 || process.kinds.contains_key(event.what.kind()) {
-            *process.kinds.entry(event.what.kind().to_owned()).or_default() += 1;
+        let room = process.kinds.len() < 32;
+        match process.kinds.get_mut(kind) {
+            Some(count) => *count += 1,
+            None if room => {
+                process.kinds.insert(kind.to_owned(), 1);
+            }
+            None => {}
         }
+        true
+    }
+
+    pub(super) fn add(&mut self, event: &Event) {
+        let task = &event.task;
+        let numbers = (task.pid, task.tid, task.parent);
+        if !self.met(event.seq, numbers, &task.image, event.what.kind()) {
+            return;
+        }
+        let Some(process) = self.processes.get_mut(&task.pid) else {
+            return;
+        };
         let What::Process(what) = &event.what else { return };
         match what.op {
             ProcessOp::Start | ProcessOp::Exec => {

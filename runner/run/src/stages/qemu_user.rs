@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::io::{BufRead, BufReader, Seek as _, SeekFrom};
 use std::net::Ipv4Addr;
 use std::thread::Scope;
 
@@ -234,10 +234,17 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
 
     fn hand_over(&mut self, keeper: &mut Keeper<'_>, ended: Ended) -> std::io::Result<()> {
         let mut told = Told::new(self.seen.decision.clone());
-        let mut merge = Merge::new(self.heard(keeper)?, ended.began.unwrap_or(0), &self.hosts);
+        let heard = self.heard(keeper)?;
+        // Nothing is to be put among them, and none of them decides or is counted: they are what they are.
+        let is_plain = self.seen.decision.is_none() && ended.denied == 0 && heard.is_none();
+        let mut merge = Merge::new(heard.unwrap_or_default(), ended.began.unwrap_or(0), &self.hosts);
         let mut batch: Vec<Event> = Vec::with_capacity(BATCH);
         let mut last = None;
-        for line in BufReader::with_capacity(1 << 18, File::open(self.file())?).lines() {
+        let mut lines = BufReader::with_capacity(1 << 18, File::open(self.file())?);
+        if is_plain {
+            last = pass_on(&mut lines, keeper)?;
+        }
+        for line in lines.lines() {
             let event: Event = serde_json::from_str(&line?)?;
             told.event(&event);
             merge.take(event, &mut batch);
@@ -304,15 +311,18 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
         keeper.events(batch)
     }
 
-    /// What the simulated internet has to tell of the guest.
-    fn heard(&self, keeper: &Keeper<'_>) -> std::io::Result<Vec<Heard>> {
+    /// What the simulated internet has to tell of the guest, where it met one.
+    fn heard(&self, keeper: &Keeper<'_>) -> std::io::Result<Option<Vec<Heard>>> {
         let Some(stored) = keeper.output(Heard::PORT) else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let bytes = self.shared.options.store.get(&stored);
         let bytes = bytes.map_err(std::io::Error::other)?.unwrap_or_default();
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        lines.map(|line| Ok(serde_json::from_slice(line)?)).collect()
+        lines
+            .map(|line| Ok(serde_json::from_slice(line)?))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 }
 
@@ -364,6 +374,20 @@ impl Watcher for Kernel<'_, '_> {
         self.seen.stood_ns = ended.stood_ns;
         self.hand_over(keeper, ended)
             .map_err(|error| cannot(format!("reading what was seen: {error}")))
+    }
+}
+
+/// Hands lines over as they are. What is told of the last one: what comes after them stands behind it.
+fn pass_on(lines: &mut impl BufRead, keeper: &mut Keeper<'_>) -> std::io::Result<Option<(u64, u64, Task)>> {
+    let (mut line, mut last) = (Vec::new(), Vec::new());
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        keeper.lines(&line)?;
+        std::mem::swap(&mut line, &mut last);
+        line.clear();
+    }
+    match last.is_empty() {
+        true => Ok(None),
+        false => Ok(Some(place(&serde_json::from_slice(&last)?))),
     }
 }
 
