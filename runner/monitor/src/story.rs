@@ -68,6 +68,7 @@ struct Early {
 pub struct Story {
     calls: Calls,
     sample: Sample,
+    witness: Witness,
     /// When the first record was told.
     began: Option<u64>,
     sequence: u64,
@@ -85,6 +86,7 @@ impl Story {
         Self {
             calls,
             sample,
+            witness: Witness::Kernel,
             began: None,
             sequence: 0,
             processes: BTreeMap::new(),
@@ -92,6 +94,11 @@ impl Story {
             early: BTreeMap::new(),
             started: false,
         }
+    }
+
+    /// The same, of records that somebody else than the kernel part tells.
+    pub fn told_by(self, witness: Witness) -> Self {
+        Self { witness, ..self }
     }
 
     /// How many events were made.
@@ -147,7 +154,7 @@ impl Story {
         let event = Event {
             seq: self.sequence,
             time: head.time.saturating_sub(began),
-            witness: Witness::Kernel,
+            witness: self.witness,
             task: Task {
                 pid: process.pid,
                 tid: self.threads.get(&head.tid).copied().unwrap_or(process.pid),

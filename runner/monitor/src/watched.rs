@@ -143,16 +143,15 @@ impl Watched {
             ..
         } = self;
         story.take(head, record, &mut |event| {
-            let is_kept = event.seq < *most;
-            *dropped += u64::from(!is_kept);
-            let to = match more {
-                _ if failed.is_some() => return,
-                _ if is_kept => line(out, event),
-                Some(more) => more.take(event),
-                None => return,
-            };
-            *failed = to.err();
+            keep(event, (out, more.as_mut(), *most), dropped, failed);
         });
+    }
+
+    /// Takes an event that was made of its records elsewhere.
+    pub fn take_event(&mut self, event: &Event) {
+        self.taken += 1;
+        let files = (&mut self.out, self.more.as_mut(), self.most);
+        keep(event, files, &mut self.dropped, &mut self.failed);
     }
 
     /// Makes it stand still, or go on: it has so many bytes unread in the ring, where there is so much room. To be asked after each
@@ -198,6 +197,24 @@ impl Watched {
             )),
         }
     }
+}
+
+/// Writes an event where it belongs.
+fn keep(
+    event: &Event,
+    (out, more, most): (&mut BufWriter<File>, Option<&mut More>, u64),
+    dropped: &mut u64,
+    failed: &mut Option<io::Error>,
+) {
+    let is_kept = event.seq < most;
+    *dropped += u64::from(!is_kept);
+    let to = match more {
+        _ if failed.is_some() => return,
+        _ if is_kept => line(out, event),
+        Some(more) => more.take(event),
+        None => return,
+    };
+    *failed = to.err();
 }
 
 fn flush(out: &mut BufWriter<File>, more: Option<&mut More>, failed: &mut Option<io::Error>) {

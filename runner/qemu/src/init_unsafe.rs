@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
@@ -27,6 +27,7 @@ use crate::binfmt::{self, Secret};
 use crate::filter::{self, Key};
 use crate::rights;
 use crate::root::{self, Root};
+use crate::trace::Tracer;
 
 /// What the guest is to be.
 #[derive(Debug)]
@@ -64,19 +65,21 @@ pub(crate) struct Emulation {
 pub(crate) type Streams = [OwnedFd; 3];
 
 /// Starts it. What it tells on `report`: nothing until the guest has ended; then `status` as wait(2) has it, four
-/// bytes; or a text that begins with `!`, why it could not be started.
+/// bytes; or a text that begins with `!`, why it could not be started. `records`: where it tells what the guest does, if it is to
+/// watch.
 pub(crate) fn start(
     root: &Root,
     guest: &Guest,
     streams: Streams,
     report: io::PipeWriter,
+    records: Option<io::PipeWriter>,
 ) -> nix::Result<Pid> {
     // SAFETY: the process has one thread, so that the copy may allocate and lock.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             let mut report = report;
-            let code = match run(root, guest, streams, &mut report) {
+            let code = match run(root, guest, streams, &mut report, records) {
                 Ok(()) => 0,
                 Err(why) => {
                     let _ = report.write_all(format!("!{why}").as_bytes());
@@ -89,7 +92,13 @@ pub(crate) fn start(
     }
 }
 
-fn run(root: &Root, guest: &Guest, streams: Streams, report: &mut io::PipeWriter) -> Result<(), String> {
+fn run(
+    root: &Root,
+    guest: &Guest,
+    streams: Streams,
+    report: &mut io::PipeWriter,
+    records: Option<io::PipeWriter>,
+) -> Result<(), String> {
     let told = |doing: &'static str| move |error: Errno| format!("{doing}: {error}");
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
     // The keeper goes on seeing what the guest writes where it is written.
@@ -106,18 +115,39 @@ fn run(root: &Root, guest: &Guest, streams: Streams, report: &mut io::PipeWriter
     chdir("/").map_err(told("going into the root"))?;
     // What `/proc` shows of this process is the guest's to see, and no more (proc(5), PR_SET_DUMPABLE).
     prctl::set_dumpable(false).map_err(told("hiding from the guest"))?;
+    let (gate, mut opens) = io::pipe().map_err(|error| format!("a gate: {error}"))?;
     // SAFETY: one thread, see above.
     let first = match unsafe { fork() }.map_err(told("making the guest's process"))? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
-            let why = become_guest(guest, streams);
+            drop(opens);
+            let why = become_guest(guest, streams, gate);
             let _ = report.write_all(format!("!{why}").as_bytes());
             // SAFETY: as above.
             unsafe { libc::_exit(127) }
         }
     };
-    drop(streams);
-    reap(first, report)
+    drop((streams, gate));
+    let tracer = match records {
+        Some(records) => {
+            let emulated = guest.emulation.is_some();
+            Some(Tracer::begin(first, emulated, &guest.deny, records)?)
+        }
+        None => None,
+    };
+    opens.write_all(&[1]).map_err(|error| format!("a gate: {error}"))?;
+    drop(opens);
+    match tracer {
+        Some(tracer) => {
+            tracer.follow(|process, status| {
+                if process == first.as_raw().cast_unsigned() {
+                    let _ = report.write_all(&status.to_le_bytes());
+                }
+            });
+            Ok(())
+        }
+        None => reap(first, report),
+    }
 }
 
 /// Has the kernel run the guest's programs in the emulator. What is registered lives as long as what is returned.
@@ -162,9 +192,12 @@ fn reap(first: Pid, report: &mut io::PipeWriter) -> Result<(), String> {
 }
 
 /// Becomes the guest; returns only when that fails: why.
-fn become_guest(guest: &Guest, [input, output, error]: Streams) -> String {
-    let steps = || -> Result<(), String> {
+fn become_guest(guest: &Guest, [input, output, error]: Streams, gate: io::PipeReader) -> String {
+    let steps = move || -> Result<(), String> {
         let told = |doing: &'static str| move |error: Errno| format!("{doing}: {error}");
+        // Whoever watches does so from here on.
+        let mut gate = gate;
+        gate.read_exact(&mut [0]).map_err(|error| format!("a gate: {error}"))?;
         setsid().map_err(told("a session"))?;
         dup2_stdin(&input).map_err(told("standard input"))?;
         dup2_stdout(&output).map_err(told("standard output"))?;

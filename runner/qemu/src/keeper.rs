@@ -23,6 +23,7 @@ use crate::filter::Key;
 use crate::init_unsafe::{self, Emulation, Guest};
 use crate::root::Root;
 use crate::streams::Stream;
+use crate::told::Told;
 use crate::{left, walls};
 
 /// How long the keeper sleeps at most before it listens to the runner, in milliseconds.
@@ -97,11 +98,19 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
     );
     let (report, report_theirs) = io::pipe().map_err(failed)?;
     let streams = [input, output.1.into(), error.1.into()];
-    let init = init_unsafe::start(&root, &guest, streams, report_theirs).map_err(failed)?;
+    let (told, records) = match &job.watch.traced {
+        Some(host) => {
+            let (told, records) = io::pipe().map_err(failed)?;
+            (Some(Told::new(told, job, host)), Some(records))
+        }
+        None => (None, None),
+    };
+    let init = init_unsafe::start(&root, &guest, streams, report_theirs, records).map_err(failed)?;
     let mut seen = Seen {
         output: Stream::new(output.0),
         error: Stream::new(error.0),
         report: Stream::new(report),
+        told,
     };
     let limit = watch(connection, init, &mut seen, job.limits.file_bytes)?;
     init_unsafe::ended(init);
@@ -187,6 +196,8 @@ struct Seen {
     error: Stream,
     /// What init tells of its end. It stays open as long as there is one, whatever the guest does with its own.
     report: Stream,
+    /// What init tells of what the guest does, where it watches.
+    told: Option<Told>,
 }
 
 /// Takes what the guest writes and does what the runner asks, until the guest has ended. How it ended, if it met a limit.
@@ -210,7 +221,7 @@ fn watch(
             Some(ready) => ready,
             None => return Ok(limit),
         };
-        let [output, error, report] = ready;
+        let [output, error, report, told] = ready;
         let mut full = false;
         for (stream, _) in [(&mut seen.output, output), (&mut seen.error, error)]
             .into_iter()
@@ -220,6 +231,9 @@ fn watch(
         }
         if report {
             seen.report.take(&mut room_of_report).map_err(failed)?;
+        }
+        if let Some(seen) = seen.told.as_mut().filter(|_| told) {
+            seen.take(connection)?;
         }
         if full {
             end_by(Outcome::Limit("file-bytes".to_owned()));
@@ -242,10 +256,11 @@ fn watch(
 }
 
 impl Seen {
-    /// Waits a moment until something is there: of output, error, report, or of the runner. `None`: all of the guest have ended.
-    fn wait(&self, runner: BorrowedFd<'_>) -> Option<[bool; 3]> {
-        let streams = [&self.output, &self.error, &self.report];
-        let open = streams.map(|stream| stream.end().map(|end| end.as_fd()));
+    /// Waits a moment until something is there: of output, error, report, what is told, or of the runner. `None`: all of the guest have ended.
+    fn wait(&self, runner: BorrowedFd<'_>) -> Option<[bool; 4]> {
+        let [output, error, report] = [&self.output, &self.error, &self.report].map(Stream::end);
+        let told = self.told.as_ref().and_then(Told::end);
+        let open = [output, error, report, told].map(|end| end.map(|end| end.as_fd()));
         let mut waiting: Vec<PollFd<'_>> = open
             .iter()
             .flatten()

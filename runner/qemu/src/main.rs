@@ -21,6 +21,9 @@
 //! | `loopback_unsafe` | the network of a guest without one |
 //! | `streams` | what the guest writes to its output |
 //! | `left` | what it left in its root |
+//! | `trace` | tells what the guest does, where nobody outside can watch |
+//! | `trace_unsafe` | ptrace(2) |
+//! | `told` | what it tells, as events |
 
 use std::process::ExitCode;
 
@@ -35,6 +38,9 @@ mod loopback_unsafe;
 mod rights;
 mod root;
 mod streams;
+mod told;
+mod trace;
+mod trace_unsafe;
 mod walls;
 
 fn main() -> ExitCode {
