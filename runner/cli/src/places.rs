@@ -169,6 +169,17 @@ fn cache() -> Result<PathBuf, Failure> {
         })
 }
 
+/// Who watches guests on the host's kernel, where `HOTCELL_WATCHED_BY` says so; else the best that can.
+pub(crate) fn watched_by() -> Result<Option<Source>, Failure> {
+    match env::var("HOTCELL_WATCHED_BY") {
+        Ok(name) if !name.is_empty() => name
+            .parse()
+            .map(Some)
+            .map_err(|why: String| Failure::usage(format!("HOTCELL_WATCHED_BY: {why}"))),
+        _ => Ok(None),
+    }
+}
+
 /// Cell executables stand beside `hotcell` itself, unless `HOTCELL_LIBEXEC` says otherwise.
 fn libexec() -> Result<PathBuf, Failure> {
     if let Some(folder) = env::var_os("HOTCELL_LIBEXEC") {

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use hotcell_kernel::observed::{About, Base, Calls, Observed, Piece};
+use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::deny::Denied;
 use hotcell_schema::event::{
     Access, ArgValue, Event, File, FileOp, Network, NetworkOp, Process as ProcessEvent, ProcessOp, Signal,
@@ -94,6 +95,11 @@ impl Story {
             early: BTreeMap::new(),
             started: false,
         }
+    }
+
+    /// The same, of the architecture that a profile describes.
+    pub fn of_host(host: &ArchProfile, sample: Sample) -> Self {
+        Self::new(Calls::new(host), sample)
     }
 
     /// The same, of records that somebody else than the kernel part tells.

@@ -9,7 +9,7 @@ use std::path::Path;
 use hotcell_schema::event::Event;
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use crate::protocol::CELLS;
+use crate::protocol::{CELLS, Ended};
 use crate::record::{Head, Record};
 use crate::still::{self, Still, Stood};
 use crate::story::Story;
@@ -178,6 +178,24 @@ impl Watched {
     /// Writes what is known, for whoever reads along.
     pub fn flush(&mut self) {
         flush(&mut self.out, self.more.as_mut(), &mut self.failed);
+    }
+
+    /// The same, as what is known of a cell that was told of without a kernel part.
+    ///
+    /// # Errors
+    ///
+    /// If events could not be written.
+    pub fn end(self) -> io::Result<Ended> {
+        let (dropped, taken) = (self.dropped, self.taken);
+        let (_, unjudged, stood) = self.finish()?;
+        Ok(Ended {
+            written: taken.saturating_sub(dropped),
+            dropped,
+            unjudged,
+            stood: stood.times,
+            stood_ns: stood.ns,
+            ..Ended::default()
+        })
     }
 
     /// Lets it go on: events that are kept, those that could not even be judged, and how often it stood still.

@@ -25,6 +25,7 @@
 //! | `trace_unsafe` | ptrace(2) |
 //! | `told` | what it tells, as events |
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use hotcell_cells::cell_side::by_hand;
@@ -44,6 +45,15 @@ mod trace_unsafe;
 mod walls;
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "--probe") {
+        return match trace_unsafe::probe() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                let _ = writeln!(std::io::stderr(), "{why}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let identity = format!("hotcell-qemu {}", env!("CARGO_PKG_VERSION"));
     by_hand("hotcell-qemu", &identity).unwrap_or_else(|| keeper::serve(&identity))
 }

@@ -4,7 +4,6 @@ use std::io::{self, PipeReader, Read as _};
 
 use hotcell_cells::cell_side::{CellError, Connection};
 use hotcell_cells::emulator;
-use hotcell_kernel::observed::Calls;
 use hotcell_monitor::record;
 use hotcell_monitor::story::{Sample, Story};
 use hotcell_schema::arch::ArchProfile;
@@ -29,7 +28,7 @@ impl Told {
         };
         Self {
             from: Some(from),
-            story: Story::new(Calls::new(host), sample).told_by(Witness::Tracer),
+            story: Story::of_host(host, sample).told_by(Witness::Tracer),
             bytes: Vec::new(),
         }
     }

@@ -4,6 +4,8 @@
 use std::mem;
 
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{ForkResult, fork};
 
 /// What a task that stands still was doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,4 +111,25 @@ pub(crate) fn now() -> u64 {
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Whether a process may trace its children on this host; the error says why not.
+pub(crate) fn probe() -> Result<(), String> {
+    // SAFETY: the process has one thread; the copy only waits for its end.
+    let child = match unsafe { fork() } {
+        Ok(ForkResult::Parent { child }) => child,
+        Ok(ForkResult::Child) => loop {
+            nix::unistd::pause();
+        },
+        Err(error) => return Err(format!("fork: {error}")),
+    };
+    let told = |error: Errno| format!("ptrace: {error}");
+    let stands = seize(child.as_raw()).and_then(|()| wait(true)).map_err(told);
+    let traced = stands.and_then(|(task, _)| match message(task) {
+        Some(_) => Ok(()),
+        None => Err(told(Errno::last())),
+    });
+    let _ = kill(child, Signal::SIGKILL);
+    let _ = wait(true);
+    traced
 }
