@@ -59,15 +59,27 @@ fn watched_by(lab: &Lab, source: Option<&str>) -> Option<Run> {
     }
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{:?}: {said}", output.status);
+    assert!(
+        matches!(output.status.code(), Some(0 | 3)),
+        "{:?}: {said}",
+        output.status
+    );
     let run = lab.latest();
     if let Some(why) = run.unwatched() {
         eprintln!("SKIPPED: {why}");
         return None;
     }
-    let errors: Vec<_> = run.facts.instances.values().filter_map(|facts| facts.error.as_ref()).collect();
+    let errors: Vec<_> = run
+        .facts
+        .instances
+        .values()
+        .filter_map(|facts| facts.error.as_ref())
+        .collect();
     assert!(
-        run.report.instances.iter().all(|instance| instance.status == Status::Ok),
+        run.report
+            .instances
+            .iter()
+            .all(|instance| instance.status == Status::Ok),
         "{errors:?}"
     );
     Some(run)
@@ -106,7 +118,8 @@ fn a_tracer_tells_what_the_kernel_part_tells() {
     let Some(lab) = lab(Lab::new(), &["hello", "files"], &[]) else {
         return;
     };
-    let (Some(kernel), Some(tracer)) = (watched_by(&lab, Some("ebpf")), watched_by(&lab, Some("ptrace"))) else {
+    let (Some(kernel), Some(tracer)) = (watched_by(&lab, Some("ebpf")), watched_by(&lab, Some("ptrace")))
+    else {
         return;
     };
     assert!(kernel.facts.confinement.contains(&"watched by ebpf".to_owned()));
@@ -129,12 +142,19 @@ fn counted(events: &[Value]) -> BTreeMap<String, usize> {
     for event in events {
         let event: Value = without_addresses(event.clone());
         let what = event.as_object().unwrap();
-        let name = what.get("name").or(what.get("op")).map_or_else(String::new, Value::to_string);
+        let name = what
+            .get("name")
+            .or(what.get("op"))
+            .map_or_else(String::new, Value::to_string);
         let kind = what.get("kind").map_or_else(String::new, Value::to_string);
         *counts.entry(format!("{kind} {name}")).or_insert(0) += 1;
     }
     // How often somebody looked whether a child has ended, or waited for another thread, is chance.
-    counts.retain(|name, _| !["wait4", "futex", "mmap", "mprotect", "madvise"].iter().any(|call| name.contains(call)));
+    counts.retain(|name, _| {
+        !["wait4", "futex", "mmap", "mprotect", "madvise"]
+            .iter()
+            .any(|call| name.contains(call))
+    });
     counts
 }
 
@@ -143,7 +163,8 @@ fn children_threads_and_sockets_are_told_alike() {
     let Some(lab) = lab(Lab::new(), &["sockets", "threads"], &[]) else {
         return;
     };
-    let (Some(kernel), Some(tracer)) = (watched_by(&lab, Some("ebpf")), watched_by(&lab, Some("ptrace"))) else {
+    let (Some(kernel), Some(tracer)) = (watched_by(&lab, Some("ebpf")), watched_by(&lab, Some("ptrace")))
+    else {
         return;
     };
     let (kernel, tracer) = (events(&kernel, Witness::Kernel), events(&tracer, Witness::Tracer));
@@ -164,9 +185,15 @@ fn an_ordinary_user_has_a_tracer_and_is_told_why() {
     };
     let Some(run) = watched_by(&lab, None) else { return };
     let confinement = &run.facts.confinement;
-    assert!(confinement.contains(&"watched by ptrace".to_owned()), "{confinement:?}");
+    assert!(
+        confinement.contains(&"watched by ptrace".to_owned()),
+        "{confinement:?}"
+    );
     let told = |what: &str| run.facts.fallbacks.iter().any(|told| told.contains(what));
-    assert!(told("not watched by ebpf") && told("two stops"), "{confinement:?}");
+    assert!(
+        told("not watched by ebpf") && told("two stops"),
+        "{confinement:?}"
+    );
     for (name, told) in events(&run, Witness::Tracer) {
         let ended = told.iter().filter(|event| event["op"] == json!("exit")).count();
         assert_eq!(ended, 1, "{name}: {told:?}");

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use hotcell_cells::cores::service::{MANIFEST, SOCKET};
+use hotcell_run::monitor::Source;
 
 use crate::args::Global;
 use crate::exit::Failure;

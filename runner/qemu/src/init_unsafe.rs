@@ -135,7 +135,9 @@ fn run(
         }
         None => None,
     };
-    opens.write_all(&[1]).map_err(|error| format!("a gate: {error}"))?;
+    opens
+        .write_all(&[1])
+        .map_err(|error| format!("a gate: {error}"))?;
     drop(opens);
     match tracer {
         Some(tracer) => {
@@ -197,7 +199,8 @@ fn become_guest(guest: &Guest, [input, output, error]: Streams, gate: io::PipeRe
         let told = |doing: &'static str| move |error: Errno| format!("{doing}: {error}");
         // Whoever watches does so from here on.
         let mut gate = gate;
-        gate.read_exact(&mut [0]).map_err(|error| format!("a gate: {error}"))?;
+        gate.read_exact(&mut [0])
+            .map_err(|error| format!("a gate: {error}"))?;
         setsid().map_err(told("a session"))?;
         dup2_stdin(&input).map_err(told("standard input"))?;
         dup2_stdout(&output).map_err(told("standard output"))?;

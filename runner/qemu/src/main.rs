@@ -45,7 +45,10 @@ mod trace_unsafe;
 mod walls;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == "--probe") {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == "--probe")
+    {
         return match trace_unsafe::probe() {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => {

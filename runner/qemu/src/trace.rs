@@ -92,12 +92,7 @@ pub(crate) struct Tracer {
 
 impl Tracer {
     /// Begins to trace a child, which does nothing yet. `deny`: what ends its processes.
-    pub(crate) fn begin(
-        first: Pid,
-        emulated: bool,
-        deny: &Deny,
-        to: io::PipeWriter,
-    ) -> Result<Self, String> {
+    pub(crate) fn begin(first: Pid, emulated: bool, deny: &Deny, to: io::PipeWriter) -> Result<Self, String> {
         ptrace::seize(first.as_raw())
             .map_err(|error| format!("this host lets nobody be traced (ptrace): {error}"))?;
         let process = first.as_raw().cast_unsigned();
@@ -111,7 +106,10 @@ impl Tracer {
             unborn: BTreeSet::new(),
             codes: BTreeMap::new(),
             sent: BTreeSet::new(),
-            rows: ROWS.iter().map(|row| (row.call.id().cast_unsigned(), *row)).collect(),
+            rows: ROWS
+                .iter()
+                .map(|row| (row.call.id().cast_unsigned(), *row))
+                .collect(),
             ending: ending(deny),
             emulated,
             to: BufWriter::with_capacity(1 << 16, to),
@@ -160,7 +158,10 @@ impl Tracer {
         let bytes = record::write(&head, record);
         // Who hears nothing any longer ends this process.
         let length = (bytes.len() as u32).to_le_bytes();
-        let _ = self.to.write_all(&length).and_then(|()| self.to.write_all(&bytes));
+        let _ = self
+            .to
+            .write_all(&length)
+            .and_then(|()| self.to.write_all(&bytes));
     }
 
     fn told_by(&self, task: u32) -> (u32, u32) {
@@ -362,7 +363,11 @@ impl Tracer {
             _ => return,
         } as u32;
         let to = kept.arguments[0] as u32;
-        let to = if to == task { Some(kept.process) } else { self.tasks.get(&to).map(|kept| kept.process) };
+        let to = if to == task {
+            Some(kept.process)
+        } else {
+            self.tasks.get(&to).map(|kept| kept.process)
+        };
         let Some(to) = to.filter(|_| signal != 0 && !kept.arrived) else {
             return;
         };
@@ -385,10 +390,7 @@ impl Tracer {
                 return false;
             }
             match ending.family {
-                0 => {
-                    result == -i64::from(libc::EPERM)
-                        && (ending.bits == 0 || argument & ending.bits != 0)
-                }
+                0 => result == -i64::from(libc::EPERM) && (ending.bits == 0 || argument & ending.bits != 0),
                 family => {
                     let mut told = [0; 2];
                     result == -i64::from(libc::EACCES)
@@ -463,7 +465,10 @@ impl Tracer {
         kept.ended = true;
         let mut kept = kept.clone();
         let process = kept.process;
-        let last = !self.tasks.values().any(|other| other.process == process && !other.ended);
+        let last = !self
+            .tasks
+            .values()
+            .any(|other| other.process == process && !other.ended);
         if task == process && !last {
             self.codes.insert(process, code);
         }
@@ -564,7 +569,9 @@ fn text(task: u32, address: u64) -> Option<(bool, Vec<u8>)> {
     let mut text: Vec<u8> = Vec::new();
     while text.len() < TEXT {
         let at = address.checked_add(text.len() as u64)?;
-        let here = usize::try_from(PAGE - at % PAGE).unwrap_or(TEXT).min(TEXT - text.len());
+        let here = usize::try_from(PAGE - at % PAGE)
+            .unwrap_or(TEXT)
+            .min(TEXT - text.len());
         let mut bytes = vec![0; here];
         if !read(task, at, &mut bytes) {
             return None;

@@ -74,13 +74,7 @@ pub(crate) fn at(task: u32) -> At {
     unsafe {
         let mut info: libc::ptrace_syscall_info = mem::zeroed();
         let size = mem::size_of_val(&info);
-        if libc::ptrace(
-            libc::PTRACE_GET_SYSCALL_INFO,
-            task.cast_signed(),
-            size,
-            &mut info,
-        ) <= 0
-        {
+        if libc::ptrace(libc::PTRACE_GET_SYSCALL_INFO, task.cast_signed(), size, &mut info) <= 0 {
             return At::Nothing;
         }
         match info.op {
@@ -110,7 +104,9 @@ pub(crate) fn now() -> u64 {
     // SAFETY: the kernel writes a structure of this stack.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Whether a process may trace its children on this host; the error says why not.

@@ -120,7 +120,9 @@ fn watched_by(shared: &Shared<'_>, host: &ArchProfile, deny: &Deny) -> Result<So
     let mut refused = chosen.refused;
     if source == Source::Tracer && deny.connect.is_some() {
         let why = refused.join("; ");
-        return Err(cannot(format!("denying `connect` takes the hooks of control groups; {why}")));
+        return Err(cannot(format!(
+            "denying `connect` takes the hooks of control groups; {why}"
+        )));
     }
     if source == Source::Tracer {
         refused.push(STANDS_STILL.to_owned());
@@ -336,12 +338,10 @@ impl Watcher for Kernel<'_, '_> {
             }
             Source::Tracer => {
                 let story = Story::of_host(self.host, self.guest.sample.clone());
-                let heard = Process::open(cell.id())
-                    .map(Still::new)
-                    .and_then(|still| {
-                        let (most, live, more) = (self.guest.most, self.guest.live, self.guest.more.as_deref());
-                        Heard::new(story, still, &file, most, live, more)
-                    });
+                let heard = Process::open(cell.id()).map(Still::new).and_then(|still| {
+                    let (most, live, more) = (self.guest.most, self.guest.live, self.guest.more.as_deref());
+                    Heard::new(story, still, &file, most, live, more)
+                });
                 self.heard = Some(heard.map_err(|error| cannot(error.to_string()))?);
             }
         }
