@@ -13,7 +13,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{
     ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pivot_root, sethostname, setsid,
@@ -115,29 +115,35 @@ fn run(
     chdir("/").map_err(told("going into the root"))?;
     // What `/proc` shows of this process is the guest's to see, and no more (proc(5), PR_SET_DUMPABLE).
     prctl::set_dumpable(false).map_err(told("hiding from the guest"))?;
-    let (gate, mut opens) = io::pipe().map_err(|error| format!("a gate: {error}"))?;
+    let gate = |error: io::Error| format!("a gate: {error}");
+    let (through, mut opens) = io::pipe().map_err(gate)?;
+    let (mut at_it, comes) = io::pipe().map_err(gate)?;
     // SAFETY: one thread, see above.
     let first = match unsafe { fork() }.map_err(told("making the guest's process"))? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
-            drop(opens);
-            let why = become_guest(guest, streams, gate);
+            drop((opens, at_it));
+            let why = become_guest(guest, streams, (comes, through));
             let _ = report.write_all(format!("!{why}").as_bytes());
             // SAFETY: as above.
             unsafe { libc::_exit(127) }
         }
     };
-    drop((streams, gate));
+    drop((streams, through, comes));
+    // It can be traced from where it has come to the gate.
+    at_it.read_to_end(&mut Vec::new()).map_err(gate)?;
     let tracer = match records {
         Some(records) => {
             let emulated = guest.emulation.is_some();
-            Some(Tracer::begin(first, emulated, &guest.deny, records)?)
+            let tracer = Tracer::begin(first, emulated, &guest.deny, records);
+            if tracer.is_err() {
+                let _ = kill(first, Signal::SIGKILL);
+            }
+            Some(tracer?)
         }
         None => None,
     };
-    opens
-        .write_all(&[1])
-        .map_err(|error| format!("a gate: {error}"))?;
+    opens.write_all(&[1]).map_err(gate)?;
     drop(opens);
     match tracer {
         Some(tracer) => {
@@ -194,12 +200,18 @@ fn reap(first: Pid, report: &mut io::PipeWriter) -> Result<(), String> {
 }
 
 /// Becomes the guest; returns only when that fails: why.
-fn become_guest(guest: &Guest, [input, output, error]: Streams, gate: io::PipeReader) -> String {
+fn become_guest(
+    guest: &Guest,
+    [input, output, error]: Streams,
+    (comes, mut through): (io::PipeWriter, io::PipeReader),
+) -> String {
     let steps = move || -> Result<(), String> {
         let told = |doing: &'static str| move |error: Errno| format!("{doing}: {error}");
-        // Whoever watches does so from here on.
-        let mut gate = gate;
-        gate.read_exact(&mut [0])
+        // Its parent may look into it, as it may itself (proc(5)). Whoever watches does so from here on.
+        prctl::set_dumpable(true).map_err(told("a gate"))?;
+        drop(comes);
+        through
+            .read_exact(&mut [0])
             .map_err(|error| format!("a gate: {error}"))?;
         setsid().map_err(told("a session"))?;
         dup2_stdin(&input).map_err(told("standard input"))?;
@@ -217,7 +229,6 @@ fn become_guest(guest: &Guest, [input, output, error]: Streams, gate: io::PipeRe
         setrlimit(Resource::RLIMIT_FSIZE, guest.file_bytes, guest.file_bytes).map_err(told("limits"))?;
         setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(told("limits"))?;
         // Where memory is short it ends before those who tell of it (proc(5)). Without `/proc` the host decides.
-        prctl::set_dumpable(true).map_err(told("a score"))?;
         let _ = fs::write("/proc/self/oom_score_adj", "1000");
         root::keep_proc().map_err(told("keeping /proc"))?;
         chdir(guest.cwd.as_c_str()).map_err(told("the working directory"))?;
