@@ -59,6 +59,10 @@ const ENVIRONMENT: [(&str, &str); 8] = [
         "HOTCELL_LIBEXEC",
         "Folder with hotcell-unicorn, hotcell-inspect, hotcell-qemu and hotcell-monitor; else that of hotcell itself.",
     ),
+    (
+        "HOTCELL_WATCHED_BY",
+        "Who watches guests on the host's kernel: ebpf or ptrace, or nobody; else the first that can.",
+    ),
     ("NO_COLOR", "Not empty: no colours."),
     (
         "CI",
