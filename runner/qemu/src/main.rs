@@ -22,6 +22,7 @@
 //! | `streams` | what the guest writes to its output |
 //! | `left` | what it left in its root |
 //! | `trace` | tells what the guest does, where nobody outside can watch |
+//! | `reads` | what its calls name |
 //! | `trace_unsafe` | ptrace(2) |
 //! | `told` | what it tells, as events |
 
@@ -36,6 +37,7 @@ mod init_unsafe;
 mod keeper;
 mod left;
 mod loopback_unsafe;
+mod reads;
 mod rights;
 mod root;
 mod streams;

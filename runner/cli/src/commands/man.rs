@@ -11,7 +11,7 @@ use crate::args::{Cli, ManArgs};
 use crate::exit::{Exit, Failure};
 use crate::ui;
 
-const EXIT: [(&str, &str); 8] = [
+const EXIT: [(&str, &str); 9] = [
     ("0", "All well."),
     ("1", "An expectation or a golden is not met; two runs differ."),
     (
@@ -44,7 +44,7 @@ const FILES: [(&str, &str); 4] = [
     ),
 ];
 
-const ENVIRONMENT: [(&str, &str); 8] = [
+const ENVIRONMENT: [(&str, &str); 9] = [
     ("HOTCELL_STORE", "Folder of the store, as --store."),
     ("HOTCELL_ARBITER", "Socket of the host's arbiter, as --arbiter."),
     (
