@@ -11,7 +11,7 @@ use crate::args::{Cli, ManArgs};
 use crate::exit::{Exit, Failure};
 use crate::ui;
 
-const EXIT: [(&str, &str); 9] = [
+const EXIT: [(&str, &str); 8] = [
     ("0", "All well."),
     ("1", "An expectation or a golden is not met; two runs differ."),
     (
