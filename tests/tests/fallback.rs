@@ -184,7 +184,14 @@ fn children_threads_and_sockets_are_told_alike() {
     };
     let (kernel, tracer) = (events(&kernel, Witness::Kernel), events(&tracer, Witness::Tracer));
     for (name, seen) in &kernel {
-        assert_eq!(counted(seen), counted(&tracer[name]), "{name}");
+        let (mut seen, mut told) = (counted(seen), counted(&tracer[name]));
+        if name.starts_with("watched") {
+            // QEMU says that a thread has ended before it ends it: the process may be gone first.
+            for counts in [&mut seen, &mut told] {
+                counts.remove("syscall \"exit\"");
+            }
+        }
+        assert_eq!(seen, told, "{name}");
     }
 }
 
