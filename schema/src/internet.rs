@@ -6,8 +6,27 @@ use std::net::Ipv4Addr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::event::Network;
 use crate::guest::Hex;
 use crate::sysroot::Sysroot;
+
+/// What network a guest sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkMode {
+    /// The guest's own loopback; every other address is unreachable.
+    #[default]
+    None,
+    /// The simulated internet: every name resolves, every address answers, and nothing leaves the cell.
+    Sink,
+}
+
+impl NetworkMode {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
+}
 
 /// What a guest with `network = "sink"` meets beyond its own machine. Every name resolves, every address answers: what is not
 /// declared is a web server with one page on port 80, and elsewhere someone who listens and says nothing.
@@ -66,4 +85,18 @@ pub struct Internet {
     pub with: InternetWith,
     /// Files of web servers, each below a folder with the host's name.
     pub web: Option<Sysroot>,
+}
+
+/// What the simulated internet has to tell of a guest that runs on the host's own Linux: one line of what a keeper hands over for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Heard {
+    /// When it was, by the clock of the host's kernel (`CLOCK_MONOTONIC`), in nanoseconds.
+    pub time: u64,
+    /// What it was.
+    pub what: Network,
+}
+
+impl Heard {
+    /// The name under which a keeper hands it over. No output of a stage: the runner takes it into the events.
+    pub const PORT: &str = "heard";
 }

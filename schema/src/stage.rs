@@ -14,7 +14,7 @@ use crate::command::CommandWith;
 use crate::comparison::Comparison;
 use crate::deny::Deny;
 use crate::guest::{Address, Hex};
-use crate::internet::InternetWith;
+use crate::internet::{InternetWith, NetworkMode};
 use crate::job::{MemoryIn, MemoryOut};
 use crate::respond::RespondWith;
 
@@ -305,6 +305,11 @@ const OBSERVED_OUTPUTS: &[Output] = &[
     output("stdout", PortType::File, "what it wrote to standard output"),
     output("stderr", PortType::File, "what it wrote to standard error"),
     output(
+        "pcap",
+        PortType::File,
+        "what went to the simulated internet and came from it",
+    ),
+    output(
         "files",
         PortType::Files,
         "the files it made or changed and left behind",
@@ -362,7 +367,7 @@ pub static STAGE_TYPES: &[StageType] = &[
     StageType {
         name: "unicorn/linux",
         about: "Run a Linux program over the emulated Linux, on any architecture",
-        version: 7,
+        version: 8,
         inputs: &[
             input("file", PortType::File, true, "the program"),
             input("stdin", PortType::File, false, "what its standard input holds"),
@@ -626,6 +631,12 @@ pub struct QemuUserWith {
     pub sysroot: Vec<String>,
     /// Further guest files: guest path to text.
     pub files: BTreeMap<String, String>,
+    /// `none`: the guest has its loopback, and nothing beyond is reached. `sink`: the simulated internet.
+    #[serde(skip_serializing_if = "NetworkMode::is_none")]
+    pub network: NetworkMode,
+    /// Who is on the simulated internet, with `network = "sink"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub internet: Option<InternetWith>,
     /// What the guest may not do.
     #[serde(skip_serializing_if = "Deny::is_empty")]
     pub deny: Deny,
@@ -646,6 +657,8 @@ impl From<QemuUserWith> for LinuxWith {
             persona: with.persona,
             sysroot: with.sysroot,
             files: with.files,
+            network: with.network,
+            internet: with.internet,
             ..Self::default()
         }
     }
@@ -655,17 +668,6 @@ impl From<QemuUserWith> for LinuxWith {
 pub const DUMP_AT: &str = "^[a-z_][a-z0-9_]{0,63}$";
 /// Greatest number of them.
 pub const MAX_DUMPS_AT: usize = 64;
-
-/// What network a guest sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum NetworkMode {
-    /// The guest's own loopback; every other address is unreachable.
-    #[default]
-    None,
-    /// The simulated internet: every name resolves, every address answers, and nothing leaves the cell.
-    Sink,
-}
 
 /// `with` of `compare/behaviour`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]

@@ -238,7 +238,11 @@ impl Run {
 
     /// Why nobody could watch guests that run on this host's kernel, where nobody could: then a test of them says so, and ends.
     pub fn unwatched(&self) -> Option<String> {
-        let cannot = ["lets no emulator be registered", "lets us make no namespaces"];
+        let cannot = [
+            "lets no emulator be registered",
+            "lets us make no namespaces",
+            "a pair of interfaces (CONFIG_VETH)",
+        ];
         let errors = self
             .facts
             .instances

@@ -78,22 +78,16 @@ fn deeds(stages: &[(&str, &[&str], Value)]) -> Option<(Lab, Run)> {
     lab.manifest("deny.yaml", &manifest);
     let output = lab.hotcell(["run", "deny.yaml", "--progress", "none"]);
     let run = lab.latest();
-    let bad = run
-        .report
-        .instances
-        .iter()
-        .find(|instance| !matches!(instance.status, Status::Ok | Status::Refused));
-    let Some(bad) = bad else {
-        return Some((lab, run));
-    };
-    let facts = run.facts.instances.get(&bad.name);
-    let why = facts.and_then(|facts| facts.error.clone()).unwrap_or_default();
-    let cannot = ["lets no emulator be registered", "lets us make no namespaces"];
-    if !nix::unistd::geteuid().is_root() || cannot.iter().any(|cannot| why.contains(cannot)) {
+    if let Some(why) = run.unwatched() {
         eprintln!("skipped: {why}");
         return None;
     }
-    panic!("{}: {why}\n{}", bad.name, String::from_utf8_lossy(&output.stderr));
+    let mut instances = run.report.instances.iter();
+    if let Some(bad) = instances.find(|instance| !matches!(instance.status, Status::Ok | Status::Refused)) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        panic!("{}: {:?}\n{said}", bad.name, bad.reason);
+    }
+    Some((lab, run))
 }
 
 fn events(run: &Run, instance: &InstanceReport) -> Vec<Event> {

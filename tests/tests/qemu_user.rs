@@ -1,12 +1,14 @@
 //! The same program under two engines: what the emulated Linux tells of it, and what the host's kernel sees of it under QEMU.
 #![allow(clippy::unwrap_used, clippy::print_stderr)]
 
+use std::process::Command;
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use hotcell_schema::comparison::Comparison;
 use hotcell_schema::event::{Event, File, NetworkOp, ProcessOp, What, Witness};
 use hotcell_schema::outcome::{Outcome, Status};
-use hotcell_tests::{Guest, Lab, Run, guests};
+use hotcell_schema::report::InstanceReport;
+use hotcell_tests::{Guest, Lab, Run, busybox, guests};
 use serde_json::{Value, json};
 
 /// A laboratory with these guests on a list, and the guests.
@@ -50,31 +52,13 @@ fn run(lab: &Lab, stages: &Value) -> Option<Run> {
         output.status
     );
     let run = lab.latest();
-    let unwatched = run
-        .stage("watched")
-        .chain(run.stage("native"))
-        .find(|instance| instance.status != Status::Ok);
-    if let Some(instance) = unwatched {
-        let error = run
-            .facts
-            .instances
-            .get(&instance.name)
-            .and_then(|facts| facts.error.clone());
-        let why = format!(
-            "{}: {}",
-            instance.reason.clone().unwrap_or_default(),
-            error.unwrap_or_default()
-        );
-        let cannot = ["lets no emulator be registered", "lets us make no namespaces"];
-        if !nix::unistd::geteuid().is_root() || cannot.iter().any(|cannot| why.contains(cannot)) {
-            eprintln!("skipped: {why}");
-            return None;
-        }
-        panic!(
-            "{}: {why}\n{said}{}",
-            instance.name,
-            String::from_utf8_lossy(&output.stdout)
-        );
+    if let Some(why) = run.unwatched() {
+        eprintln!("skipped: {why}");
+        return None;
+    }
+    let bad = |instance: &&InstanceReport| instance.status != Status::Ok;
+    if let Some(bad) = run.stage("watched").chain(run.stage("native")).find(bad) {
+        panic!("{}: {:?}\n{said}", bad.name, bad.reason);
     }
     Some(run)
 }
@@ -316,4 +300,68 @@ fn both_engines_tell_the_same_of_processes_and_sockets() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Whoever starts the runner has masked, ignored and limited this and that: a guest begins as it does in the emulated Linux.
+#[test]
+fn a_guest_inherits_nothing_of_who_started_the_runner() {
+    let Some(all) = busybox() else { return };
+    let lab = Lab::new();
+    let one = all.into_iter().find(|one| one.debian == "amd64").unwrap();
+    lab.write("busybox", fs::read(&one.path).unwrap());
+    let script = "umask; ulimit -s; ulimit -n; yes | head -n 1; sh -c 'kill -USR1 $$'; echo $?; grep SigBlk /proc/self/status";
+    let stage = |uses: &str| {
+        json!({
+            "uses": uses,
+            "for-each": {"sample": "samples.one"},
+            "in": {"file": "${sample.file}"},
+            "with": {"path": "/bin/busybox", "args": ["sh", "-c", script]},
+            "limits": {"wall": "1m"},
+        })
+    };
+    let mut manifest = json!({
+        "hotcell": 1,
+        "name": "inherits",
+        "samples": {"one": {"glob": "busybox"}},
+        "stages": {"emulated": stage("unicorn/linux"), "watched": stage("qemu-user/linux")},
+    });
+    if cfg!(target_arch = "x86_64") {
+        manifest["stages"]["native"] = stage("native/linux");
+    }
+    lab.manifest("inherits.yaml", &manifest);
+    let command = lab.command(["run", "inherits.yaml", "--progress", "none"]);
+    let mut shell = Command::new("sh");
+    shell
+        .args([
+            "-c",
+            "umask 077; ulimit -Ss 1024; ulimit -Sn 300; trap '' PIPE INT QUIT USR1; exec \"$@\"",
+            "sh",
+        ])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .current_dir(lab.path(""))
+        .env_clear()
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    let output = shell.output().unwrap();
+    let run = lab.latest();
+    if let Some(why) = run.unwatched() {
+        eprintln!("skipped: {why}");
+        return;
+    }
+    let said = |stage| String::from_utf8(run.output(run.stage(stage).next().unwrap(), "stdout")).unwrap();
+    let emulated = said("emulated");
+    assert!(
+        emulated.starts_with("0022\n8192\n1024\ny\n138\nSigBlk:\t"),
+        "{emulated}\n{output:?}"
+    );
+    for stage in ["watched", "native"]
+        .iter()
+        .filter(|stage| manifest["stages"].get(**stage).is_some())
+    {
+        assert_eq!(said(stage), emulated, "{stage}");
+    }
 }

@@ -72,27 +72,16 @@ fn run(scenario: &Scenario) -> Option<(Lab, Run)> {
     lab.manifest("scenario.yaml", &manifest);
     let output = lab.hotcell(["run", "scenario.yaml", "--progress", "none"]);
     let run = lab.latest();
-    let Some(bad) = run
-        .report
-        .instances
-        .iter()
-        .find(|instance| instance.status != Status::Ok)
-    else {
-        return Some((lab, run));
-    };
-    let facts = run.facts.instances.get(&bad.name);
-    let why = facts.and_then(|facts| facts.error.clone()).unwrap_or_default();
-    let cannot = ["lets no emulator be registered", "lets us make no namespaces"];
-    if !nix::unistd::geteuid().is_root() || cannot.iter().any(|cannot| why.contains(cannot)) {
+    if let Some(why) = run.unwatched() {
         eprintln!("skipped: {why}");
         return None;
     }
-    panic!(
-        "{}: {:?} {why}\n{}",
-        bad.name,
-        bad.reason,
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let mut instances = run.report.instances.iter();
+    if let Some(bad) = instances.find(|instance| instance.status != Status::Ok) {
+        let said = String::from_utf8_lossy(&output.stderr);
+        panic!("{}: {:?}\n{said}", bad.name, bad.reason);
+    }
+    Some((lab, run))
 }
 
 /// What is the same from run to run: how it ended, what it said and did, what the rules say of it.

@@ -193,7 +193,7 @@ fn ends(way: Way, guest: SocketAddr, other: SocketAddr) -> (SocketAddr, SocketAd
 }
 
 /// What goes around a packet; `None`: no packet goes from one version of IP to the other.
-fn around(from: SocketAddr, to: SocketAddr) -> Option<PacketBuilderStep<IpHeaders>> {
+pub(crate) fn around(from: SocketAddr, to: SocketAddr) -> Option<PacketBuilderStep<IpHeaders>> {
     match (from.ip(), to.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
             Some(PacketBuilder::ipv4(from.octets(), to.octets(), TIME_TO_LIVE))

@@ -10,20 +10,27 @@
 //! | `script` | peers that act by a script |
 //! | [`packet`] | packets that a guest makes itself |
 //! | [`capture`] | what went over the wire, as a pcap |
+//! | `link` | frames around packets, and cards of who is asked for (feature `stack`) |
+//! | `stack` | packets in, packets out: TCP/IP before all this (feature `stack`) |
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod capture;
 mod dns;
 mod http;
+#[cfg(feature = "stack")]
+pub mod link;
 pub mod packet;
 mod script;
+#[cfg(feature = "stack")]
+pub mod stack;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use hotcell_schema::event::{Network, NetworkOp};
 use hotcell_schema::internet::InternetWith;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +46,10 @@ pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub const GUEST_V6: Ipv6Addr = Ipv6Addr::new(0xfdb2, 0x2f0a, 0x61c4, 1, 0, 0, 0, 0x15);
 /// The gateway of IPv6.
 pub const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x020d, 0xb9ff, 0xfe41, 0x208c);
+/// Address of the guest's card, and of its gateway's.
+pub const CARD: [u8; 6] = [0x00, 0x1b, 0x21, 0x3a, 0x5c, 0x0f];
+/// The gateway's.
+pub const GATEWAY_CARD: [u8; 6] = [0x00, 0x0d, 0xb9, 0x41, 0x20, 0x8c];
 /// Bytes that one peer may hold before they are answered.
 const MAX_HELD: usize = 1 << 20;
 /// Names that are remembered.
@@ -87,6 +98,38 @@ pub enum Said {
         /// Method and URL.
         request: String,
     },
+}
+
+impl Said {
+    /// As an event tells it. `other`: who said it.
+    pub fn event(&self, other: SocketAddr) -> Network {
+        let (op, protocol, peer, host, request) = match self {
+            Self::Resolved { name, address } => (
+                NetworkOp::Resolve,
+                "udp",
+                address.map(|address| address.to_string()),
+                name.clone(),
+                None,
+            ),
+            Self::Requested { host, request } => (
+                NetworkOp::Request,
+                "tcp",
+                Some(other.to_string()),
+                host.clone(),
+                Some(request.clone()),
+            ),
+        };
+        Network {
+            op,
+            protocol: protocol.to_owned(),
+            local: None,
+            peer,
+            host: Some(host),
+            request,
+            bytes: None,
+            errno: None,
+        }
+    }
 }
 
 /// One connection, as its far side sees it.

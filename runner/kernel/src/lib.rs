@@ -79,4 +79,5 @@ pub use furnished::{Place, PlaceKind};
 pub use kernel::{EventSink, Finished, Kernel, LoadError};
 pub use load::elf::ElfError;
 pub use made::{Core, Kept, Outputs};
+pub use net::outside::World;
 pub use state::StateError;

@@ -176,11 +176,12 @@ impl Monitor {
         }
         let watched = self.shared.cells.ask(|cells| cells.held.remove(&cell));
         let watched = watched.ok_or_else(|| format!("cell {cell} is not watched"))?;
-        let dropped = watched.dropped;
+        let (dropped, began) = (watched.dropped, watched.began());
         let (written, unjudged, stood) = watched
             .finish()
             .map_err(|error| format!("writing events: {error}"))?;
         Ok(Ended {
+            began,
             written,
             dropped,
             unjudged,

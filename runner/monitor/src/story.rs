@@ -11,12 +11,13 @@ use hotcell_kernel::observed::{About, Base, Calls, Observed, Piece};
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::deny::Denied;
 use hotcell_schema::event::{
-    Access, ArgValue, Event, File, FileOp, Network, NetworkOp, Process as ProcessEvent, ProcessOp, Signal,
-    Syscall, Task, What, Witness,
+    Access, ArgValue, Event, File, FileOp, Process as ProcessEvent, ProcessOp, Signal, Syscall, Task, What,
+    Witness,
 };
 use hotcell_schema::guest::text;
 use serde::{Deserialize, Serialize};
 
+use self::sockets::Sockets;
 use crate::record::{Call, Head, Record};
 
 /// Most descriptors of one process that are known by name, and processes at once.
@@ -43,7 +44,7 @@ struct Process {
     image: String,
     cwd: String,
     files: BTreeMap<i32, Opened>,
-    sockets: BTreeMap<i32, &'static str>,
+    sockets: Sockets,
     /// What it asked to be replaced by.
     wants: Option<(String, Vec<String>)>,
 }
@@ -107,6 +108,11 @@ impl Story {
         Self { witness, ..self }
     }
 
+    /// When the first event was, by the kernel's clock (`CLOCK_MONOTONIC`), in nanoseconds.
+    pub fn began(&self) -> Option<u64> {
+        self.began
+    }
+
     /// How many events were made.
     pub fn events(&self) -> u64 {
         self.sequence
@@ -117,7 +123,7 @@ impl Story {
         match record {
             Record::Fork { pid, tid, inner } => self.forked(head, (*pid, *tid), *inner, tell),
             Record::Exec { path } => self.executed(head, path, tell),
-            Record::Began(call) => self.began(head, call),
+            Record::Began(call) => self.call_began(head, call),
             Record::Call(call) => self.called(head, call, tell),
             Record::Exit { code, leader } => self.exited(head, *code, *leader, tell),
             Record::Signal { number, code, .. } if self.is_the_kernels(*number, *code) => {}
@@ -231,7 +237,7 @@ impl Story {
     }
 
     /// Texts that are told when a call begins are kept until it has come back.
-    fn began(&mut self, head: &Head, call: &Call<'_>) {
+    fn call_began(&mut self, head: &Head, call: &Call<'_>) {
         let pieces = call.pieces.iter().flatten();
         let pieces: Vec<_> = pieces
             .map(|(argument, _, bytes)| (*argument, bytes.to_vec()))
@@ -294,15 +300,25 @@ impl Story {
             _ => observed.about,
         };
         match about {
-            About::Nothing => {}
+            About::Nothing => {
+                let process = self.processes.get_mut(&head.pid);
+                let moved =
+                    process.and_then(|process| process.sockets.moved(&observed.call, first.cast_signed()));
+                if let Some(moved) = moved {
+                    self.tell(head, What::Network(moved), tell);
+                }
+            }
             About::File(op) => {
                 if let Some(file) = self.file(head.pid, op, &observed, call) {
                     self.tell(head, What::File(file), tell);
                 }
             }
             About::Network(op) => {
-                let network = self.network(head.pid, op, &observed, call);
-                self.tell(head, What::Network(network), tell);
+                let fd = first.cast_signed();
+                if let Some(process) = self.processes.get_mut(&head.pid) {
+                    let network = process.sockets.tell(op, &observed.call, fd);
+                    self.tell(head, What::Network(network), tell);
+                }
             }
         }
         let Some(process) = self.processes.get_mut(&head.pid) else {
@@ -325,9 +341,7 @@ impl Story {
                 if let Some(opened) = process.files.get(&fd).cloned() {
                     process.files.insert(given, Opened { written: 0, ..opened });
                 }
-                if let Some(protocol) = process.sockets.get(&fd).copied() {
-                    process.sockets.insert(given, protocol);
-                }
+                process.sockets.copy(fd, given);
             }
             "chdir" => {
                 if let Some((base, path)) = observed.paths.first() {
@@ -343,7 +357,7 @@ impl Story {
                 }
             }
             "close" => {
-                process.sockets.remove(&fd);
+                process.sockets.close(fd);
                 if let Some(opened) = process.files.remove(&fd) {
                     self.written(head, &opened, tell);
                 }
@@ -389,10 +403,9 @@ impl Story {
                 .get_mut(&pid)
                 .filter(|process| process.files.len() < MOST)
         {
-            let path = path.clone();
-            process
-                .files
-                .insert(call.result as i32, Opened { path, written: 0 });
+            let (path, fd) = (path.clone(), call.result as i32);
+            process.sockets.close(fd);
+            process.files.insert(fd, Opened { path, written: 0 });
         }
         let op = match call.created {
             true => FileOp::Create,
@@ -409,51 +422,6 @@ impl Story {
             errno: observed.call.errno.clone(),
             ..File::new(op, path)
         })
-    }
-
-    fn network(&mut self, pid: u32, op: NetworkOp, observed: &Observed, call: &Call<'_>) -> Network {
-        let process = self.processes.get_mut(&pid);
-        let fd = (call.arguments[0] as u32).cast_signed();
-        let (protocol, sockets) = match (op, process) {
-            (NetworkOp::Socket, process) => (
-                protocol(&observed.call),
-                process.map(|process| &mut process.sockets),
-            ),
-            (_, Some(process)) => (
-                process.sockets.get(&fd).copied().unwrap_or("unknown"),
-                Some(&mut process.sockets),
-            ),
-            (_, None) => ("unknown", None),
-        };
-        if matches!(op, NetworkOp::Socket | NetworkOp::Accept)
-            && observed.call.errno.is_none()
-            && let Some(sockets) = sockets.filter(|sockets| sockets.len() < MOST)
-        {
-            sockets.insert(call.result as i32, protocol);
-        }
-        let address = observed.call.args.iter().find_map(|arg| match &arg.value {
-            ArgValue::Socket(address) => Some(address.clone()),
-            _ => None,
-        });
-        let (local, peer) = match op {
-            NetworkOp::Bind => (address, None),
-            _ => (None, address),
-        };
-        let moved = matches!(op, NetworkOp::Send | NetworkOp::Receive);
-        Network {
-            op,
-            protocol: protocol.to_owned(),
-            local,
-            peer,
-            host: None,
-            request: None,
-            bytes: observed
-                .call
-                .result
-                .filter(|_| moved)
-                .and_then(|result| u64::try_from(result).ok()),
-            errno: observed.call.errno.clone(),
-        }
     }
 
     /// The absolute path that a path means, links not followed.
@@ -527,22 +495,6 @@ fn access(call: &Syscall) -> Access {
     }
 }
 
-/// What a socket speaks, by the arguments that made it.
-fn protocol(call: &Syscall) -> &'static str {
-    let name = |index: usize| match call.args.get(index).map(|arg| &arg.value) {
-        Some(ArgValue::Name(name)) => name.as_str(),
-        _ => "",
-    };
-    match (name(0), name(1)) {
-        ("AF_INET" | "AF_INET6", "SOCK_STREAM") => "tcp",
-        ("AF_INET" | "AF_INET6", "SOCK_DGRAM") => "udp",
-        ("AF_INET" | "AF_INET6", _) => "raw",
-        ("AF_UNIX", _) => "unix",
-        ("AF_NETLINK", _) => "netlink",
-        ("AF_PACKET", _) => "packet",
-        _ => "unknown",
-    }
-}
-
+mod sockets;
 #[cfg(test)]
 mod tests;

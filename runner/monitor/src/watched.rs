@@ -170,6 +170,11 @@ impl Watched {
             .stand(unjudged || still::is_behind(stands, unread, room));
     }
 
+    /// When its first event was, by the kernel's clock.
+    pub fn began(&self) -> Option<u64> {
+        self.story.began()
+    }
+
     /// Whether somebody reads along.
     pub fn is_live(&self) -> bool {
         self.live

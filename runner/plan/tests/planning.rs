@@ -3,7 +3,8 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use hotcell_plan::{After, AxisValue, Loaded, Options, Origin, Plan, Profiles, Wire, load, plan};
-use hotcell_schema::stage::{LinuxWith, NetworkMode};
+use hotcell_schema::internet::NetworkMode;
+use hotcell_schema::stage::LinuxWith;
 use serde_json::json;
 
 struct Folder(tempfile::TempDir);

@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{
     ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, pivot_root, sethostname, setsid,
@@ -28,6 +29,14 @@ use crate::filter::{self, Key};
 use crate::rights;
 use crate::root::{self, Root};
 use crate::trace::Tracer;
+
+/// Bytes of stack that a program may have (`_STK_LIM`, include/uapi/linux/resource.h).
+const STACK: u64 = 8 << 20;
+
+/// Descriptors (`INR_OPEN_CUR`, include/uapi/linux/fs.h).
+const DESCRIPTORS: u64 = 1024;
+/// Signals (`_NSIG`, include/uapi/asm-generic/signal.h).
+const SIGNALS: libc::c_int = 64;
 
 /// What the guest is to be.
 #[derive(Debug)]
@@ -228,6 +237,7 @@ fn become_guest(
         };
         setrlimit(Resource::RLIMIT_FSIZE, guest.file_bytes, guest.file_bytes).map_err(told("limits"))?;
         setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(told("limits"))?;
+        inherit_nothing().map_err(told("what is inherited"))?;
         // Where memory is short it ends before those who tell of it (proc(5)). Without `/proc` the host decides.
         let _ = fs::write("/proc/self/oom_score_adj", "1000");
         root::keep_proc().map_err(told("keeping /proc"))?;
@@ -240,6 +250,27 @@ fn become_guest(
             .map_err(told("running the program"))
     };
     steps().err().unwrap_or_default()
+}
+
+/// What a program inherits from who started it is what a fresh session has, whoever started the runner: signals, the mask of new
+/// files' modes, the stack's limit.
+fn inherit_nothing() -> nix::Result<()> {
+    // Words: what is done (the default), and the signals that are blocked meanwhile (none); rt_sigaction(2).
+    let default = [0_usize; 4];
+    for number in 1..=SIGNALS {
+        // SAFETY: the kernel reads four words of this stack; no handler of ours is taken away. It refuses SIGKILL and SIGSTOP.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, number, &default, 0, 8) };
+    }
+    SigSet::empty().thread_set_mask()?;
+    umask(Mode::from_bits_truncate(0o022));
+    for (limit, soft) in [
+        (Resource::RLIMIT_STACK, STACK),
+        (Resource::RLIMIT_NOFILE, DESCRIPTORS),
+    ] {
+        let (_, most) = getrlimit(limit)?;
+        setrlimit(limit, most.min(soft), most)?;
+    }
+    Ok(())
 }
 
 /// execve(2), with the key in the registers behind its arguments, which the kernel leaves alone and a filter can ask for.

@@ -11,6 +11,7 @@ use hotcell_cells::contract::Operation;
 use hotcell_cells::emulator;
 use hotcell_cells::protocol::ToCell;
 use hotcell_kernel::{Bytes, EventSink, Kernel};
+use hotcell_schema::internet::Heard;
 use hotcell_schema::job::{Blob, Job, JobResult, LinuxJob, LinuxResult};
 use hotcell_schema::outcome::Outcome;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,6 +25,7 @@ use crate::init_unsafe::{self, Emulation, Guest};
 use crate::root::Root;
 use crate::streams::Stream;
 use crate::told::Told;
+use crate::wire::Wire;
 use crate::{left, walls};
 
 /// How long the keeper sleeps at most before it listens to the runner, in milliseconds.
@@ -82,6 +84,10 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
     };
     let root =
         Root::build(&kernel.places(), job.limits.file_bytes.saturating_mul(2)).map_err(CellError::Job)?;
+    let mut wire = match kernel.take_world() {
+        Some(world) => Some(Wire::lay(world, job.persona.epoch_s).map_err(CellError::Job)?),
+        None => None,
+    };
     drop(kernel);
     let emulation = match emulator {
         Some(path) => Some(emulation(job, &root, &path)?),
@@ -112,7 +118,7 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
         report: Stream::new(report),
         told,
     };
-    let limit = watch(connection, init, &mut seen, job.limits.file_bytes)?;
+    let limit = watch(connection, init, &mut seen, wire.as_mut(), job.limits.file_bytes)?;
     init_unsafe::ended(init);
     let outcome = match limit {
         Some(limit) => limit,
@@ -121,6 +127,17 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
 
     connection.send_output("stdout", "", &seen.output.bytes)?;
     connection.send_output("stderr", "", &seen.error.bytes)?;
+    if let Some(wire) = wire {
+        let (mut heard, capture) = wire.finish();
+        // The events that its init tells begin at zero, and so does this.
+        if let Some(began) = seen.told.as_ref().and_then(Told::began) {
+            for heard in &mut heard {
+                heard.time = heard.time.saturating_sub(began);
+            }
+        }
+        connection.send_output("pcap", "", &capture)?;
+        connection.send_output(Heard::PORT, "", &lines(&heard)?)?;
+    }
     let mut result = LinuxResult::new(outcome, &job.arch.name);
     let mut sent = std::collections::BTreeSet::new();
     let (files, left_out) = left::files(&root.upper, job.limits.file_bytes);
@@ -132,6 +149,16 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
         result.files.push(left.file);
     }
     Ok(result)
+}
+
+/// JSON lines.
+fn lines(heard: &[Heard]) -> Result<Vec<u8>, CellError> {
+    let mut lines = Vec::new();
+    for one in heard {
+        serde_json::to_writer(&mut lines, one).map_err(failed)?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
 }
 
 /// Numbers that nobody can guess.
@@ -205,6 +232,7 @@ fn watch(
     connection: &mut Connection,
     init: Pid,
     seen: &mut Seen,
+    mut wire: Option<&mut Wire>,
     room: u64,
 ) -> Result<Option<Outcome>, CellError> {
     let mut room = room;
@@ -216,12 +244,17 @@ fn watch(
         let _ = kill(init, Signal::SIGKILL);
     };
     let runner = connection.handle()?;
+    let mut sleeps = u64::from(LISTEN);
     loop {
-        let ready = match seen.wait(runner.as_fd()) {
+        let ready = match seen.wait(runner.as_fd(), wire.as_deref(), sleeps) {
             Some(ready) => ready,
             None => return Ok(limit),
         };
         let [output, error, report, told] = ready;
+        if let Some(wire) = wire.as_mut() {
+            let (until, _) = wire.turn().map_err(failed)?;
+            sleeps = until.unwrap_or(u64::MAX).min(LISTEN.into());
+        }
         let mut full = false;
         for (stream, _) in [(&mut seen.output, output), (&mut seen.error, error)]
             .into_iter()
@@ -256,8 +289,9 @@ fn watch(
 }
 
 impl Seen {
-    /// Waits a moment until something is there: of output, error, report, what is told, or of the runner. `None`: all of the guest have ended.
-    fn wait(&self, runner: BorrowedFd<'_>) -> Option<[bool; 4]> {
+    /// Waits a moment until something is there: of output, error, report, what is told, of the runner or on the wire. `None`: all of
+    /// the guest have ended.
+    fn wait(&self, runner: BorrowedFd<'_>, wire: Option<&Wire>, sleeps: u64) -> Option<[bool; 4]> {
         let [output, error, report] = [&self.output, &self.error, &self.report].map(Stream::end);
         let told = self.told.as_ref().and_then(Told::end);
         let open = [output, error, report, told].map(|end| end.map(|end| end.as_fd()));
@@ -270,7 +304,11 @@ impl Seen {
             return None;
         }
         waiting.push(PollFd::new(runner, PollFlags::POLLIN));
-        let _ = poll(&mut waiting, PollTimeout::from(LISTEN));
+        waiting.extend(wire.map(|wire| PollFd::new(wire.end().as_fd(), PollFlags::POLLIN)));
+        let _ = poll(
+            &mut waiting,
+            PollTimeout::try_from(sleeps).unwrap_or(PollTimeout::ZERO),
+        );
         let mut told = waiting.iter().map(|end| end.any().unwrap_or(false));
         Some(open.map(|end| end.is_some() && told.next().unwrap_or(false)))
     }

@@ -14,11 +14,13 @@
 //! | `keeper` | the job from beginning to end |
 //! | `walls` | namespaces and what else holds the guest |
 //! | `binfmt` | how the guest's programs run others |
+//! | `card_unsafe` | the network card of a guest with a network |
 //! | `filter` | system calls that are refused |
 //! | `rights` | what Landlock takes from the guest |
 //! | `root` | the guest's root as files |
 //! | `init_unsafe` | the first process of the guest's namespace |
 //! | `loopback_unsafe` | the network of a guest without one |
+//! | `wire` | the simulated internet at its other end |
 //! | `streams` | what the guest writes to its output |
 //! | `left` | what it left in its root |
 //! | `trace` | tells what the guest does, where nobody outside can watch |
@@ -32,6 +34,7 @@ use std::process::ExitCode;
 use hotcell_cells::cell_side::by_hand;
 
 mod binfmt;
+mod card_unsafe;
 mod filter;
 mod init_unsafe;
 mod keeper;
@@ -45,6 +48,7 @@ mod told;
 mod trace;
 mod trace_unsafe;
 mod walls;
+mod wire;
 
 fn main() -> ExitCode {
     if std::env::args_os()

@@ -33,6 +33,11 @@ impl Told {
         }
     }
 
+    /// When the first event was, by the kernel's clock.
+    pub(crate) fn began(&self) -> Option<u64> {
+        self.story.began()
+    }
+
     /// The end to wait at, while it is open.
     pub(crate) fn end(&self) -> Option<&PipeReader> {
         self.from.as_ref()

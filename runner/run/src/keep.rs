@@ -69,6 +69,12 @@ impl<'a> Keeper<'a> {
         Ok(keeper)
     }
 
+    /// The first output of a port, of those that came so far.
+    pub(crate) fn output(&self, port: &str) -> Option<Stored> {
+        let found = self.kept.iter().find(|(name, _)| name == port);
+        found.map(|(_, stored)| *stored)
+    }
+
     /// The cell did its job: everything it gave is stored. An inner error is the cell's fault.
     pub(crate) fn finish(self) -> Result<Result<Kept, String>, StoreError> {
         if let Some(violation) = self.violation {

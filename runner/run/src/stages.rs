@@ -3,6 +3,7 @@
 pub(crate) mod cell;
 pub(crate) mod command;
 mod compare;
+mod heard;
 mod inspect;
 mod linux;
 mod past;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hotcell_internet::{GATEWAY, GATEWAY_V6, GUEST, GUEST_V6};
+use hotcell_internet::{CARD, GATEWAY, GATEWAY_CARD, GATEWAY_V6, GUEST, GUEST_V6};
 
 /// Flags of interfaces (`linux/if.h`).
 mod flag {
@@ -13,10 +13,6 @@ mod flag {
     pub(super) const MULTICAST: u32 = 0x1000;
     pub(super) const LOWER_UP: u32 = 0x1_0000;
 }
-
-/// Address of the machine's card, and of the gateway's.
-const CARD: [u8; 6] = [0x00, 0x1b, 0x21, 0x3a, 0x5c, 0x0f];
-pub(crate) const GATEWAY_CARD: [u8; 6] = [0x00, 0x0d, 0xb9, 0x41, 0x20, 0x8c];
 
 /// How far an address or a route is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

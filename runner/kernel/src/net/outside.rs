@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use hotcell_internet::capture::{Capture, Way, guest_end};
-use hotcell_internet::{Internet, Peer, Reply, Said, Web};
-use hotcell_schema::event::{Network, NetworkOp, What};
+use hotcell_internet::{Internet, Peer, Reply, Web};
+use hotcell_schema::event::What;
 use hotcell_schema::internet::{self as noun, InternetWith};
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +19,9 @@ const MAX_WAITING: usize = 128 << 20;
 const MAX_REMOTES: usize = 4_096;
 
 /// The internet as the job declares it.
-pub(crate) struct World {
-    pub(crate) with: InternetWith,
+pub struct World {
+    /// Who is there.
+    pub with: InternetWith,
     files: Files,
 }
 
@@ -41,6 +42,22 @@ impl Web for Files {
         let folder = format!("/{host}/");
         let mut from = self.0.range(folder.clone()..);
         from.next().is_some_and(|(path, _)| path.starts_with(&folder))
+    }
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").finish_non_exhaustive()
+    }
+}
+
+impl Web for World {
+    fn file(&self, host: &str, path: &str) -> Option<Vec<u8>> {
+        self.files.file(host, path)
+    }
+
+    fn knows(&self, host: &str) -> bool {
+        self.files.knows(host)
     }
 }
 
@@ -95,6 +112,11 @@ pub(crate) fn beyond(address: &Address) -> Option<SocketAddr> {
 }
 
 impl Kernel {
+    /// The internet of the job, for engines whose guests this kernel does not run.
+    pub fn take_world(&mut self) -> Option<World> {
+        self.world.take()
+    }
+
     /// The name that an address was found by.
     pub(crate) fn host_of(&self, address: &Address) -> Option<String> {
         let with = &self.world.as_ref()?.with;
@@ -283,28 +305,7 @@ impl Kernel {
     fn tell_said(&mut self, reply: &Reply, to: SocketAddr) {
         let task = self.event_task(self.pid_of(self.current), self.current);
         for said in &reply.said {
-            let event = match said {
-                Said::Resolved { name, address } => Network {
-                    op: NetworkOp::Resolve,
-                    protocol: "udp".to_owned(),
-                    local: None,
-                    peer: address.map(|address| address.to_string()),
-                    host: Some(name.clone()),
-                    request: None,
-                    bytes: None,
-                    errno: None,
-                },
-                Said::Requested { host, request } => Network {
-                    op: NetworkOp::Request,
-                    protocol: "tcp".to_owned(),
-                    local: None,
-                    peer: Some(to.to_string()),
-                    host: Some(host.clone()),
-                    request: Some(request.clone()),
-                    bytes: None,
-                    errno: None,
-                },
-            };
+            let event = said.event(to);
             self.later.push((task.clone(), What::Network(event)));
         }
     }

@@ -173,7 +173,7 @@ fn hear_frame(socket: &Socket, passing: &Passing<'_>) -> Option<Packet> {
 fn frame_head(way: Way, interface: &Interface, kind: u16) -> Vec<u8> {
     let gateway = match interface.is_loopback() {
         true => interface.card,
-        false => crate::net::interfaces::GATEWAY_CARD,
+        false => hotcell_internet::GATEWAY_CARD,
     };
     let (to, from) = match way {
         Way::Out => (gateway, interface.card),

@@ -417,6 +417,7 @@ impl Call<'_> {
         if let Some(socket) = self.k.sockets.get(id) {
             let event = Network {
                 bytes: Some(count),
+                host: socket.peer.as_ref().and_then(|peer| self.k.host_of(peer)),
                 ..crate::sys::net::socket_event(op, socket)
             };
             self.tell(What::Network(event));

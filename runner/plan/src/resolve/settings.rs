@@ -7,10 +7,11 @@ use camino::Utf8PathBuf;
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::command::{CommandWith, OutputPlace};
 use hotcell_schema::digest::Digest;
+use hotcell_schema::internet::{InternetWith, NetworkMode};
 use hotcell_schema::manifest::{Span, Spanned};
 use hotcell_schema::persona::Persona;
 use hotcell_schema::stage::{
-    CompareWith, InspectWith, LinuxWith, NetworkMode, PayloadWith, PortType, QemuUserWith, RulesWith,
+    CompareWith, InspectWith, LinuxWith, PayloadWith, PortType, QemuUserWith, RulesWith,
 };
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -183,12 +184,7 @@ fn typed(uses: &str, node: &Node) -> Result<(With, Names), ReadError> {
             names.runs = true;
             names.sysroot = with.sysroot.clone();
             names.persona = Some(with.persona.clone().unwrap_or_else(|| "server".into()));
-            names.offline = with.internet.is_some() && with.network == NetworkMode::None;
-            names.web = with
-                .internet
-                .as_ref()
-                .map(|internet| internet.web.clone())
-                .unwrap_or_default();
+            names.go_out(with.network, with.internet.as_ref());
             written(&with)?
         }
         "qemu-user/linux" | "native/linux" => {
@@ -198,6 +194,7 @@ fn typed(uses: &str, node: &Node) -> Result<(With, Names), ReadError> {
             names.sysroot = with.sysroot.clone();
             names.persona = Some(with.persona.clone().unwrap_or_else(|| "server".into()));
             names.rules = with.respond.as_ref().map(|respond| respond.rules.clone());
+            names.go_out(with.network, with.internet.as_ref());
             written(&with)?
         }
         "compare/behaviour" => {
@@ -236,6 +233,14 @@ struct Names {
     offline: bool,
     code: bool,
     command: Option<CommandWith>,
+}
+
+impl Names {
+    /// What a guest meets beyond its own machine.
+    fn go_out(&mut self, network: NetworkMode, internet: Option<&InternetWith>) {
+        self.offline = internet.is_some() && network.is_none();
+        self.web = internet.map(|internet| internet.web.clone()).unwrap_or_default();
+    }
 }
 
 impl<'a> Settings<'a> {

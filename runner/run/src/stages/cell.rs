@@ -115,10 +115,15 @@ pub(super) fn run(
         // Each task of a guest has a helper of QEMU's; the keeper and its init are two more.
         limits.tasks = u64::from(asked.guest.tasks).saturating_mul(2).saturating_add(8);
         limits.file_bytes = asked.guest.file_bytes;
+        // As many as a program of the emulated Linux may have (and `INR_OPEN_MAX` of include/uapi/linux/fs.h).
+        limits.descriptors = 4096;
         // No emulated kernel bounds the guest's memory. Its files are memory too, and what it was given stands there.
         let given = blobs.0.iter().map(|blob| blob.length()).sum::<u64>();
         let files = asked.guest.file_bytes.saturating_add(given).saturating_mul(2);
         limits.memory = asked.guest.memory.saturating_add(files).saturating_add(EMULATORS);
+        if matches!(job, Job::Linux(job) if job.internet.is_some()) {
+            limits.memory = limits.memory.saturating_add(INTERNET);
+        }
     }
     let sealed: Vec<&SealedBlob> = blobs.0.iter().map(Arc::as_ref).collect();
     let takes_turns = shared.options.cores.filter(|_| shared.plan.runs_code(instance));
@@ -342,6 +347,9 @@ fn weight(shared: &Shared<'_>, instance: &Instance) -> Weight {
 
 /// Memory of the emulators themselves, in bytes, and of the keeper: QEMU keeps up to 32 MiB of translated code for each process.
 const EMULATORS: u64 = 512 << 20;
+
+/// Memory of the simulated internet: what far ends have to say, what went over the wire (twice, when it is handed over), connections.
+const INTERNET: u64 = 384 << 20;
 
 /// What holds where the processes of a guest cannot be made to stand still.
 const RUNS_ON: &str = "no control group makes the processes of a guest stand still: such cells take no turns, each has a core of its own";

@@ -7,9 +7,10 @@ use hotcell_plan::Instance;
 use hotcell_schema::deny::Deny;
 use hotcell_schema::event::Header;
 use hotcell_schema::internet::Internet;
+use hotcell_schema::internet::NetworkMode;
 use hotcell_schema::job::{GuestFile, Job, JobResult, LinuxJob, Watch};
 use hotcell_schema::outcome::Status;
-use hotcell_schema::stage::{Engine, LinuxWith, NetworkMode};
+use hotcell_schema::stage::{Engine, LinuxWith};
 use hotcell_schema::sysroot::Sysroot;
 use hotcell_store::Stored;
 use indexmap::IndexMap;
@@ -29,6 +30,13 @@ pub(super) struct Prepared {
     pub(super) blobs: Blobs,
     /// How its event stream begins.
     pub(super) header: Header,
+}
+
+impl Prepared {
+    /// Whether its guest meets the simulated internet.
+    pub(super) fn online(&self) -> bool {
+        matches!(&self.job, Job::Linux(job) if job.internet.is_some())
+    }
 }
 
 /// Puts a job together out of a stage's settings and inputs.

@@ -1,8 +1,10 @@
 //! `qemu-user/linux` and `native/linux`: a Linux program under QEMU's user mode, or on the host's own processor, in
 //! `hotcell-qemu`, watched by the host's kernel.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
+use std::net::Ipv4Addr;
 use std::thread::Scope;
 
 use hotcell_cells::cores::process::Process;
@@ -14,12 +16,13 @@ use hotcell_detect::Rule;
 use hotcell_monitor::protocol::Ended;
 use hotcell_monitor::still::Still;
 use hotcell_monitor::story::{Sample, Story};
-use hotcell_monitor::watched::Watched as Heard;
+use hotcell_monitor::watched::Watched as Traced;
 use hotcell_plan::Instance;
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::deny::{Denial, Denied, Deny};
 use hotcell_schema::event::{Event, Header, Resource, Task, What, Witness};
 use hotcell_schema::finding::Severity;
+use hotcell_schema::internet::Heard;
 use hotcell_schema::job::{GuestLimits, Job, JobResult};
 use hotcell_schema::outcome::{Outcome, Status};
 use hotcell_schema::respond::{Action, Response};
@@ -27,6 +30,7 @@ use hotcell_schema::stage::QemuUserWith;
 
 use super::cell::{self, Allowed, Watch, Watcher};
 use super::command::live::{self, Beside};
+use super::heard::Merge;
 use super::respond::{Decision, Files, Judge, Live, Told};
 use super::{linux, settings};
 use crate::keep::Keeper;
@@ -59,10 +63,17 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         },
     };
     let allowed = Allowed {
-        ports: &["stdout", "stderr", "files"],
+        ports: &["stdout", "stderr", "pcap", Heard::PORT, "files"],
         header: Some(&prepared.header),
         bounds: Bounds {
-            output_bytes: guest.file_bytes.saturating_mul(2).saturating_add(1 << 20),
+            output_bytes: guest
+                .file_bytes
+                .saturating_mul(2)
+                .saturating_add(match prepared.online() {
+                    // What went over the wire, and what is told of it.
+                    true => 128 << 20,
+                    false => 1 << 20,
+                }),
             outputs: 250_000,
             ..bounds
         },
@@ -102,7 +113,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         }
         finished.done.outcome = Some(result.outcome.clone());
     }
-    linux::outputs(shared, finished, &["stdout", "stderr"])
+    linux::outputs(shared, finished, &["stdout", "stderr", "pcap"])
 }
 
 /// The profile of this host's own architecture.
@@ -192,12 +203,14 @@ struct Kernel<'scope, 'a> {
     seen: Seen,
     host: &'a ArchProfile,
     guest: Guest,
+    /// Addresses that names were declared to have.
+    hosts: BTreeMap<String, Ipv4Addr>,
     limits: GuestLimits,
     folder: tempfile::TempDir,
     source: Source,
     watched: Option<Watched<'a>>,
     /// The same of a cell that tells its events itself.
-    heard: Option<Heard>,
+    traced: Option<Traced>,
 }
 
 impl<'scope, 'a> Kernel<'scope, 'a> {
@@ -240,12 +253,17 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
                 live: judge.is_some() || !analysers.is_empty(),
                 more: judge.is_some().then(|| folder.path().join("more")),
             },
+            hosts: job
+                .internet
+                .as_ref()
+                .map(|internet| internet.with.hosts.clone())
+                .unwrap_or_default(),
             limits,
             judge,
             folder,
             source,
             watched: None,
-            heard: None,
+            traced: None,
         })
     }
 
@@ -262,25 +280,28 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
 
     fn hand_over(&mut self, keeper: &mut Keeper<'_>, ended: Ended) -> std::io::Result<()> {
         let mut told = Told::new(self.seen.decision.clone());
+        let mut merge = Merge::new(self.heard(keeper)?, ended.began.unwrap_or(0), &self.hosts);
         let mut batch: Vec<Event> = Vec::with_capacity(BATCH);
         let mut last = None;
         for line in BufReader::with_capacity(1 << 18, File::open(self.file())?).lines() {
             let event: Event = serde_json::from_str(&line?)?;
-            last = Some((event.seq, event.time, event.task.clone()));
             told.event(&event);
-            batch.push(event);
-            if batch.len() == BATCH {
+            merge.take(event, &mut batch);
+            if batch.len() >= BATCH {
+                last = batch.last().map(place);
                 keeper.events(std::mem::take(&mut batch))?;
             }
         }
+        merge.finish(&mut batch);
+        last = batch.last().map(place).or(last);
         // What decided is kept, however late it was; what came after is counted.
         let mut dropped = ended.dropped;
         if let (Some(decision), Some(more)) = (&self.seen.decision, &self.guest.more) {
             if decision.event.seq >= self.guest.most {
                 let event = decision.event.clone();
-                last = Some((event.seq, event.time, event.task.clone()));
                 told.event(&event);
-                batch.push(event);
+                batch.push(merge.renumbered(event));
+                last = batch.last().map(place);
                 dropped = dropped.saturating_sub(1);
             }
             if let Some(after) = decision.more {
@@ -323,7 +344,21 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
             });
         }
         self.seen.responses = told.finish();
+        for response in &mut self.seen.responses {
+            response.event = merge.number(response.event);
+        }
         keeper.events(batch)
+    }
+
+    /// What the simulated internet has to tell of the guest.
+    fn heard(&self, keeper: &Keeper<'_>) -> std::io::Result<Vec<Heard>> {
+        let Some(stored) = keeper.output(Heard::PORT) else {
+            return Ok(Vec::new());
+        };
+        let bytes = self.shared.options.store.get(&stored);
+        let bytes = bytes.map_err(std::io::Error::other)?.unwrap_or_default();
+        let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        lines.map(|line| Ok(serde_json::from_slice(line)?)).collect()
     }
 }
 
@@ -338,11 +373,11 @@ impl Watcher for Kernel<'_, '_> {
             }
             Source::Tracer => {
                 let story = Story::of_host(self.host, self.guest.sample.clone());
-                let heard = Process::open(cell.id()).map(Still::new).and_then(|still| {
+                let traced = Process::open(cell.id()).map(Still::new).and_then(|still| {
                     let (most, live, more) = (self.guest.most, self.guest.live, self.guest.more.as_deref());
-                    Heard::new(story, still, &file, most, live, more)
+                    Traced::new(story, still, &file, most, live, more)
                 });
-                self.heard = Some(heard.map_err(|error| cannot(error.to_string()))?);
+                self.traced = Some(traced.map_err(|error| cannot(error.to_string()))?);
             }
         }
         if let (Some(judge), Some(more)) = (&self.judge, self.guest.more.clone()) {
@@ -367,33 +402,33 @@ impl Watcher for Kernel<'_, '_> {
     }
 
     fn told(&mut self, events: Vec<Event>) -> std::io::Result<Vec<Event>> {
-        let Some(heard) = &mut self.heard else {
+        let Some(traced) = &mut self.traced else {
             return Ok(events);
         };
         for event in &events {
-            heard.take_event(event);
+            traced.take_event(event);
         }
-        if heard.is_live() {
-            heard.flush();
+        if traced.is_live() {
+            traced.flush();
             // It has no ring: its guest stands still until it was told of.
-            heard.keep_up(0, u64::MAX);
+            traced.keep_up(0, u64::MAX);
         }
         Ok(Vec::new())
     }
 
     fn ended(&mut self, keeper: &mut Keeper<'_>, met: Met) -> Result<(), Done> {
         self.seen.met = met;
-        if let Some(heard) = &mut self.heard {
-            heard.flush();
+        if let Some(traced) = &mut self.traced {
+            traced.flush();
         }
         if let Some(live) = self.live.take() {
             self.seen.decision = live
                 .end()
                 .map_err(|error| cannot(format!("judging what was seen: {error}")))?;
         }
-        let ended = match (self.watched.take(), self.heard.take()) {
+        let ended = match (self.watched.take(), self.traced.take()) {
             (Some(watched), _) => watched.end().map_err(cannot)?,
-            (None, Some(heard)) => heard.end().map_err(|error| cannot(error.to_string()))?,
+            (None, Some(traced)) => traced.end().map_err(|error| cannot(error.to_string()))?,
             (None, None) => return Ok(()),
         };
         for beside in self.beside.drain(..) {
@@ -407,6 +442,11 @@ impl Watcher for Kernel<'_, '_> {
         self.hand_over(keeper, ended)
             .map_err(|error| cannot(format!("reading what was seen: {error}")))
     }
+}
+
+/// Number, time and task of an event.
+fn place(event: &Event) -> (u64, u64, Task) {
+    (event.seq, event.time, event.task.clone())
 }
 
 /// What is denied, and by what it holds: the layers of the run that are the manifest's.
