@@ -84,6 +84,9 @@ pub enum Witness {
     Plugin,
     /// The host's kernel: cannot be forged by the sample.
     Kernel,
+    /// A tracer outside of the sample, which the host's kernel tells of each call (ptrace(2)): cannot be forged by it, but it stands
+    /// still meanwhile.
+    Tracer,
     /// An agent inside the guest.
     Agent,
 }

@@ -95,6 +95,10 @@ pub struct Watch {
     pub library_calls: bool,
     /// Where memory is dumped: names of system calls, and [`Watch::END`].
     pub dump: Vec<String>,
+    /// A guest on the host's Linux is watched by its own cell: how calls of the host's architecture look. Absent: somebody outside
+    /// watches it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traced: Option<Box<ArchProfile>>,
 }
 
 impl Watch {

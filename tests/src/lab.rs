@@ -49,7 +49,13 @@ impl Lab {
         let mut lab = Self::new();
         let bin = lab.path("bin");
         fs::create_dir(&bin).unwrap();
-        for name in ["hotcell", "hotcell-unicorn", "hotcell-inspect"] {
+        for name in [
+            "hotcell",
+            "hotcell-unicorn",
+            "hotcell-inspect",
+            "hotcell-qemu",
+            "hotcell-monitor",
+        ] {
             fs::copy(lab.bin.join(name), bin.join(name)).unwrap();
         }
         lab.bin = bin;

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use hotcell_cells::cores::service::{MANIFEST, SOCKET};
+use hotcell_run::monitor::Source;
 
 use crate::args::Global;
 use crate::exit::Failure;
@@ -167,6 +168,17 @@ fn cache() -> Result<PathBuf, Failure> {
             )
             .help("say where with HOTCELL_CACHE, or with --store DIR or HOTCELL_STORE")
         })
+}
+
+/// Who watches guests on the host's kernel, where `HOTCELL_WATCHED_BY` says so; else the best that can.
+pub(crate) fn watched_by() -> Result<Option<Source>, Failure> {
+    match env::var("HOTCELL_WATCHED_BY") {
+        Ok(name) if !name.is_empty() => name
+            .parse()
+            .map(Some)
+            .map_err(|why: String| Failure::usage(format!("HOTCELL_WATCHED_BY: {why}"))),
+        _ => Ok(None),
+    }
 }
 
 /// Cell executables stand beside `hotcell` itself, unless `HOTCELL_LIBEXEC` says otherwise.

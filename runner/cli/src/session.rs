@@ -328,7 +328,9 @@ impl Planned {
                 .write(runs::MANIFEST, manifest.as_bytes())
                 .map_err(|error| Failure::host(error.to_string()))?;
         }
-        let engines = Engines::new(&self.places.libexec).with_temporary(&std::env::temp_dir());
+        let engines = Engines::new(&self.places.libexec)
+            .with_temporary(&std::env::temp_dir())
+            .watched_by(crate::places::watched_by()?);
         let stop = self.supplies.stop.clone();
         listen(&stop)?;
         let progress = Progress::new(&self.plan, self.selection.as_ref(), args.progress, folder.path());

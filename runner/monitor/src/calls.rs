@@ -47,6 +47,26 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether it is told when it begins, too.
+    pub fn is_early(self) -> bool {
+        self.flags & EARLY != 0
+    }
+
+    /// Whether it does not come back.
+    pub fn ends(self) -> bool {
+        self.flags & NEVER != 0
+    }
+
+    /// Whether its result is a descriptor of a file.
+    pub fn opens(self) -> bool {
+        self.flags & OPENS != 0
+    }
+
+    /// Whether it changes nothing, or only its own process. One that opens may write all the same.
+    pub fn only_reads(self) -> bool {
+        self.flags & READS != 0
+    }
+
     /// The row as the kernel part has it (`struct row`).
     pub fn to_bytes(self) -> [u8; 8] {
         let mut bytes = [0; 8];

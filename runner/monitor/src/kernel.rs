@@ -7,12 +7,12 @@ use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hotcell_schema::deny::{Denial, Denied, Deny, When};
+use hotcell_schema::deny::{Denial, Denied, Deny};
 use libbpf_rs::{Link, MapCore, MapFlags, MapHandle, Object, ObjectBuilder, RingBufferBuilder};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use syscalls::Sysno;
 
 use crate::calls::ROWS;
+use crate::ending::{Ending, ending};
 use crate::protocol::CELLS;
 use crate::record;
 
@@ -60,30 +60,6 @@ const MOST_ENDING: usize = 32;
 const TURN: usize = 256;
 /// Bytes that the ring keeps before each record (`BPF_RINGBUF_HDR_SZ`, include/uapi/linux/bpf.h).
 const RECORD_HEAD: u64 = 8;
-/// `AF_UNIX` (include/linux/socket.h).
-const AF_UNIX: u32 = 1;
-
-/// `struct deny` of `record.h`: a call, the argument and its bits that decide, the rule, a family of addresses.
-fn ending(deny: &Deny) -> Vec<(Sysno, u32, u64, u32, u32)> {
-    let mut calls = Vec::new();
-    for (denied, _) in deny.each().filter(|(_, denial)| *denial == Denial::Kill) {
-        for call in denied.calls() {
-            let (argument, bits, family) = match call.when {
-                When::Always => (0, 0, 0),
-                When::Bits(argument, bits) => (argument, bits, 0),
-                When::Unix(argument) => (argument, 0, AF_UNIX),
-                // Where memory decides, the call is absent altogether, or hooks of the control group see it.
-                When::BitsAt(..) | When::Address(_) | When::Message(_) => continue,
-            };
-            // The host's architecture may not have it.
-            if let Ok(number) = call.name.parse() {
-                calls.push((number, argument.into(), bits, denied as u32, family));
-            }
-        }
-    }
-    calls
-}
-
 /// Whether a program is a hook of control groups.
 fn is_hook(section: &OsStr) -> bool {
     section.as_encoded_bytes().starts_with(b"cgroup/")
@@ -294,7 +270,15 @@ impl Kernel {
         };
         bytes.extend(connecting.to_ne_bytes());
         bytes.extend((Denied::Connect as u32).to_ne_bytes());
-        for (call, argument, bits, rule, family) in ending {
+        for Ending {
+            call,
+            argument,
+            bits,
+            rule,
+            family,
+        } in ending
+        {
+            // `struct deny` of `record.h`.
             bytes.extend(call.id().to_ne_bytes());
             bytes.extend(argument.to_ne_bytes());
             bytes.extend(bits.to_ne_bytes());

@@ -7,6 +7,7 @@
 //! | `bpf/` | the kernel part, in C: filters, reads arguments, counts what is lost |
 //! | [`record`] | its records, taken apart |
 //! | [`calls`] | which system calls are told, and how their arguments are read |
+//! | [`ending`] | which of them end who makes them |
 //! | [`story`] | what records say, as events |
 //! | [`desk`] | records are read in turns, between which questions are answered |
 //! | [`still`] | who does more than is read stands still |
@@ -16,6 +17,7 @@
 
 pub mod calls;
 pub mod desk;
+pub mod ending;
 #[cfg(feature = "kernel")]
 pub mod kernel;
 pub mod protocol;

@@ -67,7 +67,7 @@ pub enum Answer {
 }
 
 /// What is known of a cell that was watched to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ended {
     /// When the first event was, by the kernel's clock (`CLOCK_MONOTONIC`) in nanoseconds: events count from there.
     pub began: Option<u64>,

@@ -185,3 +185,125 @@ fn call<'a>(reader: &mut Reader<'a>) -> Option<Call<'a>> {
         pieces,
     })
 }
+
+/// What a record says in the layout that [`parse`] takes apart: for who tells instead of the kernel part.
+pub fn write(head: &Head, record: &Record<'_>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(128);
+    bytes.extend(head.time.to_ne_bytes());
+    bytes.extend(head.cell.to_ne_bytes());
+    bytes.extend(head.pid.to_ne_bytes());
+    bytes.extend(head.tid.to_ne_bytes());
+    let kind: u16 = match record {
+        Record::Call(_) => 1,
+        Record::Began(_) => 2,
+        Record::Fork { .. } => 3,
+        Record::Exec { .. } => 4,
+        Record::Exit { .. } => 5,
+        Record::Signal { .. } => 6,
+        Record::Killed { .. } => 7,
+    };
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(0_u16.to_ne_bytes());
+    let mut numbers = |numbers: &[u32]| bytes.extend(numbers.iter().flat_map(|number| number.to_ne_bytes()));
+    match record {
+        Record::Call(call) | Record::Began(call) => write_call(call, &mut bytes),
+        Record::Fork { pid, tid, inner } => numbers(&[*pid, *tid, inner.0, inner.1]),
+        Record::Exec { path } => {
+            let call = Call {
+                number: 0,
+                arguments: [0; 6],
+                result: 0,
+                unfinished: false,
+                never: false,
+                created: false,
+                pieces: [Some((0, false, path)), None, None],
+            };
+            write_call(&call, &mut bytes);
+        }
+        Record::Exit { code, leader } => numbers(&[*code, u32::from(*leader)]),
+        Record::Signal { to, number, code } => numbers(&[*to, *number, code.cast_unsigned(), 0]),
+        Record::Killed { number, rule } => numbers(&[head.pid, *number, *rule, 0]),
+    }
+    bytes
+}
+
+fn write_call(call: &Call<'_>, to: &mut Vec<u8>) {
+    to.extend(call.arguments.iter().flat_map(|argument| argument.to_ne_bytes()));
+    to.extend(call.result.to_ne_bytes());
+    to.extend(call.number.to_ne_bytes());
+    // Nobody tells of more at once.
+    let bytes = |bytes: &[u8]| u16::try_from(bytes.len()).unwrap_or(u16::MAX);
+    let pieces = || call.pieces.iter().flatten();
+    to.extend((pieces().count() as u32).to_ne_bytes());
+    for piece in 0..call.pieces.len() {
+        let (argument, cut, length) = match pieces().nth(piece) {
+            Some((argument, cut, text)) => (*argument, u8::from(*cut), bytes(text)),
+            None => (0, 0, 0),
+        };
+        to.extend([argument, cut]);
+        to.extend(length.to_ne_bytes());
+    }
+    let outcome = u32::from(call.unfinished) | u32::from(call.never) << 1 | u32::from(call.created) << 2;
+    to.extend(outcome.to_ne_bytes());
+    for (_, _, text) in pieces() {
+        to.extend(text.iter().take(bytes(text).into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_what_is_taken_apart() {
+        let head = Head {
+            time: 1 << 40,
+            cell: 3,
+            pid: 4,
+            tid: 5,
+        };
+        let call = Call {
+            number: 257,
+            arguments: [1, 2, 3, 4, 5, 6],
+            result: -2,
+            unfinished: true,
+            never: false,
+            created: true,
+            pieces: [Some((1, true, b"path\0")), None, Some((3, false, b""))],
+        };
+        // Pieces stand one behind the other.
+        let packed = Call {
+            pieces: [call.pieces[0], call.pieces[2], None],
+            ..call.clone()
+        };
+        let path = b"/bin/sh\0";
+        for (record, expected) in [
+            (Record::Call(call.clone()), Record::Call(packed.clone())),
+            (Record::Began(packed.clone()), Record::Began(packed)),
+        ]
+        .into_iter()
+        .chain(
+            [
+                Record::Fork {
+                    pid: 1,
+                    tid: 2,
+                    inner: (3, 4),
+                },
+                Record::Exec { path },
+                Record::Exit {
+                    code: 9,
+                    leader: true,
+                },
+                Record::Signal {
+                    to: 7,
+                    number: 15,
+                    code: -6,
+                },
+                Record::Killed { number: 59, rule: 2 },
+            ]
+            .map(|record| (record.clone(), record)),
+        ) {
+            assert_eq!(parse(&write(&head, &record)), Some((head, expected)));
+        }
+    }
+}

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use hotcell_kernel::observed::{About, Base, Calls, Observed, Piece};
+use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::deny::Denied;
 use hotcell_schema::event::{
     Access, ArgValue, Event, File, FileOp, Process as ProcessEvent, ProcessOp, Signal, Syscall, Task, What,
@@ -69,6 +70,7 @@ struct Early {
 pub struct Story {
     calls: Calls,
     sample: Sample,
+    witness: Witness,
     /// When the first record was told.
     began: Option<u64>,
     sequence: u64,
@@ -87,6 +89,7 @@ impl Story {
         Self {
             calls,
             sample,
+            witness: Witness::Kernel,
             began: None,
             sequence: 0,
             processes: BTreeMap::new(),
@@ -95,6 +98,16 @@ impl Story {
             started: false,
             denied: 0,
         }
+    }
+
+    /// The same, of the architecture that a profile describes.
+    pub fn of_host(host: &ArchProfile, sample: Sample) -> Self {
+        Self::new(Calls::new(host), sample)
+    }
+
+    /// The same, of records that somebody else than the kernel part tells.
+    pub fn told_by(self, witness: Witness) -> Self {
+        Self { witness, ..self }
     }
 
     /// When the first event was, by the kernel's clock (`CLOCK_MONOTONIC`), in nanoseconds.
@@ -161,7 +174,7 @@ impl Story {
         let event = Event {
             seq: self.sequence,
             time: head.time.saturating_sub(began),
-            witness: Witness::Kernel,
+            witness: self.witness,
             task: Task {
                 pid: process.pid,
                 tid: self.threads.get(&head.tid).copied().unwrap_or(process.pid),

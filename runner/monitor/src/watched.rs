@@ -9,7 +9,7 @@ use std::path::Path;
 use hotcell_schema::event::Event;
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use crate::protocol::CELLS;
+use crate::protocol::{CELLS, Ended};
 use crate::record::{Head, Record};
 use crate::still::{self, Still, Stood};
 use crate::story::Story;
@@ -143,16 +143,15 @@ impl Watched {
             ..
         } = self;
         story.take(head, record, &mut |event| {
-            let is_kept = event.seq < *most;
-            *dropped += u64::from(!is_kept);
-            let to = match more {
-                _ if failed.is_some() => return,
-                _ if is_kept => line(out, event),
-                Some(more) => more.take(event),
-                None => return,
-            };
-            *failed = to.err();
+            keep(event, (out, more.as_mut(), *most), dropped, failed);
         });
+    }
+
+    /// Takes an event that was made of its records elsewhere.
+    pub fn take_event(&mut self, event: &Event) {
+        self.taken += 1;
+        let files = (&mut self.out, self.more.as_mut(), self.most);
+        keep(event, files, &mut self.dropped, &mut self.failed);
     }
 
     /// Makes it stand still, or go on: it has so many bytes unread in the ring, where there is so much room. To be asked after each
@@ -191,6 +190,24 @@ impl Watched {
         flush(&mut self.out, self.more.as_mut(), &mut self.failed);
     }
 
+    /// The same, as what is known of a cell that was told of without a kernel part.
+    ///
+    /// # Errors
+    ///
+    /// If events could not be written.
+    pub fn end(self) -> io::Result<Ended> {
+        let (dropped, taken) = (self.dropped, self.taken);
+        let (_, unjudged, stood) = self.finish()?;
+        Ok(Ended {
+            written: taken.saturating_sub(dropped),
+            dropped,
+            unjudged,
+            stood: stood.times,
+            stood_ns: stood.ns,
+            ..Ended::default()
+        })
+    }
+
     /// Lets it go on: events that are kept, those that could not even be judged, and how often it stood still.
     ///
     /// # Errors
@@ -208,6 +225,24 @@ impl Watched {
             )),
         }
     }
+}
+
+/// Writes an event where it belongs.
+fn keep(
+    event: &Event,
+    (out, more, most): (&mut BufWriter<File>, Option<&mut More>, u64),
+    dropped: &mut u64,
+    failed: &mut Option<io::Error>,
+) {
+    let is_kept = event.seq < most;
+    *dropped += u64::from(!is_kept);
+    let to = match more {
+        _ if failed.is_some() => return,
+        _ if is_kept => line(out, event),
+        Some(more) => more.take(event),
+        None => return,
+    };
+    *failed = to.err();
 }
 
 fn flush(out: &mut BufWriter<File>, more: Option<&mut More>, failed: &mut Option<io::Error>) {

@@ -145,6 +145,10 @@ pub(crate) fn guests(deny: &Deny, key: Key) -> Result<Vec<BpfProgram>, String> {
     let namespaces = single_bits(u64::from(NAMESPACES.cast_unsigned()))
         .map(|bit| rule(0, SeccompCmpOp::MaskedEq(bit), bit))
         .collect::<Result<_, _>>()?;
+    let mut namespaces: Vec<SeccompRule> = namespaces;
+    // Whoever traces it is to be told of all of it.
+    let untraced = libc::CLONE_UNTRACED as u64;
+    namespaces.push(rule(0, SeccompCmpOp::MaskedEq(untraced), untraced)?);
     refused.insert(libc::SYS_clone, namespaces);
     // Its flags lie in memory: libraries do without it where it is missing, not where it is refused.
     let mut absent = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);

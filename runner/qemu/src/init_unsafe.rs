@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
@@ -13,7 +13,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{
@@ -28,6 +28,7 @@ use crate::binfmt::{self, Secret};
 use crate::filter::{self, Key};
 use crate::rights;
 use crate::root::{self, Root};
+use crate::trace::Tracer;
 
 /// Bytes of stack that a program may have (`_STK_LIM`, include/uapi/linux/resource.h).
 const STACK: u64 = 8 << 20;
@@ -73,19 +74,21 @@ pub(crate) struct Emulation {
 pub(crate) type Streams = [OwnedFd; 3];
 
 /// Starts it. What it tells on `report`: nothing until the guest has ended; then `status` as wait(2) has it, four
-/// bytes; or a text that begins with `!`, why it could not be started.
+/// bytes; or a text that begins with `!`, why it could not be started. `records`: where it tells what the guest does, if it is to
+/// watch.
 pub(crate) fn start(
     root: &Root,
     guest: &Guest,
     streams: Streams,
     report: io::PipeWriter,
+    records: Option<io::PipeWriter>,
 ) -> nix::Result<Pid> {
     // SAFETY: the process has one thread, so that the copy may allocate and lock.
     match unsafe { fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
             let mut report = report;
-            let code = match run(root, guest, streams, &mut report) {
+            let code = match run(root, guest, streams, &mut report, records) {
                 Ok(()) => 0,
                 Err(why) => {
                     let _ = report.write_all(format!("!{why}").as_bytes());
@@ -98,7 +101,13 @@ pub(crate) fn start(
     }
 }
 
-fn run(root: &Root, guest: &Guest, streams: Streams, report: &mut io::PipeWriter) -> Result<(), String> {
+fn run(
+    root: &Root,
+    guest: &Guest,
+    streams: Streams,
+    report: &mut io::PipeWriter,
+    records: Option<io::PipeWriter>,
+) -> Result<(), String> {
     let told = |doing: &'static str| move |error: Errno| format!("{doing}: {error}");
     let _ = prctl::set_pdeathsig(Signal::SIGKILL);
     // The keeper goes on seeing what the guest writes where it is written.
@@ -115,18 +124,47 @@ fn run(root: &Root, guest: &Guest, streams: Streams, report: &mut io::PipeWriter
     chdir("/").map_err(told("going into the root"))?;
     // What `/proc` shows of this process is the guest's to see, and no more (proc(5), PR_SET_DUMPABLE).
     prctl::set_dumpable(false).map_err(told("hiding from the guest"))?;
+    let gate = |error: io::Error| format!("a gate: {error}");
+    let (through, mut opens) = io::pipe().map_err(gate)?;
+    let (mut at_it, comes) = io::pipe().map_err(gate)?;
     // SAFETY: one thread, see above.
     let first = match unsafe { fork() }.map_err(told("making the guest's process"))? {
         ForkResult::Parent { child } => child,
         ForkResult::Child => {
-            let why = become_guest(guest, streams);
+            drop((opens, at_it));
+            let why = become_guest(guest, streams, (comes, through));
             let _ = report.write_all(format!("!{why}").as_bytes());
             // SAFETY: as above.
             unsafe { libc::_exit(127) }
         }
     };
-    drop(streams);
-    reap(first, report)
+    drop((streams, through, comes));
+    // It can be traced from where it has come to the gate.
+    at_it.read_to_end(&mut Vec::new()).map_err(gate)?;
+    let tracer = match records {
+        Some(records) => {
+            let emulated = guest.emulation.is_some();
+            let tracer = Tracer::begin(first, emulated, &guest.deny, records);
+            if tracer.is_err() {
+                let _ = kill(first, Signal::SIGKILL);
+            }
+            Some(tracer?)
+        }
+        None => None,
+    };
+    opens.write_all(&[1]).map_err(gate)?;
+    drop(opens);
+    match tracer {
+        Some(tracer) => {
+            tracer.follow(|process, status| {
+                if process == first.as_raw().cast_unsigned() {
+                    let _ = report.write_all(&status.to_le_bytes());
+                }
+            });
+            Ok(())
+        }
+        None => reap(first, report),
+    }
 }
 
 /// Has the kernel run the guest's programs in the emulator. What is registered lives as long as what is returned.
@@ -171,9 +209,19 @@ fn reap(first: Pid, report: &mut io::PipeWriter) -> Result<(), String> {
 }
 
 /// Becomes the guest; returns only when that fails: why.
-fn become_guest(guest: &Guest, [input, output, error]: Streams) -> String {
-    let steps = || -> Result<(), String> {
+fn become_guest(
+    guest: &Guest,
+    [input, output, error]: Streams,
+    (comes, mut through): (io::PipeWriter, io::PipeReader),
+) -> String {
+    let steps = move || -> Result<(), String> {
         let told = |doing: &'static str| move |error: Errno| format!("{doing}: {error}");
+        // Its parent may look into it, as it may itself (proc(5)). Whoever watches does so from here on.
+        prctl::set_dumpable(true).map_err(told("a gate"))?;
+        drop(comes);
+        through
+            .read_exact(&mut [0])
+            .map_err(|error| format!("a gate: {error}"))?;
         setsid().map_err(told("a session"))?;
         dup2_stdin(&input).map_err(told("standard input"))?;
         dup2_stdout(&output).map_err(told("standard output"))?;
@@ -191,7 +239,6 @@ fn become_guest(guest: &Guest, [input, output, error]: Streams) -> String {
         setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(told("limits"))?;
         inherit_nothing().map_err(told("what is inherited"))?;
         // Where memory is short it ends before those who tell of it (proc(5)). Without `/proc` the host decides.
-        prctl::set_dumpable(true).map_err(told("a score"))?;
         let _ = fs::write("/proc/self/oom_score_adj", "1000");
         root::keep_proc().map_err(told("keeping /proc"))?;
         chdir(guest.cwd.as_c_str()).map_err(told("the working directory"))?;

@@ -24,6 +24,7 @@ use crate::filter::Key;
 use crate::init_unsafe::{self, Emulation, Guest};
 use crate::root::Root;
 use crate::streams::Stream;
+use crate::told::Told;
 use crate::wire::Wire;
 use crate::{left, walls};
 
@@ -103,11 +104,19 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
     );
     let (report, report_theirs) = io::pipe().map_err(failed)?;
     let streams = [input, output.1.into(), error.1.into()];
-    let init = init_unsafe::start(&root, &guest, streams, report_theirs).map_err(failed)?;
+    let (told, records) = match &job.watch.traced {
+        Some(host) => {
+            let (told, records) = io::pipe().map_err(failed)?;
+            (Some(Told::new(told, job, host)), Some(records))
+        }
+        None => (None, None),
+    };
+    let init = init_unsafe::start(&root, &guest, streams, report_theirs, records).map_err(failed)?;
     let mut seen = Seen {
         output: Stream::new(output.0),
         error: Stream::new(error.0),
         report: Stream::new(report),
+        told,
     };
     let limit = watch(connection, init, &mut seen, wire.as_mut(), job.limits.file_bytes)?;
     init_unsafe::ended(init);
@@ -119,7 +128,13 @@ fn run(connection: &mut Connection, job: &LinuxJob) -> Result<LinuxResult, CellE
     connection.send_output("stdout", "", &seen.output.bytes)?;
     connection.send_output("stderr", "", &seen.error.bytes)?;
     if let Some(wire) = wire {
-        let (heard, capture) = wire.finish();
+        let (mut heard, capture) = wire.finish();
+        // The events that its init tells begin at zero, and so does this.
+        if let Some(began) = seen.told.as_ref().and_then(Told::began) {
+            for heard in &mut heard {
+                heard.time = heard.time.saturating_sub(began);
+            }
+        }
         connection.send_output("pcap", "", &capture)?;
         connection.send_output(Heard::PORT, "", &lines(&heard)?)?;
     }
@@ -208,6 +223,8 @@ struct Seen {
     error: Stream,
     /// What init tells of its end. It stays open as long as there is one, whatever the guest does with its own.
     report: Stream,
+    /// What init tells of what the guest does, where it watches.
+    told: Option<Told>,
 }
 
 /// Takes what the guest writes and does what the runner asks, until the guest has ended. How it ended, if it met a limit.
@@ -233,7 +250,7 @@ fn watch(
             Some(ready) => ready,
             None => return Ok(limit),
         };
-        let [output, error, report] = ready;
+        let [output, error, report, told] = ready;
         if let Some(wire) = wire.as_mut() {
             let (until, _) = wire.turn().map_err(failed)?;
             sleeps = until.unwrap_or(u64::MAX).min(LISTEN.into());
@@ -247,6 +264,9 @@ fn watch(
         }
         if report {
             seen.report.take(&mut room_of_report).map_err(failed)?;
+        }
+        if let Some(seen) = seen.told.as_mut().filter(|_| told) {
+            seen.take(connection)?;
         }
         if full {
             end_by(Outcome::Limit("file-bytes".to_owned()));
@@ -269,11 +289,12 @@ fn watch(
 }
 
 impl Seen {
-    /// Waits a moment until something is there: of output, error, report, of the runner or on the wire. `None`: all of the guest have
-    /// ended.
-    fn wait(&self, runner: BorrowedFd<'_>, wire: Option<&Wire>, sleeps: u64) -> Option<[bool; 3]> {
-        let streams = [&self.output, &self.error, &self.report];
-        let open = streams.map(|stream| stream.end().map(|end| end.as_fd()));
+    /// Waits a moment until something is there: of output, error, report, what is told, of the runner or on the wire. `None`: all of
+    /// the guest have ended.
+    fn wait(&self, runner: BorrowedFd<'_>, wire: Option<&Wire>, sleeps: u64) -> Option<[bool; 4]> {
+        let [output, error, report] = [&self.output, &self.error, &self.report].map(Stream::end);
+        let told = self.told.as_ref().and_then(Told::end);
+        let open = [output, error, report, told].map(|end| end.map(|end| end.as_fd()));
         let mut waiting: Vec<PollFd<'_>> = open
             .iter()
             .flatten()

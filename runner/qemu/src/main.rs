@@ -23,7 +23,12 @@
 //! | `wire` | the simulated internet at its other end |
 //! | `streams` | what the guest writes to its output |
 //! | `left` | what it left in its root |
+//! | `trace` | tells what the guest does, where nobody outside can watch |
+//! | `reads` | what its calls name |
+//! | `trace_unsafe` | ptrace(2) |
+//! | `told` | what it tells, as events |
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use hotcell_cells::cell_side::by_hand;
@@ -35,13 +40,29 @@ mod init_unsafe;
 mod keeper;
 mod left;
 mod loopback_unsafe;
+mod reads;
 mod rights;
 mod root;
 mod streams;
+mod told;
+mod trace;
+mod trace_unsafe;
 mod walls;
 mod wire;
 
 fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == "--probe")
+    {
+        return match trace_unsafe::probe() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => {
+                let _ = writeln!(std::io::stderr(), "{why}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let identity = format!("hotcell-qemu {}", env!("CARGO_PKG_VERSION"));
     by_hand("hotcell-qemu", &identity).unwrap_or_else(|| keeper::serve(&identity))
 }

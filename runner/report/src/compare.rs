@@ -36,7 +36,7 @@ impl Told {
         let mut behaviours = Behaviours::default();
         let mut by_kernel = false;
         let bad = stream.for_each(|event: Event| {
-            by_kernel |= event.witness == Witness::Kernel;
+            by_kernel |= matches!(event.witness, Witness::Kernel | Witness::Tracer);
             behaviours.add(&event);
         });
         if bad > 0 {

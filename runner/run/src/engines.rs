@@ -12,7 +12,7 @@ use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::digest::Digest;
 use hotcell_schema::stage::{self, StageType};
 
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, Source};
 use crate::stages::command::Programs;
 
 /// Longest identity that is kept, in bytes.
@@ -68,6 +68,14 @@ impl Engines {
         }
     }
 
+    /// The same, and guests on the host's kernel are watched by this, or not at all.
+    pub fn watched_by(self, source: Option<Source>) -> Self {
+        Self {
+            monitor: self.monitor.with(source),
+            ..self
+        }
+    }
+
     /// What programs of the user's own share.
     pub(crate) fn programs(&self) -> &Programs {
         &self.programs
@@ -114,6 +122,9 @@ impl Engines {
             let monitor =
                 monitor.map_err(|error| format!("the monitor cannot be used: {error}; {REMEDY}"))?;
             key.push_str(&format!(" {monitor}"));
+            if let Some(source) = self.monitor.wanted() {
+                key.push_str(&format!(" {}", source.as_str()));
+            }
             if let Some(emulator) = emulated.map(emulator::find) {
                 key.push_str(&format!(" {}", self.digest(emulator?)?));
             }

@@ -58,7 +58,7 @@ mod keep;
 pub mod key;
 mod late;
 mod left;
-mod monitor;
+pub mod monitor;
 mod schedule;
 pub mod secrets;
 pub mod select;

@@ -3,7 +3,8 @@
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hotcell_monitor::protocol::{Answer, Ask, Ended, Watch, hear, say};
 use hotcell_monitor::story::Sample;
@@ -17,7 +18,51 @@ const RING: u32 = 1 << 24;
 #[derive(Debug)]
 pub(crate) struct Monitor {
     executable: PathBuf,
+    /// The cells' own executable: where nobody else watches, their first processes do.
+    cells: PathBuf,
+    wanted: Option<Source>,
     state: Mutex<State>,
+    tracing: OnceLock<Result<(), String>>,
+}
+
+/// Who watches guests on the host's kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The host's kernel itself, by eBPF.
+    Kernel,
+    /// The first process of each cell, by ptrace(2).
+    Tracer,
+}
+
+impl Source {
+    /// All, the best first: each is asked only where none before it can.
+    pub const ALL: [Self; 2] = [Self::Kernel, Self::Tracer];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kernel => "ebpf",
+            Self::Tracer => "ptrace",
+        }
+    }
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let all = Self::ALL.map(Self::as_str).join("`, `");
+        let found = Self::ALL.into_iter().find(|source| source.as_str() == name);
+        found.ok_or_else(|| format!("`{name}` watches nobody; `{all}` do"))
+    }
+}
+
+/// Who watches, and why nobody better does.
+#[derive(Debug, Clone)]
+pub(crate) struct Chosen {
+    pub(crate) source: Source,
+    /// What the others said.
+    pub(crate) refused: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +109,51 @@ impl Monitor {
     pub(crate) fn new(libexec: &Path) -> Self {
         Self {
             executable: libexec.join("hotcell-monitor"),
+            cells: libexec.join("hotcell-qemu"),
+            wanted: None,
             state: Mutex::default(),
+            tracing: OnceLock::new(),
+        }
+    }
+
+    /// The same; `wanted` watches, or nobody.
+    pub(crate) fn with(self, wanted: Option<Source>) -> Self {
+        Self { wanted, ..self }
+    }
+
+    /// Who is wanted.
+    pub(crate) fn wanted(&self) -> Option<Source> {
+        self.wanted
+    }
+
+    /// Who watches guests on this host: the first that can. The error says why nobody does.
+    pub(crate) fn choose(&self, host: &ArchProfile) -> Result<Chosen, String> {
+        let mut refused = Vec::new();
+        let wanted = |source: &Source| self.wanted.is_none_or(|wanted| wanted == *source);
+        for source in Source::ALL.into_iter().filter(wanted) {
+            let can = match source {
+                Source::Kernel => self.begin(&mut self.state(), host),
+                Source::Tracer => self.tracing.get_or_init(|| probe(&self.cells)).clone(),
+            };
+            match can {
+                Ok(()) => return Ok(Chosen { source, refused }),
+                Err(why) => refused.push(format!("not watched by {}: {why}", source.as_str())),
+            }
+        }
+        Err(refused.join("; "))
+    }
+
+    /// Starts it, if nobody has.
+    fn begin(&self, state: &mut State, host: &ArchProfile) -> Result<(), String> {
+        if let State::NotAsked = *state {
+            *state = match Talk::start(&self.executable, host) {
+                Ok(talk) => State::Here(talk),
+                Err(why) => State::Gone(why),
+            };
+        }
+        match state {
+            State::Gone(why) => Err(why.clone()),
+            State::Here(_) | State::NotAsked => Ok(()),
         }
     }
 
@@ -86,12 +175,7 @@ impl Monitor {
         events: &Path,
     ) -> Result<Watched<'_>, String> {
         let mut state = self.state();
-        if let State::NotAsked = *state {
-            *state = match Talk::start(&self.executable, host) {
-                Ok(talk) => State::Here(talk),
-                Err(why) => State::Gone(why),
-            };
-        }
+        self.begin(&mut state, host)?;
         let talk = match &mut *state {
             State::Here(talk) => talk,
             State::Gone(why) => return Err(why.clone()),
@@ -113,6 +197,21 @@ impl Monitor {
             }),
             _ => Err(ELSE.to_owned()),
         }
+    }
+}
+
+/// Asks the cells' executable whether a process may trace its children here.
+fn probe(cells: &Path) -> Result<(), String> {
+    let at = |error: std::io::Error| format!("{}: {error}", cells.display());
+    let output = Command::new(cells)
+        .arg("--probe")
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .map_err(at)?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
     }
 }
 

@@ -44,7 +44,7 @@ const FILES: [(&str, &str); 4] = [
     ),
 ];
 
-const ENVIRONMENT: [(&str, &str); 8] = [
+const ENVIRONMENT: [(&str, &str); 9] = [
     ("HOTCELL_STORE", "Folder of the store, as --store."),
     ("HOTCELL_ARBITER", "Socket of the host's arbiter, as --arbiter."),
     (
@@ -58,6 +58,10 @@ const ENVIRONMENT: [(&str, &str); 8] = [
     (
         "HOTCELL_LIBEXEC",
         "Folder with hotcell-unicorn, hotcell-inspect, hotcell-qemu and hotcell-monitor; else that of hotcell itself.",
+    ),
+    (
+        "HOTCELL_WATCHED_BY",
+        "Who watches guests on the host's kernel: ebpf or ptrace, or nobody; else the first that can.",
     ),
     ("NO_COLOR", "Not empty: no colours."),
     (

@@ -67,6 +67,7 @@ impl Table {
             Witness::Engine => {}
             Witness::Plugin => text.push_str(" · seen by a plugin"),
             Witness::Kernel => text.push_str(" · seen by the host's kernel"),
+            Witness::Tracer => text.push_str(" · seen by a tracer"),
             Witness::Agent => text.push_str(" · seen by an agent"),
         }
         let length = text.len();

@@ -1,6 +1,7 @@
 //! One job in one cell: hand over the bytes, run, take what comes.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use hotcell_cells::context::SavedContext;
 use hotcell_cells::contract::{CellFault, Usage};
 use hotcell_cells::cores::Seat;
 use hotcell_cells::cores::schedule::{Hold, Request};
-use hotcell_cells::intake::Bounds;
+use hotcell_cells::intake::{Bounds, Sink};
 use hotcell_cells::process::{Ending, PostMortem, ProcessCell, Spec};
 use hotcell_cells::supervise::{Exit, HostLimits, Met, Sandbox, SealedBlob};
 use hotcell_plan::{Instance, PlannedLimits};
 use hotcell_schema::arch::Weight;
-use hotcell_schema::event::Header;
+use hotcell_schema::event::{Event, Header};
 use hotcell_schema::fault::{self, FaultKind, FaultLimits, FaultRecord, ProcessEnd};
 use hotcell_schema::job::{Blob, Job, JobResult};
 use hotcell_schema::outcome::Status;
@@ -82,6 +83,8 @@ pub(super) enum Watch<'a> {
 pub(super) trait Watcher {
     /// The cell's process is there, and has no job yet.
     fn begins(&mut self, cell: &ProcessCell) -> Result<(), Done>;
+    /// Events that the cell itself tells: given back where they are not for the watcher.
+    fn told(&mut self, events: Vec<Event>) -> io::Result<Vec<Event>>;
     /// The cell has ended, with all its processes: what was seen is handed over. `met`: the limits that they met.
     fn ended(&mut self, keeper: &mut Keeper<'_>, met: Met) -> Result<(), Done>;
 }
@@ -275,7 +278,8 @@ fn to_the_end(
             watcher.begins(&cell)?;
         }
         let begins = context.map_or(0, |context| context.facts().events);
-        let mut sink = Past::new(keeper, begins, told);
+        let mut heard = Heard { watch, keeper };
+        let mut sink = Past::new(&mut heard, begins, told);
         let ending = cell.run(job, &mut sink);
         told = sink.told();
         shared.seated(cell.seat(), instance);
@@ -300,6 +304,37 @@ fn to_the_end(
             }
             _ => return Ok((ending, used, known.of(walls, post_mortem, kept).and_used(&used))),
         }
+    }
+}
+
+/// What a cell says, for who keeps it; events for who watches, first.
+struct Heard<'a, 'w, 'k> {
+    watch: &'a mut Watch<'w>,
+    keeper: &'a mut Keeper<'k>,
+}
+
+impl Sink for Heard<'_, '_, '_> {
+    fn events(&mut self, events: Vec<Event>) -> io::Result<()> {
+        let events = match self.watch {
+            Watch::Engine => events,
+            Watch::Outside(watcher) => watcher.told(events)?,
+        };
+        match events.is_empty() {
+            true => Ok(()),
+            false => self.keeper.events(events),
+        }
+    }
+
+    fn output_begins(&mut self, port: &str, name: &str, length: u64) -> io::Result<()> {
+        self.keeper.output_begins(port, name, length)
+    }
+
+    fn output_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.keeper.output_bytes(bytes)
+    }
+
+    fn output_ends(&mut self) -> io::Result<()> {
+        self.keeper.output_ends()
     }
 }
 

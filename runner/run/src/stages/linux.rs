@@ -109,6 +109,7 @@ pub(super) fn prepare(
             coverage: with.coverage,
             library_calls: with.library_calls,
             dump: with.dump,
+            traced: None,
         },
         deny: Deny::default(),
         limits: guest,

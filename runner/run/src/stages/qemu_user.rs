@@ -7,13 +7,16 @@ use std::io::{BufRead, BufReader, Seek as _, SeekFrom};
 use std::net::Ipv4Addr;
 use std::thread::Scope;
 
+use hotcell_cells::cores::process::Process;
 use hotcell_cells::emulator;
 use hotcell_cells::intake::{Bounds, Sink as _};
 use hotcell_cells::process::ProcessCell;
 use hotcell_cells::supervise::{Met, Sandbox};
 use hotcell_detect::Rule;
 use hotcell_monitor::protocol::Ended;
-use hotcell_monitor::story::Sample;
+use hotcell_monitor::still::Still;
+use hotcell_monitor::story::{Sample, Story};
+use hotcell_monitor::watched::Watched as Traced;
 use hotcell_plan::Instance;
 use hotcell_schema::arch::ArchProfile;
 use hotcell_schema::deny::{Denial, Denied, Deny};
@@ -31,7 +34,7 @@ use super::heard::Merge;
 use super::respond::{Decision, Files, Judge, Live, Told};
 use super::{linux, settings};
 use crate::keep::Keeper;
-use crate::monitor::{Guest, Watched};
+use crate::monitor::{Guest, Source, Watched};
 use crate::work::{Done, Inputs, Shared};
 
 /// Events that are handed over at once.
@@ -41,11 +44,24 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     let with: QemuUserWith = settings(instance)?;
     let deny = with.deny;
     let respond = with.respond.clone();
+    let host = host(shared)?;
+    let source = watched_by(shared, host, &deny)?;
     let mut prepared = linux::prepare(shared, instance, inputs, with.into())?;
     if let Job::Linux(job) = &mut prepared.job {
         job.deny = deny;
+        job.watch.traced = (source == Source::Tracer).then(|| Box::new(host.clone()));
     }
     let guest = shared.limits(instance).guest;
+    // Those that the cell itself tells are counted as they come; what is kept of them is bounded.
+    let bounds = match source {
+        Source::Kernel => Bounds::default(),
+        Source::Tracer => Bounds {
+            items: u64::MAX,
+            events: u64::MAX,
+            event_bytes: u64::MAX,
+            ..Bounds::default()
+        },
+    };
     let allowed = Allowed {
         ports: &["stdout", "stderr", "pcap", Heard::PORT, "files"],
         header: Some(&prepared.header),
@@ -59,7 +75,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
                     false => 1 << 20,
                 }),
             outputs: 250_000,
-            ..Bounds::default()
+            ..bounds
         },
     };
     let judge = respond
@@ -67,7 +83,7 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
         .transpose()?;
     let (mut finished, seen) = std::thread::scope(|scope| {
         let about = (instance, &prepared.header);
-        let mut monitor = Kernel::new(shared, scope, about, &prepared.job, guest, judge)?;
+        let mut monitor = Kernel::new(shared, scope, about, &prepared.job, guest, judge, (host, source))?;
         let finished = cell::run(
             shared,
             instance,
@@ -99,6 +115,35 @@ pub(super) fn run(shared: &Shared<'_>, instance: &Instance, inputs: &Inputs<'_>)
     }
     linux::outputs(shared, finished, &["stdout", "stderr", "pcap"])
 }
+
+/// The profile of this host's own architecture.
+fn host<'a>(shared: &Shared<'a>) -> Result<&'a ArchProfile, Done> {
+    let name = std::env::consts::ARCH;
+    let mut all = shared.options.profiles.iter();
+    all.find(|profile| profile.name == name)
+        .ok_or_else(|| cannot(format!("there is no arch profile of this host, `{name}`")))
+}
+
+/// Who watches, which the run's facts tell.
+fn watched_by(shared: &Shared<'_>, host: &ArchProfile, deny: &Deny) -> Result<Source, Done> {
+    let chosen = shared.options.engines.monitor.choose(host).map_err(cannot)?;
+    let source = chosen.source;
+    let mut refused = chosen.refused;
+    if source == Source::Tracer && deny.connect.is_some() {
+        let why = refused.join("; ");
+        return Err(cannot(format!(
+            "denying `connect` takes the hooks of control groups; {why}"
+        )));
+    }
+    if source == Source::Tracer {
+        refused.push(STANDS_STILL.to_owned());
+    }
+    shared.note_confinement(&[format!("watched by {}", source.as_str())], &refused);
+    Ok(source)
+}
+
+/// What is said of guests that are traced.
+const STANDS_STILL: &str = "guests are watched by ptrace: each of their calls costs two stops, a guest can find out that it is traced, how often it got a processor and what it allocated is not counted, and `connect` cannot be denied";
 
 /// What rules are judged while the guest runs.
 fn judge(shared: &Shared<'_>, instance: &Instance, header: &Header, at: Severity) -> Result<Judge, Done> {
@@ -162,7 +207,10 @@ struct Kernel<'scope, 'a> {
     hosts: BTreeMap<String, Ipv4Addr>,
     limits: GuestLimits,
     folder: tempfile::TempDir,
+    source: Source,
     watched: Option<Watched<'a>>,
+    /// The same of a cell that tells its events itself.
+    traced: Option<Traced>,
 }
 
 impl<'scope, 'a> Kernel<'scope, 'a> {
@@ -173,19 +221,8 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
         job: &Job,
         limits: GuestLimits,
         judge: Option<Judge>,
+        (host, source): (&'a ArchProfile, Source),
     ) -> Result<Self, Done> {
-        let host = std::env::consts::ARCH;
-        let host = shared
-            .options
-            .profiles
-            .iter()
-            .find(|profile| profile.name == host);
-        let host = host.ok_or_else(|| {
-            cannot(format!(
-                "there is no arch profile of this host, `{}`",
-                std::env::consts::ARCH
-            ))
-        })?;
         let Job::Linux(job) = job else {
             return Err(cannot("the job is no Linux program's".to_owned()));
         };
@@ -224,8 +261,17 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
             limits,
             judge,
             folder,
+            source,
             watched: None,
+            traced: None,
         })
+    }
+
+    fn witness(&self) -> Witness {
+        match self.source {
+            Source::Kernel => Witness::Kernel,
+            Source::Tracer => Witness::Tracer,
+        }
     }
 
     fn file(&self) -> std::path::PathBuf {
@@ -295,7 +341,7 @@ impl<'scope, 'a> Kernel<'scope, 'a> {
             batch.push(Event {
                 seq,
                 time,
-                witness: Witness::Kernel,
+                witness: self.witness(),
                 task,
                 what: What::Resource(Resource {
                     limit: limit.to_owned(),
@@ -330,8 +376,20 @@ impl Watcher for Kernel<'_, '_> {
     fn begins(&mut self, cell: &ProcessCell) -> Result<(), Done> {
         let monitor = &self.shared.options.engines.monitor;
         let file = self.file();
-        let watched = monitor.watch(self.host, cell.id(), self.guest.clone(), &file);
-        self.watched = Some(watched.map_err(cannot)?);
+        match self.source {
+            Source::Kernel => {
+                let watched = monitor.watch(self.host, cell.id(), self.guest.clone(), &file);
+                self.watched = Some(watched.map_err(cannot)?);
+            }
+            Source::Tracer => {
+                let story = Story::of_host(self.host, self.guest.sample.clone());
+                let traced = Process::open(cell.id()).map(Still::new).and_then(|still| {
+                    let (most, live, more) = (self.guest.most, self.guest.live, self.guest.more.as_deref());
+                    Traced::new(story, still, &file, most, live, more)
+                });
+                self.traced = Some(traced.map_err(|error| cannot(error.to_string()))?);
+            }
+        }
         if let (Some(judge), Some(more)) = (&self.judge, self.guest.more.clone()) {
             let files = Files {
                 events: file.clone(),
@@ -353,17 +411,36 @@ impl Watcher for Kernel<'_, '_> {
         Ok(())
     }
 
+    fn told(&mut self, events: Vec<Event>) -> std::io::Result<Vec<Event>> {
+        let Some(traced) = &mut self.traced else {
+            return Ok(events);
+        };
+        for event in &events {
+            traced.take_event(event);
+        }
+        if traced.is_live() {
+            traced.flush();
+            // It has no ring: its guest stands still until it was told of.
+            traced.keep_up(0, u64::MAX);
+        }
+        Ok(Vec::new())
+    }
+
     fn ended(&mut self, keeper: &mut Keeper<'_>, met: Met) -> Result<(), Done> {
         self.seen.met = met;
+        if let Some(traced) = &mut self.traced {
+            traced.flush();
+        }
         if let Some(live) = self.live.take() {
             self.seen.decision = live
                 .end()
                 .map_err(|error| cannot(format!("judging what was seen: {error}")))?;
         }
-        let Some(watched) = self.watched.take() else {
-            return Ok(());
+        let ended = match (self.watched.take(), self.traced.take()) {
+            (Some(watched), _) => watched.end().map_err(cannot)?,
+            (None, Some(traced)) => traced.end().map_err(|error| cannot(error.to_string()))?,
+            (None, None) => return Ok(()),
         };
-        let ended = watched.end().map_err(cannot)?;
         for beside in self.beside.drain(..) {
             let heard = beside.end();
             self.seen.unheard = self.seen.unheard.saturating_add(heard.dropped);

@@ -21,7 +21,14 @@ pub(super) fn all(places: &Places, global: &Global) -> Vec<Probe> {
     let (trial, layers) = super::trial::probe(places, global);
     probes.push(trial);
     probes.extend([seccomp(), landlock(&layers), user_namespaces(), cgroups()]);
-    probes.extend([kvm(), qemu_user(), binfmt(), bpf(places), libvirt()]);
+    probes.extend([
+        kvm(),
+        qemu_user(),
+        binfmt(),
+        bpf(places),
+        tracing(places),
+        libvirt(),
+    ]);
     probes
 }
 
@@ -292,6 +299,27 @@ fn bpf(places: &Places) -> Probe {
             remedy,
         ),
     }
+}
+
+/// Has the cells' executable trace a child of its own: who watches where eBPF cannot.
+fn tracing(places: &Places) -> Probe {
+    let serves = "events of qemu-user/linux where the monitor's programs cannot be loaded";
+    let path = places.libexec.join("hotcell-qemu");
+    let remedy = "let processes trace their own children: kernel.yama.ptrace_scope below 3, a container whose seccomp profile has ptrace";
+    let (state, found) = match Command::new(&path).arg("--probe").output() {
+        Ok(output) if output.status.success() => {
+            return probe("ptrace", serves, State::Ok, "a cell can trace its guest", "");
+        }
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            (
+                State::Limited,
+                said.lines().last().unwrap_or("nobody is traced").to_owned(),
+            )
+        }
+        Err(error) => (State::Limited, format!("{}: {error}", path.display())),
+    };
+    probe("ptrace", serves, state, found, remedy)
 }
 
 fn libvirt() -> Probe {
