@@ -175,7 +175,7 @@ static void waiting(void) {
   say("semaphore", (long)sum);
 
   long timer = SYS(timerfd_create, 1, 0, 0, 0);
-  long times[4] = {0, 0, 0, 2000000};
+  long times[4] = {0, 0, 0, 200000000};
   check("settime", SYS(timerfd_settime, timer, 0, times, 0) == 0);
   event.events = EPOLLIN, event.data = 9;
   check("add", SYS(epoll_ctl, poll, 1, timer, &event) == 0);
