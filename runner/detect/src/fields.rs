@@ -61,7 +61,7 @@ pub(crate) const MEMORY_OPS: &[&str] = &[
 const MEMORY_BY: &[&str] = &["ptrace", "process-vm", "proc-mem"];
 const ACCESS: &[&str] = &["read", "write", "read-write"];
 const SUPPORT: &[&str] = &["full", "partial", "refused", "missing"];
-const WITNESS: &[&str] = &["engine", "plugin", "kernel", "agent"];
+const WITNESS: &[&str] = &["engine", "plugin", "kernel", "tracer", "agent"];
 
 /// One row of the table: name, field, sort of value, meaning.
 pub(crate) type Row = (&'static str, Plain, Sort, &'static str);
